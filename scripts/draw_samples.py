@@ -1,0 +1,96 @@
+"""Draws the rows of `samples/` from a larger data root of the same layout.
+
+    python scripts/draw_samples.py --source ../shared/data --seed 0
+
+Every split is shuffled with its own seed and cut: a smaller number of rows is a prefix of a larger
+one. Splits of the SQuADs are shuffled by paragraph and keep all questions of a paragraph together,
+for a context is stored once. The column types and label names of the source files are kept. Prints
+a table of rows and bytes, as it stands in the README files.
+"""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jsonargparse import auto_cli
+
+ROWS = {
+    "open/nyu-mll/glue/mnli": {"train": 2_000, "validation_matched": 400},
+    "open/stanfordnlp/snli/plain_text": {"train": 2_000, "validation": 400},
+    "open/facebook/anli/plain_text": {
+        **{"train_r1": 600, "train_r2": 600, "train_r3": 600},
+        **{"dev_r1": 130, "dev_r2": 130, "dev_r3": 130},
+    },
+    "open/rajpurkar/squad/plain_text": {"train": 2_000, "validation": 400},
+    "open/rajpurkar/squad_v2/squad_v2": {"train": 2_000, "validation": 400},
+    "open/Rowan/hellaswag/default": {"train": 1_800, "validation": 350},
+    "open/allenai/cosmos_qa/default": {"train": 1_800, "validation": 350},
+    "open/tau/commonsense_qa/default": {"train": 2_000, "validation": 400},
+    "restricted/nyu-mll/glue/qqp": {"train": 150, "validation": 50},
+    "restricted/ccg/default": {"train": 150, "validation": 50},
+}
+BY_PARAGRAPH = ("rajpurkar/squad/plain_text", "rajpurkar/squad_v2/squad_v2")
+ZSTD_LEVEL = 19
+
+
+def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> None:
+    """Writes every sample under `out` and prints its size.
+
+    Args:
+        source: Data root with `<org>/<name>/<config>/<split>.parquet`.
+        out: Folder of `open/` and `restricted/`; files of the same names are replaced.
+        seed: Seed of the order that rows are drawn in.
+    """
+    total = 0
+    print("| file | rows | of | bytes |\n|---|---:|---:|---:|")
+    for folder, splits in ROWS.items():
+        name = folder.partition("/")[2]
+        for split, num_rows in splits.items():
+            table = read(source / name / f"{split}.parquet")
+            sample = draw(table, num_rows, f"{seed} {name} {split}", name in BY_PARAGRAPH)
+            size = write(sample, out / folder / f"{split}.parquet")
+            numbers = f"{sample.num_rows:,} | {table.num_rows:,} | {size:,}"
+            print(f"| {folder}/{split}.parquet | {numbers} |")
+            total += size
+    print(f"\n{total:,} bytes in all")
+
+
+def read(path: Path) -> pa.Table:
+    """One split with the metadata that carries its features.
+
+    Raises:
+        FileNotFoundError: The data root lacks the split.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; --source takes a root of <org>/<name>/<config>/<split>.parquet"
+        )
+    return pq.read_table(path)
+
+
+def draw(table: pa.Table, num_rows: int, seed: str, by_paragraph: bool) -> pa.Table:
+    """The first rows of a seeded order: `num_rows`, or whole paragraphs until they are reached."""
+    keys = table["context"].to_pylist() if by_paragraph else range(table.num_rows)
+    groups: dict[object, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    chosen: list[int] = []
+    for rows in order:
+        if len(chosen) >= num_rows:
+            break
+        chosen.extend(rows)
+    return table.take(pa.array(chosen))
+
+
+def write(table: pa.Table, path: Path) -> int:
+    """Writes a split; the bytes it takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd", compression_level=ZSTD_LEVEL)
+    return path.stat().st_size
+
+
+if __name__ == "__main__":
+    auto_cli(draw_samples, as_positional=False)

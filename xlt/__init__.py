@@ -1,0 +1,1 @@
+"""xlt: a laboratory for cross-lingual transfer."""

@@ -1,0 +1,211 @@
+"""The command line of the verbs: LightningCLI on the two seams' signatures.
+
+A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the Trainer (`trainer.`), its help is their
+docstring, and `configs/*.yaml` hold nothing else but `seed_everything`, `checkpoints` and `wandb`.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from xlt.datamodule import TransferData
+from xlt.module import TransferModule
+from xlt.training.checkpoints import Checkpoints, VerifiedIO
+from xlt.training.dashboard import Dashboard
+from xlt.training.progress import Progress
+from xlt.training.recorder import MetricsFile, Recorder
+from xlt.training.run_folder import RunFolder, closest
+
+DEFAULTS = {
+    "check_val_every_n_epoch": None,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
+"""What the Trainer defaults to here; one pass over the schedule is its only epoch."""
+
+
+@dataclass
+class CheckpointSettings:
+    """When checkpoints are written.
+
+    Args:
+        every_n_steps: Optimizer steps between checkpoints.
+        keep: How many of the newest to keep; the best is kept besides.
+    """
+
+    every_n_steps: int = 500
+    keep: int = 2
+
+
+@dataclass
+class WandbSettings:
+    """Where the run stands on the dashboard; WANDB_MODE=disabled turns it off.
+
+    Args:
+        project: W&B project.
+        group: What the run belongs to, such as a study; the run's own name where not given.
+        job_type: The run's phase: pretrain, intermediate or target.
+        tags: Further labels.
+    """
+
+    project: str = "xlt"
+    group: str | None = None
+    job_type: str = "intermediate"
+    tags: list[str] | None = None
+
+
+class Cli(LightningCLI):
+    """Parses, checks, and builds; running is left to the verb.
+
+    Args:
+        args: Command-line arguments.
+        build: Whether to build the Trainer, the modules and the run's folder.
+    """
+
+    def __init__(self, args: Sequence[str], build: bool = True) -> None:
+        self._build = build
+        self.folder: RunFolder
+        self.recorder = Recorder()
+        super().__init__(
+            TransferModule,
+            TransferData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=DEFAULTS,
+            args=list(args),
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """One seed and one encoder for both seams; checkpoints and dashboard."""
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("model.encoder", "data.encoder")
+        parser.add_class_arguments(CheckpointSettings, "checkpoints")
+        parser.add_class_arguments(WandbSettings, "wandb")
+
+    def before_instantiate_classes(self) -> None:
+        """Check what no signature can, and claim the run's folder."""
+        trainer = self.config.trainer
+        _check_trainer(self.config)
+        if isinstance(trainer.val_check_interval, float):
+            trainer.val_check_interval = max(1, int(trainer.val_check_interval * trainer.max_steps))
+        if trainer.default_root_dir is None:
+            trainer.default_root_dir = str(Path("runs") / _config_name(self.config))
+        self.folder = RunFolder(Path(trainer.default_root_dir))
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole config, nested, as YAML would give it back."""
+        return yaml.safe_load(self._text())
+
+    def _text(self) -> str:
+        config = self.config.clone()
+        config.pop("config", None)
+        return self.parser.dump(config, skip_none=False)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a verb that only prepares builds the data alone."""
+        if self._build:
+            self.folder.claim(self.resolved(), self._text())
+            if self.folder.is_finished:
+                return
+            super().instantiate_classes()
+        else:
+            self.datamodule = self.parser.instantiate_classes(_only(self.config, "data")).data
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A Trainer with the record, the checkpoints, the bar and the dashboard."""
+        settings = self.config.checkpoints
+        config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        config["callbacks"] = [
+            *_as_list(config.get("callbacks")),
+            self.recorder,
+            Checkpoints(
+                self.folder.checkpoints, settings.every_n_steps, settings.keep, self.recorder.flush
+            ),
+        ]
+        if config.get("enable_progress_bar") is not False:
+            config["callbacks"].append(Progress(self.recorder))
+        config["plugins"] = [*_as_list(config.get("plugins")), VerifiedIO()]
+        config["logger"] = self._loggers(config.get("logger"))
+        config["enable_checkpointing"] = True
+        trainer = self._instantiate_trainer(config, [])
+        if isinstance(trainer.strategy, DDPStrategy):
+            # One task a step leaves the other tasks' heads without gradient.
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        return trainer
+
+    def _loggers(self, given: Any) -> list[Any]:
+        """metrics.jsonl first; then the dashboard and what the config names, unless it says false."""
+        loggers: list[Any] = [MetricsFile(self.folder.metrics)]
+        if given is False:
+            return loggers
+        wandb = self.config.wandb
+        loggers.append(
+            Dashboard(
+                self.folder.path, self.resolved(), wandb.project, wandb.group, wandb.job_type, wandb.tags or ()
+            )
+        )
+        return loggers + (_as_list(given) if given is not True else [])
+
+
+def _check_trainer(config: Namespace) -> None:
+    """Raise ValueError for Trainer keys that contradict how steps are counted here."""
+    trainer = config.trainer
+    if not isinstance(trainer.max_steps, int) or trainer.max_steps < 1:
+        raise ValueError(
+            f"trainer.max_steps is {trainer.max_steps}: a run needs a number of optimizer steps, for the "
+            "learning rate and the schedule depend on it"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            "trainer.accumulate_grad_batches is not used: data.batches_per_step is the number of "
+            "micro-batches in a step, on however many processes"
+        )
+    if isinstance(config.seed_everything, bool):
+        raise ValueError("seed_everything must be a whole number: order and dropout depend on it")
+
+
+def _config_name(config: Namespace) -> str:
+    """Name of the last config file given."""
+    files = config.get("config") or []
+    return Path(str(files[-1])).stem if files else "run"
+
+
+def _only(config: Namespace, key: str) -> Namespace:
+    """The part of the config under one key."""
+    return Namespace({key: config[key]})
+
+
+def _as_list(value: Any) -> list[Any]:
+    """None as empty, one as a list of it."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
+    """Run a verb; turn an error that a user can cause into one message on stderr.
+
+    Returns:
+        The exit code: 0, or 2 after an error of the user's.
+    """
+    try:
+        verb(args)
+    except (ValueError, OSError, MisconfigurationException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

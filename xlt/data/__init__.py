@@ -1,0 +1,1 @@
+"""Rows, examples, features, their order and their batches."""

@@ -1,0 +1,90 @@
+"""From rows of features to the tensors of a micro-batch. N tokens, S sequences, R rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlt.data.features import Features
+from xlt.packing import Packing, pack
+
+FIRST_POSITION = 2
+"""XLM-R's positions start after its padding id, 1 (fairseq's convention)."""
+
+
+class Batch(NamedTuple):
+    """One micro-batch, packed: no padding token anywhere.
+
+    `columns` holds the kind's own values, end to end.
+    """
+
+    task: str
+    rows: Tensor
+    """(R,) numbers of the rows in their features."""
+    input_ids: Tensor
+    """(1, N)."""
+    position_ids: Tensor
+    """(1, N)."""
+    packing: Packing
+    columns: dict[str, Tensor]
+    step_weight: int
+    """Terms of the loss (examples, or labelled tokens) in all micro-batches of the step."""
+    seed: int
+    """Of this micro-batch's dropout."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the micro-batch, N."""
+        return self.input_ids.shape[1]
+
+
+PLACES = "places"
+"""The column of token positions, kept relative to the row and here shifted to the micro-batch."""
+
+
+def collate(
+    task: str,
+    features: Features,
+    rows: np.ndarray,
+    inputs: Sequence[str],
+    step_weight: int = 1,
+    seed: int = 0,
+) -> Batch:
+    """The rows' micro-batch.
+
+    Args:
+        task: The task's name.
+        features: Where the rows are.
+        rows: Numbers of the rows, shape (R,).
+        inputs: Columns that the task's head takes.
+        step_weight: Terms of the loss in the whole step.
+        seed: Of the micro-batch's dropout.
+    """
+    ids, sizes = features.gather("input_ids", rows)
+    lengths, _ = features.gather("lengths", rows)
+    starts = np.cumsum(lengths) - lengths
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths) + FIRST_POSITION
+    columns = {}
+    for name in inputs:
+        values, counts = features.gather(name, rows)
+        if name == PLACES:
+            values = values + np.repeat(np.cumsum(sizes) - sizes, counts)
+            columns["counts"] = _long(counts)
+        columns[name] = _long(values)
+    return Batch(
+        task=task,
+        rows=_long(rows),
+        input_ids=_long(ids)[None],
+        position_ids=_long(positions)[None],
+        packing=pack(lengths),
+        columns=columns,
+        step_weight=step_weight,
+        seed=seed,
+    )
+
+
+def _long(values: np.ndarray) -> Tensor:
+    """The values as an int64 tensor."""
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,123 @@
+"""From texts to token ids: pairs, windows of a passage, and words with one id sequence a sentence.
+
+Everything goes through the encoder's own fast tokenizer, in batches that its Rust side spreads over the cores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding, Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+MAX_QUESTION_TOKENS = 64
+"""Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A tokenizer with the limits to use it under.
+
+    Args:
+        tokenizer: The encoder's fast tokenizer.
+        max_length: Most tokens in a sequence, special tokens included.
+        stride: Tokens by which successive windows of a passage overlap.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    stride: int
+
+    @property
+    def _fast(self) -> Tokenizer:
+        """The tokenizer's Rust side."""
+        return self.tokenizer.backend_tokenizer
+
+    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Encoding]:
+        """One sequence a pair, the longer text cut first where both are too long."""
+        self._fast.no_padding()
+        self._fast.enable_truncation(self.max_length, strategy="longest_first")
+        return self._fast.encode_batch([pair if pair[1] else pair[0] for pair in pairs])
+
+    def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Encoding]]:
+        """Each question with as many overlapping windows as its passage needs."""
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        stripped = [question.strip() for question in questions]
+        counted = self._fast.encode_batch(stripped, add_special_tokens=False)
+        limit = min(MAX_QUESTION_TOKENS, self.max_length // 2)
+        short = [
+            text if len(found) <= limit else text[: found.offsets[limit - 1][1]]
+            for text, found in zip(stripped, counted, strict=True)
+        ]
+        # A question cut at the limit still leaves room for the stride and one token more.
+        room = self.max_length - limit - self.tokenizer.num_special_tokens_to_add(pair=True)
+        self._fast.enable_truncation(
+            self.max_length, stride=min(self.stride, room - 1), strategy="only_second"
+        )
+        encoded = self._fast.encode_batch(list(zip(short, passages, strict=True)))
+        return [[first, *first.overflowing] for first in encoded]
+
+    def words(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[list[int], list[int]]]]:
+        """Each sentence's pieces: token ids with special tokens, and the position of each word's first.
+
+        A sentence beyond `max_length` becomes several sequences, so that no word goes unread; a word
+        that the tokenizer normalises away is read as the unknown token.
+        """
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        encoded = self._fast.encode_batch(
+            [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
+        )
+        return [
+            self._sequences(_ids_by_word(found, len(words), self.unknown))
+            for found, words in zip(encoded, sentences, strict=True)
+        ]
+
+    @property
+    def unknown(self) -> int:
+        """Id of the unknown token."""
+        return int(self.tokenizer.unk_token_id)  # type: ignore[arg-type]
+
+    def _sequences(self, words: list[list[int]]) -> list[tuple[list[int], list[int]]]:
+        """Cut the words where a sequence is full; add the special tokens of a single text."""
+        begin, end = int(self.tokenizer.bos_token_id), int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
+        sequences: list[tuple[list[int], list[int]]] = [([begin], [])]
+        for ids in words:
+            ids = ids[: self.max_length - 2]
+            if len(sequences[-1][0]) + len(ids) + 1 > self.max_length:
+                sequences.append(([begin], []))
+            sequences[-1][1].append(len(sequences[-1][0]))
+            sequences[-1][0].extend(ids)
+        for ids, _ in sequences:
+            ids.append(end)
+        return sequences
+
+
+def _ids_by_word(found: Encoding, num_words: int, unknown: int) -> list[list[int]]:
+    """The token ids of each word."""
+    by_word: list[list[int]] = [[] for _ in range(num_words)]
+    for token, word in zip(found.ids, found.word_ids, strict=True):
+        by_word[word].append(token)
+    return [ids or [unknown] for ids in by_word]
+
+
+def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
+    """The fast tokenizer that belongs to an encoder.
+
+    Args:
+        encoder: A name on the hub or a folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"model.encoder {encoder!r} has no tokenizer ({first}): name a folder with config.json "
+            "and tokenizer.json, or a model on the hub"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"model.encoder {encoder!r} has no fast tokenizer (tokenizer.json)")
+    return tokenizer

@@ -1,0 +1,124 @@
+"""What a task's `read` returns: one example of one of four shapes, its fields checked as it is made."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+UNLABELLED = -1
+"""A label that says the row has none; such rows are dropped and counted."""
+
+
+def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> None:
+    """Raise TypeError for the first field whose value is not of the expected type."""
+    for field in fields(example):  # type: ignore[arg-type]
+        value: Any = getattr(example, field.name)
+        kind = expected[field.name]
+        items = value if isinstance(value, tuple) else (value,)
+        for item in items:
+            if not isinstance(item, kind) or isinstance(item, bool):
+                raise TypeError(
+                    f"{field.name} must be {_names(kind)}, not {item!r} ({type(item).__name__})"
+                )
+
+
+def _names(kind: type | tuple[type, ...]) -> str:
+    """`text`, `a whole number`, or both, for an error message."""
+    words = {str: "text", int: "a whole number"}
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(words[k] for k in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """Two texts and the label of their relation.
+
+    Args:
+        first: The first text.
+        second: The second text; empty where a task classifies a single one.
+        label: The label's name or its index in the task's `labels`; -1 where the row has none.
+        id: The data set's own name of the row, where it has one.
+    """
+
+    first: str
+    second: str
+    label: str | int
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type."""
+        _check(self, {"first": str, "second": str, "label": (str, int), "id": str})
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A context and its continuations or answers, one of them right.
+
+    Args:
+        context: What every choice is read after.
+        choices: The choices, as many in every row of a task.
+        label: Index of the right choice; -1 where the row has none.
+        id: The data set's own name of the row, where it has one.
+    """
+
+    context: str
+    choices: tuple[str, ...]
+    label: int
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type."""
+        _check(self, {"context": str, "choices": str, "label": int, "id": str})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a passage, answered by spans of it.
+
+    Args:
+        question: The question.
+        context: The passage.
+        answers: Gold answers, verbatim in the passage; empty where the passage has none.
+        starts: Character at which each answer starts; the first one is trained on.
+        id: The data set's own name of the row.
+    """
+
+    question: str
+    context: str
+    answers: tuple[str, ...]
+    starts: tuple[int, ...]
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type, and answers that do not stand where they should."""
+        _check(
+            self, {"question": str, "context": str, "answers": str, "starts": int, "id": str}
+        )
+        if len(self.answers) != len(self.starts):
+            raise ValueError(f"{len(self.answers)} answers but {len(self.starts)} starts")
+        for answer, start in zip(self.answers, self.starts, strict=True):
+            found = self.context[start : start + len(answer)] if start >= 0 else ""
+            if found != answer:
+                raise ValueError(f"answer {answer!r} is not at character {start}: {found!r} is")
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedWords:
+    """A sentence as words with a tag each.
+
+    Args:
+        words: The words.
+        tags: The name of each word's tag.
+        id: The data set's own name of the row, where it has one.
+    """
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type, and words without tags."""
+        _check(self, {"words": str, "tags": str, "id": str})
+        if len(self.words) != len(self.tags):
+            raise ValueError(f"{len(self.words)} words but {len(self.tags)} tags")
+
+
+Example = TextPair | Choices | Question | TaggedWords

@@ -1,0 +1,95 @@
+"""The mixture: how often each task is trained, and which task each step trains.
+
+p_i ∝ min(n_i, K)^(1/T). T = 1 is examples-proportional mixing with a limit K (Raffel et al. 2020, section
+3.5.2, https://arxiv.org/abs/1910.10683; Phang et al. 2020 use it with K = 2^17); larger T flattens as in
+XLM-R (Conneau et al. 2020, alpha = 1/T); T = ∞ is uniform.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from xlt.data.order import uniform
+
+
+def probabilities(
+    num_examples: Mapping[str, int],
+    temperature: float,
+    cap: float,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Each task's share of the steps.
+
+    Args:
+        num_examples: Training examples of each task, n_i.
+        temperature: T above 0; infinity is uniform.
+        cap: K above 0, in examples; infinity is no limit.
+        weights: Explicit shares up to a common factor, in place of the formula.
+
+    Raises:
+        ValueError: A value is out of range, or the weights are not those of the tasks.
+    """
+    check(temperature, cap, weights, tuple(num_examples))
+    if weights is not None:
+        raw = {name: float(weights[name]) for name in num_examples}
+    else:
+        # In logarithms, relative to the largest, so that a small T cannot overflow.
+        logs = {name: math.log(min(n, cap)) / temperature for name, n in num_examples.items()}
+        top = max(logs.values())
+        raw = {name: math.exp(value - top) for name, value in logs.items()}
+    total = math.fsum(raw.values())
+    return {name: value / total for name, value in raw.items()}
+
+
+def check(
+    temperature: float,
+    cap: float,
+    weights: Mapping[str, float] | None,
+    tasks: tuple[str, ...],
+) -> None:
+    """Raise ValueError where the mixture's settings cannot be meant."""
+    if not temperature > 0:
+        raise ValueError(f"data.temperature is {temperature}: it must be above 0 (1 is the paper's)")
+    if not cap > 0:
+        raise ValueError(f"data.cap is {cap}: it must be above 0 examples (131072 is the paper's)")
+    if weights is None:
+        return
+    if set(weights) != set(tasks):
+        raise ValueError(f"data.weights names {sorted(weights)}, data.tasks {sorted(tasks)}")
+    if any(not math.isfinite(w) or w < 0 for w in weights.values()) or not any(weights.values()):
+        raise ValueError(f"data.weights are {dict(weights)}: none may be negative, one must count")
+
+
+class Schedule:
+    """Which task each step trains, and the how-manieth step of that task it is.
+
+    A pure function of (seed, probabilities, step); a longer schedule has a shorter one as its prefix.
+
+    Args:
+        shares: Each task's probability, as `probabilities` gives it.
+        num_steps: Optimizer steps.
+        seed: Of the run.
+    """
+
+    def __init__(self, shares: Mapping[str, float], num_steps: int, seed: int) -> None:
+        self.tasks = tuple(shares)
+        edges = np.cumsum([shares[name] for name in self.tasks])
+        edges[-1] = 1.0
+        self._task = np.searchsorted(edges, uniform(num_steps, "schedule", seed), side="right")
+        self._visit = np.zeros(num_steps, np.int64)
+        for i in range(len(self.tasks)):
+            mine = self._task == i
+            self._visit[mine] = np.arange(mine.sum())
+
+    def __len__(self) -> int:
+        """Number of optimizer steps."""
+        return len(self._task)
+
+    def __getitem__(self, step: int) -> tuple[str, int]:
+        """The step's task, and how many steps of that task precede it."""
+        return self.tasks[self._task[step]], int(self._visit[step])
+
+    def steps_of(self, task: str) -> int:
+        """How many of the steps train this task."""
+        return int((self._task == self.tasks.index(task)).sum())

@@ -1,0 +1,198 @@
+"""Where rows come from: a repository of the Hugging Face hub, or a mirror of it on disk.
+
+A mirror (a data root) holds `<org>/<name>/<config>/<split>.parquet` and takes precedence. Both are
+opened by `datasets` and read alike from there on.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, load_dataset
+
+Row = Mapping[str, Any]
+"""One row of a data set: column name to value."""
+
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of one source: what identifies its rows, and how to load them."""
+
+    name: str
+    location: str
+    revision: str | None
+    fingerprint: str
+    load: Callable[[], Dataset]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Splits of a repository on the Hugging Face hub, or of its mirror.
+
+    Args:
+        repository: `<org>/<name>`.
+        config: The repository's configuration.
+        train: Names of the split or splits to train on.
+        validation: Names of the split or splits to validate on.
+        revision: Branch, tag or commit to pin; the newest where not given. A mirror has none.
+    """
+
+    repository: str
+    config: str = "default"
+    train: str | tuple[str, ...] = "train"
+    validation: str | tuple[str, ...] = "validation"
+    revision: str | None = None
+
+    def open(self, split: Split, roots: Sequence[Path]) -> list[Part]:
+        """The split's parts, from the first root that holds the data set, else from the hub.
+
+        Raises:
+            FileNotFoundError: A mirrored data set lacks the split, or nothing can be reached.
+            ValueError: A file is damaged.
+        """
+        return [self._open_one(name, roots) for name in _names(self, split)]
+
+    def _open_one(self, split: str, roots: Sequence[Path]) -> Part:
+        path = find_in_roots(f"{self.repository}/{self.config}", split, roots)
+        name = f"{self.repository}/{self.config}/{split}"
+        if path is not None:
+            return open_parquet(path, name)
+        try:
+            dataset = load_dataset(
+                self.repository, self.config, split=split, revision=self.revision
+            )
+        except Exception as error:
+            tried = f"not under {', '.join(map(str, roots))}, and " if roots else ""
+            raise FileNotFoundError(
+                f"{name}: {tried}the hub did not give it ({_first_line(error)}). Set data.root "
+                f"(or XLT_DATA) to a folder that holds {name}.parquet, or run "
+                "`python -m xlt.prepare --config ...` where there is a network."
+            ) from error
+        revision = _revision_used(dataset) or self.revision
+        location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
+        return Part(name, location, revision, dataset._fingerprint, lambda: dataset)
+
+
+@dataclass(frozen=True)
+class Local:
+    """Splits of a data set that only a data root can hold, because its licence keeps it off the hub.
+
+    Args:
+        folder: The data set's folder in the data root.
+        how_to_get: Where a user obtains the data, shown when it is missing.
+        config: The folder's subfolder.
+        train: Names of the split or splits to train on.
+        validation: Names of the split or splits to validate on.
+    """
+
+    folder: str
+    how_to_get: str
+    config: str = "default"
+    train: str | tuple[str, ...] = "train"
+    validation: str | tuple[str, ...] = "validation"
+
+    def open(self, split: Split, roots: Sequence[Path]) -> list[Part]:
+        """The split's parts from the first root that holds the data set.
+
+        Raises:
+            FileNotFoundError: No root holds it.
+            ValueError: A file is damaged.
+        """
+        parts = []
+        for name in _names(self, split):
+            full_name = f"{self.folder}/{self.config}/{name}"
+            path = find_in_roots(f"{self.folder}/{self.config}", name, roots)
+            if path is None:
+                where = ", ".join(map(str, roots)) or "data.root, which is not set"
+                raise FileNotFoundError(
+                    f"{full_name}.parquet is not in {where}. {self.how_to_get}"
+                )
+            parts.append(open_parquet(path, full_name))
+        return parts
+
+
+Source = Hub | Local
+
+
+def _names(source: Source, split: Split) -> tuple[str, ...]:
+    """The source's own names of the split."""
+    names = source.train if split == "train" else source.validation
+    return (names,) if isinstance(names, str) else names
+
+
+def find_in_roots(folder: str, split: str, roots: Sequence[Path]) -> Path | None:
+    """The split's file in the first root that holds the data set, or None where no root does.
+
+    Raises:
+        FileNotFoundError: A root holds the data set without this split.
+    """
+    for root in roots:
+        directory = root / folder
+        if not directory.is_dir():
+            continue
+        path = directory / f"{split}.parquet"
+        if path.is_file():
+            return path
+        present = ", ".join(sorted(p.stem for p in directory.glob("*.parquet"))) or "nothing"
+        raise FileNotFoundError(
+            f"{directory} holds {present}, but not {split}.parquet: add the split to the data root"
+        )
+    return None
+
+
+def open_parquet(path: Path, name: str) -> Part:
+    """A mirror's split.
+
+    Raises:
+        ValueError: The file is truncated, damaged or empty; damage inside it shows only in `load`.
+    """
+    try:
+        num_rows = pq.ParquetFile(path).metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    if num_rows == 0:
+        raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
+
+    def load() -> Dataset:
+        try:
+            return load_dataset("parquet", data_files={"rows": str(path)}, split="rows")
+        except (pa.ArrowException, OSError, RuntimeError) as error:
+            raise _unreadable(path, error) from error
+
+    return Part(name, str(path), None, _hash_file(path), load)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    """The error for a damaged file."""
+    return ValueError(
+        f"{path} is not a readable parquet file ({_first_line(error)}): it may be truncated; "
+        "copy or download it again"
+    )
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _revision_used(dataset: Dataset) -> str | None:
+    """The commit that `datasets` downloaded, which its record of checksums names."""
+    for url in dataset.info.download_checksums or {}:
+        found = re.search(r"@([0-9a-f]{40})/", str(url))
+        if found:
+            return found.group(1)
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    """The error's type and the first line of its text."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}".strip(": ")

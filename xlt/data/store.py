@@ -1,0 +1,231 @@
+"""Encoded splits on disk: made once for their content, found again by it.
+
+    <cache>/<task>-<split>-<key>/features.arrow   encoded rows
+                                 references.jsonl what scoring needs of each example
+                                 meta.json        counts, labels, sources, hash of the content
+
+The key is a hash of everything that the features depend on: the rows, the code that reads and encodes them, the
+tokenizer and its limits. A folder appears under its name only when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from xlt.data.encode import TextEncoder
+from xlt.data.features import Columns, Features, write_features
+from xlt.data.sources import Part, Row
+
+CHUNK = 1000
+"""Rows read, encoded and written at a time."""
+
+
+class Readable(Protocol):
+    """What the store needs of a task."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of its classes."""
+        ...
+
+    def with_labels_of(self, examples: Any) -> "Readable":
+        """The task with its open labels filled in."""
+        ...
+
+    def read(self, row: Row, /) -> Any:
+        """Row to example."""
+        ...
+
+    def check(self, example: Any) -> None:
+        """Raise ValueError for an example that does not fit."""
+        ...
+
+    def is_labelled(self, example: Any) -> bool:
+        """Whether the example is used."""
+        ...
+
+    def encode(self, examples: Any, first: int, text: TextEncoder) -> tuple[Columns, int]:
+        """Examples to columns."""
+        ...
+
+    def reference(self, example: Any) -> Any:
+        """What scoring needs."""
+        ...
+
+
+@dataclass
+class Meta:
+    """What is known of an encoded split."""
+
+    examples: int = 0
+    """Labelled examples."""
+    dropped: int = 0
+    """Rows without a label, left out."""
+    truncated: int = 0
+    """Examples that lost text to the length limit."""
+    rows: int = 0
+    """Rows of features; a long passage makes several."""
+    tokens: int = 0
+    content: str = ""
+    """SHA-256 of the features."""
+    labels: Sequence[str] = ()
+    """The task's classes, those found in the training rows included."""
+    sources: Sequence[Mapping[str, str | None]] = ()
+    """Name, location, revision and fingerprint of each source's split."""
+
+
+class Stored:
+    """An encoded split, opened.
+
+    Args:
+        folder: Where `store` put it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meta = Meta(**json.loads((folder / "meta.json").read_text()))
+        self.features = Features(folder / "features.arrow")
+
+    def references(self) -> list[Any]:
+        """What scoring needs of each example, by its number."""
+        with (self.folder / "references.jsonl").open() as lines:
+            return [json.loads(line) for line in lines]
+
+
+def read_examples(task: Readable, parts: Sequence[Part]) -> Iterator[tuple[Any, str, int]]:
+    """Every example with its file and row number.
+
+    Raises:
+        ValueError: A column is missing or of the wrong type, or a value out of range.
+    """
+    for part in parts:
+        number = 0
+        for chunk in part.load().iter(batch_size=CHUNK):
+            names = list(chunk)  # type: ignore[arg-type]
+            for values in zip(*(chunk[name] for name in names), strict=True):  # type: ignore[index]
+                row = dict(zip(names, values, strict=True))
+                yield _read(task, row, part, number), part.location, number
+                number += 1
+
+
+def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
+    """The row's example, or an error that says where the row is."""
+    where = f"{part.location}, row {number} (task {task.name})"
+    try:
+        example = task.read(row)
+        task.check(example)
+    except KeyError as error:
+        raise ValueError(
+            f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename it in the "
+            "data, or read the right one in the task's file"
+        ) from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ValueError(f"{where}: {error}. Mend the row, or how the task reads it") from error
+    return example
+
+
+def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Sequence[Path]) -> str:
+    """Hash of everything the features depend on.
+
+    Args:
+        task: The task, whose settings count.
+        parts: Its opened sources.
+        text: The tokenizer and its limits.
+        code: Files whose text counts.
+    """
+    digest = hashlib.sha256()
+    for path in code:
+        digest.update(path.read_bytes())
+    for part in parts:
+        digest.update(f"{part.name} {part.fingerprint}\n".encode())
+    settings = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
+    digest.update(text.tokenizer.backend_tokenizer.to_str().encode())
+    return digest.hexdigest()[:16]
+
+
+def store(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path) -> Stored:
+    """Encode the parts into the folder, unless it is there already.
+
+    Raises:
+        ValueError: A row cannot be read, or none has a label.
+        OSError: The folder cannot be written.
+    """
+    if not (folder / "meta.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _fill(task, parts, text, scratch)
+            _publish(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return Stored(folder)
+
+
+def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path) -> None:
+    """Write the features, the references and the meta file."""
+    task = task.with_labels_of(example for example, *_ in read_examples(task, parts))
+    meta = Meta(labels=task.labels)
+    meta.sources = [
+        {"name": p.name, "location": p.location, "revision": p.revision, "hash": p.fingerprint}
+        for p in parts
+    ]
+    with (folder / "references.jsonl").open("w") as references:
+        chunks = _encoded(task, parts, text, meta, references)
+        meta.rows, meta.content = write_features(folder / "features.arrow", chunks)
+    (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
+
+
+def _encoded(
+    task: Readable, parts: Sequence[Part], text: TextEncoder, meta: Meta, references: Any
+) -> Iterator[Columns]:
+    """Chunks of columns; counts and references are written on the way."""
+    for chunk in _chunks(task, parts, meta):
+        columns, truncated = task.encode(chunk, meta.examples, text)
+        meta.examples += len(chunk)
+        meta.truncated += truncated
+        meta.tokens += sum(map(len, columns["input_ids"]))
+        for example in chunk:
+            references.write(json.dumps(task.reference(example)) + "\n")
+        yield columns
+    if meta.examples == 0:
+        names = ", ".join(part.location for part in parts)
+        raise ValueError(f"{names} (task {task.name}): no row has a label, nothing to learn from")
+
+
+def _chunks(task: Readable, parts: Sequence[Part], meta: Meta) -> Iterator[list[Any]]:
+    """Labelled examples, CHUNK at a time."""
+    chunk: list[Any] = []
+    for example, _, _ in read_examples(task, parts):
+        if not task.is_labelled(example):
+            meta.dropped += 1
+            continue
+        chunk.append(example)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _publish(scratch: Path, folder: Path) -> None:
+    """Give the complete folder its name; one that another process finished first stays."""
+    for path in scratch.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if not (folder / "meta.json").is_file():
+            raise

@@ -1,0 +1,425 @@
+"""The LightningDataModule: tasks, their encoded rows, the mixture, and loaders whose only state is the step."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+import xlt.kinds
+from xlt import tasks
+from xlt.data import encode, examples, features, mixture
+from xlt.data.batches import RowStream, nested_subset, sorted_batches
+from xlt.data.collate import Batch, collate
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.features import Features
+from xlt.data.order import seed_of
+from xlt.data.sources import Split
+from xlt.data.store import Stored, key_of, store
+from xlt.kinds import Scores, Task
+from xlt.models.encoder import load_config, most_tokens
+
+SPLITS: tuple[Split, Split] = ("train", "validation")
+
+CODE = [Path(m.__file__) for m in (xlt.kinds, encode, examples, features)]
+"""Files whose change makes encoded rows stale."""
+
+
+class TransferData(LightningDataModule):
+    """English tasks in one temperature-sampled mixture.
+
+    Args:
+        tasks: Names of the tasks, or full names of modules that hold one.
+        root: Folder or folders that mirror the hub as `<org>/<name>/<config>/<split>.parquet` and take precedence
+            over it; where not given, the paths in XLT_DATA.
+        temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
+        cap: K of the same formula, in examples: a larger task counts as this many.
+        weights: A share for each task up to a common factor, in place of the formula.
+        volume: Most training examples of each task, or of the tasks named; subsets are nested.
+        validation_volume: Most validation examples of each task.
+        tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time.
+        batches_per_step: Micro-batches in an optimizer step, those of all processes together.
+        max_length: Most tokens in a sequence; longer pairs are cut, longer passages become windows.
+        stride: Tokens by which the windows of a passage overlap.
+        encoder: Whose tokenizer to use (follows model.encoder).
+        cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
+        num_workers: Processes that make batches ahead of training.
+        seed: Of order and volume (follows seed_everything).
+    """
+
+    def __init__(
+        self,
+        tasks: list[str],
+        root: str | list[str] | None = None,
+        temperature: float = 1.0,
+        cap: float = 131072,
+        weights: dict[str, float] | None = None,
+        volume: int | dict[str, int] | None = None,
+        validation_volume: int | None = None,
+        tokens_per_batch: int = 4096,
+        batches_per_step: int = 8,
+        max_length: int = 384,
+        stride: int = 128,
+        encoder: str = "FacebookAI/xlm-roberta-large",
+        cache: str | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tasks = _load_tasks(tasks)
+        self.roots = _roots(root)
+        mixture.check(temperature, cap, weights, tuple(self.tasks))
+        self._check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
+        self._volume = _volumes(volume, self.tasks)
+        self._validation_volume = validation_volume
+        self.temperature, self.cap, self.weights = temperature, cap, weights
+        self.tokens_per_batch, self.batches_per_step = tokens_per_batch, batches_per_step
+        self.max_length, self.stride, self.encoder = max_length, stride, encoder
+        self._cache = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+        self.num_workers, self.seed = num_workers, seed
+        self.stored: dict[str, dict[Split, Stored]] = {}
+        """Each task's encoded splits, once prepared."""
+        self._first_step = 0
+        self.steps: Steps | None = None
+        self._references: dict[str, list[Any]] = {}
+
+    @staticmethod
+    def _check_sizes(
+        tokens_per_batch: int, batches_per_step: int, max_length: int, stride: int, encoder: str
+    ) -> None:
+        """Raise ValueError where lengths and limits contradict each other."""
+        limit = most_tokens(load_config(encoder))
+        if max_length > limit:
+            raise ValueError(
+                f"data.max_length is {max_length} tokens, but {encoder} has positions for {limit}: "
+                f"set data.max_length to at most {limit}"
+            )
+        if not 8 <= max_length <= tokens_per_batch:
+            raise ValueError(
+                f"data.max_length is {max_length} and data.tokens_per_batch {tokens_per_batch}: the former "
+                "must be at least 8, and a micro-batch must hold a sequence"
+            )
+        if batches_per_step < 1:
+            raise ValueError(f"data.batches_per_step is {batches_per_step}: it must be at least 1")
+        if not 0 <= stride < max_length:
+            raise ValueError(f"data.stride is {stride}: it must lie between 0 and data.max_length")
+
+    # Preparing
+
+    def prepare_data(self) -> None:
+        """Fetch and encode every split that is not in the cache yet.
+
+        Raises:
+            FileNotFoundError: Rows or the tokenizer cannot be found.
+            ValueError: A file or a row cannot be read.
+        """
+        self.stored = {}
+        for name in self.tasks:
+            self._prepare(name)
+
+    def _prepare(self, name: str) -> None:
+        """Open or make both splits of a task; the training split settles its labels."""
+        text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
+        self.stored[name] = {}
+        for split in SPLITS:
+            task = self.tasks[name]
+            parts = [part for source in task.sources for part in source.open(split, self.roots)]
+            code = [*CODE, Path(task.read.__code__.co_filename)]
+            folder = self._cache / f"{name}-{split}-{key_of(task, parts, text, code)}"
+            self.stored[name][split] = store(task, parts, text, folder)
+            self.tasks[name] = replace(task, labels=tuple(self.stored[name][split].meta.labels))
+
+    def setup(self, stage: str) -> None:
+        """Open the encoded rows; check that they fit a micro-batch."""
+        if not self.stored:
+            self.prepare_data()
+        for name, splits in self.stored.items():
+            longest = max(int(s.features.counts("input_ids").max()) for s in splits.values())
+            if longest > self.tokens_per_batch:
+                raise ValueError(
+                    f"data.tokens_per_batch is {self.tokens_per_batch}, but a row of {name} has {longest} "
+                    f"tokens: set it to at least {longest}, or lower data.max_length"
+                )
+
+    # Training
+
+    def num_examples(self) -> dict[str, int]:
+        """Training examples of each task, after the volume."""
+        return {
+            name: min(splits["train"].meta.examples, self._volume[name] or sys.maxsize)
+            for name, splits in self.stored.items()
+        }
+
+    def shares(self) -> dict[str, float]:
+        """Each task's probability."""
+        return mixture.probabilities(
+            self.num_examples(), self.temperature, self.cap, self.weights
+        )
+
+    def rows_in_use(self, name: str, split: Split) -> np.ndarray:
+        """Numbers of the rows of features that the volume leaves, ascending."""
+        stored = self.stored[name][split]
+        volume = self._volume[name] if split == "train" else self._validation_volume
+        kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
+        if len(kept) == stored.meta.rows:
+            return kept
+        return np.flatnonzero(np.isin(stored.features.scalars("example"), kept))
+
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
+        """This process's micro-batches of each step, from the first step not yet trained."""
+        trainer = self._trainer
+        if self.batches_per_step % trainer.world_size:
+            sizes = [n for n in range(1, self.batches_per_step + 1) if self.batches_per_step % n == 0]
+            raise ValueError(
+                f"data.batches_per_step is {self.batches_per_step}, which {trainer.world_size} processes "
+                f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
+            )
+        self.steps = Steps(self, trainer.max_steps, trainer.global_rank, trainer.world_size)
+        return DataLoader(
+            self.steps,
+            batch_size=None,
+            sampler=From(self._first_step, trainer.max_steps),
+            collate_fn=_as_is,
+            num_workers=self.num_workers,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+        )
+
+    @property
+    def _trainer(self) -> Trainer:
+        assert self.trainer is not None
+        return self.trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps trained, and what their order depends on."""
+        return {"step": self._trainer.global_step, "fingerprint": self.fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the steps trained.
+
+        Raises:
+            ValueError: The order of the steps would not be that of the checkpoint.
+        """
+        theirs, ours = state_dict["fingerprint"], self.fingerprint()
+        changed = [
+            f"{key}: {theirs.get(key)} in the checkpoint, {ours.get(key)} now"
+            for key in sorted(theirs | ours)
+            if theirs.get(key) != ours.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                "the checkpoint cannot be continued, for the order of its batches depends on what has "
+                f"changed since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
+            )
+        self._first_step = state_dict["step"]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that the order of the batches depends on, by name."""
+        settings = {
+            "temperature": self.temperature,
+            "cap": self.cap,
+            "weights": self.weights,
+            "tokens_per_batch": self.tokens_per_batch,
+            "batches_per_step": self.batches_per_step,
+            "seed": self.seed,
+        }
+        volumes = {f"volume of {name}": self._volume[name] for name in self.tasks}
+        rows = {f"rows of {name}": s["train"].meta.content for name, s in self.stored.items()}
+        return settings | volumes | rows
+
+    # Validation
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """A loader a task: this process's share of the batches, as many on every process."""
+        return [
+            DataLoader(self._validation(name), batch_size=None, collate_fn=_as_is)
+            for name in self.tasks
+        ]
+
+    def _validation(self, name: str) -> "ValidationBatches":
+        features = self.stored[name]["validation"].features
+        rows = self.rows_in_use(name, "validation")
+        batches = sorted_batches(features.counts("input_ids"), rows, self.tokens_per_batch)
+        world = self._trainer.world_size
+        batches += [np.zeros(0, np.int64)] * (-len(batches) % world)
+        mine = batches[self._trainer.global_rank :: world]
+        return ValidationBatches(name, features, mine, self.tasks[name].inputs)
+
+    def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:
+        """Scores of a task's validation rows.
+
+        Args:
+            name: The task.
+            parts: What the head predicted, batch by batch in any order, with the `rows` it is for.
+        """
+        stored = self.stored[name]["validation"]
+        if name not in self._references:
+            self._references[name] = stored.references()
+        rows = np.concatenate([part["rows"] for part in parts])
+        order = np.argsort(rows, kind="stable")
+        split = [_by_row(part) for part in parts]
+        found = {key: [value for part in split for value in part[key]] for key in split[0]}
+        outputs = {key: [values[i] for i in order] for key, values in found.items()}
+        return self.tasks[name].score(
+            outputs, stored.features, rows[order], self._references[name]
+        )
+
+    def num_validation_examples(self, name: str) -> int:
+        """Validation examples of the task, after the volume."""
+        total = self.stored[name]["validation"].meta.examples
+        return min(total, self._validation_volume or total)
+
+
+class Steps(Dataset[list[Batch]]):
+    """The micro-batches of each optimizer step that fall to one process.
+
+    Args:
+        data: The prepared data module.
+        num_steps: Optimizer steps of the run.
+        rank: Number of the process.
+        world_size: Processes.
+    """
+
+    def __init__(self, data: TransferData, num_steps: int, rank: int, world_size: int) -> None:
+        self._data, self._rank, self._world_size = data, rank, world_size
+        self.schedule = mixture.Schedule(data.shares(), num_steps, data.seed)
+        self._streams: dict[str, RowStream] = {}
+
+    def stream(self, task: str) -> RowStream:
+        """The task's row order, made when first needed."""
+        if task not in self._streams:
+            data = self._data
+            self._streams[task] = RowStream(
+                data.stored[task]["train"].features.counts("input_ids"),
+                data.rows_in_use(task, "train"),
+                data.tokens_per_batch,
+                data.batches_per_step,
+                data.seed,
+                task,
+            )
+        return self._streams[task]
+
+    def epochs_after(self, step: int) -> float:
+        """How often the rows of the step's task have passed once the step is done."""
+        task, visit = self.schedule[step]
+        return self.stream(task).epochs_before(visit + 1)
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        """This process's micro-batches of a step."""
+        task, visit = self.schedule[step]
+        features = self._data.stored[task]["train"].features
+        pieces = self.stream(task).step(visit)
+        weight = int(features.gather("weight", np.concatenate(pieces))[0].sum())
+        inputs = self._data.tasks[task].inputs
+        return [
+            collate(
+                task, features, pieces[i], inputs, max(1, weight),
+                seed_of("dropout", self._data.seed, step, i),
+            )
+            for i in range(self._rank, len(pieces), self._world_size)
+        ]
+
+    def __len__(self) -> int:
+        """Number of optimizer steps."""
+        return len(self.schedule)
+
+
+class From(Sampler[int]):
+    """The steps from the first not yet trained; its length is that of the whole run, as Lightning counts."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self._first, self._total = first, total
+
+    def __iter__(self) -> Iterator[int]:
+        """The steps left."""
+        return iter(range(self._first, self._total))
+
+    def __len__(self) -> int:
+        """All steps of the run."""
+        return self._total
+
+
+class ValidationBatches(Dataset[Batch]):
+    """One process's validation batches of one task."""
+
+    def __init__(
+        self, task: str, features: Features, rows: list[np.ndarray], inputs: Sequence[str]
+    ) -> None:
+        self._task, self._features, self._rows, self._inputs = task, features, rows, inputs
+
+    def __getitem__(self, number: int) -> Batch:
+        """One packed batch."""
+        return collate(self._task, self._features, self._rows[number], self._inputs)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._rows)
+
+
+def _as_is(batch: Any) -> Any:
+    """The batch: datasets here already make packed batches."""
+    return batch
+
+
+def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """A batch's predictions, an array a row."""
+    ends = np.cumsum(part["counts"])[:-1] if "counts" in part else None
+    return {
+        key: list(values) if ends is None else np.split(values, ends)
+        for key, values in part.items()
+        if key not in ("rows", "counts")
+    }
+
+
+def _load_tasks(names: Sequence[str]) -> dict[str, Task[Any]]:
+    """The tasks by name.
+
+    Raises:
+        ValueError: There are none, one is unknown, or two share a name.
+    """
+    if not names:
+        raise ValueError(f"data.tasks is empty: name at least one of {', '.join(tasks.known())}")
+    loaded = [tasks.load(name) for name in names]
+    found = {task.name: task for task in loaded}
+    if len(found) < len(loaded):
+        raise ValueError(f"data.tasks names a task twice: {', '.join(names)}")
+    return found
+
+
+def _roots(root: str | list[str] | None) -> list[Path]:
+    """The data roots as paths.
+
+    Raises:
+        FileNotFoundError: One does not exist.
+    """
+    given = os.environ.get("XLT_DATA", "").split(os.pathsep) if root is None else root
+    paths = [Path(path) for path in ([given] if isinstance(given, str) else given) if path]
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"data root {path} is not a folder: set data.root (or XLT_DATA) to one that holds "
+                "<org>/<name>/<config>/<split>.parquet, or leave it out to use the hub"
+            )
+    return paths
+
+
+def _volumes(
+    volume: int | dict[str, int] | None, tasks: Mapping[str, Task[Any]]
+) -> dict[str, int | None]:
+    """The volume of each task.
+
+    Raises:
+        ValueError: One is below 1, or of a task that is not there.
+    """
+    by_task = volume if isinstance(volume, dict) else dict.fromkeys(tasks, volume)
+    unknown = set(by_task) - set(tasks)
+    if unknown:
+        raise ValueError(f"data.volume names {sorted(unknown)}, which data.tasks does not")
+    for name, value in by_task.items():
+        if value is not None and value < 1:
+            raise ValueError(f"data.volume of {name} is {value}: it must be at least 1 example")
+    return {name: by_task.get(name) for name in tasks}

@@ -1,0 +1,45 @@
+"""Train the tasks of a config: `python -m xlt.fit --config configs/quickstart.yaml`.
+
+The same command again continues from the newest checkpoint, at the exact batch; a finished run says so.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from xlt.cli import Cli, run_verb
+from xlt.training.checkpoints import newest, write_whole
+from xlt.training.results import as_json, results_of, table
+
+
+def fit(args: Sequence[str]) -> None:
+    """Train, validate, and show what came out.
+
+    Args:
+        args: Command-line arguments.
+    """
+    cli = Cli(args)
+    if cli.folder.is_finished:
+        print(f"this run is finished: {cli.folder.results}. Nothing to do.")
+        return
+    trainer, module, data = cli.trainer, cli.model, cli.datamodule
+    checkpoint = newest(cli.folder.checkpoints)
+    if checkpoint:
+        rank_zero_info(f"continuing from {checkpoint}")
+    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
+    if not module.scores:
+        trainer.validate(module, data, verbose=False)
+    if trainer.is_global_zero and trainer.state.finished:
+        cli.folder.write_sources(data)
+        results = results_of(cli.folder, module, data, cli.recorder.totals)
+        write_whole(cli.folder.results, as_json(results))
+        run = results["run"]
+        print(f"\nbest of the validations, after step {run['best_step']:,} (scores in percent)\n")
+        print(table(results, module))
+        print(f"\n{run['step']:,} steps, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
+        print(f"the run's folder: {cli.folder.path}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(fit, sys.argv[1:]))

@@ -1,0 +1,414 @@
+"""Task and its kinds: the one table that ties data, head and metric.
+
+A task is a value of a kind. A kind says how examples are encoded (data), which head reads them (models) and how
+the head's predictions are scored (metrics). Nothing else asks what kind a task is.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import numpy as np
+import torch
+from tokenizers import Encoding
+from torch import Tensor
+
+from xlt.data.encode import TextEncoder
+from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair
+from xlt.data.features import Columns, Features
+from xlt.data.sources import Row, Source
+from xlt.metrics.classification import accuracy, majority, positive_f1
+from xlt.metrics.squad import best_threshold, f1, squad_scores
+from xlt.models.heads import ChoiceHead, ClassificationHead, Head, SpanHead, TaggingHead
+
+Outputs = Mapping[str, Sequence[np.ndarray]]
+"""What the head predicted: name to one array a row."""
+
+E = TypeVar("E")
+
+
+class Scores(NamedTuple):
+    """A task's metrics in percent, the same metrics of knowing nothing, and other figures."""
+
+    metrics: dict[str, float]
+    chance: dict[str, float]
+    details: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """The task's score: the mean of its metrics, as GLUE takes it (Wang et al. 2019)."""
+        return sum(self.metrics.values()) / len(self.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[E]):
+    """What is learned: rows, how to read them, and all that its kind derives from that.
+
+    Args:
+        source: Where the rows come from; several are read one after the other.
+        read: Pure function from a row to an example.
+        labels: Names of the classes; empty where the kind has none.
+        licence: The data's terms.
+        citation: The paper and where to find it.
+        name: Given by the task's file.
+    """
+
+    source: Source | tuple[Source, ...]
+    read: Callable[[Row], E]
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+    citation: str = ""
+    name: str = ""
+
+    inputs: ClassVar[tuple[str, ...]] = ("targets",)
+    """Columns that the head takes."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources as a tuple."""
+        return self.source if isinstance(self.source, tuple) else (self.source,)
+
+    def check(self, example: E) -> None:
+        """Raise ValueError where the example does not fit the task's settings."""
+
+    def is_labelled(self, example: E) -> bool:
+        """Whether the example can be trained on and scored."""
+        return True
+
+    def with_labels_of(self, examples: Iterable[E]) -> Self:
+        """The task with what its labels leave open filled in from the training examples."""
+        return self
+
+    @abstractmethod
+    def encode(self, examples: Sequence[E], first: int, text: TextEncoder) -> tuple[Columns, int]:
+        """Columns of the examples' rows, and how many examples lost text to the length limit.
+
+        Args:
+            examples: Labelled examples.
+            first: Number of the first of them in its split.
+            text: The tokenizer and its limits.
+        """
+
+    @abstractmethod
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh head."""
+
+    @abstractmethod
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Metrics of the rows' predictions.
+
+        Args:
+            outputs: What the head predicted for the rows, in their order.
+            features: The rows' features.
+            rows: Their numbers, ascending.
+            references: What `reference` gave for every example of the split.
+        """
+
+    def reference(self, example: E) -> Any:
+        """What scoring needs of an example beyond its features; plain JSON."""
+        return None
+
+
+def _sequences(encoded: Sequence[Encoding], per_row: int, first: int) -> dict[str, list[list[int]]]:
+    """Columns common to rows of `per_row` sequences: ids end to end, lengths, weight, example."""
+    rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
+    return {
+        "input_ids": [[token for piece in row for token in piece.ids] for row in rows],
+        "lengths": [[len(piece.ids) for piece in row] for row in rows],
+        "weight": [[1]] * len(rows),
+        "example": [[first + i] for i in range(len(rows))],
+    }
+
+
+def _targets(features: Features, rows: np.ndarray) -> Tensor:
+    """The rows' targets end to end."""
+    return torch.from_numpy(features.gather("targets", rows)[0].astype(np.int64))
+
+
+def _predictions(outputs: Outputs) -> Tensor:
+    """The rows' predictions end to end."""
+    return torch.from_numpy(np.hstack(outputs["prediction"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Task[TextPair]):
+    """One class for a text or a pair of texts: accuracy.
+
+    Args:
+        labels: Names of the classes, in the order of their indices.
+        f1: Also score F1 of class 1, as QQP does.
+    """
+
+    labels: tuple[str, ...]
+    f1: bool = False
+
+    def check(self, example: TextPair) -> None:
+        """Refuse a label that is no class."""
+        label = example.label
+        known = label in self.labels if isinstance(label, str) else label < len(self.labels)
+        if not known or (isinstance(label, int) and label < UNLABELLED):
+            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
+            raise ValueError(f"label {label!r} is none of: {names} (or -1, unlabelled)")
+
+    def is_labelled(self, example: TextPair) -> bool:
+        """Whether the label is not -1."""
+        return example.label != UNLABELLED
+
+    def encode(
+        self, examples: Sequence[TextPair], first: int, text: TextEncoder
+    ) -> tuple[Columns, int]:
+        """One sequence a row; `targets` holds the class."""
+        encoded = text.pairs([(example.first, example.second) for example in examples])
+        targets = [
+            self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples
+        ]
+        columns = _sequences(encoded, 1, first) | {"targets": [[target] for target in targets]}
+        return columns, sum(bool(piece.overflowing) for piece in encoded)
+
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh classification head."""
+        return ClassificationHead(hidden_size, len(self.labels), dropout)
+
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Accuracy, and F1 where the task asks for it."""
+        targets, predictions = _targets(features, rows), _predictions(outputs)
+        return Scores(self._metrics(predictions, targets), self._chance(targets), {})
+
+    def _metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+        scores = {"accuracy": accuracy(predictions, targets)}
+        return scores | ({"f1": positive_f1(predictions, targets)} if self.f1 else {})
+
+    def _chance(self, targets: Tensor) -> dict[str, float]:
+        """The majority class's accuracy; F1 of answering 1 everywhere."""
+        scores = {"accuracy": accuracy(majority(targets), targets)}
+        return scores | (
+            {"f1": positive_f1(torch.ones_like(targets), targets)} if self.f1 else {}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(Task[Choices]):
+    """One of several continuations or answers: accuracy.
+
+    Args:
+        num_choices: Choices of every row.
+    """
+
+    num_choices: int
+
+    def check(self, example: Choices) -> None:
+        """Refuse a label that is no choice, and another number of choices."""
+        if len(example.choices) != self.num_choices:
+            raise ValueError(f"{len(example.choices)} choices, not {self.num_choices}")
+        if not UNLABELLED <= example.label < self.num_choices:
+            raise ValueError(f"label {example.label} is not 0 to {self.num_choices - 1}")
+
+    def is_labelled(self, example: Choices) -> bool:
+        """Whether the label is not -1."""
+        return example.label != UNLABELLED
+
+    def encode(
+        self, examples: Sequence[Choices], first: int, text: TextEncoder
+    ) -> tuple[Columns, int]:
+        """As many sequences a row as choices; `targets` holds the right one."""
+        encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
+        columns = _sequences(encoded, self.num_choices, first)
+        cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.overflowing}
+        return columns | {"targets": [[example.label] for example in examples]}, len(cut)
+
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh multiple-choice head."""
+        return ChoiceHead(hidden_size, self.num_choices, dropout)
+
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Accuracy."""
+        targets = _targets(features, rows)
+        return Scores(
+            {"accuracy": accuracy(_predictions(outputs), targets)},
+            {"accuracy": accuracy(majority(targets), targets)},
+            {},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagging(Task[TaggedWords]):
+    """One tag a word, read off the word's first sub-word: accuracy over words.
+
+    A tag that training has not seen counts as an error, and is counted.
+
+    Args:
+        labels: Names of the tags; where empty, the sorted tags of the training split.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("targets", "places")
+
+    def with_labels_of(self, examples: Iterable[TaggedWords]) -> Self:
+        """The task with the tags of the training examples as labels, unless it names its own."""
+        if self.labels:
+            return self
+        return replace(self, labels=tuple(sorted({tag for e in examples for tag in e.tags})))
+
+    def is_labelled(self, example: TaggedWords) -> bool:
+        """Whether the sentence has a word."""
+        return bool(example.words)
+
+    def encode(
+        self, examples: Sequence[TaggedWords], first: int, text: TextEncoder
+    ) -> tuple[Columns, int]:
+        """A row a sentence; `places` and `targets` hold each word's first token and tag."""
+        number = {tag: i for i, tag in enumerate(self.labels)}
+        columns: dict[str, list[list[int]]] = {
+            name: [] for name in ("input_ids", "lengths", "weight", "example", "places", "targets")
+        }
+        sentences = text.words([example.words for example in examples])
+        for i, (example, sequences) in enumerate(zip(examples, sentences, strict=True)):
+            ids = [token for piece, _ in sequences for token in piece]
+            lengths = [len(piece) for piece, _ in sequences]
+            starts = [sum(lengths[:j]) for j in range(len(lengths))]
+            places = [s + p for s, (_, found) in zip(starts, sequences, strict=True) for p in found]
+            columns["input_ids"].append(ids)
+            columns["lengths"].append(lengths)
+            columns["weight"].append([sum(tag in number for tag in example.tags)])
+            columns["example"].append([first + i])
+            columns["places"].append(places)
+            columns["targets"].append([number.get(tag, -1) for tag in example.tags])
+        return columns, 0
+
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh tagging head."""
+        return TaggingHead(hidden_size, len(self.labels), dropout)
+
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Accuracy over words, and the number of words whose tag is not a label."""
+        targets = _targets(features, rows)
+        return Scores(
+            {"accuracy": accuracy(_predictions(outputs), targets)},
+            {"accuracy": accuracy(majority(targets), targets)},
+            {"unseen_tags": float((targets < 0).sum())},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanExtraction(Task[Question]):
+    """An answer's span in a passage, read in overlapping windows: exact match and F1.
+
+    Args:
+        null_threshold: How far the score of no answer must exceed the best span's for the answer to be
+            empty; infinity where every question has an answer.
+        num_best: Spans kept of each window.
+        max_answer_length: Most tokens in an answer.
+    """
+
+    null_threshold: float = float("inf")
+    num_best: int = 20
+    max_answer_length: int = 30
+
+    inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
+
+    def encode(
+        self, examples: Sequence[Question], first: int, text: TextEncoder
+    ) -> tuple[Columns, int]:
+        """A row a window.
+
+        `targets` holds the first and last token of the answer, 0 and 0 where the window lacks it; `passage` the
+        first token of the passage and the one after its last; `offsets` the characters of each.
+        """
+        encoded = text.windows([e.question for e in examples], [e.context for e in examples])
+        columns: dict[str, list[list[int]]] = {
+            name: []
+            for name in (
+                "input_ids", "lengths", "weight", "example", "targets", "passage", "offsets"
+            )
+        }
+        for i, (example, windows) in enumerate(zip(examples, encoded, strict=True)):
+            for window in windows:
+                begin, end = _passage(window)
+                offsets = window.offsets[begin:end]
+                columns["input_ids"].append(window.ids)
+                columns["lengths"].append([len(window.ids)])
+                columns["weight"].append([1])
+                columns["example"].append([first + i])
+                columns["targets"].append(_answer_tokens(example, offsets, begin))
+                columns["passage"].append([begin, end])
+                columns["offsets"].append([place for pair in offsets for place in pair])
+        return columns, 0
+
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh span head."""
+        return SpanHead(hidden_size, dropout, self.num_best, self.max_answer_length)
+
+    def reference(self, example: Question) -> Any:
+        """Id, passage and gold answers."""
+        return {"id": example.id, "context": example.context, "answers": list(example.answers)}
+
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Exact match and F1 at the task's threshold; F1 at the best one where answers may be empty."""
+        spans = self._best_spans(outputs, features, rows, references)
+        examples = [references[number] for number in spans]
+        gold = [example["answers"] for example in examples]
+        texts = [text if gain <= self.null_threshold else "" for text, gain in spans.values()]
+        metrics = squad_scores(texts, gold)
+        chance = squad_scores([""] * len(gold), gold)
+        return Scores(metrics, chance, self._tuned(list(spans.values()), gold))
+
+    def _best_spans(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> dict[int, tuple[str, float]]:
+        """By example: its best span's text over all windows, and the null score less that span's.
+
+        The null score is the smallest over the windows (Devlin et al. 2019, run_squad).
+        """
+        best: dict[int, tuple[float, str]] = {}
+        null: dict[int, float] = {}
+        examples = features.gather("example", rows)[0].tolist()
+        begins = features.gather("passage", rows)[0][::2].tolist()
+        for i, (example, begin) in enumerate(zip(examples, begins, strict=True)):
+            offsets = features.gather("offsets", rows[i : i + 1])[0].reshape(-1, 2)
+            score = float(outputs["score"][i][0])
+            if example not in best or score > best[example][0]:
+                start = offsets[outputs["start"][i][0] - begin][0]
+                end = offsets[outputs["end"][i][0] - begin][1]
+                best[example] = (score, references[example]["context"][start:end].strip())
+            null[example] = min(null.get(example, np.inf), float(outputs["null"][i]))
+        return {e: (text, null[e] - score) for e, (score, text) in best.items()}
+
+    def _tuned(
+        self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """F1 at the threshold that is best on these very questions, where answers may be empty."""
+        if self.null_threshold == float("inf"):
+            return {}
+        answered = [f1(text, answers) for (text, _), answers in zip(spans, gold, strict=True)]
+        empty = [f1("", answers) for answers in gold]
+        gains = [gain for _, gain in spans]
+        threshold = best_threshold(gains, answered, empty)
+        tuned = [a if g <= threshold else e for a, e, g in zip(answered, empty, gains, strict=True)]
+        return {"best_f1": 100 * sum(tuned) / len(tuned), "best_threshold": threshold}
+
+
+def _passage(window: Encoding) -> tuple[int, int]:
+    """First token of the passage, and the one after its last."""
+    places = [i for i, sequence in enumerate(window.sequence_ids) if sequence == 1]
+    return (places[0], places[-1] + 1) if places else (0, 0)
+
+
+def _answer_tokens(example: Question, offsets: Sequence[tuple[int, int]], begin: int) -> list[int]:
+    """First and last token of the first gold answer; 0 and 0 where the window lacks any of it."""
+    if not example.answers or not offsets:
+        return [0, 0]
+    first, last = example.starts[0], example.starts[0] + len(example.answers[0])
+    inside = [i for i, (start, end) in enumerate(offsets) if end > first and start < last]
+    if not inside or offsets[0][0] > first or offsets[-1][1] < last:
+        return [0, 0]
+    return [begin + inside[0], begin + inside[-1]]

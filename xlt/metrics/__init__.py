@@ -1,0 +1,1 @@
+"""Metrics by their official definitions; each cites its source."""

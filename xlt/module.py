@@ -1,0 +1,196 @@
+"""The LightningModule: one shared encoder, a head a task, one task a step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from xlt.data.collate import Batch
+from xlt.data.order import seed_of
+from xlt.datamodule import TransferData
+from xlt.kinds import Scores
+from xlt.models.encoder import Encoder
+from xlt.models.heads import Head
+from xlt.models.optim import adamw, linear_schedule
+
+
+class TransferModule(LightningModule):
+    """A shared XLM-R and a head a task.
+
+    Args:
+        encoder: XLM-R to start from: a name on the hub, or a folder with config, tokenizer and weights.
+        learning_rate: Peak learning rate of AdamW.
+        warmup_steps: Optimizer steps over which the learning rate rises linearly; it then falls linearly to
+            0 at trainer.max_steps.
+        weight_decay: AdamW's decay; biases and norms have none.
+        head_dropout: Dropout probability before and inside the heads.
+        from_scratch: Draw random weights for the encoder's config instead of loading its weights.
+        seed: Of the heads' first weights (follows seed_everything).
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        learning_rate: float = 1e-5,
+        warmup_steps: int = 0,
+        weight_decay: float = 0.01,
+        head_dropout: float = 0.1,
+        from_scratch: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_positive("model.learning_rate", learning_rate)
+        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
+        self.encoder = Encoder(encoder, from_scratch)
+        self.heads = nn.ModuleDict()
+        self.step_loss = torch.zeros(())
+        """This process's part of the last step's loss."""
+        self.gradient_norm = torch.zeros(())
+        """Norm of the last step's gradient before clipping."""
+        self.scores: dict[str, Scores] = {}
+        """Of the last validation, by task."""
+        self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
+
+    @property
+    def data(self) -> TransferData:
+        """The data module that feeds this module."""
+        return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+
+    def setup(self, stage: str) -> None:
+        """Give each task its head, with first weights that depend on the seed and the task alone."""
+        for name, task in self.data.tasks.items():
+            if name not in self.heads:
+                with torch.random.fork_rng():
+                    torch.manual_seed(seed_of("head", self.seed, name))
+                    self.heads[name] = task.head(self.encoder.config.hidden_size, self.head_dropout)
+                    self.heads[name].apply(self.encoder.transformer._init_weights)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The task's logits for a micro-batch."""
+        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing)
+        return self._head(batch.task)(states, batch.packing, batch.columns)
+
+    def _head(self, task: str) -> Head:
+        head = self.heads[task]
+        assert isinstance(head, Head)
+        return head
+
+    def training_step(self, batches: list[Batch], step: int) -> Tensor:
+        """The loss of this process's last micro-batch; the others have been differentiated.
+
+        A step's loss is the sum over all its micro-batches, on every process, divided by the sum of their
+        weights. Gradients of all but the last micro-batch are added up here; the last is Lightning's own
+        backward, in which DDP sums the gradients of the processes, once a step.
+        """
+        self.step_loss = torch.zeros((), device=self.device)
+        for batch in batches[:-1]:
+            loss = self._loss(batch)
+            with torch.autocast(self.device.type, enabled=False):
+                self.trainer.strategy.backward(loss, None)
+        return self._loss(batches[-1])
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The micro-batch's part of the step's loss, times the processes over which DDP takes the mean."""
+        torch.manual_seed(batch.seed)
+        logits = self.logits(batch)
+        loss = self._head(batch.task).loss(logits, batch.packing, batch.columns)
+        loss = loss / batch.step_weight
+        self.step_loss += loss.detach()
+        return loss * self.trainer.world_size
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: Lightning calls this between `training_step`, which adds gradients up, and the last backward."""
+
+    def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
+        """Clear the gradients before the step."""
+        self.zero_grad(set_to_none=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer says, and keep the norm for the log."""
+        self.gradient_norm = nn.utils.get_total_norm(
+            [p.grad for p in self.parameters() if p.grad is not None]
+        )
+        if gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
+            nn.utils.clip_grads_with_norm_(
+                self.parameters(), float(gradient_clip_val), self.gradient_norm
+            )
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with linear warm-up and decay over trainer.max_steps."""
+        optimizer = adamw(self, self.learning_rate, self.weight_decay)
+        schedule = linear_schedule(optimizer, self.warmup_steps, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the head's predictions."""
+        if len(batch.rows) == 0:
+            return
+        head = self._head(batch.task)
+        found = head.predict(self.logits(batch), batch.packing, batch.columns)
+        kept = {name: tensor.cpu().numpy() for name, tensor in found.items()}
+        self._outputs.setdefault(batch.task, []).append({**kept, "rows": batch.rows.cpu().numpy()})
+
+    def on_validation_epoch_end(self) -> None:
+        """Score every task on the predictions of all processes."""
+        parts: list[Any] = [self._outputs]
+        if self.trainer.world_size > 1:
+            parts = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, self._outputs)
+        self._outputs = {}
+        self.scores = {
+            name: self.data.score(name, [output for part in parts for output in part.get(name, [])])
+            for name in self.data.tasks
+        }
+        for key, value in score_record(self.scores).items():
+            self.log(key, value, logger=False, rank_zero_only=False, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what encoder the weights are of."""
+        checkpoint["encoder_shape"] = self.encoder.shape
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another encoder.
+
+        Raises:
+            ValueError: The sizes differ.
+        """
+        theirs = checkpoint.get("encoder_shape", {})
+        differ = {
+            name: f"{theirs.get(name)} there, {size} in model.encoder"
+            for name, size in self.encoder.shape.items()
+            if theirs.get(name) != size
+        }
+        if differ:
+            raise ValueError(
+                f"the checkpoint is of another encoder: {differ}. Name the encoder that the run was "
+                "started with, or another trainer.default_root_dir"
+            )
+
+
+def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """A validation's figures by log key, in percent; `val/score` is the mean of the tasks' scores."""
+    record = {
+        f"val/{task}/{name}": value
+        for task, found in scores.items()
+        for name, value in (found.metrics | found.details).items()
+    }
+    return record | {"val/score": sum(s.mean for s in scores.values()) / max(1, len(scores))}
+
+
+def _check_positive(key: str, value: float) -> None:
+    """Raise ValueError unless the value is above 0."""
+    if not value > 0:
+        raise ValueError(f"{key} is {value}: it must be above 0")

@@ -1,0 +1,31 @@
+"""Fetch and encode all that a config needs, for nodes without a network: `python -m xlt.prepare --config ...`."""
+
+import sys
+from collections.abc import Sequence
+
+from xlt.cli import Cli, run_verb
+from xlt.models.encoder import Encoder
+
+
+def prepare(args: Sequence[str]) -> None:
+    """Fill the caches of rows, tokenizer and weights, and list what is in them.
+
+    Args:
+        args: Command-line arguments, those of `xlt.fit`.
+    """
+    cli = Cli(args, build=False)
+    cli.datamodule.prepare_data()
+    line = "{:<16} {:<11} {:>10} {:>10} {:>13} {:>9} {:>8}"
+    print(line.format("task", "split", "examples", "rows", "tokens", "unlabelled", "cut"))
+    for name, splits in cli.datamodule.stored.items():
+        for split, stored in splits.items():
+            meta = stored.meta
+            counts = (meta.examples, meta.rows, meta.tokens, meta.dropped, meta.truncated)
+            print(line.format(name, split, *(f"{count:,}" for count in counts)))
+    model = cli.config.model
+    encoder = Encoder(model.encoder, model.from_scratch)
+    print(f"encoder {model.encoder}: {sum(p.numel() for p in encoder.parameters()):,} parameters")
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(prepare, sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""CommonsenseQA: which of five concepts answers a question that needs common sense?
+
+Talmor et al. (2019), https://aclanthology.org/N19-1421. 9,741 train, 1,221 dev.
+"""
+
+from xlt.data.examples import UNLABELLED, Choices
+from xlt.data.sources import Hub, Row
+from xlt.kinds import MultipleChoice
+
+
+def read(row: Row) -> Choices:
+    """The question and its answers; the key is a letter, empty where there is none."""
+    choices, key = row["choices"], row["answerKey"]
+    label = choices["label"].index(key) if key else UNLABELLED
+    return Choices(row["question"], tuple(choices["text"]), label, row["id"])
+
+
+TASK = MultipleChoice(
+    source=Hub("tau/commonsense_qa", "default"),
+    read=read,
+    num_choices=5,
+    licence="MIT",
+    citation="Talmor et al. 2019, N19-1421",
+)

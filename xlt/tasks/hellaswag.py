@@ -1,0 +1,23 @@
+"""HellaSwag: which of four endings continues a description of an everyday event?
+
+Zellers et al. (2019), https://aclanthology.org/P19-1472. 39,905 train, 10,042 dev.
+"""
+
+from xlt.data.examples import UNLABELLED, Choices
+from xlt.data.sources import Hub, Row
+from xlt.kinds import MultipleChoice
+
+
+def read(row: Row) -> Choices:
+    """The context and its endings; the label is a number in text, empty where there is none."""
+    label = int(row["label"]) if row["label"] != "" else UNLABELLED
+    return Choices(row["ctx"], tuple(row["endings"]), label)
+
+
+TASK = MultipleChoice(
+    source=Hub("Rowan/hellaswag", "default"),
+    read=read,
+    num_choices=4,
+    licence="MIT",
+    citation="Zellers et al. 2019, P19-1472",
+)

@@ -1,0 +1,89 @@
+"""Weights & Biases: online where an account is configured, else offline, and never a reason to stop training."""
+
+import hashlib
+import json
+import netrc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+from xlt.training.checkpoints import write_whole
+
+
+class Dashboard(WandbLogger):
+    """A run's dashboard.
+
+    Args:
+        folder: The run's folder; the run's id is kept there, so a restarted run stays one run.
+        config: The resolved config, nested.
+        project: W&B project.
+        group: What the run belongs to, such as a study; its own name where not given.
+        job_type: Its phase.
+        tags: Further labels.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        project: str,
+        group: str | None,
+        job_type: str,
+        tags: Sequence[str],
+    ) -> None:
+        super().__init__(
+            name=folder.name,
+            save_dir=folder,
+            id=run_id(folder, config),
+            project=project,
+            group=group or folder.name,
+            job_type=job_type,
+            tags=list(tags),
+            config=dict(config),
+            mode=mode(),
+            resume="allow",
+        )
+        self._failed = False
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log one event at its step; after a failure, warn once and log no more."""
+        if self._failed:
+            return
+        try:
+            self.experiment.log(dict(metrics), step=step)
+        except Exception as error:
+            self._failed = True
+            rank_zero_warn(
+                f"W&B failed ({type(error).__name__}: {error}); training goes on, and metrics.jsonl has "
+                "every event"
+            )
+
+
+def mode() -> str:
+    """WANDB_MODE where it is set; else online with a key in WANDB_API_KEY or ~/.netrc, offline without."""
+    chosen = os.environ.get("WANDB_MODE")
+    if chosen:
+        return chosen
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        known = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
+    except (FileNotFoundError, netrc.NetrcParseError):
+        known = None
+    return "online" if known else "offline"
+
+
+def run_id(folder: Path, config: Mapping[str, Any]) -> str:
+    """The id in the run's folder; a new one is a hash of the folder's name and the config."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        text = json.dumps([folder.name, config], sort_keys=True, default=str)
+        write_whole(path, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return path.read_text().strip()

@@ -1,0 +1,76 @@
+"""The progress bar: step, time left, loss, current task and tokens a second."""
+
+import sys
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
+
+from xlt.data.collate import Batch
+from xlt.module import TransferModule
+from xlt.training.recorder import Recorder
+
+
+class Progress(TQDMProgressBar):
+    """One bar for the steps of the run, and one while it validates.
+
+    Args:
+        recorder: Knows the tokens a second.
+        refresh_rate: Steps between updates.
+    """
+
+    BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
+
+    def __init__(self, recorder: Recorder, refresh_rate: int = 1) -> None:
+        # A bar redrawn in a file or a pipe is a line each time.
+        super().__init__(refresh_rate if sys.stdout.isatty() else 50 * refresh_rate)
+        self._recorder = recorder
+        self._task = ""
+
+    def init_train_tqdm(self) -> Tqdm:
+        """The bar of the steps."""
+        bar = super().init_train_tqdm()
+        bar.bar_format = self.BAR_FORMAT
+        bar.smoothing = 0.05
+        return bar
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Call the steps what they are: one pass over the schedule, no epoch."""
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.initial = trainer.global_step
+        self.train_progress_bar.set_description("step")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the task, then redraw."""
+        self._task = batch[0].task
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands after the bar."""
+        assert isinstance(pl_module, TransferModule)
+        found: dict[str, int | str | float | dict[str, float]] = {
+            "loss": f"{pl_module.step_loss.item():.3f}",
+            "task": self._task,
+            "tokens/s": f"{self._recorder.tokens_per_second:,.0f}",
+        }
+        if pl_module.scores:
+            found["score"] = f"{float(trainer.callback_metrics['val/score']):.1f}"
+        return found
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Name the task that is being validated."""
+        if self.has_dataloader_changed(dataloader_idx):
+            self.val_progress_bar.reset(convert_inf(self.total_val_batches_current_dataloader))
+            self.val_progress_bar.set_description(f"validating {batch.task}")

@@ -1,0 +1,242 @@
+"""The record of a run: one JSON object a log event in metrics.jsonl, and the same to every other logger.
+
+Every optimizer step is an event, and every validation. Tensors stay on their device until a flush, every
+trainer.log_every_n_steps steps, where one transfer and one sum over the processes serve them all.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from xlt.data.collate import Batch
+from xlt.datamodule import Steps, TransferData
+from xlt.module import TransferModule, score_record
+
+
+class MetricsFile(Logger):
+    """metrics.jsonl: the truth of a run, whatever becomes of other loggers.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def version(self) -> str:
+        """None is needed: a run has one file."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Path:
+        """The file."""
+        return self.path
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run's folder holds its config."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one event."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    @rank_zero_only
+    def sync(self) -> None:
+        """Wait until the disk has every event."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    @rank_zero_only
+    def cut_after(self, step: int) -> None:
+        """Drop events of later steps, which will be made again, and a half-written last line."""
+        if not self.path.exists():
+            return
+        kept = [json.dumps(event) + "\n" for event in read_events(self.path) if event["step"] <= step]
+        scratch = self.path.with_suffix(".tmp")
+        scratch.write_text("".join(kept))
+        scratch.replace(self.path)
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a metrics.jsonl; a half-written last line is left out."""
+    events = []
+    for line in path.read_text().splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events
+
+
+@dataclass
+class Totals:
+    """What has been trained so far, on all processes."""
+
+    tokens: int = 0
+    slots: int = 0
+    seconds: float = 0.0
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the tokens that attention computes which are rounded up, 0 to 1."""
+        return 1 - self.tokens / self.slots if self.slots else 0.0
+
+
+class Recorder(Callback):
+    """Turns steps and validations into events."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.tokens_per_second = 0.0
+        self._pending: list[dict[str, Any]] = []
+        self._tensors: list[Tensor] = []
+        self._visits: dict[str, int] = {}
+        self._since = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+        """Begin where the checkpoint ends; log the mixture."""
+        step = trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.cut_after(step)
+        schedule = _steps(pl_module.data).schedule
+        self._visits = {t: 0 for t in schedule.tasks} | _count(schedule[s][0] for s in range(step))
+        if step == 0:
+            self._log(trainer, mixture_record(pl_module.data), 0)
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: TransferModule, outputs: Any, batch: list[Batch], batch_idx: int
+    ) -> None:
+        """Keep the step's figures."""
+        step, task = trainer.global_step, batch[0].task
+        self._visits[task] += 1
+        slots = sum(part.packing.num_slots for part in batch)
+        tokens = sum(part.num_tokens for part in batch)
+        self._tensors.append(
+            torch.stack([
+                pl_module.step_loss.double(),
+                pl_module.gradient_norm.double().to(pl_module.device) / trainer.world_size,
+                torch.tensor(tokens, dtype=torch.double).to(pl_module.device, non_blocking=True),
+                torch.tensor(slots, dtype=torch.double).to(pl_module.device, non_blocking=True),
+            ])
+        )
+        self._pending.append({
+            "step": step,
+            "task": task,
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            f"mixture/{task}/steps": self._visits[task],
+            f"mixture/{task}/epochs": _steps(pl_module.data).epochs_after(step - 1),
+        })
+        if step % trainer.log_every_n_steps == 0:
+            self.flush(trainer)
+
+    def flush(self, trainer: Trainer) -> None:
+        """Log the steps kept since the last flush; called at the same step on every process."""
+        if self._pending:
+            figures = torch.stack(self._tensors)
+            if trainer.world_size > 1:
+                torch.distributed.all_reduce(figures)
+            seconds = time.perf_counter() - self._since
+            self._emit(trainer, figures.tolist(), seconds)
+            self._pending, self._tensors = [], []
+            self._since = time.perf_counter()
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.sync()
+
+    def _emit(self, trainer: Trainer, figures: list[list[float]], seconds: float) -> None:
+        """One event a step; times are shared out by tokens."""
+        tokens = sum(row[2] for row in figures)
+        self.tokens_per_second = tokens / seconds
+        for pending, (loss, norm, step_tokens, slots) in zip(self._pending, figures, strict=True):
+            self.totals.tokens += int(step_tokens)
+            self.totals.slots += int(slots)
+            self.totals.seconds += seconds * step_tokens / tokens
+            task, step = pending.pop("task"), pending.pop("step")
+            event = {
+                "train/task": task,
+                "train/loss": loss,
+                f"train/{task}/loss": loss,
+                "train/gradient_norm": norm,
+                **pending,
+                "train/tokens": self.totals.tokens,
+                "train/tokens_per_second": self.tokens_per_second,
+                "train/padding_share": 1 - step_tokens / slots,
+            }
+            self._log(trainer, event, step)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+        """Log what is kept, so that the validation's time counts for no step."""
+        if trainer.state.fn == "fit":
+            self.flush(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+        """Log the scores."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._log(trainer, score_record(pl_module.scores), trainer.global_step)
+        self._since = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+        """Log the last steps."""
+        self.flush(trainer)
+
+    @staticmethod
+    def _log(trainer: Trainer, event: Mapping[str, Any], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(event), step=step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tokens, slots and seconds so far."""
+        return asdict(self.totals)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.totals = Totals(**state_dict)
+
+
+def mixture_record(data: TransferData) -> dict[str, float]:
+    """The mixture by log key: each task's examples, share, and steps planned."""
+    schedule, examples = _steps(data).schedule, data.num_examples()
+    return {
+        key: value
+        for task, share in data.shares().items()
+        for key, value in {
+            f"mixture/{task}/share": share,
+            f"mixture/{task}/examples": examples[task],
+            f"mixture/{task}/planned_steps": schedule.steps_of(task),
+        }.items()
+    }
+
+
+def _steps(data: TransferData) -> Steps:
+    assert data.steps is not None
+    return data.steps
+
+
+def _count(names: Any) -> dict[str, int]:
+    """How often each name occurs."""
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,76 @@
+"""results.json and the table at the end of a run, both read off metrics.jsonl."""
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from xlt.datamodule import TransferData
+from xlt.module import TransferModule
+from xlt.training.recorder import Totals, read_events
+from xlt.training.run_folder import RunFolder
+
+PACKAGES = ("xlt", "torch", "lightning", "transformers", "datasets", "torchmetrics", "wandb")
+
+
+def results_of(
+    folder: RunFolder, module: TransferModule, data: TransferData, totals: Totals
+) -> dict[str, Any]:
+    """The best validation's scores by task, in percent, and the run's figures."""
+    validations = [e for e in read_events(folder.metrics) if "val/score" in e]
+    best = max(validations, key=lambda event: event["val/score"])
+    last = max(event["step"] for event in read_events(folder.metrics))
+    scores = {}
+    for task, found in module.scores.items():
+        names = [*found.metrics, *found.details]
+        main = next(iter(found.metrics))
+        scores[task] = {name: best[f"val/{task}/{name}"] for name in names} | {
+            "chance": found.chance[main],
+            "rows": data.num_validation_examples(task),
+        }
+    run = {
+        "step": last,
+        "best_step": best["step"],
+        "score": best["val/score"],
+        "seconds": totals.seconds,
+        "tokens": totals.tokens,
+        "padding_share": totals.padding_share,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+    return {**scores, "run": run}
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def table(results: Mapping[str, Any], module: TransferModule) -> str:
+    """Task, metric, score, chance and rows, a line a metric."""
+    lines = [("task", "metric", "score", "chance", "rows")]
+    for task, found in module.scores.items():
+        for name in found.metrics:
+            scores = results[task]
+            lines.append((
+                task, name, f"{scores[name]:.1f}", f"{found.chance[name]:.1f}", f"{scores['rows']:,}"
+            ))
+    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    rows = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    rows.insert(1, "-" * len(rows[0]))
+    return "\n".join(rows)
+
+
+def as_json(results: Mapping[str, Any]) -> str:
+    """The file's text."""
+    return json.dumps(results, indent=1) + "\n"

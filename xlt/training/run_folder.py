@@ -1,0 +1,133 @@
+"""The run's folder: its config, events, checkpoints and results, and the check that it is this run's.
+
+    config.yaml     the resolved config          metrics.jsonl   one event a line
+    sources.json    the data actually used       checkpoints/    the newest and the best
+    results.json    scores; there once the run is finished
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xlt.datamodule import TransferData
+from xlt.training.checkpoints import write_whole
+
+FREE = (
+    "trainer.accelerator",
+    "trainer.strategy",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.logger",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.enable_checkpointing",
+    "trainer.log_every_n_steps",
+    "trainer.default_root_dir",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
+    "trainer.benchmark",
+    "data.num_workers",
+    "data.cache",
+    "data.root",
+    "checkpoints",
+    "wandb",
+    "config",
+)
+"""Keys that may change when a run goes on: none of them alters what is learned."""
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.results = path / "results.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has its results."""
+        return self.results.is_file()
+
+    def claim(self, config: Mapping[str, Any], text: str) -> None:
+        """Make the folder this run's, or see that it is.
+
+        Args:
+            config: The resolved config, nested.
+            text: The same as YAML, to be kept.
+
+        Raises:
+            ValueError: The folder belongs to another config.
+            OSError: It cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                f"the run's folder {self.path} cannot be written ({error.strerror}): set "
+                "trainer.default_root_dir to a folder that can"
+            ) from error
+        kept = self.path / "config.yaml"
+        if kept.is_file():
+            self._compare(yaml.safe_load(kept.read_text()), config)
+        else:
+            write_whole(kept, text)
+
+    def _compare(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        """Raise ValueError where a key differs that matters."""
+        there, here = _flatten(theirs), _flatten(ours)
+        changed = [
+            f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
+            for key in sorted(there | here)
+            if there.get(key) != here.get(key) and not _is_free(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
+                "trainer.default_root_dir to another folder, or take the change back to continue that run"
+            )
+
+    def write_sources(self, data: TransferData) -> None:
+        """Say which rows the run reads: files or revisions, and hashes of their content."""
+        found = {
+            name: {split: vars(stored.meta) for split, stored in splits.items()}
+            for name, splits in data.stored.items()
+        }
+        for splits in found.values():
+            for meta in splits.values():
+                meta["labels"] = list(meta["labels"])
+        write_whole(self.path / "sources.json", json.dumps(found, indent=1) + "\n")
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _is_free(key: str) -> bool:
+    """Whether the key may change."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def closest(key: str, known: list[str]) -> str:
+    """The known key that is most like a misspelt one, or nothing."""
+    return next(iter(difflib.get_close_matches(key, known, 1, 0.5)), "")
