@@ -4,15 +4,16 @@ A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the
 docstring, and `configs/*.yaml` hold nothing else but `seed_everything`, `checkpoints` and `wandb`.
 """
 
-import re
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
@@ -21,10 +22,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.training.checkpoints import Checkpoints, VerifiedIO
-from xlt.training.dashboard import Dashboard
+from xlt.training.dashboard import Dashboard, run_id
 from xlt.training.progress import Progress
 from xlt.training.recorder import MetricsFile, Recorder
-from xlt.training.run_folder import RunFolder, closest
+from xlt.training.run_folder import RunFolder
 
 DEFAULTS = {
     "check_val_every_n_epoch": None,
@@ -34,6 +35,13 @@ DEFAULTS = {
     "log_every_n_steps": 10,
 }
 """What the Trainer defaults to here; one pass over the schedule is its only epoch."""
+
+UNFOUNDED = (
+    ".*your dataloader is not resumable.*",  # the data module's state is the position
+    ".*does not have many workers.*",  # a batch is a few gathers
+    ".*treespec, LeafSpec.*",  # inside Lightning
+)
+"""Warnings that do not apply here."""
 
 
 @dataclass
@@ -77,14 +85,14 @@ class Cli(LightningCLI):
     def __init__(self, args: Sequence[str], build: bool = True) -> None:
         self._build = build
         self.folder: RunFolder
-        self.recorder = Recorder()
+        self.recorder = Recorder(self._keep)
         super().__init__(
             TransferModule,
             TransferData,
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults=DEFAULTS,
-            args=list(args),
+            args=None if list(args) == sys.argv[1:] else list(args),
             run=False,
             auto_configure_optimizers=False,
         )
@@ -116,10 +124,14 @@ class Cli(LightningCLI):
         config.pop("config", None)
         return self.parser.dump(config, skip_none=False)
 
+    def _keep(self, data: TransferData) -> None:
+        """Fill the run's folder, once all checks have passed."""
+        self.folder.keep(self._text(), run_id(self.folder, self.resolved()), data)
+
     def instantiate_classes(self) -> None:
         """Build everything; a verb that only prepares builds the data alone."""
         if self._build:
-            self.folder.claim(self.resolved(), self._text())
+            self.folder.check(self.resolved())
             if self.folder.is_finished:
                 return
             super().instantiate_classes()
@@ -156,7 +168,12 @@ class Cli(LightningCLI):
         wandb = self.config.wandb
         loggers.append(
             Dashboard(
-                self.folder.path, self.resolved(), wandb.project, wandb.group, wandb.job_type, wandb.tags or ()
+                self.folder,
+                self.resolved(),
+                wandb.project,
+                wandb.group,
+                wandb.job_type,
+                wandb.tags or (),
             )
         )
         return loggers + (_as_list(given) if given is not True else [])
@@ -203,6 +220,10 @@ def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
     Returns:
         The exit code: 0, or 2 after an error of the user's.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in UNFOUNDED:
+        warnings.filterwarnings("ignore", message=message)
     try:
         verb(args)
     except (ValueError, OSError, MisconfigurationException) as error:

@@ -6,8 +6,6 @@ The same command again continues from the newest checkpoint, at the exact batch;
 import sys
 from collections.abc import Sequence
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from xlt.cli import Cli, run_verb
 from xlt.training.checkpoints import newest, write_whole
 from xlt.training.results import as_json, results_of, table
@@ -25,13 +23,12 @@ def fit(args: Sequence[str]) -> None:
         return
     trainer, module, data = cli.trainer, cli.model, cli.datamodule
     checkpoint = newest(cli.folder.checkpoints)
-    if checkpoint:
-        rank_zero_info(f"continuing from {checkpoint}")
+    if checkpoint and trainer.is_global_zero:
+        print(f"continuing from {checkpoint}")
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
     if not module.scores:
         trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero and trainer.state.finished:
-        cli.folder.write_sources(data)
         results = results_of(cli.folder, module, data, cli.recorder.totals)
         write_whole(cli.folder.results, as_json(results))
         run = results["run"]

@@ -155,7 +155,7 @@ class TransferModule(LightningModule):
             for name in self.data.tasks
         }
         for key, value in score_record(self.scores).items():
-            self.log(key, value, logger=False, rank_zero_only=False, sync_dist=False)
+            self.log(key, value, logger=False, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what encoder the weights are of."""

@@ -8,7 +8,6 @@ repeats or skips none.
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,9 @@ class VerifiedIO(CheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        scratch = Path(name)
+        scratch = path.with_name(f".{path.name}-{os.getpid()}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with scratch.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -173,7 +171,7 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, step: int) -> None:
         self._before_save(trainer)
-        trainer.save_checkpoint(self._path(step))
+        trainer.save_checkpoint(self._path(step), weights_only=False)
         if trainer.is_global_zero:
             self._thin_out()
 

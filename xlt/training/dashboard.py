@@ -5,14 +5,13 @@ import json
 import netrc
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from xlt.training.checkpoints import write_whole
+from xlt.training.run_folder import RunFolder
 
 
 class Dashboard(WandbLogger):
@@ -29,7 +28,7 @@ class Dashboard(WandbLogger):
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         config: Mapping[str, Any],
         project: str,
         group: str | None,
@@ -37,17 +36,18 @@ class Dashboard(WandbLogger):
         tags: Sequence[str],
     ) -> None:
         super().__init__(
-            name=folder.name,
-            save_dir=folder,
+            name=folder.path.name,
+            save_dir=folder.path,
             id=run_id(folder, config),
             project=project,
-            group=group or folder.name,
+            group=group or folder.path.name,
             job_type=job_type,
             tags=list(tags),
             config=dict(config),
             mode=mode(),
             resume="allow",
         )
+        self._wandb_init.pop("anonymous", None)
         self._failed = False
 
     @rank_zero_only
@@ -80,10 +80,9 @@ def mode() -> str:
     return "online" if known else "offline"
 
 
-def run_id(folder: Path, config: Mapping[str, Any]) -> str:
+def run_id(folder: RunFolder, config: Mapping[str, Any]) -> str:
     """The id in the run's folder; a new one is a hash of the folder's name and the config."""
-    path = folder / "wandb_id"
-    if not path.exists():
-        text = json.dumps([folder.name, config], sort_keys=True, default=str)
-        write_whole(path, hashlib.sha256(text.encode()).hexdigest()[:16])
-    return path.read_text().strip()
+    if folder.wandb_id.is_file():
+        return folder.wandb_id.read_text().strip()
+    text = json.dumps([folder.path.name, config], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

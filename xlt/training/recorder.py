@@ -7,7 +7,7 @@ trainer.log_every_n_steps steps, where one transfer and one sum over the process
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,14 @@ class Totals:
 
 
 class Recorder(Callback):
-    """Turns steps and validations into events."""
+    """Turns steps and validations into events.
 
-    def __init__(self) -> None:
+    Args:
+        at_start: Called on the first process when training starts: the run is real from here on.
+    """
+
+    def __init__(self, at_start: Callable[[TransferData], None]) -> None:
+        self._at_start = at_start
         self.totals = Totals()
         self.tokens_per_second = 0.0
         self._pending: list[dict[str, Any]] = []
@@ -116,6 +121,8 @@ class Recorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
         """Begin where the checkpoint ends; log the mixture."""
         step = trainer.global_step
+        if trainer.is_global_zero:
+            self._at_start(pl_module.data)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.cut_after(step)

@@ -5,10 +5,10 @@
     results.json    scores; there once the run is finished
 """
 
-import difflib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.config = path / "config.yaml"
+        self.sources = path / "sources.json"
+        self.wandb_id = path / "wandb_id"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
@@ -59,12 +62,11 @@ class RunFolder:
         """Whether the run has its results."""
         return self.results.is_file()
 
-    def claim(self, config: Mapping[str, Any], text: str) -> None:
-        """Make the folder this run's, or see that it is.
+    def check(self, config: Mapping[str, Any]) -> None:
+        """See that the folder can be this run's.
 
         Args:
             config: The resolved config, nested.
-            text: The same as YAML, to be kept.
 
         Raises:
             ValueError: The folder belongs to another config.
@@ -80,11 +82,18 @@ class RunFolder:
                 f"the run's folder {self.path} cannot be written ({error.strerror}): set "
                 "trainer.default_root_dir to a folder that can"
             ) from error
-        kept = self.path / "config.yaml"
-        if kept.is_file():
-            self._compare(yaml.safe_load(kept.read_text()), config)
-        else:
-            write_whole(kept, text)
+        if self.config.is_file():
+            self._compare(yaml.safe_load(self.config.read_text()), config)
+
+    def keep(self, config: str, wandb_id: str, data: TransferData) -> None:
+        """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
+        found = {
+            name: {split: asdict(stored.meta) for split, stored in splits.items()}
+            for name, splits in data.stored.items()
+        }
+        write_whole(self.sources, json.dumps(found, indent=1) + "\n")
+        write_whole(self.wandb_id, wandb_id + "\n")
+        write_whole(self.config, config)
 
     def _compare(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
         """Raise ValueError where a key differs that matters."""
@@ -99,17 +108,6 @@ class RunFolder:
                 f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
                 "trainer.default_root_dir to another folder, or take the change back to continue that run"
             )
-
-    def write_sources(self, data: TransferData) -> None:
-        """Say which rows the run reads: files or revisions, and hashes of their content."""
-        found = {
-            name: {split: vars(stored.meta) for split, stored in splits.items()}
-            for name, splits in data.stored.items()
-        }
-        for splits in found.values():
-            for meta in splits.values():
-                meta["labels"] = list(meta["labels"])
-        write_whole(self.path / "sources.json", json.dumps(found, indent=1) + "\n")
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,8 +124,3 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _is_free(key: str) -> bool:
     """Whether the key may change."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
-
-
-def closest(key: str, known: list[str]) -> str:
-    """The known key that is most like a misspelt one, or nothing."""
-    return next(iter(difflib.get_close_matches(key, known, 1, 0.5)), "")
