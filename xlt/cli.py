@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
@@ -136,7 +136,8 @@ class Cli(LightningCLI):
                 return
             super().instantiate_classes()
         else:
-            self.datamodule = self.parser.instantiate_classes(_only(self.config, "data")).data
+            built = self.parser.instantiate_classes(_only(self.config, "data"))
+            self.datamodule = built["data"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with the record, the checkpoints, the bar and the dashboard."""
@@ -145,9 +146,7 @@ class Cli(LightningCLI):
         config["callbacks"] = [
             *_as_list(config.get("callbacks")),
             self.recorder,
-            Checkpoints(
-                self.folder.checkpoints, settings.every_n_steps, settings.keep, self.recorder.flush
-            ),
+            Checkpoints(self.folder.checkpoints, settings.every_n_steps, settings.keep, self.recorder.flush),
         ]
         if config.get("enable_progress_bar") is not False:
             config["callbacks"].append(Progress(self.recorder))

@@ -26,7 +26,7 @@ from xlt.models.encoder import load_config, most_tokens
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
-CODE = [Path(m.__file__) for m in (xlt.kinds, encode, examples, features)]
+CODE = [Path(str(m.__file__)) for m in (xlt.kinds, encode, examples, features)]
 """Files whose change makes encoded rows stale."""
 
 
@@ -157,9 +157,7 @@ class TransferData(LightningDataModule):
 
     def shares(self) -> dict[str, float]:
         """Each task's probability."""
-        return mixture.probabilities(
-            self.num_examples(), self.temperature, self.cap, self.weights
-        )
+        return mixture.probabilities(self.num_examples(), self.temperature, self.cap, self.weights)
 
     def rows_in_use(self, name: str, split: Split) -> np.ndarray:
         """Numbers of the rows of features that the volume leaves, ascending."""
@@ -235,10 +233,7 @@ class TransferData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """A loader a task: this process's share of the batches, as many on every process."""
-        return [
-            DataLoader(self._validation(name), batch_size=None, collate_fn=_as_is)
-            for name in self.tasks
-        ]
+        return [DataLoader(self._validation(name), batch_size=None, collate_fn=_as_is) for name in self.tasks]
 
     def _validation(self, name: str) -> "ValidationBatches":
         features = self.stored[name]["validation"].features
@@ -264,9 +259,7 @@ class TransferData(LightningDataModule):
         split = [_by_row(part) for part in parts]
         found = {key: [value for part in split for value in part[key]] for key in split[0]}
         outputs = {key: [values[i] for i in order] for key, values in found.items()}
-        return self.tasks[name].score(
-            outputs, stored.features, rows[order], self._references[name]
-        )
+        return self.tasks[name].score(outputs, stored.features, rows[order], self._references[name])
 
     def num_validation_examples(self, name: str) -> int:
         """Validation examples of the task, after the volume."""
@@ -317,7 +310,11 @@ class Steps(Dataset[list[Batch]]):
         inputs = self._data.tasks[task].inputs
         return [
             collate(
-                task, features, pieces[i], inputs, max(1, weight),
+                task,
+                features,
+                pieces[i],
+                inputs,
+                max(1, weight),
                 seed_of("dropout", self._data.seed, step, i),
             )
             for i in range(self._rank, len(pieces), self._world_size)
@@ -346,9 +343,7 @@ class From(Sampler[int]):
 class ValidationBatches(Dataset[Batch]):
     """One process's validation batches of one task."""
 
-    def __init__(
-        self, task: str, features: Features, rows: list[np.ndarray], inputs: Sequence[str]
-    ) -> None:
+    def __init__(self, task: str, features: Features, rows: list[np.ndarray], inputs: Sequence[str]) -> None:
         self._task, self._features, self._rows, self._inputs = task, features, rows, inputs
 
     def __getitem__(self, number: int) -> Batch:
@@ -407,9 +402,7 @@ def _roots(root: str | list[str] | None) -> list[Path]:
     return paths
 
 
-def _volumes(
-    volume: int | dict[str, int] | None, tasks: Mapping[str, Task[Any]]
-) -> dict[str, int | None]:
+def _volumes(volume: int | dict[str, int] | None, tasks: Mapping[str, Task[Any]]) -> dict[str, int | None]:
     """The volume of each task.
 
     Raises:

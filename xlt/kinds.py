@@ -142,7 +142,7 @@ class Classification(Task[TextPair]):
         f1: Also score F1 of class 1, as QQP does.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     f1: bool = False
 
     def check(self, example: TextPair) -> None:
@@ -157,14 +157,10 @@ class Classification(Task[TextPair]):
         """Whether the label is not -1."""
         return example.label != UNLABELLED
 
-    def encode(
-        self, examples: Sequence[TextPair], first: int, text: TextEncoder
-    ) -> tuple[Columns, int]:
+    def encode(self, examples: Sequence[TextPair], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """One sequence a row; `targets` holds the class."""
         encoded = text.pairs([(example.first, example.second) for example in examples])
-        targets = [
-            self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples
-        ]
+        targets = [self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples]
         columns = _sequences(encoded, 1, first) | {"targets": [[target] for target in targets]}
         return columns, sum(bool(piece.overflowing) for piece in encoded)
 
@@ -186,9 +182,7 @@ class Classification(Task[TextPair]):
     def _chance(self, targets: Tensor) -> dict[str, float]:
         """The majority class's accuracy; F1 of answering 1 everywhere."""
         scores = {"accuracy": accuracy(majority(targets), targets)}
-        return scores | (
-            {"f1": positive_f1(torch.ones_like(targets), targets)} if self.f1 else {}
-        )
+        return scores | ({"f1": positive_f1(torch.ones_like(targets), targets)} if self.f1 else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +206,7 @@ class MultipleChoice(Task[Choices]):
         """Whether the label is not -1."""
         return example.label != UNLABELLED
 
-    def encode(
-        self, examples: Sequence[Choices], first: int, text: TextEncoder
-    ) -> tuple[Columns, int]:
+    def encode(self, examples: Sequence[Choices], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """As many sequences a row as choices; `targets` holds the right one."""
         encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
         columns = _sequences(encoded, self.num_choices, first)
@@ -259,9 +251,7 @@ class Tagging(Task[TaggedWords]):
         """Whether the sentence has a word."""
         return bool(example.words)
 
-    def encode(
-        self, examples: Sequence[TaggedWords], first: int, text: TextEncoder
-    ) -> tuple[Columns, int]:
+    def encode(self, examples: Sequence[TaggedWords], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a sentence; `places` and `targets` hold each word's first token and tag."""
         number = {tag: i for i, tag in enumerate(self.labels)}
         columns: dict[str, list[list[int]]] = {
@@ -314,9 +304,7 @@ class SpanExtraction(Task[Question]):
 
     inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
 
-    def encode(
-        self, examples: Sequence[Question], first: int, text: TextEncoder
-    ) -> tuple[Columns, int]:
+    def encode(self, examples: Sequence[Question], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a window.
 
         `targets` holds the first and last token of the answer, 0 and 0 where the window lacks it; `passage` the
@@ -326,7 +314,13 @@ class SpanExtraction(Task[Question]):
         columns: dict[str, list[list[int]]] = {
             name: []
             for name in (
-                "input_ids", "lengths", "weight", "example", "targets", "passage", "offsets"
+                "input_ids",
+                "lengths",
+                "weight",
+                "example",
+                "targets",
+                "passage",
+                "offsets",
             )
         }
         for i, (example, windows) in enumerate(zip(examples, encoded, strict=True)):
@@ -383,9 +377,7 @@ class SpanExtraction(Task[Question]):
             null[example] = min(null.get(example, np.inf), float(outputs["null"][i]))
         return {e: (text, null[e] - score) for e, (score, text) in best.items()}
 
-    def _tuned(
-        self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]
-    ) -> dict[str, float]:
+    def _tuned(self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]) -> dict[str, float]:
         """F1 at the threshold that is best on these very questions, where answers may be empty."""
         if self.null_threshold == float("inf"):
             return {}

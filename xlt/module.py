@@ -122,9 +122,7 @@ class TransferModule(LightningModule):
             [p.grad for p in self.parameters() if p.grad is not None]
         )
         if gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
-            nn.utils.clip_grads_with_norm_(
-                self.parameters(), float(gradient_clip_val), self.gradient_norm
-            )
+            nn.utils.clip_grads_with_norm_(self.parameters(), float(gradient_clip_val), self.gradient_norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

@@ -85,9 +85,7 @@ def _split_by_length(sizes: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
-def _places(
-    sizes: np.ndarray, order: np.ndarray, blocks: list[Block], boundaries: np.ndarray
-) -> np.ndarray:
+def _places(sizes: np.ndarray, order: np.ndarray, blocks: list[Block], boundaries: np.ndarray) -> np.ndarray:
     """The slot of each token: the inverse of the slots, padding left out."""
     row_starts = np.concatenate([b.offset + np.arange(b.sequences) * b.length for b in blocks])
     first_slot = np.empty_like(sizes)

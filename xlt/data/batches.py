@@ -49,9 +49,7 @@ class RowStream:
         totals = np.cumsum(self._lengths[rows]).tolist()
         fair = max(totals[0], -(-totals[-1] // self._parts))
         capacities = range(fair, self._budget)
-        fits = bisect_left(
-            capacities, True, key=lambda c: len(cut_by_tokens(totals, c)) <= self._parts
-        )
+        fits = bisect_left(capacities, True, key=lambda c: len(cut_by_tokens(totals, c)) <= self._parts)
         pieces = np.split(rows, cut_by_tokens(totals, fair + fits)[:-1])
         while len(pieces) < self._parts:
             widest = max(range(len(pieces)), key=lambda i: len(pieces[i]))

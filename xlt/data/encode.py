@@ -97,7 +97,8 @@ def _ids_by_word(found: Encoding, num_words: int, unknown: int) -> list[list[int
     """The token ids of each word."""
     by_word: list[list[int]] = [[] for _ in range(num_words)]
     for token, word in zip(found.ids, found.word_ids, strict=True):
-        by_word[word].append(token)
+        if word is not None:
+            by_word[word].append(token)
     return [ids or [unknown] for ids in by_word]
 
 

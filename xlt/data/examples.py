@@ -15,9 +15,7 @@ def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> Non
         items = value if isinstance(value, tuple) else (value,)
         for item in items:
             if not isinstance(item, kind) or isinstance(item, bool):
-                raise TypeError(
-                    f"{field.name} must be {_names(kind)}, not {item!r} ({type(item).__name__})"
-                )
+                raise TypeError(f"{field.name} must be {_names(kind)}, not {item!r} ({type(item).__name__})")
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -89,9 +87,7 @@ class Question:
 
     def __post_init__(self) -> None:
         """Refuse fields of another type, and answers that do not stand where they should."""
-        _check(
-            self, {"question": str, "context": str, "answers": str, "starts": int, "id": str}
-        )
+        _check(self, {"question": str, "context": str, "answers": str, "starts": int, "id": str})
         if len(self.answers) != len(self.starts):
             raise ValueError(f"{len(self.answers)} answers but {len(self.starts)} starts")
         for answer, start in zip(self.answers, self.starts, strict=True):

@@ -23,16 +23,16 @@ def write_features(path: Path, chunks: Iterable[Columns]) -> tuple[int, str]:
 
     Memory is bounded by a chunk and ROWS_PER_BATCH rows, whatever the number of rows.
     """
-    digest, num_rows, writer = hashlib.sha256(), 0, None
-    pending: pa.Table | None = None
+    digest, num_rows, writer, pending = hashlib.sha256(), 0, None, None
     with pa.OSFile(str(path), "wb") as sink:
         for chunk in chunks:
             table = _table(chunk)
-            pending = table if pending is None else pa.concat_tables([pending, table])
             writer = writer or pa.ipc.new_file(sink, table.schema)
-            while pending.num_rows >= ROWS_PER_BATCH:
-                num_rows += _write(writer, pending.slice(0, ROWS_PER_BATCH), digest)
-                pending = pending.slice(ROWS_PER_BATCH)
+            joined = pa.concat_tables([pending, table]) if pending is not None else table
+            while joined.num_rows >= ROWS_PER_BATCH:
+                num_rows += _write(writer, joined.slice(0, ROWS_PER_BATCH), digest)
+                joined = joined.slice(ROWS_PER_BATCH)
+            pending = joined
         if writer is None or pending is None:
             raise ValueError(f"{path.parent.name}: no rows to write")
         if pending.num_rows:
@@ -43,9 +43,7 @@ def write_features(path: Path, chunks: Iterable[Columns]) -> tuple[int, str]:
 
 def _table(chunk: Columns) -> pa.Table:
     """The chunk as an Arrow table of int32 lists."""
-    return pa.table(
-        {name: pa.array(rows, pa.list_(pa.int32())) for name, rows in chunk.items()}
-    )
+    return pa.table({name: pa.array(rows, pa.list_(pa.int32())) for name, rows in chunk.items()})
 
 
 def _write(writer: pa.RecordBatchFileWriter, table: pa.Table, digest: "hashlib._Hash") -> int:

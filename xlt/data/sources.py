@@ -65,9 +65,7 @@ class Hub:
         if path is not None:
             return open_parquet(path, name)
         try:
-            dataset = load_dataset(
-                self.repository, self.config, split=split, revision=self.revision
-            )
+            dataset = load_dataset(self.repository, self.config, split=split, revision=self.revision)
         except Exception as error:
             tried = f"not under {', '.join(map(str, roots))}, and " if roots else ""
             raise FileNotFoundError(
@@ -111,9 +109,7 @@ class Local:
             path = find_in_roots(f"{self.folder}/{self.config}", name, roots)
             if path is None:
                 where = ", ".join(map(str, roots)) or "data.root, which is not set"
-                raise FileNotFoundError(
-                    f"{full_name}.parquet is not in {where}. {self.how_to_get}"
-                )
+                raise FileNotFoundError(f"{full_name}.parquet is not in {where}. {self.how_to_get}")
             parts.append(open_parquet(path, full_name))
         return parts
 

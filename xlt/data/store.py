@@ -178,8 +178,7 @@ def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
     task = task.with_labels_of(example for example, *_ in read_examples(task, parts))
     meta = Meta(labels=task.labels)
     meta.sources = [
-        {"name": p.name, "location": p.location, "revision": p.revision, "hash": p.fingerprint}
-        for p in parts
+        {"name": p.name, "location": p.location, "revision": p.revision, "hash": p.fingerprint} for p in parts
     ]
     with (folder / "references.jsonl").open("w") as references:
         chunks = _encoded(task, parts, text, meta, references)

@@ -42,9 +42,7 @@ def _overlap(prediction: list[str], gold: list[str]) -> float:
     return 2 * common / (len(prediction) + len(gold))
 
 
-def squad_scores(
-    predictions: Sequence[str], answers: Sequence[Sequence[str]]
-) -> dict[str, float]:
+def squad_scores(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
     """Mean exact match and F1 over the questions, in percent."""
     pairs = list(zip(predictions, answers, strict=True))
     return {

@@ -5,12 +5,14 @@ are laid out in blocks of sequences of like length (xlt.packing), each served by
 and the result is laid back. N tokens, P slots, H heads, K width of a head.
 """
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from xlt.models.dropout import dropout as drop
 from xlt.packing import Block, Packing
 
 NAME = "xlt_packed"
@@ -20,12 +22,12 @@ class _Permute(torch.autograd.Function):
     """Gather rows forward and, by the inverse gather, backward: no scatter-add."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
         return rows.index_select(0, index)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
         return grad.index_select(0, inverse), None, None
 
@@ -34,17 +36,17 @@ class _Restore(torch.autograd.Function):
     """Gather the real tokens out of the slots; rounded-up slots get zero gradients."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, places: Tensor, slots: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
         ctx.num_slots = rows.shape[0]
         return rows.index_select(0, places)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         slots = grad.new_zeros(ctx.num_slots, *grad.shape[1:])
         slots[places] = grad
-        return slots, None, None
+        return slots, None
 
 
 def packed_attention(
@@ -64,10 +66,10 @@ def packed_attention(
     `attention_mask` is not used: the packing says which tokens see each other.
     """
     parts = [_to_slots(tensor[0].transpose(0, 1), packing) for tensor in (query, key, value)]
-    outputs = [_attend(*parts, block, scaling, dropout) for block in packing.blocks]
+    outputs = [_attend(parts, block, scaling, dropout) for block in packing.blocks]
     joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     if packing.places is not None and packing.slots is not None:
-        joined = _Restore.apply(joined, packing.places, packing.slots)
+        joined = _Restore.apply(joined, packing.places)
     return joined.unsqueeze(0), None
 
 
@@ -79,22 +81,21 @@ def _to_slots(states: Float[Tensor, "N H K"], packing: Packing) -> Float[Tensor,
 
 
 def _attend(
-    query: Float[Tensor, "P H K"],
-    key: Float[Tensor, "P H K"],
-    value: Float[Tensor, "P H K"],
+    parts: list[Tensor],
     block: Block,
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "block H K"]:
-    """Attention of one block's sequences, laid out as (sequences, H, length, K)."""
+    """Attention of one block's sequences; `parts` are query, key and value, each (P, H, K)."""
     end = block.offset + block.sequences * block.length
-    shape = (block.sequences, block.length, *query.shape[1:])
-    q, k, v = (t[block.offset : end].view(shape).transpose(1, 2) for t in (query, key, value))
+    width = parts[0].shape[1:]
+    shape = (block.sequences, block.length, *width)
+    q, k, v = (part[block.offset : end].view(shape).transpose(1, 2) for part in parts)
     scores = torch.matmul(q * scaling, k.transpose(-1, -2))
     if block.is_padding is not None:
         scores = scores.masked_fill(block.is_padding, torch.finfo(scores.dtype).min)
-    weights = F.dropout(torch.softmax(scores, dim=-1), dropout, training=dropout > 0)
-    return torch.matmul(weights, v).transpose(1, 2).reshape(-1, *query.shape[1:])
+    weights = drop(torch.softmax(scores, dim=-1), dropout)
+    return torch.matmul(weights, v).transpose(1, 2).reshape(-1, *width)
 
 
 AttentionInterface.register(NAME, packed_attention)

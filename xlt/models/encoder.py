@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaModel
 
 from xlt.models.attention import NAME
+from xlt.models.dropout import replace_dropout
 from xlt.packing import Packing
 
 RESERVED_POSITIONS = 2
@@ -31,6 +32,7 @@ class Encoder(nn.Module):
         else:
             self.transformer = _pretrained(name, config)
         self.transformer.set_attn_implementation(NAME)
+        replace_dropout(self.transformer)
 
     @property
     def config(self) -> XLMRobertaConfig:
@@ -78,9 +80,7 @@ def most_tokens(config: XLMRobertaConfig) -> int:
 def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     """The model with its weights in single precision."""
     try:
-        return XLMRobertaModel.from_pretrained(
-            name, config=config, add_pooling_layer=False, dtype="float32"
-        )
+        return XLMRobertaModel.from_pretrained(name, config=config, add_pooling_layer=False, dtype="float32")
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights cannot be loaded "

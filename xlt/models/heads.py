@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xlt.models.dropout import Dropout
 from xlt.packing import Packing
 
 Columns = dict[str, Tensor]
+
 
 class Head(nn.Module, ABC):
     """What a task puts on the shared encoder."""
@@ -38,7 +40,7 @@ class Pooler(nn.Module):
 
     def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, num_outputs)
 
@@ -108,7 +110,7 @@ class TaggingHead(Head):
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, num_labels)
 
     def forward(
@@ -138,11 +140,9 @@ class SpanHead(Head):
     Source: Devlin et al. (2019), section 4.2–4.3, and run_squad (n-best, spans of at most 30 tokens).
     """
 
-    def __init__(
-        self, hidden_size: int, dropout: float, num_best: int, max_answer_length: int
-    ) -> None:
+    def __init__(self, hidden_size: int, dropout: float, num_best: int, max_answer_length: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, 2)
         self.num_best, self.max_answer_length = num_best, max_answer_length
 
@@ -181,4 +181,3 @@ class SpanHead(Head):
             "score": score,
             "null": null,
         }
-

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -127,13 +128,18 @@ class Recorder(Callback):
             if isinstance(logger, MetricsFile):
                 logger.cut_after(step)
         schedule = _steps(pl_module.data).schedule
-        self._visits = {t: 0 for t in schedule.tasks} | _count(schedule[s][0] for s in range(step))
+        self._visits = dict.fromkeys(schedule.tasks, 0) | _count(schedule[s][0] for s in range(step))
         if step == 0:
             self._log(trainer, mixture_record(pl_module.data), 0)
         self._since = time.perf_counter()
 
     def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: TransferModule, outputs: Any, batch: list[Batch], batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: TransferModule,
+        outputs: Any,
+        batch: list[Batch],
+        batch_idx: int,
     ) -> None:
         """Keep the step's figures."""
         step, task = trainer.global_step, batch[0].task
@@ -141,21 +147,25 @@ class Recorder(Callback):
         slots = sum(part.packing.num_slots for part in batch)
         tokens = sum(part.num_tokens for part in batch)
         self._tensors.append(
-            torch.stack([
-                pl_module.step_loss.double(),
-                pl_module.gradient_norm.double().to(pl_module.device) / trainer.world_size,
-                torch.tensor(tokens, dtype=torch.double).to(pl_module.device, non_blocking=True),
-                torch.tensor(slots, dtype=torch.double).to(pl_module.device, non_blocking=True),
-            ])
+            torch.stack(
+                [
+                    pl_module.step_loss.double(),
+                    pl_module.gradient_norm.double().to(pl_module.device) / trainer.world_size,
+                    torch.tensor(tokens, dtype=torch.double).to(pl_module.device, non_blocking=True),
+                    torch.tensor(slots, dtype=torch.double).to(pl_module.device, non_blocking=True),
+                ]
+            )
         )
-        self._pending.append({
-            "step": step,
-            "task": task,
-            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            f"mixture/{task}/steps": self._visits[task],
-            f"mixture/{task}/epochs": _steps(pl_module.data).epochs_after(step - 1),
-        })
-        if step % trainer.log_every_n_steps == 0:
+        self._pending.append(
+            {
+                "step": step,
+                "task": task,
+                "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                f"mixture/{task}/steps": self._visits[task],
+                f"mixture/{task}/epochs": _steps(pl_module.data).epochs_after(step - 1),
+            }
+        )
+        if step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.flush(trainer)
 
     def flush(self, trainer: Trainer) -> None:

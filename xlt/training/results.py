@@ -56,9 +56,15 @@ def table(results: Mapping[str, Any], module: TransferModule) -> str:
     for task, found in module.scores.items():
         for name in found.metrics:
             scores = results[task]
-            lines.append((
-                task, name, f"{scores[name]:.1f}", f"{found.chance[name]:.1f}", f"{scores['rows']:,}"
-            ))
+            lines.append(
+                (
+                    task,
+                    name,
+                    f"{scores[name]:.1f}",
+                    f"{found.chance[name]:.1f}",
+                    f"{scores['rows']:,}",
+                )
+            )
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     rows = [
         "  ".join(

@@ -1,8 +1,8 @@
 """The run's folder: its config, events, checkpoints and results, and the check that it is this run's.
 
-    config.yaml     the resolved config          metrics.jsonl   one event a line
-    sources.json    the data actually used       checkpoints/    the newest and the best
-    results.json    scores; there once the run is finished
+config.yaml     the resolved config          metrics.jsonl   one event a line
+sources.json    the data actually used       checkpoints/    the newest and the best
+results.json    scores; there once the run is finished
 """
 
 import json
