@@ -1,7 +1,8 @@
 """The command line of the verbs: LightningCLI on the two seams' signatures.
 
-A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the Trainer (`trainer.`), its help is their
-docstring, and `configs/*.yaml` hold nothing else but `seed_everything`, `checkpoints` and `wandb`.
+A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the Trainer (`trainer.`), its
+help is their docstring, and `configs/*.yaml` hold nothing else but `seed_everything`, `checkpoints` and
+`wandb`.
 """
 
 import logging

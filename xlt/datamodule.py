@@ -1,4 +1,4 @@
-"""The LightningDataModule: tasks, their encoded rows, the mixture, and loaders whose only state is the step."""
+"""The LightningDataModule: tasks, encoded rows, the mixture, and loaders whose only state is the step."""
 
 import os
 import sys
@@ -35,8 +35,8 @@ class TransferData(LightningDataModule):
 
     Args:
         tasks: Names of the tasks, or full names of modules that hold one.
-        root: Folder or folders that mirror the hub as `<org>/<name>/<config>/<split>.parquet` and take precedence
-            over it; where not given, the paths in XLT_DATA.
+        root: Folder or folders that mirror the hub as `<org>/<name>/<config>/<split>.parquet` and take
+            precedence over it; where not given, the paths in XLT_DATA.
         temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
         cap: K of the same formula, in examples: a larger task counts as this many.
         weights: A share for each task up to a common factor, in place of the formula.

@@ -1,7 +1,7 @@
 """Task and its kinds: the one table that ties data, head and metric.
 
-A task is a value of a kind. A kind says how examples are encoded (data), which head reads them (models) and how
-the head's predictions are scored (metrics). Nothing else asks what kind a task is.
+A task is a value of a kind. A kind says how examples are encoded (data), which head reads them (models) and
+how the head's predictions are scored (metrics). Nothing else asks what kind a task is.
 """
 
 from abc import ABC, abstractmethod
@@ -307,8 +307,8 @@ class SpanExtraction(Task[Question]):
     def encode(self, examples: Sequence[Question], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a window.
 
-        `targets` holds the first and last token of the answer, 0 and 0 where the window lacks it; `passage` the
-        first token of the passage and the one after its last; `offsets` the characters of each.
+        `targets` holds the first and last token of the answer, 0 and 0 where the window lacks it; `passage`
+        the first token of the passage and the one after its last; `offsets` the characters of each.
         """
         encoded = text.windows([e.question for e in examples], [e.context for e in examples])
         columns: dict[str, list[list[int]]] = {

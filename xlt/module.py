@@ -105,7 +105,7 @@ class TransferModule(LightningModule):
         return loss * self.trainer.world_size
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Nothing: Lightning calls this between `training_step`, which adds gradients up, and the last backward."""
+        """Nothing: Lightning calls this after `training_step`, which has added gradients up already."""
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         """Clear the gradients before the step."""

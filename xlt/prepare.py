@@ -1,4 +1,7 @@
-"""Fetch and encode all that a config needs, for nodes without a network: `python -m xlt.prepare --config ...`."""
+"""Fetch and encode all that a config needs, for nodes without a network.
+
+python -m xlt.prepare --config configs/quickstart.yaml
+"""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which rows make up each micro-batch: random rows a step, cut by length into micro-batches of bounded tokens.
+"""Which rows make up each micro-batch: random rows a step, cut by length into pieces of bounded tokens.
 
 A step takes the next rows of the task's random order, as many as its micro-batches hold, so its rows are a
 uniform sample whatever their length; only then are they sorted and cut, which keeps the sequences

@@ -1,6 +1,7 @@
 """From texts to token ids: pairs, windows of a passage, and words with one id sequence a sentence.
 
-Everything goes through the encoder's own fast tokenizer, in batches that its Rust side spreads over the cores.
+Everything goes through the encoder's own fast tokenizer, in batches that its Rust side spreads over the
+cores.
 """
 
 from collections.abc import Sequence
@@ -80,7 +81,10 @@ class TextEncoder:
 
     def _sequences(self, words: list[list[int]]) -> list[tuple[list[int], list[int]]]:
         """Cut the words where a sequence is full; add the special tokens of a single text."""
-        begin, end = int(self.tokenizer.bos_token_id), int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
+        begin, end = (
+            int(token)  # type: ignore[arg-type]
+            for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        )
         sequences: list[tuple[list[int], list[int]]] = [([begin], [])]
         for ids in words:
             ids = ids[: self.max_length - 2]

@@ -4,8 +4,8 @@
                                  references.jsonl what scoring needs of each example
                                  meta.json        counts, labels, sources, hash of the content
 
-The key is a hash of everything that the features depend on: the rows, the code that reads and encodes them, the
-tokenizer and its limits. A folder appears under its name only when it is complete.
+The key is a hash of everything that the features depend on: the rows, the code that reads and encodes them,
+the tokenizer and its limits. A folder appears under its name only when it is complete.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """SQuAD's exact match and F1, and the decoding of answer spans.
 
 Source: the official scripts, Rajpurkar et al. (2016) https://arxiv.org/abs/1606.05250 and (2018)
-https://arxiv.org/abs/1806.03822: lower case, no punctuation, no English articles, single spaces; the best of the gold
-answers; a question without an answer has the empty gold answer, and then both scores are agreement.
+https://arxiv.org/abs/1806.03822: lower case, no punctuation, no English articles, single spaces; the best
+of the gold answers; a question without an answer has the empty gold answer, and then both scores are
+agreement.
 """
 
 import re

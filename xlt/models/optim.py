@@ -8,8 +8,8 @@ from torch.optim.lr_scheduler import LambdaLR
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
     """AdamW without decay on biases and norms, fused.
 
-    Source: Loshchilov and Hutter (2019); what is left out of the decay as in Devlin et al. (2019); epsilon and
-    betas as RoBERTa's fine-tuning (Liu et al. 2019, appendix C).
+    Source: Loshchilov and Hutter (2019); what is left out of the decay as in Devlin et al. (2019); epsilon
+    and betas as RoBERTa's fine-tuning (Liu et al. 2019, appendix C).
     """
     decayed, kept = [], []
     for parameter in model.parameters():

@@ -1,1 +1,1 @@
-"""What Lightning lacks: verified checkpoints, an exact record, the run's folder, a bar that names the task."""
+"""What Lightning lacks: verified checkpoints, an exact record, the run's folder, a bar with the task."""

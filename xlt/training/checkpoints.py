@@ -1,8 +1,8 @@
 """Checkpoints that cannot be half there, and that continue at the exact step.
 
-A checkpoint is written beside its final place, synced, hashed and then renamed; `<name>.sha256` holds the hash in
-sha256sum's format. A step is saved after its validation, where it has one, so a run that is killed anywhere
-repeats or skips none.
+A checkpoint is written beside its final place, synced, hashed and then renamed; `<name>.sha256` holds the
+hash in sha256sum's format. A step is saved after its validation, where it has one, so a run that is killed
+anywhere repeats or skips none.
 """
 
 import hashlib
@@ -200,8 +200,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Make Lightning's loops stand between two steps.
 
-        A checkpoint is written inside a hook of the step, where Lightning counts the step as not yet complete; what it
-        does on such counters depends on the hook. Here the step is complete and so is its validation.
+        A checkpoint is written inside a hook of the step, where Lightning counts the step as not yet
+        complete; what it does on such counters depends on the hook. Here the step is complete and so is its
+        validation.
         """
         loops = checkpoint["loops"]["fit_loop"]
         progress = loops["epoch_loop.batch_progress"]

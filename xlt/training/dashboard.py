@@ -1,4 +1,4 @@
-"""Weights & Biases: online where an account is configured, else offline, and never a reason to stop training."""
+"""Weights & Biases: online where an account is configured, else offline; never a reason to stop."""
 
 import hashlib
 import json

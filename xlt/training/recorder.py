@@ -203,12 +203,12 @@ class Recorder(Callback):
             }
             self._log(trainer, event, step)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: Trainer, pl_module: TransferModule) -> None:
         """Log what is kept, so that the validation's time counts for no step."""
         if trainer.state.fn == "fit":
             self.flush(trainer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: Trainer, pl_module: TransferModule) -> None:
         """Log the scores."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._log(trainer, score_record(pl_module.scores), trainer.global_step)
