@@ -4,11 +4,16 @@ Shapes in signatures are checked in every test (jaxtyping and beartype).
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
+SCRATCH = tempfile.TemporaryDirectory(prefix="xlt-tests-")
+"""What `datasets` and commands without a cache of their own write; goes with the session."""
+
 os.environ.update(WANDB_MODE="disabled", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true")
+os.environ.update(HF_DATASETS_CACHE=f"{SCRATCH.name}/datasets", XLT_CACHE=f"{SCRATCH.name}/encoded")
 os.environ.pop("XLT_DATA", None)
 
 with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
@@ -16,6 +21,9 @@ with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
 
 import json
 import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -60,3 +68,47 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     config |= {"intermediate_size": 64}
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_command_line() -> Iterator[None]:
+    """Hide pytest's own arguments, which a command run in this process would take for its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["xlt"])
+        yield
+
+
+Command = Callable[..., list[str]]
+"""A run's folder, and keys to set or (None) to leave out, to the arguments of a command."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(samples: list[str], cache: str, tiny_encoder: str) -> Command:
+    """Arguments of a short run of the nine tasks with the tiny encoder."""
+    settings = {
+        "seed_everything": 0,
+        "model.encoder": tiny_encoder,
+        "model.from_scratch": "true",
+        "model.learning_rate": 1e-3,
+        "data.tasks": f"[{', '.join(NINE)}]",
+        "data.root": f"[{', '.join(samples)}]",
+        "data.cache": cache,
+        "data.temperature": ".inf",
+        "data.max_length": 128,
+        "data.stride": 32,
+        "data.tokens_per_batch": 1024,
+        "data.batches_per_step": 2,
+        "data.validation_volume": 8,
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.max_steps": 24,
+        "trainer.val_check_interval": 10,
+        "trainer.enable_progress_bar": "false",
+        "checkpoints.every_n_steps": 6,
+    }
+
+    def arguments(folder: Path, changes: Mapping[str, Any] | None = None) -> list[str]:
+        chosen = {**settings, "trainer.default_root_dir": folder, **(changes or {})}
+        return [f"--{key}={value}" for key, value in chosen.items() if value is not None]
+
+    return arguments

@@ -6,12 +6,14 @@ help is their docstring, and `configs/*.yaml` hold nothing else but `seed_everyt
 """
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
@@ -75,6 +77,23 @@ class WandbSettings:
     tags: list[str] | None = None
 
 
+class Parser(LightningArgumentParser):
+    """Raises what argparse would print below its usage, and suggests the key that was meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message as ValueError."""
+        unknown = re.search(
+            r"unrecognized arguments: --([\w.]+)|'(\w+)' does not accept option '([\w.]+)'", message
+        )
+        if unknown:
+            key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+            known = [action.dest for action in self._actions]
+            close = get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            message = f"unknown key {key}{hint} --help lists them all"
+        raise ValueError(message) from ex
+
+
 class Cli(LightningCLI):
     """Parses, checks, and builds; running is left to the verb.
 
@@ -92,6 +111,7 @@ class Cli(LightningCLI):
             TransferData,
             save_config_callback=None,
             seed_everything_default=0,
+            parser_class=Parser,
             trainer_defaults=DEFAULTS,
             args=None if list(args) == sys.argv[1:] else list(args),
             run=False,
