@@ -14,7 +14,10 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="xlt-tests-")
 
 os.environ.update(WANDB_MODE="disabled", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true")
 os.environ.update(HF_DATASETS_CACHE=f"{SCRATCH.name}/datasets", XLT_CACHE=f"{SCRATCH.name}/encoded")
+os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # how Lightning calls jsonargparse
 os.environ.pop("XLT_DATA", None)
+# Tiny models gain nothing from more threads, and processes that share cores lose much.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
     import xlt.kinds  # noqa: F401  imports the models and metrics under the hook
@@ -26,6 +29,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import wandb
+
+from xlt.cli import run_verb
+from xlt.fit import fit
 
 REPOSITORY = Path(__file__).parents[1]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]
@@ -78,6 +85,16 @@ def _no_command_line() -> Iterator[None]:
         yield
 
 
+def run(args: list[str], verb: Callable[..., None] = fit) -> int | str | None:
+    """Run a verb in this process; return its exit code."""
+    try:
+        return run_verb(verb, args)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        wandb.finish()
+
+
 Command = Callable[..., list[str]]
 """A run's folder, and keys to set or (None) to leave out, to the arguments of a command."""
 
@@ -103,6 +120,7 @@ def tiny_run(samples: list[str], cache: str, tiny_encoder: str) -> Command:
         "trainer.devices": 1,
         "trainer.max_steps": 24,
         "trainer.val_check_interval": 10,
+        "trainer.log_every_n_steps": 4,
         "trainer.enable_progress_bar": "false",
         "checkpoints.every_n_steps": 6,
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from datasets import disable_progress_bars
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -130,6 +131,8 @@ class Cli(LightningCLI):
         """Check what no signature can, and claim the run's folder."""
         trainer = self.config.trainer
         _check_trainer(self.config)
+        # Values that cannot be meant are named before the run's folder is looked at.
+        TransferData(**vars(self.config.data))
         if isinstance(trainer.val_check_interval, float):
             trainer.val_check_interval = max(1, int(trainer.val_check_interval * trainer.max_steps))
         if trainer.default_root_dir is None:
@@ -157,8 +160,7 @@ class Cli(LightningCLI):
                 return
             super().instantiate_classes()
         else:
-            built = self.parser.instantiate_classes(_only(self.config, "data"))
-            self.datamodule = built["data"]
+            self.datamodule = TransferData(**vars(self.config.data))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with the record, the checkpoints, the bar and the dashboard."""
@@ -222,11 +224,6 @@ def _config_name(config: Namespace) -> str:
     return Path(str(files[-1])).stem if files else "run"
 
 
-def _only(config: Namespace, key: str) -> Namespace:
-    """The part of the config under one key."""
-    return Namespace({key: config[key]})
-
-
 def _as_list(value: Any) -> list[Any]:
     """None as empty, one as a list of it."""
     if value is None:
@@ -240,6 +237,9 @@ def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
     Returns:
         The exit code: 0, or 2 after an error of the user's.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("xlt").setLevel(logging.INFO)
+    disable_progress_bars()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in UNFOUNDED:

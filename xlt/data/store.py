@@ -10,6 +10,7 @@ the tokenizer and its limits. A folder appears under its name only when it is co
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ from typing import Any, Protocol
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1000
 """Rows read, encoded and written at a time."""
@@ -164,6 +167,7 @@ def store(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
     """
     if not (folder / "meta.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        log.info("encoding %s: %s", task.name, ", ".join(part.name for part in parts))
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _fill(task, parts, text, scratch)

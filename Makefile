@@ -1,0 +1,46 @@
+# make quickstart   train the nine tasks on the sample rows, in minutes
+# make test         lint, types, import contracts and tests
+# make lock         pin the newest versions that pyproject.toml allows (maintainers)
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test lint slow lock clean
+
+quickstart: .venv/installed
+	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
+
+test: .venv/installed-dev lint
+	$(BIN)/python -m pytest --durations=10
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/python
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	$(PIP) -r requirements-dev.lock
+	touch $@
+
+lock:
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0 && $(PIP) setuptools -e .
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
+	$(PIP) -e '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
+
+clean:
+	rm -rf .venv runs
