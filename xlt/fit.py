@@ -25,7 +25,12 @@ def fit(args: Sequence[str]) -> None:
     checkpoint = newest(cli.folder.checkpoints)
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
+    except (ValueError, OSError) as error:
+        if cli.recorder.started:
+            raise RuntimeError("training broke off; the same command continues it") from error
+        raise
     if not module.scores:
         trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero and trainer.state.finished:

@@ -54,7 +54,7 @@ class Progress(TQDMProgressBar):
         """What stands after the bar."""
         assert isinstance(pl_module, TransferModule)
         found: dict[str, int | str | float | dict[str, float]] = {
-            "loss": f"{pl_module.step_loss.item():.3f}",
+            "loss": f"{self._recorder.loss:.3f}",
             "task": self._task,
             "tokens/s": f"{self._recorder.tokens_per_second:,.0f}",
         }

@@ -5,6 +5,7 @@ trainer.log_every_n_steps steps, where one transfer and one sum over the process
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,6 +23,9 @@ from torch import Tensor
 from xlt.data.collate import Batch
 from xlt.datamodule import Steps, TransferData
 from xlt.module import TransferModule, score_record
+
+
+log = logging.getLogger(__name__)
 
 
 class MetricsFile(Logger):
@@ -114,6 +118,11 @@ class Recorder(Callback):
         self._at_start = at_start
         self.totals = Totals()
         self.tokens_per_second = 0.0
+        self.loss = float("nan")
+        """Of the last step logged."""
+        self.started = False
+        """Whether all checks have passed and steps are being trained."""
+        self._learning_rate = 0.0
         self._pending: list[dict[str, Any]] = []
         self._tensors: list[Tensor] = []
         self._visits: dict[str, int] = {}
@@ -121,9 +130,10 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
         """Begin where the checkpoint ends; log the mixture."""
-        step = trainer.global_step
+        step, self.started = trainer.global_step, True
         if trainer.is_global_zero:
             self._at_start(pl_module.data)
+            log.info("%s", mixture_table(pl_module.data))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.cut_after(step)
@@ -160,13 +170,19 @@ class Recorder(Callback):
             {
                 "step": step,
                 "task": task,
-                "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "train/learning_rate": self._learning_rate,
                 f"mixture/{task}/steps": self._visits[task],
                 f"mixture/{task}/epochs": _steps(pl_module.data).epochs_after(step - 1),
             }
         )
         if step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.flush(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: list[Batch], batch_idx: int
+    ) -> None:
+        """Note the learning rate of the step; afterwards it is the next one's."""
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def flush(self, trainer: Trainer) -> None:
         """Log the steps kept since the last flush; called at the same step on every process."""
@@ -190,7 +206,7 @@ class Recorder(Callback):
             self.totals.tokens += int(step_tokens)
             self.totals.slots += int(slots)
             self.totals.seconds += seconds * step_tokens / tokens
-            task, step = pending.pop("task"), pending.pop("step")
+            task, step, self.loss = pending.pop("task"), pending.pop("step"), loss
             event = {
                 "train/task": task,
                 "train/loss": loss,
@@ -244,6 +260,17 @@ def mixture_record(data: TransferData) -> dict[str, float]:
             f"mixture/{task}/planned_steps": schedule.steps_of(task),
         }.items()
     }
+
+
+def mixture_table(data: TransferData) -> str:
+    """The mixture as text: a line a task."""
+    record = mixture_record(data)
+    lines = [f"{'task':<16} {'examples':>10} {'share':>7} {'steps':>7}"]
+    for task in data.tasks:
+        examples, share = record[f"mixture/{task}/examples"], record[f"mixture/{task}/share"]
+        steps = record[f"mixture/{task}/planned_steps"]
+        lines.append(f"{task:<16} {examples:>10,} {share:>6.1%} {steps:>7,}")
+    return "\n".join(lines)
 
 
 def _steps(data: TransferData) -> Steps:
