@@ -24,7 +24,6 @@ from xlt.data.collate import Batch
 from xlt.datamodule import Steps, TransferData
 from xlt.module import TransferModule, score_record
 
-
 log = logging.getLogger(__name__)
 
 
