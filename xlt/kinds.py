@@ -370,10 +370,13 @@ class SpanExtraction(Task[Question]):
         for i, (example, begin) in enumerate(zip(examples, begins, strict=True)):
             offsets = features.gather("offsets", rows[i : i + 1])[0].reshape(-1, 2)
             score = float(outputs["score"][i][0])
-            if example not in best or score > best[example][0]:
+            text = ""
+            if score > -np.inf:
                 start = offsets[outputs["start"][i][0] - begin][0]
                 end = offsets[outputs["end"][i][0] - begin][1]
-                best[example] = (score, references[example]["context"][start:end].strip())
+                text = references[example]["context"][start:end].strip()
+            if example not in best or score > best[example][0]:
+                best[example] = (score, text)
             null[example] = min(null.get(example, np.inf), float(outputs["null"][i]))
         return {e: (text, null[e] - score) for e, (score, text) in best.items()}
 

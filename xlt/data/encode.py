@@ -43,20 +43,26 @@ class TextEncoder:
         """Each question with as many overlapping windows as its passage needs."""
         self._fast.no_padding()
         self._fast.no_truncation()
-        stripped = [question.strip() for question in questions]
-        counted = self._fast.encode_batch(stripped, add_special_tokens=False)
-        limit = min(MAX_QUESTION_TOKENS, self.max_length // 2)
-        short = [
-            text if len(found) <= limit else text[: found.offsets[limit - 1][1]]
-            for text, found in zip(stripped, counted, strict=True)
-        ]
-        # A question cut at the limit still leaves room for the stride and one token more.
-        room = self.max_length - limit - self.tokenizer.num_special_tokens_to_add(pair=True)
+        special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        limit = min(MAX_QUESTION_TOKENS, (self.max_length - special) // 2)
+        short = [self._cut(question.strip(), limit) for question in questions]
+        room = self.max_length - limit - special
         self._fast.enable_truncation(
             self.max_length, stride=min(self.stride, room - 1), strategy="only_second"
         )
         encoded = self._fast.encode_batch(list(zip(short, passages, strict=True)))
         return [[first, *first.overflowing] for first in encoded]
+
+    def _cut(self, text: str, limit: int) -> str:
+        """The text's beginning that has at most `limit` tokens."""
+        found = self._fast.encode(text, add_special_tokens=False)
+        kept = limit
+        # A shorter text can have more tokens at its end than it had inside the longer one.
+        while len(found) > limit:
+            text = text[: found.offsets[kept - 1][1]]
+            found = self._fast.encode(text, add_special_tokens=False)
+            kept -= 1
+        return text
 
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[list[int], list[int]]]]:
         """Each sentence's pieces: token ids with special tokens, and the position of each word's first.

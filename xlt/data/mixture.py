@@ -35,9 +35,9 @@ def probabilities(
         raw = {name: float(weights[name]) for name in num_examples}
     else:
         # In logarithms, relative to the largest, so that a small T cannot overflow.
-        logs = {name: math.log(min(n, cap)) / temperature for name, n in num_examples.items()}
+        logs = {name: math.log(min(n, cap)) for name, n in num_examples.items()}
         top = max(logs.values())
-        raw = {name: math.exp(value - top) for name, value in logs.items()}
+        raw = {name: math.exp((value - top) / temperature) for name, value in logs.items()}
     total = math.fsum(raw.values())
     return {name: value / total for name, value in raw.items()}
 

@@ -6,14 +6,14 @@ opened by `datasets` and read alike from there on.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, load_dataset
+from datasets import Dataset, IterableDataset, load_dataset
 
 Row = Mapping[str, Any]
 """One row of a data set: column name to value."""
@@ -23,13 +23,24 @@ Split = Literal["train", "validation"]
 
 @dataclass(frozen=True)
 class Part:
-    """One split of one source: what identifies its rows, and how to load them."""
+    """One split of one source: what identifies its rows, and how to read them."""
 
     name: str
     location: str
     revision: str | None
     fingerprint: str
-    load: Callable[[], Dataset]
+    load: Callable[[], Dataset | IterableDataset]
+
+    def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
+        """The rows in order, `size` at a time, as columns.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        try:
+            yield from self.load().iter(batch_size=size)  # pyright: ignore[reportReturnType]
+        except (pa.ArrowException, OSError, RuntimeError) as error:
+            raise _unreadable(self.location, error) from error
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ def open_parquet(path: Path, name: str) -> Part:
     """A mirror's split.
 
     Raises:
-        ValueError: The file is truncated, damaged or empty; damage inside it shows only in `load`.
+        ValueError: The file is truncated, damaged or empty; damage inside it shows in `chunks`.
     """
     try:
         num_rows = pq.ParquetFile(path).metadata.num_rows
@@ -156,19 +167,17 @@ def open_parquet(path: Path, name: str) -> Part:
     if num_rows == 0:
         raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
 
-    def load() -> Dataset:
-        try:
-            return load_dataset("parquet", data_files={"rows": str(path)}, split="rows")
-        except (pa.ArrowException, OSError, RuntimeError) as error:
-            raise _unreadable(path, error) from error
+    def load() -> IterableDataset:
+        # Streaming reads the file itself: no copy of it that could be stale.
+        return load_dataset("parquet", data_files={"rows": str(path)}, split="rows", streaming=True)
 
     return Part(name, str(path), None, _hash_file(path), load)
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(location: str | Path, error: Exception) -> ValueError:
     """The error for a damaged file."""
     return ValueError(
-        f"{path} is not a readable parquet file ({_first_line(error)}): it may be truncated; "
+        f"{location} is not a readable parquet file ({_first_line(error)}): it may be truncated; "
         "copy or download it again"
     )
 

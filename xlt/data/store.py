@@ -114,10 +114,9 @@ def read_examples(task: Readable, parts: Sequence[Part]) -> Iterator[tuple[Any, 
     """
     for part in parts:
         number = 0
-        for chunk in part.load().iter(batch_size=CHUNK):
-            names = list(chunk)  # type: ignore[arg-type]
-            for values in zip(*(chunk[name] for name in names), strict=True):  # type: ignore[index]
-                row = dict(zip(names, values, strict=True))
+        for chunk in part.chunks(CHUNK):
+            for values in zip(*chunk.values(), strict=True):
+                row = dict(zip(chunk, values, strict=True))
                 yield _read(task, row, part, number), part.location, number
                 number += 1
 

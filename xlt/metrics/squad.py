@@ -6,6 +6,7 @@ of the gold answers; a question without an answer has the empty gold answer, and
 agreement.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -68,7 +69,7 @@ def best_threshold(
     """
     order = sorted(range(len(gains)), key=lambda i: gains[i])
     total = best = sum(no_answer_scores)
-    threshold = gains[order[0]] - 1.0 if order else 0.0
+    threshold = min(filter(math.isfinite, gains), default=1.0) - 1.0
     for place, i in enumerate(order):
         total += has_answer_scores[i] - no_answer_scores[i]
         tied = place + 1 < len(order) and gains[order[place + 1]] == gains[i]

@@ -32,9 +32,9 @@ def dropout(states: Tensor, probability: float) -> Tensor:
     """The states with each element zero with this probability, the rest scaled up to the same mean."""
     if probability <= 0:
         return states
-    if states.device.type != "cpu" or probability >= 1:
-        return F.dropout(states, probability)
     dropped = round(probability * 2**16)
+    if states.device.type != "cpu" or dropped >= 2**16:
+        return F.dropout(states, probability)
     count = states.numel()
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     numbers = words.view(torch.int16)[:count].view(states.shape)
@@ -57,4 +57,4 @@ def replace_dropout(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
-                setattr(parent, name, Dropout(child.p))
+                setattr(parent, name, Dropout(child.p).train(child.training))

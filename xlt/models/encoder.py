@@ -33,6 +33,8 @@ class Encoder(nn.Module):
             self.transformer = _pretrained(name, config)
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
+        # Loading weights leaves a model without dropout.
+        self.transformer.train()
 
     @property
     def config(self) -> XLMRobertaConfig:
