@@ -3,10 +3,16 @@
 Shapes in signatures are checked in every test (jaxtyping and beartype).
 """
 
+import json
 import os
+import shutil
+import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
 from jaxtyping import install_import_hook
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="xlt-tests-")
@@ -20,19 +26,10 @@ os.environ.pop("XLT_DATA", None)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
-    import xlt.kinds  # noqa: F401  imports the models and metrics under the hook
+    import wandb
 
-import json
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import pytest
-import wandb
-
-from xlt.cli import run_verb
-from xlt.fit import fit
+    from xlt.cli import run_verb
+    from xlt.fit import fit
 
 REPOSITORY = Path(__file__).parents[1]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]

@@ -60,7 +60,7 @@ def encoder(folder: str) -> Encoder:
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def padded(request: pytest.FixtureRequest, folder: str, encoder: Encoder) -> XLMRobertaModel:
-    """transformers' model with the same weights, a config of its own and an attention of its own."""
+    """The model of transformers with the same weights, a config of its own and an attention of its own."""
     config = XLMRobertaConfig.from_pretrained(folder, attn_implementation=request.param)
     model = XLMRobertaModel(config, add_pooling_layer=False).eval()
     model.load_state_dict(encoder.transformer.state_dict())
@@ -99,7 +99,7 @@ def pad(sequences: Sequence[Sequence[int]]) -> Tensor:
 
 
 def run_padded(model: XLMRobertaModel, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-    """transformers' hidden states of each sequence; positions and mask as it makes them of the ids."""
+    """Hidden states of each sequence by transformers; positions and mask as it makes them of the ids."""
     ids = pad(sequences)
     states = model(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
     return [states[i, : len(tokens)] for i, tokens in enumerate(sequences)]
@@ -124,7 +124,7 @@ def gradients(model: nn.Module, output: Tensor, weights: Tensor) -> dict[str, Te
 
 
 def assert_gradients_agree(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Each parameter's gradient agrees; one that is zero but for rounding, as of key biases, against the rest."""
+    """Each gradient agrees; one that is zero but for rounding, as a key's bias has, against the rest."""
     assert set(found) == set(expected)
     whole = torch.cat([g.flatten() for g in expected.values()]).norm()
     for name, gradient in expected.items():
@@ -189,7 +189,9 @@ def test_a_sequence_does_not_see_its_neighbours(encoder: Encoder, tmp_path: Path
     assert error(together[12:42], alone) < 1e-5
     changed = {**columns, "input_ids": [*columns["input_ids"][:3], [5] * 12]}
     (tmp_path / "changed").mkdir()
-    other = run_packed(encoder, collate("task", stored(tmp_path / "changed", changed), np.array([3, 1, 2, 0]), ()))
+    other = run_packed(
+        encoder, collate("task", stored(tmp_path / "changed", changed), np.array([3, 1, 2, 0]), ())
+    )
     assert torch.equal(together[12:], other[12:])
     assert not torch.equal(together[:12], other[:12])
 
@@ -326,7 +328,9 @@ def case(request: pytest.FixtureRequest, samples: list[str]) -> tuple[str, Any, 
     return request.param, task, columns
 
 
-def classification_loss(head: nn.Module, run: Callable[..., list[Tensor]], columns: Columns, row: int) -> Tensor:
+def classification_loss(
+    head: nn.Module, run: Callable[..., list[Tensor]], columns: Columns, row: int
+) -> Tensor:
     (states,) = run(sequences_of(columns, row))
     return -pooled(head, states[0]).log_softmax(-1)[columns["targets"][row][0]]
 
@@ -424,7 +428,10 @@ def read_places(kind: str, columns: Columns) -> set[int]:
             words = zip(columns["places"][row], columns["targets"][row], strict=True)
             places |= {offset + place for place, target in words if target >= 0}
         else:
-            places |= {offset, *range(offset + columns["passage"][row][0], offset + columns["passage"][row][1])}
+            places |= {
+                offset,
+                *range(offset + columns["passage"][row][0], offset + columns["passage"][row][1]),
+            }
         offset += sum(lengths)
     return places
 

@@ -65,7 +65,7 @@ def test_micro_batches_are_as_many_as_asked_none_empty_none_above_the_budget(
     for visit in range(20):
         pieces = stream.step(visit)
         assert len(pieces) == parts
-        assert all(0 < len(piece) for piece in pieces)
+        assert all(len(piece) > 0 for piece in pieces)
         assert all(lengths[piece].sum() <= budget for piece in pieces)
 
 
@@ -130,7 +130,9 @@ def test_the_order_depends_on_the_key_and_on_nothing_else() -> None:
 def test_epochs_have_different_orders() -> None:
     lengths, rows = np.full(40, 10), np.arange(40)
     stream = RowStream(lengths, rows, 100, 1, 0, "task")
-    epochs = [tuple(row for visit in range(4 * e, 4 * e + 4) for row in stream.step(visit)[0]) for e in range(5)]
+    epochs = [
+        tuple(row for visit in range(4 * e, 4 * e + 4) for row in stream.step(visit)[0]) for e in range(5)
+    ]
     assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
     assert len(set(epochs)) == 5
 

@@ -242,7 +242,7 @@ def test_targets_are_where_transformers_finds_the_answers_characters(samples: li
 
 
 def test_a_lone_marker_before_the_answer_does_not_shift_it() -> None:
-    # "▁" stands for itself before a piece that has no spelling with it, with the offsets of that piece's start.
+    # "▁" stands alone before a piece that has no spelling with it, with the offsets of its first character.
     context = "They call it qzxv of old."
     question = Question("What is it?", context, ("qzxv",), (13,))
     columns, _ = tasks.load("squad_v1").encode([question], 0, encoder())

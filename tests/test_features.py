@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def chunks(table: Table, cuts: list[int]) -> Iterator[Table]:
     """The table cut after these rows."""
     num_rows = len(table["input_ids"])
     edges = [0, *sorted(min(cut, num_rows) for cut in cuts), num_rows]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield {name: rows[start:end] for name, rows in table.items()}
 
 

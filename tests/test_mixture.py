@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -164,7 +165,7 @@ def test_shares_of_the_steps_are_the_probabilities(seed: int) -> None:
 def test_successive_steps_are_independent() -> None:
     schedule = Schedule({"a": 0.5, "b": 0.5}, 10_000, seed=7)
     tasks = [schedule[step][0] for step in range(10_000)]
-    repeats = sum(one == other for one, other in zip(tasks, tasks[1:], strict=False))
+    repeats = sum(one == other for one, other in pairwise(tasks))
     assert abs(repeats - 9_999 / 2) < 4 * (9_999 / 4) ** 0.5
 
 

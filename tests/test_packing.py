@@ -115,9 +115,13 @@ def test_rounding_up_costs_less_than_the_share(sizes: list[int]) -> None:
 
 
 def test_blocks_by_hand() -> None:
-    # 0.875 x 16 = 14: 16, 15 and 14 share a block; 13 starts the next, to which 12 belongs (0.875 x 13 = 11.4).
+    # 0.875 x 16 = 14: 16, 15 and 14 share a block; 13 starts the next, with 12 (0.875 x 13 = 11.4).
     packing = pack([14, 13, 16, 12, 15, 3])
-    assert [(b.offset, b.sequences, b.length) for b in packing.blocks] == [(0, 3, 16), (48, 2, 13), (74, 1, 3)]
+    assert [(b.offset, b.sequences, b.length) for b in packing.blocks] == [
+        (0, 3, 16),
+        (48, 2, 13),
+        (74, 1, 3),
+    ]
     assert packing.num_slots == 77
     assert packing.blocks[2].is_padding is None
     # Tokens start at 0, 14, 27, 43, 55, 70; the longest sequence, tokens 27 to 42, fills the first row.

@@ -119,12 +119,12 @@ class TransferData(LightningDataModule):
             ValueError: A file or a row cannot be read.
         """
         self.stored = {}
-        for name in self.tasks:
-            self._prepare(name)
-
-    def _prepare(self, name: str) -> None:
-        """Open or make both splits of a task; the training split settles its labels."""
         text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
+        for name in self.tasks:
+            self._prepare(name, text)
+
+    def _prepare(self, name: str, text: TextEncoder) -> None:
+        """Open or make both splits of a task; the training split settles its labels."""
         self.stored[name] = {}
         for split in SPLITS:
             task = self.tasks[name]

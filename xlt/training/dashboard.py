@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from wandb import Settings
 
 from xlt.training.run_folder import RunFolder
 
@@ -46,6 +47,7 @@ class Dashboard(WandbLogger):
             config=dict(config),
             mode=mode(),
             resume="allow",
+            settings=Settings(silent=mode() == "offline"),
         )
         self._wandb_init.pop("anonymous", None)
         self._failed = False
