@@ -72,5 +72,5 @@ class Progress(TQDMProgressBar):
     ) -> None:
         """Name the task that is being validated."""
         if self.has_dataloader_changed(dataloader_idx):
+            self.val_progress_bar.set_description(f"validating {batch.task}", refresh=False)
             self.val_progress_bar.reset(convert_inf(self.total_val_batches_current_dataloader))
-            self.val_progress_bar.set_description(f"validating {batch.task}")
