@@ -113,6 +113,7 @@ class Cli(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=Parser,
+            parser_kwargs={"allow_abbrev": False},
             trainer_defaults=DEFAULTS,
             args=None if list(args) == sys.argv[1:] else list(args),
             run=False,
