@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +25,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
+from xlt.checks import require
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.training.checkpoints import Checkpoints, VerifiedIO
@@ -39,6 +42,14 @@ DEFAULTS = {
     "log_every_n_steps": 10,
 }
 """What the Trainer defaults to here; one pass over the schedule is its only epoch."""
+
+WHOLE = {
+    "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
+    "limit_val_batches": "data.validation_volume limits the validation rows",
+    "overfit_batches": "data.volume limits the rows",
+    "fast_dev_run": "set trainer.max_steps to a few steps",
+}
+"""Trainer keys that would take other steps than the schedule's, and what to use in their place."""
 
 UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
@@ -78,21 +89,30 @@ class WandbSettings:
     tags: list[str] | None = None
 
 
+UNKNOWN_KEY = (
+    r"unrecognized arguments: --([\w.]+)",
+    r"Group '([\w.]+)' does not accept option '([\w.]+)'",
+    r"Option '([\w.]+)' is not accepted",
+)
+"""How jsonargparse says that a key is unknown."""
+
+
 class Parser(LightningArgumentParser):
     """Raises what argparse would print below its usage, and suggests the key that was meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as ValueError."""
-        unknown = re.search(
-            r"unrecognized arguments: --([\w.]+)|'(\w+)' does not accept option '([\w.]+)'", message
-        )
-        if unknown:
-            key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
-            known = [action.dest for action in self._actions]
-            close = get_close_matches(key, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else "."
-            message = f"unknown key {key}{hint} --help lists them all"
+        for pattern in UNKNOWN_KEY:
+            found = re.search(pattern, message)
+            if found:
+                message = self._unknown(".".join(found.groups()))
         raise ValueError(message) from ex
+
+    def _unknown(self, key: str) -> str:
+        """What to say of a key that is none."""
+        close = get_close_matches(key, [action.dest for action in self._actions], 1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        return f"unknown key {key}{hint} --help lists them all"
 
 
 class Cli(LightningCLI):
@@ -122,11 +142,22 @@ class Cli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed and one encoder for both seams; checkpoints and dashboard."""
-        parser.link_arguments("seed_everything", "model.seed")
-        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("model.encoder", "data.encoder")
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(WandbSettings, "wandb")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, after a look at each config file, which the parser's own message would not name."""
+        given = sys.argv[1:] if args is None else args
+        for flag, value in pairwise([*given, ""]):
+            if flag in ("-c", "--config") and Path(value).is_file():
+                try:
+                    yaml.safe_load(Path(value).read_text())
+                except (yaml.YAMLError, UnicodeDecodeError) as error:
+                    raise ValueError(f"config {value} is no YAML: {error}") from error
+        super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Check what no signature can, and claim the run's folder."""
@@ -205,18 +236,40 @@ class Cli(LightningCLI):
 def _check_trainer(config: Namespace) -> None:
     """Raise ValueError for Trainer keys that contradict how steps are counted here."""
     trainer = config.trainer
-    if not isinstance(trainer.max_steps, int) or trainer.max_steps < 1:
-        raise ValueError(
-            f"trainer.max_steps is {trainer.max_steps}: a run needs a number of optimizer steps, for the "
-            "learning rate and the schedule depend on it"
-        )
-    if trainer.accumulate_grad_batches != 1:
-        raise ValueError(
-            "trainer.accumulate_grad_batches is not used: data.batches_per_step is the number of "
-            "micro-batches in a step, on however many processes"
-        )
-    if isinstance(config.seed_everything, bool):
-        raise ValueError("seed_everything must be a whole number: order and dropout depend on it")
+    require(
+        trainer.max_steps > 0,
+        "trainer.max_steps",
+        trainer.max_steps,
+        "be a number of optimizer steps, for the learning rate and the schedule depend on it",
+    )
+    require(
+        trainer.accumulate_grad_batches == 1,
+        "trainer.accumulate_grad_batches",
+        trainer.accumulate_grad_batches,
+        "stay 1: data.batches_per_step is the number of micro-batches in a step, on however many processes",
+    )
+    interval, every = trainer.val_check_interval, trainer.log_every_n_steps
+    require(interval is None or interval > 0, "trainer.val_check_interval", interval, "be above 0 steps")
+    require(every > 0, "trainer.log_every_n_steps", every, "be at least 1 step")
+    for key, instead in WHOLE.items():
+        value = trainer[key]
+        unset = value == _trainer_default(key) or (value == 1.0 and isinstance(value, float))
+        require(unset, f"trainer.{key}", value, f"stay unset: {instead}")
+
+
+def _seed(value: int | bool) -> int:
+    """The run's seed.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    require(not isinstance(value, bool), "seed_everything", value, "be a whole number")
+    return int(value)
+
+
+def _trainer_default(key: str) -> Any:
+    """What Lightning's Trainer has where the key is not given."""
+    return signature(Trainer.__init__).parameters[key].default
 
 
 def _config_name(config: Namespace) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 import xlt.kinds
 from xlt import tasks
+from xlt.checks import require
 from xlt.data import encode, examples, features, mixture
 from xlt.data.batches import RowStream, nested_subset, sorted_batches
 from xlt.data.collate import Batch, collate
@@ -76,6 +77,13 @@ class TransferData(LightningDataModule):
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         self._check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
         self._volume = _volumes(volume, self.tasks)
+        require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
+        require(
+            validation_volume is None or validation_volume >= 1,
+            "data.validation_volume",
+            validation_volume,
+            "be at least 1 example",
+        )
         self._validation_volume = validation_volume
         self.temperature, self.cap, self.weights = temperature, cap, weights
         self.tokens_per_batch, self.batches_per_step = tokens_per_batch, batches_per_step
@@ -99,15 +107,15 @@ class TransferData(LightningDataModule):
                 f"data.max_length is {max_length} tokens, but {encoder} has positions for {limit}: "
                 f"set data.max_length to at most {limit}"
             )
-        if not 8 <= max_length <= tokens_per_batch:
-            raise ValueError(
-                f"data.max_length is {max_length} and data.tokens_per_batch {tokens_per_batch}: the former "
-                "must be at least 8, and a micro-batch must hold a sequence"
-            )
-        if batches_per_step < 1:
-            raise ValueError(f"data.batches_per_step is {batches_per_step}: it must be at least 1")
-        if not 0 <= stride < max_length:
-            raise ValueError(f"data.stride is {stride}: it must lie between 0 and data.max_length")
+        require(max_length >= 8, "data.max_length", max_length, "be at least 8 tokens")
+        require(
+            tokens_per_batch >= max_length,
+            "data.tokens_per_batch",
+            tokens_per_batch,
+            f"hold a sequence of data.max_length, {max_length} tokens",
+        )
+        require(batches_per_step >= 1, "data.batches_per_step", batches_per_step, "be at least 1")
+        require(0 <= stride < max_length, "data.stride", stride, "lie between 0 and data.max_length")
 
     # Preparing
 
@@ -413,6 +421,5 @@ def _volumes(volume: int | dict[str, int] | None, tasks: Mapping[str, Task[Any]]
     if unknown:
         raise ValueError(f"data.volume names {sorted(unknown)}, which data.tasks does not")
     for name, value in by_task.items():
-        if value is not None and value < 1:
-            raise ValueError(f"data.volume of {name} is {value}: it must be at least 1 example")
+        require(value is None or value >= 1, f"data.volume of {name}", value, "be at least 1 example")
     return {name: by_task.get(name) for name in tasks}

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from xlt.checks import require
 from xlt.data.collate import Batch
 from xlt.data.order import seed_of
 from xlt.datamodule import TransferData
@@ -44,7 +45,10 @@ class TransferModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_positive("model.learning_rate", learning_rate)
+        require(learning_rate > 0, "model.learning_rate", learning_rate, "be above 0")
+        require(warmup_steps >= 0, "model.warmup_steps", warmup_steps, "be 0 or more steps")
+        require(weight_decay >= 0, "model.weight_decay", weight_decay, "be 0 or more")
+        require(0 <= head_dropout < 1, "model.head_dropout", head_dropout, "lie in 0 to 1, 1 excluded")
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
         self.encoder = Encoder(encoder, from_scratch)
@@ -186,9 +190,3 @@ def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:
         for name, value in (found.metrics | found.details).items()
     }
     return record | {"val/score": sum(s.mean for s in scores.values()) / max(1, len(scores))}
-
-
-def _check_positive(key: str, value: float) -> None:
-    """Raise ValueError unless the value is above 0."""
-    if not value > 0:
-        raise ValueError(f"{key} is {value}: it must be above 0")

@@ -33,6 +33,13 @@ class TextEncoder:
         """The tokenizer's Rust side."""
         return self.tokenizer.backend_tokenizer
 
+    @property
+    def definition(self) -> str:
+        """The tokenizer as text, without the limits that the last call left set."""
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        return self._fast.to_str()
+
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Encoding]:
         """One sequence a pair, the longer text cut first where both are too long."""
         self._fast.no_padding()
@@ -129,6 +136,7 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
             f"model.encoder {encoder!r} has no tokenizer ({first}): name a folder with config.json "
             "and tokenizer.json, or a model on the hub"
         ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"model.encoder {encoder!r} has no fast tokenizer (tokenizer.json)")
+    # Without tokenizer files transformers makes a tokenizer of the special tokens alone.
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) < 100:
+        raise ValueError(f"model.encoder {encoder!r} has no tokenizer.json, or one without a vocabulary")
     return tokenizer

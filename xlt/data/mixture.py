@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from xlt.checks import require
 from xlt.data.order import uniform
 
 
@@ -49,10 +50,8 @@ def check(
     tasks: tuple[str, ...],
 ) -> None:
     """Raise ValueError where the mixture's settings cannot be meant."""
-    if not temperature > 0:
-        raise ValueError(f"data.temperature is {temperature}: it must be above 0 (1 is the paper's)")
-    if not cap > 0:
-        raise ValueError(f"data.cap is {cap}: it must be above 0 examples (131072 is the paper's)")
+    require(temperature > 0, "data.temperature", temperature, "be above 0 (1 is the paper's)")
+    require(cap > 0, "data.cap", cap, "be above 0 examples (131072 is the paper's)")
     if weights is None:
         return
     if set(weights) != set(tasks):

@@ -13,11 +13,11 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
@@ -153,7 +153,7 @@ def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Seque
         digest.update(f"{part.name} {part.fingerprint}\n".encode())
     settings = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
     digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
-    digest.update(text.tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(text.definition.encode())
     return digest.hexdigest()[:16]
 
 
@@ -165,9 +165,15 @@ def store(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
         OSError: The folder cannot be written.
     """
     if not (folder / "meta.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid4().hex[:8]}")
+        try:
+            scratch.mkdir(parents=True)
+        except OSError as error:
+            raise OSError(
+                f"the cache {folder.parent} cannot be written ({error.strerror}): set data.cache (or "
+                "XLT_CACHE) to a folder that can"
+            ) from error
         log.info("encoding %s: %s", task.name, ", ".join(part.name for part in parts))
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _fill(task, parts, text, scratch)
             _publish(scratch, folder)
