@@ -20,6 +20,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="xlt-tests-")
 
 os.environ.update(WANDB_MODE="disabled", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true")
 os.environ.update(HF_DATASETS_CACHE=f"{SCRATCH.name}/datasets", XLT_CACHE=f"{SCRATCH.name}/encoded")
+os.environ["WANDB_CACHE_DIR"] = f"{SCRATCH.name}/wandb"
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # how Lightning calls jsonargparse
 os.environ.pop("XLT_DATA", None)
 # Tiny models gain nothing from more threads, and processes that share cores lose much.

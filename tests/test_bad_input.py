@@ -26,8 +26,6 @@ def broken(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, reason=reason)
 
 
-ABBREVIATED = broken("an unambiguous beginning of a key is taken for the key")
-
 ONE_STEP = {"trainer.max_steps": 1, "trainer.val_check_interval": 1, "trainer.log_every_n_steps": 1}
 
 PAIRS = {
@@ -143,8 +141,8 @@ def test_a_task_given_twice_is_refused(refusal: Refusal):
         ("seed_everithing", "seed_everything"),
         ("checkpoints.every_m_steps", "checkpoints.every_n_steps"),
         ("wandb.projekt", "wandb.project"),
-        pytest.param("data.volum", "data.volume", marks=ABBREVIATED),
-        pytest.param("trainer.max_step", "trainer.max_steps", marks=ABBREVIATED),
+        ("data.volum", "data.volume"),
+        ("trainer.max_step", "trainer.max_steps"),
     ],
 )
 def test_misspelt_key_on_the_command_line_carries_a_suggestion(refusal: Refusal, wrong: str, meant: str):
@@ -161,12 +159,7 @@ def test_misspelt_key_on_the_command_line_carries_a_suggestion(refusal: Refusal,
         ("trainer", "max_step", "max_steps"),
         ("checkpoints", "every_n_step", "every_n_steps"),
         ("wandb", "projekt", "project"),
-        pytest.param(
-            None,
-            "seed_everithing",
-            "seed_everything",
-            marks=broken("a key outside the sections has no suggestion"),
-        ),
+        (None, "seed_everithing", "seed_everything"),
     ],
 )
 def test_misspelt_key_in_a_config_carries_a_suggestion(
@@ -382,32 +375,28 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("data.volume", "0"),
         ("data.volume", "-1"),
         ("data.volume", "{mnli: 0}"),
-        pytest.param("data.validation_volume", "0", marks=broken("IndexError")),
-        pytest.param("data.validation_volume", "-1", marks=broken("all but the last example are taken")),
+        ("data.validation_volume", "0"),
+        ("data.validation_volume", "-1"),
         ("data.tokens_per_batch", "0"),
         ("data.batches_per_step", "0"),
         ("data.max_length", "0"),
         ("data.stride", "-1"),
         ("data.stride", "128"),
-        pytest.param("data.num_workers", "-1", marks=broken("torch's message, without the key")),
+        ("data.num_workers", "-1"),
         ("data.weights", "{mnli: -1}"),
         ("data.weights", "{mnli: 0}"),
         ("data.weights", "{mnli: .nan}"),
         ("model.learning_rate", "0"),
         ("model.learning_rate", "-1e-5"),
         ("model.learning_rate", ".nan"),
-        pytest.param("model.warmup_steps", "-1", marks=broken("accepted")),
-        pytest.param("model.weight_decay", "-1", marks=broken("accepted")),
-        pytest.param("model.head_dropout", "1.5", marks=broken("torch's message, without the key")),
+        ("model.warmup_steps", "-1"),
+        ("model.weight_decay", "-1"),
+        ("model.head_dropout", "1.5"),
         ("trainer.max_steps", "0"),
         ("trainer.max_steps", "-1"),
-        pytest.param(
-            "trainer.val_check_interval", "0", marks=broken("ZeroDivisionError after the first step")
-        ),
-        pytest.param("trainer.limit_val_batches", "0", marks=broken("trains to the end and then fails")),
-        pytest.param(
-            "trainer.log_every_n_steps", "0", marks=broken("ZeroDivisionError after the first step")
-        ),
+        ("trainer.val_check_interval", "0"),
+        ("trainer.limit_val_batches", "0"),
+        ("trainer.log_every_n_steps", "0"),
         ("checkpoints.every_n_steps", "0"),
         ("checkpoints.keep", "0"),
     ],
@@ -425,7 +414,6 @@ def test_micro_batches_are_counted_by_another_key_than_lightnings(refusal: Refus
     assert "data.batches_per_step" in message
 
 
-@broken("model.seed is named, which is no key of the user's")
 @pytest.mark.parametrize("seed", ["true", "false"])
 def test_a_seed_that_is_no_number_is_refused(refusal: Refusal, seed: str):
     message = refusal({"seed_everything": seed})
@@ -436,7 +424,6 @@ def test_a_seed_that_is_no_number_is_refused(refusal: Refusal, seed: str):
     ("key", "value"),
     [("trainer.limit_train_batches", 2), ("trainer.overfit_batches", 2), ("trainer.fast_dev_run", "true")],
 )
-@broken("steps are taken again from the first, or no record is written")
 def test_keys_that_would_take_other_steps_than_the_schedules_are_refused(
     refusal: Refusal, key: str, value: int | str
 ):
@@ -458,8 +445,8 @@ def test_more_tokens_than_the_encoder_has_positions_names_the_limit(refusal: Ref
 
 def test_a_sequence_must_fit_a_batch(refusal: Refusal):
     message = refusal({"data.tokens_per_batch": 127})
-    assert "data.max_length is 128" in message
-    assert "data.tokens_per_batch 127" in message
+    assert "data.tokens_per_batch is 127" in message
+    assert "data.max_length, 128 tokens" in message
 
 
 def test_the_longest_row_must_fit_a_batch(refusal: Refusal, tmp_path: Path):
@@ -507,7 +494,6 @@ def test_encoder_of_another_architecture_is_refused(refusal: Refusal, tmp_path: 
     assert "xlm-roberta" in message
 
 
-@broken("transformers makes an empty tokenizer up")
 def test_encoder_without_tokenizer_is_refused(refusal: Refusal, tiny_encoder: str, tmp_path: Path):
     (tmp_path / "bare").mkdir()
     shutil.copy(Path(tiny_encoder) / "config.json", tmp_path / "bare")
@@ -546,7 +532,7 @@ def test_run_folder_of_another_config_names_the_keys_that_differ(
 
 @pytest.mark.parametrize(
     "key",
-    ["trainer.default_root_dir", pytest.param("data.cache", marks=broken("the key is not named"))],
+    ["trainer.default_root_dir", "data.cache"],
 )
 def test_folder_that_cannot_be_written_is_named(refusal: Refusal, mnli: Path, tmp_path: Path, key: str):
     (tmp_path / "file").write_text("a file, not a folder")
@@ -616,16 +602,13 @@ def test_the_command_itself_prints_one_message_and_exits_with_an_error(tiny_run:
     assert "Traceback" not in done.stdout
 
 
+TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_true"}
+
+
 @pytest.mark.slow
 @broken("the message comes once a process")
 def test_batches_that_the_processes_cannot_share_are_refused(tiny_run: Command, mnli: Path, tmp_path: Path):
-    changes = {
-        "data.tasks": "[mnli]",
-        "data.root": mnli,
-        "data.batches_per_step": 3,
-        "trainer.devices": 2,
-        "trainer.strategy": "ddp_find_unused_parameters_true",
-    }
+    changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.batches_per_step": 3, **TWO}
     done = run_fit(tiny_run(tmp_path / "run", changes))
     assert done.returncode not in (0, None)
     message = the_message(done.stderr)
@@ -633,3 +616,13 @@ def test_batches_that_the_processes_cannot_share_are_refused(tiny_run: Command, 
     assert "2 processes" in message
     assert "1, 3" in message
     assert not events(tmp_path / "run")
+
+
+@pytest.mark.slow
+@broken("the other process shows where it waited for the first")
+def test_two_processes_give_one_message_about_a_bad_row(tiny_run: Command, mnli: Path, tmp_path: Path):
+    path = write_mnli(mnli, "train", {**PAIRS, "label": [0, 1, 7]})
+    changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.cache": tmp_path / "cache", **TWO}
+    done = run_fit(tiny_run(tmp_path / "run", changes))
+    assert done.returncode not in (0, None)
+    assert f"{path}, row 2" in the_message(done.stderr)

@@ -165,9 +165,12 @@ def test_no_question_has_more_than_64_tokens_wherever_the_cut_falls(samples: lis
     long = sorted({q.context for q in questions(samples)})
     long = [text for text in long if len(reference()(text, add_special_tokens=False)["input_ids"]) > 64]
     windows = encoder().windows(long, ["He built it in 1871."] * len(long))
-    lengths = {text: len(question_ids(found[0])) for text, found in zip(long, windows, strict=True)}
     assert len(long) > 100
-    assert {text[:40]: num for text, num in lengths.items() if num > 64} == {}
+    for text, found in zip(long, windows, strict=True):
+        whole, cut = reference()(text, add_special_tokens=False)["input_ids"], question_ids(found[0])
+        assert 62 <= len(cut) <= 64, text
+        # But for the last, which may end within a piece, the tokens are those of the whole.
+        assert cut[:-1] == whole[: len(cut) - 1], text
 
 
 def test_a_question_of_64_tokens_is_whole() -> None:

@@ -4,10 +4,12 @@ import math
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xlt.data.mixture
 from xlt.data.mixture import Schedule, check, probabilities
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
@@ -181,6 +183,13 @@ def test_a_task_without_weight_is_never_trained(seed: int, order: list[str]) -> 
     weights = {"never": 0.0, "a": 0.9, "b": 0.1}
     schedule = Schedule({name: weights[name] for name in order}, 500, seed)
     assert schedule.steps_of("never") == 0
+
+
+def test_the_largest_draw_has_a_task_though_shares_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ten times 0.1 adds up to 1 - 2^-53, which is also the largest number that a draw can give.
+    monkeypatch.setattr(xlt.data.mixture, "uniform", lambda num, *key: np.full(num, 1 - 2.0**-53))
+    schedule = Schedule({f"task {i}": 0.1 for i in range(10)}, 3, seed=0)
+    assert schedule[0] == ("task 9", 0)
 
 
 def test_a_single_task_has_every_step() -> None:
