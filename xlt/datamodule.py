@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class TransferData(LightningDataModule):
         for split in SPLITS:
             task = self.tasks[name]
             parts = [part for source in task.sources for part in source.open(split, self.roots)]
-            code = [*CODE, Path(task.read.__code__.co_filename)]
+            code = [*CODE, *_file_of(task.read)]
             folder = self._cache / f"{name}-{split}-{key_of(task, parts, text, code)}"
             self.stored[name][split] = store(task, parts, text, folder)
             self.tasks[name] = replace(task, labels=tuple(self.stored[name][split].meta.labels))
@@ -226,6 +227,7 @@ class TransferData(LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the order of the batches depends on, by name."""
         settings = {
+            "tasks": list(self.tasks),
             "temperature": self.temperature,
             "cap": self.cap,
             "weights": self.weights,
@@ -361,6 +363,14 @@ class ValidationBatches(Dataset[Batch]):
     def __len__(self) -> int:
         """Number of batches."""
         return len(self._rows)
+
+
+def _file_of(read: Callable[..., Any]) -> list[Path]:
+    """The file that defines a task's `read`; none for one that is no plain function."""
+    try:
+        return [Path(getfile(read))]
+    except TypeError:
+        return []
 
 
 def _as_is(batch: Any) -> Any:

@@ -33,7 +33,7 @@ def probabilities(
     """
     check(temperature, cap, weights, tuple(num_examples))
     if weights is not None:
-        raw = {name: float(weights[name]) for name in num_examples}
+        raw = {name: weights[name] / max(weights.values()) for name in num_examples}
     else:
         # In logarithms, relative to the largest, so that a small T cannot overflow.
         logs = {name: math.log(min(n, cap)) for name, n in num_examples.items()}

@@ -23,7 +23,7 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
 
 
 def linear_schedule(optimizer: AdamW, warmup_steps: int, max_steps: int) -> LambdaLR:
-    """From 0 up over `warmup_steps`, then down to 0 at `max_steps`."""
+    """Up in equal parts over `warmup_steps` and one step more, then down to 0 after `max_steps`."""
 
     def factor(step: int) -> float:
         """Share of the peak learning rate; `step` is the number of steps taken."""

@@ -1,0 +1,111 @@
+"""Every config parses against the signatures and opens with its command; the README's commands exist."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import NINE, REPOSITORY
+
+from xlt import tasks
+from xlt.cli import Cli
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+README = REPOSITORY / "README.md"
+
+
+class Parsed(Cli):
+    """A config that is parsed and checked; nothing is built."""
+
+    def before_instantiate_classes(self) -> None:
+        """Build nothing, not even to check it: an encoder may be on the hub."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_config_parses_against_the_signatures(path: Path):
+    config = Parsed(["--config", str(path)]).config
+    written = yaml.safe_load(path.read_text())
+    assert config.data.tasks == written["data"]["tasks"]
+    assert config.model.learning_rate == written["model"]["learning_rate"] > 0
+    assert config.trainer.max_steps == written["trainer"]["max_steps"] > 0
+    assert config.data.encoder == written["model"]["encoder"]
+    assert 0 <= config.model.warmup_steps < config.trainer.max_steps
+    assert config.trainer.val_check_interval <= config.trainer.max_steps
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_config_opens_with_the_command_that_runs_it(path: Path):
+    first = path.read_text().splitlines()[0]
+    found = re.fullmatch(r"# python -m (xlt\.\w+) --config (\S+)", first)
+    assert found
+    assert found[2] == name_of(path)
+    assert importlib.util.find_spec(found[1])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_tasks_of_a_config_load(path: Path):
+    for name in yaml.safe_load(path.read_text())["data"]["tasks"]:
+        assert tasks.load(name).name == name
+
+
+def test_each_of_the_nine_tasks_and_the_mixture_has_a_config():
+    folder = REPOSITORY / "configs" / "intermediate"
+    for name in NINE:
+        assert yaml.safe_load((folder / f"{name}.yaml").read_text())["data"]["tasks"] == [name]
+    mixture = yaml.safe_load((folder / "mixture.yaml").read_text())["data"]
+    assert mixture["tasks"] == NINE
+    # The paper's sampling: proportional to the number of examples, at most 2^17.
+    assert (mixture["temperature"], mixture["cap"]) == (1, 2**17)
+
+
+def test_quickstart_trains_the_nine_tasks_on_the_rows_of_the_repository():
+    config = yaml.safe_load((REPOSITORY / "configs" / "quickstart.yaml").read_text())
+    assert config["data"]["tasks"] == NINE
+    for root in config["data"]["root"]:
+        assert (REPOSITORY / root).is_dir()
+    assert (REPOSITORY / config["model"]["encoder"] / "config.json").is_file()
+
+
+def readme() -> str:
+    if not README.is_file():
+        pytest.skip("there is no README yet")
+    return README.read_text()
+
+
+def test_make_targets_that_the_readme_names_exist():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    named = set(re.findall(r"\bmake ([a-z][\w-]*)", readme()))
+    assert {"quickstart", "test"} <= named
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
+    assert named <= targets
+
+
+def test_commands_of_the_readme_parse():
+    commands = [line.split("python -m ", 1)[1] for line in readme().splitlines() if "  python -m xlt" in line]
+    assert commands
+    for command in commands:
+        verb, *args = shlex.split(command, comments=True)
+        assert importlib.util.find_spec(verb)
+        Parsed(args)
+
+
+def test_folders_and_files_of_the_readmes_tree_exist():
+    tree = readme().split("## The tree", 1)[1].split("\n## ", 1)[0]
+    named = re.findall(r"(?:^    |  )([\w/]+(?:/|\.py))(?=\s)", tree, re.MULTILINE)
+    assert "xlt/kinds.py" in named
+    for path in named:
+        assert (REPOSITORY / path).exists(), path

@@ -1,0 +1,246 @@
+"""The tasks: all load, read real rows, and a new one is one file."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import NINE, REPOSITORY, Command, run
+
+from xlt import tasks
+from xlt.data.examples import Choices, Question, TaggedWords, TextPair
+from xlt.data.sources import Split
+from xlt.data.store import read_examples
+from xlt.datamodule import SPLITS, TransferData
+from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
+
+SHAPES = {
+    "anli_plus": (Classification, TextPair),
+    "mnli": (Classification, TextPair),
+    "qqp": (Classification, TextPair),
+    "squad_v1": (SpanExtraction, Question),
+    "squad_v2": (SpanExtraction, Question),
+    "hellaswag": (MultipleChoice, Choices),
+    "ccg": (Tagging, TaggedWords),
+    "cosmosqa": (MultipleChoice, Choices),
+    "commonsenseqa": (MultipleChoice, Choices),
+}
+CHOICES = {"hellaswag": 4, "cosmosqa": 4, "commonsenseqa": 5}
+
+
+def read_some(task: str, split: Split, roots: list[Path], most: int) -> list[Any]:
+    """Examples of the first rows of each of the task's sources."""
+    loaded = tasks.load(task)
+    parts = [part for source in loaded.sources for part in source.open(split, roots)]
+    return [e for part in parts for e, *_ in islice(read_examples(loaded, [part]), most)]
+
+
+def test_the_nine_tasks_are_there():
+    assert set(NINE) <= set(tasks.known())
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_task_is_a_value_of_its_kind_and_says_where_it_comes_from(name: str):
+    task = tasks.load(name)
+    kind, _ = SHAPES[name]
+    assert type(task) is kind
+    assert task.name == name
+    assert task.licence
+    assert re.search(r"\b(19|20)\d\d\b", task.citation), "a citation has a year"
+    assert task.sources
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_task_file_is_short_and_cites_its_paper(name: str):
+    text = (REPOSITORY / "xlt" / "tasks" / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= 40
+    assert "https://" in text.split('"""')[1]
+
+
+def test_hub_names_are_those_the_specification_gives():
+    found = {n: [getattr(s, "repository", s) for s in tasks.load(n).sources] for n in NINE if n != "ccg"}
+    assert found == {
+        "anli_plus": ["nyu-mll/glue", "stanfordnlp/snli", "facebook/anli"],
+        "mnli": ["nyu-mll/glue"],
+        "qqp": ["nyu-mll/glue"],
+        "squad_v1": ["rajpurkar/squad"],
+        "squad_v2": ["rajpurkar/squad_v2"],
+        "hellaswag": ["Rowan/hellaswag"],
+        "cosmosqa": ["allenai/cosmos_qa"],
+        "commonsenseqa": ["tau/commonsense_qa"],
+    }
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", NINE)
+def test_task_reads_the_sample_rows(name: str, split: Split, samples: list[str]):
+    examples = read_some(name, split, [Path(root) for root in samples], most=2000)
+    assert len(examples) >= 30
+    assert {type(example) for example in examples} == {SHAPES[name][1]}
+    check_values(name, examples)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", NINE)
+def test_task_reads_the_rows_of_the_larger_mirror(name: str, split: Split, mirror: Path):
+    examples = read_some(name, split, [mirror], most=500)
+    assert len(examples) >= 500
+    assert {type(example) for example in examples} == {SHAPES[name][1]}
+    check_values(name, examples)
+
+
+def check_values(name: str, examples: list[Any]) -> None:
+    """The examples hold what the data set's description says."""
+    if SHAPES[name][1] is TextPair:
+        assert {e.label for e in examples} <= set(range(len(tasks.load(name).labels)))
+        assert all(e.first and e.second for e in examples)
+    elif name in CHOICES:
+        assert {len(e.choices) for e in examples} == {CHOICES[name]}
+        assert {e.label for e in examples} == set(range(CHOICES[name]))
+        assert all(e.context for e in examples)
+    elif SHAPES[name][1] is Question:
+        for e in examples:
+            for answer, start in zip(e.answers, e.starts, strict=True):
+                assert e.context[start:].startswith(answer)
+        share = sum(bool(e.answers) for e in examples) / len(examples)
+        assert share == 1 if name == "squad_v1" else 0.3 < share < 0.7
+    else:
+        assert all(len(e.words) == len(e.tags) > 0 for e in examples)
+        assert any("/" in tag for e in examples for tag in e.tags)
+
+
+def write(root: Path, path: str, rows: Mapping[str, list[Any]]) -> None:
+    """A file of a mirror."""
+    file = root / f"{path}.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(dict(rows)), file)
+
+
+def pairs(*labels: int) -> dict[str, list[Any]]:
+    """Rows of natural language inference with these labels."""
+    texts = [f"Sentence number {i}." for i in range(len(labels))]
+    return {"premise": texts, "hypothesis": texts, "label": list(labels)}
+
+
+def test_anli_plus_is_the_sum_of_its_parts_without_unlabelled_rows(tiny_encoder: str, tmp_path: Path):
+    root = tmp_path / "root"
+    write(root, "nyu-mll/glue/mnli/train", pairs(0, 1, 2))
+    write(root, "stanfordnlp/snli/plain_text/train", pairs(0, -1, 2, -1, 1))
+    for n, labels in ((1, (0,)), (2, (1, 1)), (3, (2, 0, 1, 2))):
+        write(root, f"facebook/anli/plain_text/train_r{n}", pairs(*labels))
+        write(root, f"facebook/anli/plain_text/dev_r{n}", pairs(0))
+    write(root, "nyu-mll/glue/mnli/validation_matched", pairs(1))
+    write(root, "stanfordnlp/snli/plain_text/validation", pairs(-1, 2))
+    data = TransferData(
+        ["anli_plus"],
+        root=str(root),
+        encoder=tiny_encoder,
+        cache=str(tmp_path / "cache"),
+        max_length=64,
+        stride=16,
+    )
+    data.prepare_data()
+    stored = data.stored["anli_plus"]
+    # Training: 3 MNLI + 3 of 5 SNLI + 1 + 2 + 4 ANLI; validation: 1 + 1 of 2 + 3.
+    assert (stored["train"].meta.examples, stored["train"].meta.dropped) == (13, 2)
+    assert (stored["validation"].meta.examples, stored["validation"].meta.dropped) == (5, 1)
+    targets = stored["train"].features.scalars("targets").tolist()
+    assert targets == [*(0, 1, 2), *(0, 2, 1), *(0,), *(1, 1), *(2, 0, 1, 2)]
+    assert data.num_examples() == {"anli_plus": 13}
+
+
+def test_anli_plus_of_the_samples_is_the_sum_of_their_rows(samples: list[str]):
+    roots = [Path(root) for root in samples]
+    (root, *_) = roots
+    for split, mnli, snli, anli in (
+        ("train", "train", "train", "train"),
+        ("validation", "validation_matched", "validation", "dev"),
+    ):
+        files = [
+            root / "nyu-mll/glue/mnli" / f"{mnli}.parquet",
+            root / "stanfordnlp/snli/plain_text" / f"{snli}.parquet",
+            *(root / "facebook/anli/plain_text" / f"{anli}_r{n}.parquet" for n in (1, 2, 3)),
+        ]
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        assert len(read_some("anli_plus", split, roots, most=10**6)) == rows
+
+
+# A task of one's own
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with a module `mylab`, forgotten afterwards."""
+    (tmp_path / "mylab").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def whole_task() -> str:
+    """The task file that the README shows."""
+    readme = REPOSITORY / "README.md"
+    if not readme.is_file():
+        pytest.skip("there is no README yet")
+    (found,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    assert "SciTail" in found
+    return found
+
+
+def test_the_readmes_task_trains_from_a_module_outside_the_package(own_folder: Path, tiny_run: Command):
+    text = whole_task()
+    assert len(text.splitlines()) < 40
+    (own_folder / "mylab" / "scitail.py").write_text(text)
+    labels = ["entailment", "neutral"] * 10
+    rows = {
+        "sentence1": [f"Water boils at {i} degrees." for i in range(20)],
+        "sentence2": [f"It is {i} degrees hot." for i in range(20)],
+        "gold_label": labels,
+    }
+    for split in ("train", "validation"):
+        write(own_folder / "root", f"allenai/scitail/snli_format/{split}", rows)
+    folder = own_folder / "run"
+    changes = {
+        "data.tasks": "[mylab.scitail]",
+        "data.root": own_folder / "root",
+        "data.cache": own_folder / "cache",
+        "data.validation_volume": None,
+        "trainer.max_steps": 3,
+        "trainer.val_check_interval": 3,
+        "trainer.log_every_n_steps": 1,
+    }
+    assert run(tiny_run(folder, changes)) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results) == ["scitail", "run"]
+    assert results["scitail"]["rows"] == 20
+    assert results["scitail"]["chance"] == 50
+    assert results["run"]["step"] == 3
+
+
+def test_a_task_of_ones_own_mixes_with_those_of_the_package(own_folder: Path):
+    (own_folder / "mylab" / "scitail.py").write_text(whole_task())
+    assert tasks.load("mylab.scitail").name == "scitail"
+    assert tasks.load("mnli").name == "mnli"
+
+
+@pytest.mark.parametrize("name", ["mylab.nowhere", "nolab.scitail", "mnli2"])
+def test_an_unknown_task_lists_the_known(own_folder: Path, name: str):
+    with pytest.raises(ValueError, match="unknown task") as raised:
+        tasks.load(name)
+    assert repr(name) in str(raised.value)
+    for known in NINE:
+        assert known in str(raised.value)
+
+
+def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path):
+    (own_folder / "mylab" / "other.py").write_text("task = 1\n")
+    with pytest.raises(ValueError, match=r"mylab\.other has no value TASK"):
+        tasks.load("mylab.other")
