@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,6 +54,7 @@ UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
     ".*does not have many workers.*",  # a batch is a few gathers
     ".*treespec, LeafSpec.*",  # inside Lightning
+    ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
 )
 """Warnings that do not apply here."""
 
@@ -150,13 +150,12 @@ class Cli(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, after a look at each config file, which the parser's own message would not name."""
-        given = sys.argv[1:] if args is None else args
-        for flag, value in pairwise([*given, ""]):
-            if flag in ("-c", "--config") and Path(value).is_file():
-                try:
-                    yaml.safe_load(Path(value).read_text())
-                except (yaml.YAMLError, UnicodeDecodeError) as error:
-                    raise ValueError(f"config {value} is no YAML: {error}") from error
+        given = " ".join(map(str, sys.argv[1:] if args is None else args))
+        for name in re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", given):
+            try:
+                yaml.safe_load(Path(name).read_text() if Path(name).is_file() else "")
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"config {name} is no YAML: {error}") from error
         super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:

@@ -34,7 +34,7 @@ def load(name: str) -> Task[Any]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError):
         found = None
     if found is None:
         close = difflib.get_close_matches(name, known(), 1)

@@ -138,8 +138,15 @@ class Checkpoints(Checkpoint):
             )
         self._folder, self._every, self._keep = folder, every_n_steps, keep
         self._before_save = before_save
+        self._stopped = False
         self.best_step = 0
         self.best_score = -math.inf
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Clear away what a killed process was writing."""
+        if trainer.is_global_zero and self._folder.is_dir():
+            for scratch in self._folder.glob(".step-*"):
+                scratch.unlink(missing_ok=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -161,6 +168,7 @@ class Checkpoints(Checkpoint):
         best = score > self.best_score
         if best:
             self.best_step, self.best_score = step, score
+        self._stopped = trainer.should_stop
         if best or step % self._every == 0 or step >= trainer.max_steps or trainer.should_stop:
             self._save(trainer, step)
 
@@ -189,7 +197,11 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best step and its score."""
-        return {"best_step": self.best_step, "best_score": self.best_score}
+        return {
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "stopped": self._stopped,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best step and its score."""
@@ -202,8 +214,10 @@ class Checkpoints(Checkpoint):
 
         A checkpoint is written inside a hook of the step, where Lightning counts the step as not yet
         complete; what it does on such counters depends on the hook. Here the step is complete and so is its
-        validation.
+        validation; a run that was to stop there stops.
         """
+        state = checkpoint["callbacks"].get(self.state_key, {})
+        trainer.should_stop = state.get("stopped", False)
         loops = checkpoint["loops"]["fit_loop"]
         progress = loops["epoch_loop.batch_progress"]
         for counter in (progress["total"], progress["current"]):

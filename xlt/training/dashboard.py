@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from wandb import Settings
@@ -50,21 +51,41 @@ class Dashboard(WandbLogger):
             settings=Settings(silent=mode() == "offline"),
         )
         self._wandb_init.pop("anonymous", None)
-        self._failed = False
+        self._closed = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run of wandb, or after a failure nothing that does anything."""
+        if not self._closed:
+            try:
+                return super().experiment
+            except Exception as error:
+                self._fail(error)
+        return _DummyExperiment()
+
+    def _fail(self, error: Exception) -> None:
+        """Warn once; log no more."""
+        self._closed = True
+        rank_zero_warn(
+            f"W&B failed ({type(error).__name__}: {error}); training goes on, and metrics.jsonl has every "
+            "event"
+        )
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run, so that another one of this process does not log to it."""
+        if not self._closed and self._experiment is not None:
+            self._experiment.finish(exit_code=int(status not in ("success", "finished")))
+            self._closed = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log one event at its step; after a failure, warn once and log no more."""
-        if self._failed:
-            return
+        """Log one event at its step."""
         try:
             self.experiment.log(dict(metrics), step=step)
         except Exception as error:
-            self._failed = True
-            rank_zero_warn(
-                f"W&B failed ({type(error).__name__}: {error}); training goes on, and metrics.jsonl has "
-                "every event"
-            )
+            self._fail(error)
 
 
 def mode() -> str:

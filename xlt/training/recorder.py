@@ -135,7 +135,8 @@ class Recorder(Callback):
             log.info("%s", mixture_table(pl_module.data))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
-                logger.cut_after(step)
+                # Without a checkpoint the run starts over, its first event included.
+                logger.cut_after(step if step else -1)
         schedule = _steps(pl_module.data).schedule
         self._visits = dict.fromkeys(schedule.tasks, 0) | _count(schedule[s][0] for s in range(step))
         if step == 0:
