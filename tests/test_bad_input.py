@@ -193,10 +193,22 @@ def test_a_missing_config_is_named(refusal: Refusal, tmp_path: Path):
     assert "nowhere.yaml" in refusal({"config": tmp_path / "nowhere.yaml"})
 
 
-def test_a_config_that_is_no_yaml_is_named(refusal: Refusal, tmp_path: Path):
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        ["--config", "{}"],
+        ["-c", "{}"],
+        pytest.param(["--config={}"], marks=broken("only a file after a blank is looked at")),
+    ],
+)
+def test_a_config_that_is_no_yaml_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spelling: list[str]
+):
     config = tmp_path / "broken.yaml"
     config.write_text("data: [mnli\nmodel: {")
-    assert "broken.yaml" in refusal({"config": config})
+    message = refused([part.format(config) for part in spelling], tmp_path / "run", capsys)
+    assert str(config) in message
+    assert "YAML" in message
 
 
 # Data roots and files

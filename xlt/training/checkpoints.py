@@ -142,9 +142,9 @@ class Checkpoints(Checkpoint):
         self.best_step = 0
         self.best_score = -math.inf
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Clear away what a killed process was writing."""
-        if trainer.is_global_zero and self._folder.is_dir():
+        if stage == "fit" and trainer.is_global_zero and self._folder.is_dir():
             for scratch in self._folder.glob(".step-*"):
                 scratch.unlink(missing_ok=True)
 
