@@ -169,7 +169,6 @@ def test_sources_name_the_files_read_and_their_hashes(undisturbed: Path, samples
                 assert done.stdout.split()[0] == source["hash"]
 
 
-@pytest.mark.xfail(strict=True, reason="Lightning warns of an interval that is not its own here")
 def test_a_run_shorter_than_the_logging_interval_is_recorded_whole(tiny_run: Command, tmp_path: Path):
     changes = {**SHORT, "trainer.log_every_n_steps": 50}
     assert run(tiny_run(tmp_path / "run", changes)) == 0
@@ -457,7 +456,6 @@ def test_a_run_killed_twice_gives_every_digit_of_an_undisturbed_one(
         assert results(folder)[task] == results(undisturbed)[task]
 
 
-@pytest.mark.xfail(strict=True, reason="what a killed process was writing stays for ever")
 def test_a_half_written_checkpoint_is_cleared_away(undisturbed: Path, tiny_run: Command, tmp_path: Path):
     folder = copy(undisturbed, tmp_path)
     (folder / "results.json").unlink()
@@ -466,7 +464,6 @@ def test_a_half_written_checkpoint_is_cleared_away(undisturbed: Path, tiny_run: 
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.xfail(strict=True, reason="the event of step 0 stands in the record twice")
 def test_a_run_killed_before_its_first_checkpoint_starts_over(
     undisturbed: Path, tiny_run: Command, tmp_path: Path
 ):
@@ -577,7 +574,6 @@ def test_early_stopping_ends_the_run_with_results(tiny_run: Command, tmp_path: P
     assert results(folder)["run"]["best_step"] == 2
 
 
-@pytest.mark.xfail(strict=True, reason="that it should stop is not in the checkpoint")
 def test_a_run_killed_after_stopping_early_stops_there_again(tiny_run: Command, tmp_path: Path):
     folder = tmp_path / "run"
     args = tiny_run(folder, no_progress(tmp_path))
@@ -606,11 +602,7 @@ def absent(*args: Any, **kwargs: Any) -> Any:
     "init",
     [
         pytest.param(lambda **_: Failing(), id="while_it_logs"),
-        pytest.param(
-            absent,
-            id="before_it_starts",
-            marks=pytest.mark.xfail(strict=True, reason="Lightning asks for the experiment before training"),
-        ),
+        pytest.param(absent, id="before_it_starts"),
     ],
 )
 def test_a_failure_of_the_dashboard_does_not_stop_training(
@@ -625,7 +617,6 @@ def test_a_failure_of_the_dashboard_does_not_stop_training(
     assert (tmp_path / "run" / "results.json").is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="the first run's dashboard stays open, and the second logs to it")
 def test_two_runs_in_one_process_are_two_on_the_dashboard(
     tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

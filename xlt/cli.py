@@ -6,8 +6,10 @@ help is their docstring, and `configs/*.yaml` hold nothing else but `seed_everyt
 """
 
 import logging
+import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -207,7 +209,10 @@ class Cli(LightningCLI):
         config["plugins"] = [*_as_list(config.get("plugins")), VerifiedIO()]
         config["logger"] = self._loggers(config.get("logger"))
         config["enable_checkpointing"] = True
-        trainer = self._instantiate_trainer(config, [])
+        try:
+            trainer = self._instantiate_trainer(config, [])
+        except TypeError as error:
+            raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
         if isinstance(trainer.strategy, DDPStrategy):
             # One task a step leaves the other tasks' heads without gradient.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
@@ -300,6 +305,9 @@ def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
     try:
         verb(args)
     except (ValueError, OSError, MisconfigurationException) as error:
+        if int(os.environ.get("LOCAL_RANK", "0")):
+            # The first process says the same, and ends the others; if it does not, this one speaks.
+            time.sleep(10)
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
