@@ -19,7 +19,7 @@ import yaml
 from conftest import NINE, Command, run
 
 from xlt.cli import run_verb
-from xlt.datamodule import Steps, TransferData
+from xlt.datamodule import TransferData
 from xlt.fit import fit
 from xlt.training.checkpoints import newest
 
@@ -284,7 +284,7 @@ def prepared(tiny_run: Command, samples: list[str], cache: str, tiny_encoder: st
 
 
 def test_tokens_and_padding_in_the_record_are_those_of_the_batches(undisturbed: Path, prepared: TransferData):
-    batches, total = Steps(prepared, STEPS, 0, 1), 0
+    batches, total = prepared.build_steps(STEPS, 0, 1), 0
     for event in steps(undisturbed):
         parts = batches[event["step"] - 1]
         tokens = sum(int(part.packing.lengths.sum()) for part in parts)
@@ -296,7 +296,7 @@ def test_tokens_and_padding_in_the_record_are_those_of_the_batches(undisturbed: 
 
 
 def test_rows_of_a_longer_run_begin_with_those_of_a_shorter_one(prepared: TransferData):
-    short, long = Steps(prepared, STEPS, 0, 1), Steps(prepared, 3 * STEPS, 0, 1)
+    short, long = prepared.build_steps(STEPS, 0, 1), prepared.build_steps(3 * STEPS, 0, 1)
     for step in range(STEPS):
         ours, theirs = short[step], long[step]
         assert [part.task for part in ours] == [part.task for part in theirs]
@@ -305,8 +305,8 @@ def test_rows_of_a_longer_run_begin_with_those_of_a_shorter_one(prepared: Transf
 
 
 def test_two_processes_share_the_rows_of_one(prepared: TransferData):
-    whole = Steps(prepared, STEPS, 0, 1)
-    halves = [Steps(prepared, STEPS, rank, 2) for rank in (0, 1)]
+    whole = prepared.build_steps(STEPS, 0, 1)
+    halves = [prepared.build_steps(STEPS, rank, 2) for rank in (0, 1)]
     for step in range(STEPS):
         shared = [part.rows.tolist() for half in halves for part in half[step]]
         assert shared == [part.rows.tolist() for part in whole[step]]

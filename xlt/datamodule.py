@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import getfile
 from pathlib import Path
@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 from lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 import xlt.kinds
 from xlt import tasks
 from xlt.checks import require
 from xlt.data import encode, examples, features, mixture
-from xlt.data.batches import RowStream, nested_subset, sorted_batches
-from xlt.data.collate import Batch, collate
+from xlt.data.batches import nested_subset, sorted_batches
+from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.features import Features
-from xlt.data.order import seed_of
 from xlt.data.sources import Split
+from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
 from xlt.data.store import Stored, key_of, store
 from xlt.kinds import Scores, Task
 from xlt.models.encoder import load_config, most_tokens
@@ -186,15 +185,31 @@ class TransferData(LightningDataModule):
                 f"data.batches_per_step is {self.batches_per_step}, which {trainer.world_size} processes "
                 f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
             )
-        self.steps = Steps(self, trainer.max_steps, trainer.global_rank, trainer.world_size)
+        self.steps = self.build_steps(trainer.max_steps, trainer.global_rank, trainer.world_size)
         return DataLoader(
             self.steps,
             batch_size=None,
             sampler=From(self._first_step, trainer.max_steps),
-            collate_fn=_as_is,
+            collate_fn=as_is,
             num_workers=self.num_workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
+
+    def build_steps(self, num_steps: int, rank: int, world_size: int) -> Steps:
+        """The micro-batches of each step that fall to one process.
+
+        Args:
+            num_steps: Optimizer steps of the run.
+            rank: Number of the process.
+            world_size: Processes.
+        """
+        rows = {
+            name: TaskRows(splits["train"].features, self.rows_in_use(name, "train"), self.tasks[name].inputs)
+            for name, splits in self.stored.items()
+        }
+        schedule = mixture.Schedule(self.shares(), num_steps, self.seed)
+        sizes = (self.tokens_per_batch, self.batches_per_step)
+        return Steps(schedule, rows, *sizes, self.seed, rank, world_size)
 
     @property
     def _trainer(self) -> Trainer:
@@ -243,9 +258,9 @@ class TransferData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """A loader a task: this process's share of the batches, as many on every process."""
-        return [DataLoader(self._validation(name), batch_size=None, collate_fn=_as_is) for name in self.tasks]
+        return [DataLoader(self._validation(name), batch_size=None, collate_fn=as_is) for name in self.tasks]
 
-    def _validation(self, name: str) -> "ValidationBatches":
+    def _validation(self, name: str) -> ValidationBatches:
         features = self.stored[name]["validation"].features
         rows = self.rows_in_use(name, "validation")
         batches = sorted_batches(features.counts("input_ids"), rows, self.tokens_per_batch)
@@ -277,105 +292,12 @@ class TransferData(LightningDataModule):
         return min(total, self._validation_volume or total)
 
 
-class Steps(Dataset[list[Batch]]):
-    """The micro-batches of each optimizer step that fall to one process.
-
-    Args:
-        data: The prepared data module.
-        num_steps: Optimizer steps of the run.
-        rank: Number of the process.
-        world_size: Processes.
-    """
-
-    def __init__(self, data: TransferData, num_steps: int, rank: int, world_size: int) -> None:
-        self._data, self._rank, self._world_size = data, rank, world_size
-        self.schedule = mixture.Schedule(data.shares(), num_steps, data.seed)
-        self._streams: dict[str, RowStream] = {}
-
-    def stream(self, task: str) -> RowStream:
-        """The task's row order, made when first needed."""
-        if task not in self._streams:
-            data = self._data
-            self._streams[task] = RowStream(
-                data.stored[task]["train"].features.counts("input_ids"),
-                data.rows_in_use(task, "train"),
-                data.tokens_per_batch,
-                data.batches_per_step,
-                data.seed,
-                task,
-            )
-        return self._streams[task]
-
-    def epochs_after(self, step: int) -> float:
-        """How often the rows of the step's task have passed once the step is done."""
-        task, visit = self.schedule[step]
-        return self.stream(task).epochs_before(visit + 1)
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        """This process's micro-batches of a step."""
-        task, visit = self.schedule[step]
-        features = self._data.stored[task]["train"].features
-        pieces = self.stream(task).step(visit)
-        weight = int(features.gather("weight", np.concatenate(pieces))[0].sum())
-        inputs = self._data.tasks[task].inputs
-        return [
-            collate(
-                task,
-                features,
-                pieces[i],
-                inputs,
-                max(1, weight),
-                seed_of("dropout", self._data.seed, step, i),
-            )
-            for i in range(self._rank, len(pieces), self._world_size)
-        ]
-
-    def __len__(self) -> int:
-        """Number of optimizer steps."""
-        return len(self.schedule)
-
-
-class From(Sampler[int]):
-    """The steps from the first not yet trained; its length is that of the whole run, as Lightning counts."""
-
-    def __init__(self, first: int, total: int) -> None:
-        self._first, self._total = first, total
-
-    def __iter__(self) -> Iterator[int]:
-        """The steps left."""
-        return iter(range(self._first, self._total))
-
-    def __len__(self) -> int:
-        """All steps of the run."""
-        return self._total
-
-
-class ValidationBatches(Dataset[Batch]):
-    """One process's validation batches of one task."""
-
-    def __init__(self, task: str, features: Features, rows: list[np.ndarray], inputs: Sequence[str]) -> None:
-        self._task, self._features, self._rows, self._inputs = task, features, rows, inputs
-
-    def __getitem__(self, number: int) -> Batch:
-        """One packed batch."""
-        return collate(self._task, self._features, self._rows[number], self._inputs)
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._rows)
-
-
 def _file_of(read: Callable[..., Any]) -> list[Path]:
     """The file that defines a task's `read`; none for one that is no plain function."""
     try:
         return [Path(getfile(read))]
     except TypeError:
         return []
-
-
-def _as_is(batch: Any) -> Any:
-    """The batch: datasets here already make packed batches."""
-    return batch
 
 
 def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

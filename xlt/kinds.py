@@ -14,7 +14,7 @@ import torch
 from tokenizers import Encoding
 from torch import Tensor
 
-from xlt.data.encode import TextEncoder
+from xlt.data.encode import TextEncoder, answer_tokens, passage_of
 from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair
 from xlt.data.features import Columns, Features
 from xlt.data.sources import Row, Source
@@ -325,13 +325,13 @@ class SpanExtraction(Task[Question]):
         }
         for i, (example, windows) in enumerate(zip(examples, encoded, strict=True)):
             for window in windows:
-                begin, end = _passage(window)
+                begin, end = passage_of(window)
                 offsets = window.offsets[begin:end]
                 columns["input_ids"].append(window.ids)
                 columns["lengths"].append([len(window.ids)])
                 columns["weight"].append([1])
                 columns["example"].append([first + i])
-                columns["targets"].append(_answer_tokens(example, offsets, begin))
+                columns["targets"].append(answer_tokens(example, offsets, begin))
                 columns["passage"].append([begin, end])
                 columns["offsets"].append([place for pair in offsets for place in pair])
         return columns, 0
@@ -390,20 +390,3 @@ class SpanExtraction(Task[Question]):
         threshold = best_threshold(gains, answered, empty)
         tuned = [a if g <= threshold else e for a, e, g in zip(answered, empty, gains, strict=True)]
         return {"best_f1": 100 * sum(tuned) / len(tuned), "best_threshold": threshold}
-
-
-def _passage(window: Encoding) -> tuple[int, int]:
-    """First token of the passage, and the one after its last."""
-    places = [i for i, sequence in enumerate(window.sequence_ids) if sequence == 1]
-    return (places[0], places[-1] + 1) if places else (0, 0)
-
-
-def _answer_tokens(example: Question, offsets: Sequence[tuple[int, int]], begin: int) -> list[int]:
-    """First and last token of the first gold answer; 0 and 0 where the window lacks any of it."""
-    if not example.answers or not offsets:
-        return [0, 0]
-    first, last = example.starts[0], example.starts[0] + len(example.answers[0])
-    inside = [i for i, (start, end) in enumerate(offsets) if end > first and start < last]
-    if not inside or offsets[0][0] > first or offsets[-1][1] < last:
-        return [0, 0]
-    return [begin + inside[0], begin + inside[-1]]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from xlt.data.examples import Question
+
 MAX_QUESTION_TOKENS = 64
 """Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
 
@@ -117,6 +119,23 @@ def _ids_by_word(found: Encoding, num_words: int, unknown: int) -> list[list[int
         if word is not None:
             by_word[word].append(token)
     return [ids or [unknown] for ids in by_word]
+
+
+def passage_of(window: Encoding) -> tuple[int, int]:
+    """First token of the passage, and the one after its last."""
+    places = [i for i, sequence in enumerate(window.sequence_ids) if sequence == 1]
+    return (places[0], places[-1] + 1) if places else (0, 0)
+
+
+def answer_tokens(example: Question, offsets: Sequence[tuple[int, int]], begin: int) -> list[int]:
+    """First and last token of the first gold answer; 0 and 0 where the window lacks any of it."""
+    if not example.answers or not offsets:
+        return [0, 0]
+    first, last = example.starts[0], example.starts[0] + len(example.answers[0])
+    inside = [i for i, (start, end) in enumerate(offsets) if end > first and start < last]
+    if not inside or offsets[0][0] > first or offsets[-1][1] < last:
+        return [0, 0]
+    return [begin + inside[0], begin + inside[-1]]
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:

@@ -21,7 +21,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from xlt.data.collate import Batch
-from xlt.datamodule import Steps, TransferData
+from xlt.data.steps import Steps
+from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
 
 log = logging.getLogger(__name__)
