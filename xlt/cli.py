@@ -49,6 +49,9 @@ WHOLE = {
     "limit_val_batches": "data.validation_volume limits the validation rows",
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
+    "barebones": "a run has its record and its checkpoints",
+    "min_steps": "trainer.max_steps is the number of steps",
+    "max_time": "stop the run as you like, the same command continues it",
 }
 """Trainer keys that would take other steps than the schedule's, and what to use in their place."""
 
@@ -192,6 +195,7 @@ class Cli(LightningCLI):
             if self.folder.is_finished:
                 return
             super().instantiate_classes()
+            self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
         else:
             self.datamodule = TransferData(**vars(self.config.data))
 
@@ -252,6 +256,8 @@ def _check_trainer(config: Namespace) -> None:
         trainer.accumulate_grad_batches,
         "stay 1: data.batches_per_step is the number of micro-batches in a step, on however many processes",
     )
+    clip = trainer.gradient_clip_val
+    require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")
     interval, every = trainer.val_check_interval, trainer.log_every_n_steps
     require(interval is None or interval > 0, "trainer.val_check_interval", interval, "be above 0 steps")
     require(every > 0, "trainer.log_every_n_steps", every, "be at least 1 step")
@@ -267,7 +273,8 @@ def _seed(value: int | bool) -> int:
     Raises:
         ValueError: It is no number.
     """
-    require(not isinstance(value, bool), "seed_everything", value, "be a whole number")
+    fits = not isinstance(value, bool) and 0 <= value < 2**32
+    require(fits, "seed_everything", value, "be a whole number from 0 to 4294967295")
     return int(value)
 
 

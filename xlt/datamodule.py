@@ -179,12 +179,7 @@ class TransferData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """This process's micro-batches of each step, from the first step not yet trained."""
         trainer = self._trainer
-        if self.batches_per_step % trainer.world_size:
-            sizes = [n for n in range(1, self.batches_per_step + 1) if self.batches_per_step % n == 0]
-            raise ValueError(
-                f"data.batches_per_step is {self.batches_per_step}, which {trainer.world_size} processes "
-                f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
-            )
+        self.check_processes(trainer.world_size)
         self.steps = self.build_steps(trainer.max_steps, trainer.global_rank, trainer.world_size)
         return DataLoader(
             self.steps,
@@ -194,6 +189,19 @@ class TransferData(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
+
+    def check_processes(self, world_size: int) -> None:
+        """See that so many processes can share a step.
+
+        Raises:
+            ValueError: They cannot.
+        """
+        if self.batches_per_step % world_size:
+            sizes = [n for n in range(1, self.batches_per_step + 1) if self.batches_per_step % n == 0]
+            raise ValueError(
+                f"data.batches_per_step is {self.batches_per_step}, which {world_size} processes "
+                f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
+            )
 
     def build_steps(self, num_steps: int, rank: int, world_size: int) -> Steps:
         """The micro-batches of each step that fall to one process.
