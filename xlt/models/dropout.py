@@ -1,9 +1,8 @@
 """Dropout whose masks cost little on a CPU.
 
-torch's own draws one Bernoulli number an element, which took 17 to 35 % of a packed training step in bf16
-(4 layers × 256, two cores). Here four 16-bit numbers come of one 64-bit draw of the same generator, and the
-mask is their comparison with a threshold: four times as fast. The probability is rounded to a multiple of
-2^-16. On other devices torch's own is used.
+torch's own draws one Bernoulli number an element, one after the other, a large part of a packed step. Here
+four 16-bit numbers come of one 64-bit draw of the same generator, and the mask is their comparison with a
+threshold. The probability is rounded to a multiple of 2^-16. On other devices torch's own is used.
 """
 
 from typing import Any
