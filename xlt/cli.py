@@ -13,10 +13,9 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from datasets import disable_progress_bars
@@ -29,6 +28,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from xlt.checks import require
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
+from xlt.parser import Parser
 from xlt.training.checkpoints import Checkpoints, VerifiedIO
 from xlt.training.dashboard import Dashboard, run_id
 from xlt.training.progress import Progress
@@ -92,32 +92,6 @@ class WandbSettings:
     group: str | None = None
     job_type: str = "intermediate"
     tags: list[str] | None = None
-
-
-UNKNOWN_KEY = (
-    r"unrecognized arguments: --([\w.]+)",
-    r"Group '([\w.]+)' does not accept option '([\w.]+)'",
-    r"Option '([\w.]+)' is not accepted",
-)
-"""How jsonargparse says that a key is unknown."""
-
-
-class Parser(LightningArgumentParser):
-    """Raises what argparse would print below its usage, and suggests the key that was meant."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the message as ValueError."""
-        for pattern in UNKNOWN_KEY:
-            found = re.search(pattern, message)
-            if found:
-                message = self._unknown(".".join(found.groups()))
-        raise ValueError(message) from ex
-
-    def _unknown(self, key: str) -> str:
-        """What to say of a key that is none."""
-        close = get_close_matches(key, [action.dest for action in self._actions], 1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        return f"unknown key {key}{hint} --help lists them all"
 
 
 class Cli(LightningCLI):
