@@ -77,8 +77,10 @@ class TransferModule(LightningModule):
 
     def logits(self, batch: Batch) -> Tensor:
         """The task's logits for a micro-batch."""
-        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing)
-        return self._head(batch.task)(states, batch.packing, batch.columns)
+        head = self._head(batch.task)
+        places = head.places(batch.packing, batch.columns)
+        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, places)
+        return head(states, batch.packing, batch.columns)
 
     def _head(self, task: str) -> Head:
         head = self.heads[task]
@@ -93,10 +95,11 @@ class TransferModule(LightningModule):
         backward, in which DDP sums the gradients of the processes, once a step.
         """
         self.step_loss = torch.zeros((), device=self.device)
-        for batch in batches[:-1]:
-            loss = self._loss(batch)
-            with torch.autocast(self.device.type, enabled=False):
-                self.trainer.strategy.backward(loss, None)
+        with self.encoder.words.holding():
+            for batch in batches[:-1]:
+                loss = self._loss(batch)
+                with torch.autocast(self.device.type, enabled=False):
+                    self.trainer.strategy.backward(loss, None)
         return self._loss(batches[-1])
 
     def _loss(self, batch: Batch) -> Tensor:

@@ -1,101 +1,163 @@
 """Attention over packed sequences, as an attention function of `transformers`.
 
-The encoder's linear layers, norms and embeddings see (1, N) real tokens. Here queries, keys and values
-are laid out in blocks of sequences of like length (xlt.packing), each served by plain batched products,
-and the result is laid back. N tokens, P slots, H heads, K width of a head.
+The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet its
+own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over blocks of
+like length; on CUDA variable-length flash attention, through torch's `varlen_attn` where nothing is dropped and
+the type is a half, else through jagged nested tensors, whose kernels know dropout and single precision.
+N tokens, M of them queries, H heads, K width of a head.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.nested import nested_tensor_from_jagged
 from transformers import AttentionInterface
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
-from xlt.models.dropout import dropout as drop
-from xlt.packing import Block, Packing
+from xlt.models.blocks import Side, block_attention, lay_out
+from xlt.packing import Packing
 
 NAME = "xlt_packed"
 
 
-class _Permute(torch.autograd.Function):
-    """Gather rows forward and, by the inverse gather, backward: no scatter-add."""
+class Tokens(NamedTuple):
+    """One side of attention, queries or keys: which tokens are whose."""
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return rows.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return grad.index_select(0, inverse), None, None
+    boundaries: Tensor
+    """(S + 1,) int32 cumulative counts."""
+    longest: int
+    """At least the most tokens of a sequence."""
+    side: Side | None
+    """Their places in blocks, on the CPU."""
 
 
-class _Restore(torch.autograd.Function):
-    """Gather the real tokens out of the slots; rounded-up slots get zero gradients."""
+class Layout(NamedTuple):
+    """What attention needs to know of a micro-batch."""
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.num_slots = rows.shape[0]
-        return rows.index_select(0, places)
+    tokens: Tokens
+    """All tokens: keys everywhere, queries but in the last layer."""
+    read: Tokens
+    """Queries of the last layer: the tokens whose states are read."""
+    places: Tensor | None
+    """(M,) which tokens these are, ascending; None for all."""
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        slots = grad.new_zeros(ctx.num_slots, *grad.shape[1:])
-        slots[places] = grad
-        return slots, None
+
+def layout_of(packing: Packing, heads: int, places: Int[Tensor, " M"] | None = None) -> Layout:
+    """The layout of a micro-batch whose states are read at these places, ascending, or all."""
+    on_cpu = packing.lengths.device.type == "cpu"
+    side = lay_out(packing.lengths, packing, heads) if on_cpu else None
+    tokens = Tokens(packing.boundaries, packing.longest, side)
+    if places is None:
+        return Layout(tokens, tokens, None)
+    if places is packing.starts:
+        ends = torch.arange(len(places) + 1, device=places.device)
+        longest = 1
+    else:
+        ends, longest = torch.searchsorted(places, packing.boundaries.long()), packing.longest
+    side = lay_out(ends.diff(), packing, heads) if on_cpu else None
+    return Layout(tokens, Tokens(ends.int(), longest, side), places)
 
 
 def packed_attention(
     module: nn.Module,
-    query: Float[Tensor, "1 H N K"],
+    query: Float[Tensor, "1 H M K"],
     key: Float[Tensor, "1 H N K"],
     value: Float[Tensor, "1 H N K"],
     attention_mask: Tensor | None,
     *,
-    packing: Packing,
+    layout: Layout,
     scaling: float,
     dropout: float = 0.0,
     **_: object,
-) -> tuple[Float[Tensor, "1 N H K"], None]:
-    """Scaled dot-product attention within each sequence of the packing.
+) -> tuple[Float[Tensor, "1 M H K"], None]:
+    """Scaled dot-product attention within each sequence of the layout.
 
-    `attention_mask` is not used: the packing says which tokens see each other.
+    `attention_mask` is not used: the layout says which tokens see each other.
     """
-    parts = [_to_slots(tensor[0].transpose(0, 1), packing) for tensor in (query, key, value)]
-    outputs = [_attend(parts, block, scaling, dropout) for block in packing.blocks]
-    joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-    if packing.places is not None and packing.slots is not None:
-        joined = _Restore.apply(joined, packing.places)
-    return joined.unsqueeze(0), None
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
+    keys = layout.tokens
+    queries = keys if len(q) == len(k) else layout.read
+    if queries.side is not None and keys.side is not None:
+        attended = block_attention(q, k, v, queries.side, keys.side, scaling, dropout)
+    elif dropout == 0 and q.dtype in (torch.float16, torch.bfloat16):
+        attended = varlen_attn(
+            q,
+            k,
+            v,
+            queries.boundaries,
+            keys.boundaries,
+            queries.longest,
+            keys.longest,
+            scale=scaling,
+        )
+        assert isinstance(attended, Tensor)
+    else:
+        attended = jagged_attention(q, k, v, queries, keys, scaling, dropout)
+    return attended.unsqueeze(0), None
 
 
-def _to_slots(states: Float[Tensor, "N H K"], packing: Packing) -> Float[Tensor, "P H K"]:
-    """Each slot's token state."""
-    if packing.slots is None or packing.places is None:
-        return states
-    return _Permute.apply(states, packing.slots, packing.places)
-
-
-def _attend(
-    parts: list[Tensor],
-    block: Block,
+def jagged_attention(
+    query: Float[Tensor, "M H K"],
+    key: Float[Tensor, "N H K"],
+    value: Float[Tensor, "N H K"],
+    queries: Tokens,
+    keys: Tokens,
     scaling: float,
     dropout: float,
-) -> Float[Tensor, "block H K"]:
-    """Attention of one block's sequences; `parts` are query, key and value, each (P, H, K)."""
-    end = block.offset + block.sequences * block.length
-    width = parts[0].shape[1:]
-    shape = (block.sequences, block.length, *width)
-    q, k, v = (part[block.offset : end].view(shape).transpose(1, 2) for part in parts)
-    scores = torch.matmul(q * scaling, k.transpose(-1, -2))
-    if block.is_padding is not None:
-        scores = scores.masked_fill(block.is_padding, torch.finfo(scores.dtype).min)
-    weights = drop(torch.softmax(scores, dim=-1), dropout)
-    return torch.matmul(weights, v).transpose(1, 2).reshape(-1, *width)
+) -> Float[Tensor, "M H K"]:
+    """Attention through torch's jagged nested tensors: flash or memory-efficient kernels, with dropout."""
+
+    def jagged(states: Tensor, tokens: Tokens) -> Tensor:
+        nested = nested_tensor_from_jagged(
+            states, tokens.boundaries.long(), min_seqlen=1, max_seqlen=tokens.longest
+        )
+        return nested.transpose(1, 2)
+
+    attended = F.scaled_dot_product_attention(
+        jagged(query, queries), jagged(key, keys), jagged(value, keys), dropout_p=dropout, scale=scaling
+    )
+    return attended.transpose(1, 2).values()
+
+
+class ReadLayer(XLMRobertaLayer):
+    """An encoder's last layer, computed only for the tokens whose states are read.
+
+    Every token is a key and a value, but only those read are queries and pass the feed-forward part: five
+    sixths of the layer's products are left out for a head that reads one token of each sequence.
+    """
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "1 N D"],
+        attention_mask: Tensor | None = None,
+        *args: object,
+        layout: Layout,
+        **kwargs: object,
+    ) -> Float[Tensor, "1 M D"]:
+        """The states of the layout's places."""
+        if layout.places is None:
+            return super().forward(hidden_states, attention_mask, *args, layout=layout, **kwargs)  # type: ignore[arg-type]
+        own = self.attention.self
+        read = hidden_states.index_select(1, layout.places)
+        query, key, value = (
+            linear(states).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)
+            for linear, states in ((own.query, read), (own.key, hidden_states), (own.value, hidden_states))
+        )
+        attended, _ = packed_attention(
+            own,
+            query,
+            key,
+            value,
+            None,
+            layout=layout,
+            scaling=own.scaling,
+            dropout=own.dropout.p if self.training else 0.0,
+        )
+        return self.feed_forward_chunk(self.attention.output(attended.flatten(2), read))
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -1,12 +1,14 @@
 """Dropout whose masks cost little on a CPU.
 
 torch's own draws one Bernoulli number an element, one after the other, a large part of a packed step. Here
-four 16-bit numbers come of one 64-bit draw of the same generator, and the mask is their comparison with a
-threshold. The probability is rounded to a multiple of 2^-16. On other devices torch's own is used.
+numpy's SFC64, seeded by torch's generator, draws 64-bit words; the mask is the comparison of their four 16-bit
+numbers with a threshold. The probability is rounded to a multiple of 2^-16. On other devices torch's
+own is used.
 """
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,20 +29,29 @@ class _Masked(torch.autograd.Function):
         return torch.mul(grad, mask).mul_(ctx.scale), None, None
 
 
+def scale_of(probability: float) -> float:
+    """What the elements kept are multiplied by: the inverse of their share."""
+    return 2**16 / (2**16 - round(probability * 2**16))
+
+
+def keep_mask(states: Tensor, probability: float) -> Tensor:
+    """A mask in the states' shape and dtype: 0 with this probability, at most 1 - 2^-16, else 1."""
+    count = states.numel()
+    seed = int(torch.empty((), dtype=torch.int64).random_(2**63 - 1))
+    words = np.random.SFC64(seed).random_raw((count + 3) // 4)
+    numbers = torch.from_numpy(words.view(np.int16)[:count]).view(states.shape)
+    # A mask in the states' own dtype is applied by one multiplication.
+    mask = torch.empty(states.shape, dtype=states.dtype)
+    return torch.ge(numbers, round(probability * 2**16) - 2**15, out=mask)
+
+
 def dropout(states: Tensor, probability: float) -> Tensor:
     """The states with each element zero with this probability, the rest scaled up to the same mean."""
     if probability <= 0:
         return states
-    dropped = round(probability * 2**16)
-    if states.device.type != "cpu" or dropped >= 2**16:
+    if states.device.type != "cpu" or round(probability * 2**16) >= 2**16:
         return F.dropout(states, probability)
-    count = states.numel()
-    words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    numbers = words.view(torch.int16)[:count].view(states.shape)
-    # The mask has the states' own dtype, so that applying it is one multiplication.
-    mask = torch.empty(states.shape, dtype=states.dtype)
-    torch.ge(numbers, dropped - 2**15, out=mask)
-    return _Masked.apply(states, mask, 2**16 / (2**16 - dropped))
+    return _Masked.apply(states, keep_mask(states, probability), scale_of(probability))
 
 
 class Dropout(nn.Dropout):

@@ -4,8 +4,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaModel
 
-from xlt.models.attention import NAME
+from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
+from xlt.models.embedding import WordEmbedding, hold_gradients
 from xlt.packing import Packing
 
 RESERVED_POSITIONS = 2
@@ -33,8 +34,17 @@ class Encoder(nn.Module):
             self.transformer = _pretrained(name, config)
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
+        self.transformer.encoder.layer[-1].__class__ = ReadLayer
+        hold_gradients(self.transformer.embeddings.word_embeddings)
         # Loading weights leaves a model without dropout.
         self.transformer.train()
+
+    @property
+    def words(self) -> WordEmbedding:
+        """The table of word embeddings."""
+        table = self.transformer.embeddings.word_embeddings
+        assert isinstance(table, WordEmbedding)
+        return table
 
     @property
     def config(self) -> XLMRobertaConfig:
@@ -48,11 +58,19 @@ class Encoder(nn.Module):
         return {name: getattr(self.config, name) for name in (*names, "vocab_size")}
 
     def forward(
-        self, input_ids: Int[Tensor, "1 N"], position_ids: Int[Tensor, "1 N"], packing: Packing
-    ) -> Float[Tensor, "N D"]:
-        """The last layer's state of each token."""
-        output = self.transformer(input_ids=input_ids, position_ids=position_ids, packing=packing)
-        return output.last_hidden_state[0]
+        self,
+        input_ids: Int[Tensor, "1 N"],
+        position_ids: Int[Tensor, "1 N"],
+        packing: Packing,
+        places: Int[Tensor, " M"] | None = None,
+    ) -> Float[Tensor, "M D"]:
+        """The last layer's state of each token, or of those at `places`, which ascend.
+
+        States that are not asked for are not computed where they can be left out.
+        """
+        layout = layout_of(packing, self.config.num_attention_heads, places)
+        output = self.transformer(input_ids=input_ids, position_ids=position_ids, layout=layout)
+        return output.last_hidden_state.squeeze(0)
 
 
 def load_config(name: str) -> XLMRobertaConfig:

@@ -1,13 +1,14 @@
 """Heads on token states: one forward, one loss summed over its terms, one prediction.
 
-N tokens, S sequences, R rows, D hidden width, C classes or choices, W positions of the longest sequence.
+N tokens, M of them read, S sequences, R rows, D hidden width, C classes or choices, W positions of the longest
+sequence.
 """
 
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.models.dropout import Dropout
@@ -19,9 +20,13 @@ Columns = dict[str, Tensor]
 class Head(nn.Module, ABC):
     """What a task puts on the shared encoder."""
 
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"] | None:
+        """Which tokens' states the head reads, ascending; None for all."""
+        return None
+
     @abstractmethod
-    def forward(self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns) -> Tensor:
-        """Logits from token states."""
+    def forward(self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns) -> Tensor:
+        """Logits from the states of the tokens it reads."""
 
     @abstractmethod
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
@@ -44,10 +49,9 @@ class Pooler(nn.Module):
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, num_outputs)
 
-    def forward(self, states: Float[Tensor, "N D"], packing: Packing) -> Float[Tensor, "S outputs"]:
-        """One vector of outputs a sequence."""
-        first = self.dropout(states[packing.starts])
-        hidden = self.dropout(torch.tanh(self.dense(first)))
+    def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
+        """One vector of outputs a sequence, from its first token's state."""
+        hidden = self.dropout(torch.tanh(self.dense(self.dropout(states))))
         return self.out_proj(hidden).float()
 
 
@@ -64,11 +68,15 @@ class ClassificationHead(Head):
         super().__init__()
         self.pooler = Pooler(hidden_size, num_labels, dropout)
 
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
+        """The first token of each sequence."""
+        return packing.starts
+
     def forward(
-        self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
+        self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "R C"]:
         """Class logits."""
-        return self.pooler(states, packing)
+        return self.pooler(states)
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
         """Cross-entropy, summed over rows."""
@@ -93,10 +101,10 @@ class ChoiceHead(ClassificationHead):
         self.num_choices = num_choices
 
     def forward(
-        self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
+        self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "R C"]:
         """A logit for each choice."""
-        return self.pooler(states, packing).view(-1, self.num_choices)
+        return self.pooler(states).view(-1, self.num_choices)
 
 
 class TaggingHead(Head):
@@ -113,11 +121,15 @@ class TaggingHead(Head):
         self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, num_labels)
 
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
+        """The first token of each word."""
+        return columns["places"]
+
     def forward(
-        self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
+        self, states: Float[Tensor, "words D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "words C"]:
-        """Class logits of the labelled tokens only."""
-        return self.out_proj(self.dropout(states[columns["places"]])).float()
+        """Class logits of each word."""
+        return self.out_proj(self.dropout(states)).float()
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
         """Cross-entropy, summed over the words whose tag is a class."""

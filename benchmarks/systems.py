@@ -1,0 +1,269 @@
+"""The systems that are measured, each through its own front door: xlt's command, and `transformers.Trainer`.
+
+A system trains or evaluates the same rows with an encoder of the same size from random weights, all
+dropouts at 0.1, AdamW. What is counted are real tokens: no padding, special tokens included.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    XLMRobertaForSequenceClassification,
+)
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size
+from xlt.cli import Cli
+from xlt.data.features import Features
+from xlt.packing import Packing
+
+WARM_UP = 2
+"""Steps left out at the beginning of a measurement."""
+
+
+@dataclass
+class Stopwatch:
+    """Real tokens and seconds of successive steps."""
+
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def step(self, tokens: int) -> None:
+        """A step of so many tokens is done."""
+        self.tokens.append(tokens)
+        self.times.append(time.perf_counter())
+
+    def rate(self, warm_up: int = WARM_UP) -> float:
+        """Tokens a second after the first steps."""
+        return sum(self.tokens[warm_up:]) / (self.times[-1] - self.times[warm_up - 1])
+
+
+# xlt
+
+
+class _Watch(Callback):
+    """Tells the stopwatch of each step or evaluation batch."""
+
+    def __init__(self, train: Stopwatch, evaluation: Stopwatch) -> None:
+        self._train, self._evaluation = train, evaluation
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """An optimizer step is done."""
+        self._train.step(sum(part.num_tokens for part in batch))
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch is evaluated."""
+        self._evaluation.step(batch.num_tokens)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every system is given."""
+
+    root: Path
+    """Folder of the rows (benchmarks/workload.py) and of the cache."""
+    encoder: Path
+    size: Size
+    steps: int
+    """Optimizer steps to train, warm-up included."""
+    precision: str
+    """Of the systems at their best: `32-true` or `bf16-mixed`, whichever is faster on the device."""
+    tokens_per_batch: int = 4096
+    batches_per_step: int = 1
+    device: str = "cpu"
+
+
+def xlt_run(setting: Setting, padded: bool = False, *options: str) -> tuple[Stopwatch, Stopwatch, Cli]:
+    """Train and evaluate with xlt's own command; `padded` puts a padded encoder in the packed one's place."""
+    train, evaluation = Stopwatch(), Stopwatch()
+    with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
+        cli = Cli(
+            [
+                f"--model.encoder={setting.encoder}",
+                "--model.from_scratch=true",
+                "--model.learning_rate=1e-4",
+                "--data.tasks=[benchmarks.mixed]",
+                f"--data.root={setting.root / 'rows'}",
+                f"--data.cache={setting.root / 'cache'}",
+                f"--data.max_length={MAX_LENGTH}",
+                f"--data.tokens_per_batch={setting.tokens_per_batch}",
+                f"--data.batches_per_step={setting.batches_per_step}",
+                f"--trainer.accelerator={setting.device}",
+                "--trainer.devices=1",
+                f"--trainer.max_steps={setting.steps}",
+                f"--trainer.precision={setting.precision}",
+                "--trainer.gradient_clip_val=1.0",
+                f"--trainer.default_root_dir={folder}/run",
+                "--trainer.logger=false",
+                "--trainer.enable_progress_bar=false",
+                "--checkpoints.every_n_steps=1000000",
+                *options,
+            ]
+        )
+        if padded:
+            pad(cli.model.encoder)
+        cli.trainer.callbacks.append(_Watch(train, evaluation))  # type: ignore[attr-defined]
+        cli.trainer.fit(cli.model, cli.datamodule)
+    return train, evaluation, cli
+
+
+class _Padded(nn.Module):
+    """The packed encoder's interface on `transformers`' padded form with its SDPA attention."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, packing: Packing) -> Tensor:
+        """The last layer's state of each real token."""
+        column = torch.arange(packing.longest, device=input_ids.device)
+        is_token = column < packing.lengths[:, None].to(input_ids.device)
+        padded = torch.full_like(is_token, 1, dtype=torch.long)
+        padded[is_token] = input_ids[0]
+        output = self.transformer(input_ids=padded, attention_mask=is_token.long())
+        return output.last_hidden_state[is_token]
+
+
+def pad(encoder: Any) -> None:
+    """Make an xlt encoder compute every micro-batch padded to its longest sequence."""
+    encoder.transformer.set_attn_implementation("sdpa")
+    encoder.forward = _Padded(encoder.transformer).forward
+
+
+# transformers.Trainer
+
+
+class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Encoded rows as the Trainer takes them, in this order."""
+
+    def __init__(self, features: Features, order: Sequence[int]) -> None:
+        ids, counts = features.gather("input_ids", np.asarray(order))
+        labels = features.gather("targets", np.asarray(order))[0].tolist()
+        parts = np.split(ids, np.cumsum(counts)[:-1])
+        self._rows = [
+            {"input_ids": part.tolist(), "labels": label} for part, label in zip(parts, labels, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """A row."""
+        return self._rows[number]
+
+
+def _grouped(features: Features, batch_size: int, batches: int | None, seed: int) -> list[int]:
+    """The rows of some batches, drawn from all that the Trainer's own length grouping makes.
+
+    Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    indices = get_length_grouped_indices(
+        features.counts("input_ids").tolist(), batch_size, generator=generator
+    )
+    if batches is None:
+        return indices
+    whole = [indices[i : i + batch_size] for i in range(0, len(indices) - batch_size + 1, batch_size)]
+    chosen = torch.randperm(len(whole), generator=generator)[:batches].tolist()
+    return [row for number in chosen for row in whole[number]]
+
+
+class _TrainerWatch(TrainerCallback):
+    """Tells the stopwatch of each step or evaluation batch of the Trainer."""
+
+    def __init__(self, train: Stopwatch, evaluation: Stopwatch, tokens: Callable[[], int]) -> None:
+        self._train, self._evaluation, self._tokens = train, evaluation, tokens
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An optimizer step is done."""
+        self._train.step(self._tokens())
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A batch is evaluated."""
+        self._evaluation.step(self._tokens())
+
+
+def trainer_run(
+    setting: Setting, train: Features, validation: Features, batch_size: int, best: bool, seed: int
+) -> tuple[Stopwatch, Stopwatch]:
+    """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
+
+    At its best: the faster precision, length grouping over all rows, the fused optimizer.
+    """
+    half = best and setting.precision == "bf16-mixed"
+    if best:
+        order = _grouped(train, batch_size, setting.steps, seed)
+        validation_order = _grouped(validation, batch_size, None, seed)
+    else:
+        generator = np.random.default_rng(seed)
+        order = generator.integers(0, train.num_rows, setting.steps * batch_size).tolist()
+        validation_order = list(range(validation.num_rows))
+    torch.manual_seed(seed)
+    config = setting.size.config
+    config.num_labels = 3
+    model = XLMRobertaForSequenceClassification(config)
+    watches, tokens = (Stopwatch(), Stopwatch()), 0
+
+    def count(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal tokens
+        tokens += int(kwargs["attention_mask"].sum())
+
+    def taken() -> int:
+        nonlocal tokens
+        found, tokens = tokens, 0
+        return found
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=setting.steps,
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=batch_size,
+            per_device_eval_batch_size=batch_size,
+            optim="adamw_torch_fused" if best else TrainingArguments.optim,
+            bf16=half,
+            bf16_full_eval=half,
+            use_cpu=setting.device == "cpu",
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=_Rows(train, order),
+            eval_dataset=_Rows(validation, validation_order),
+            data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(TOKENIZER)),
+            callbacks=[_TrainerWatch(*watches, taken)],
+        )
+        trainer.train()
+        taken()
+        trainer.evaluate()
+    return watches

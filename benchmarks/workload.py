@@ -1,0 +1,107 @@
+"""The rows and encoders that are measured: real texts of mixed lengths, as one classification task.
+
+A third of the rows each are MNLI pairs, Cosmos QA narratives with a question and an answer, and SQuAD
+questions with their passages, all from this repository's samples and repeated to tens of thousands.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer, XLMRobertaConfig
+
+from xlt import tasks
+from xlt.data.store import read_examples
+
+REPOSITORY = Path(__file__).parents[1]
+SAMPLES = REPOSITORY / "samples" / "open"
+TOKENIZER = REPOSITORY / "encoders" / "mini"
+MAX_LENGTH = 384
+"""Most tokens in a sequence."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The sizes of an encoder."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int = 16_384
+
+    @property
+    def config(self) -> XLMRobertaConfig:
+        """As `transformers` has it, with XLM-R's dropout and special tokens."""
+        return XLMRobertaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=4 * self.width,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+        )
+
+    @property
+    def products(self) -> int:
+        """Parameters of the matrix products that every token passes."""
+        return 12 * self.layers * self.width**2
+
+
+SIZES = {
+    "4x256": Size(4, 256, 4),
+    "12x768": Size(12, 768, 12),
+    "4x256, 250k pieces": Size(4, 256, 4, 250_002),
+    "12x768, 250k pieces": Size(12, 768, 12, 250_002),
+    "24x1024, 250k pieces": Size(24, 1024, 16, 250_002),
+}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Pairs of texts without end: MNLI, Cosmos QA and SQuAD in turn."""
+    return (pair for three in zip(*map(itertools.cycle, map(_pairs, KINDS)), strict=True) for pair in three)
+
+
+def _pairs(name: str) -> list[tuple[str, str]]:
+    """The pairs of a task's sample rows."""
+    task = tasks.load(name)
+    parts = [part for source in task.sources for part in source.open("train", [SAMPLES])]
+    return [KINDS[name](example) for example, *_ in read_examples(task, parts)]
+
+
+KINDS: dict[str, Any] = {
+    "mnli": lambda e: (e.first, e.second),
+    "cosmosqa": lambda e: (e.context, e.choices[0]),
+    "squad_v1": lambda e: (e.question, e.context),
+}
+
+
+def write_rows(root: Path, num_rows: int, num_validation_rows: int) -> None:
+    """A data root that holds the rows as benchmarks/mixed.py names them.
+
+    Labels are drawn at random: what is learned does not matter here.
+    """
+    folder = root / "xlt" / "mixed" / "default"
+    folder.mkdir(parents=True)
+    labels = np.random.default_rng(0).integers(0, 3, num_rows + num_validation_rows)
+    rows = [
+        {"first": a, "second": b, "label": int(label)} for (a, b), label in zip(texts(), labels, strict=False)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows[:num_rows]), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[num_rows:]), folder / "validation.parquet")
+
+
+def write_encoder(folder: Path, size: Size) -> Path:
+    """A folder with the config and the tokenizer of an encoder that has no weights yet."""
+    size.config.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder)
+    return folder
