@@ -25,6 +25,7 @@ from transformers import (
     TrainingArguments,
     XLMRobertaForSequenceClassification,
 )
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size
@@ -139,19 +140,23 @@ class _Padded(nn.Module):
         super().__init__()
         self.transformer = transformer
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, packing: Packing) -> Tensor:
-        """The last layer's state of each real token."""
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, packing: Packing, places: Tensor | None = None
+    ) -> Tensor:
+        """The last layer's state of each real token, or of those at `places`."""
         column = torch.arange(packing.longest, device=input_ids.device)
         is_token = column < packing.lengths[:, None].to(input_ids.device)
         padded = torch.full_like(is_token, 1, dtype=torch.long)
         padded[is_token] = input_ids[0]
         output = self.transformer(input_ids=padded, attention_mask=is_token.long())
-        return output.last_hidden_state[is_token]
+        states = output.last_hidden_state[is_token]
+        return states if places is None else states[places]
 
 
 def pad(encoder: Any) -> None:
     """Make an xlt encoder compute every micro-batch padded to its longest sequence."""
     encoder.transformer.set_attn_implementation("sdpa")
+    encoder.transformer.encoder.layer[-1].__class__ = XLMRobertaLayer
     encoder.forward = _Padded(encoder.transformer).forward
 
 
@@ -230,7 +235,7 @@ def trainer_run(
     model = XLMRobertaForSequenceClassification(config)
     watches, tokens = (Stopwatch(), Stopwatch()), 0
 
-    def count(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    def count(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
         nonlocal tokens
         tokens += int(kwargs["attention_mask"].sum())
 

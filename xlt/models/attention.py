@@ -1,10 +1,10 @@
 """Attention over packed sequences, as an attention function of `transformers`.
 
-The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet its
-own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over blocks of
-like length; on CUDA variable-length flash attention, through torch's `varlen_attn` where nothing is dropped and
-the type is a half, else through jagged nested tensors, whose kernels know dropout and single precision.
-N tokens, M of them queries, H heads, K width of a head.
+The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet
+its own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over
+blocks of like length; on CUDA variable-length flash attention, through torch's `varlen_attn` where nothing is
+dropped and the type is a half, else through jagged nested tensors, whose kernels know dropout and single
+precision. N tokens, M of them queries, H heads, K width of a head, D hidden width.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 from torch.nested import nested_tensor_from_jagged
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 

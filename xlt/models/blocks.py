@@ -119,7 +119,7 @@ class _Blocks(torch.autograd.Function):
             slope = torch.bmm(out, _block(v, keys, number).transpose(1, 2))
             if masks:
                 slope.mul_(masks[number])
-            slope = torch._softmax_backward_data(slope, weight, -1, weight.dtype)
+            slope = torch.ops.aten._softmax_backward_data(slope, weight, -1, weight.dtype)
             torch.bmm(slope, _block(k, keys, number), out=_block(grad_q, queries, number))
             torch.bmm(slope.transpose(1, 2), _block(q, queries, number), out=_block(grad_k, keys, number))
         return (

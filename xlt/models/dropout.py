@@ -1,9 +1,9 @@
 """Dropout whose masks cost little on a CPU.
 
-torch's own draws one Bernoulli number an element, one after the other, a large part of a packed step. Here
-numpy's SFC64, seeded by torch's generator, draws 64-bit words; the mask is the comparison of their four 16-bit
-numbers with a threshold. The probability is rounded to a multiple of 2^-16. On other devices torch's
-own is used.
+torch's own draws one Bernoulli number an element, one after the other, a large part of a packed step.
+Here numpy's SFC64, seeded by torch's generator, draws 64-bit words; the mask is the comparison of their four
+16-bit numbers with a threshold. The probability is rounded to a multiple of 2^-16. On other devices
+torch's own is used.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Word embeddings whose gradient is made once a step, not once a micro-batch.
 
 XLM-R's table has 250,002 rows, a micro-batch touches some thousands of them; a dense gradient for each
-micro-batch writes and adds the whole table every time. Here the gradients of the tokens are held back until the
-step's last micro-batch, which turns them all into one dense gradient. N tokens, V pieces, D hidden width.
+micro-batch writes and adds the whole table every time. Here the gradients of the tokens are held back until
+the step's last micro-batch, which turns them all into one dense gradient. D hidden width.
 """
 
 from collections.abc import Iterator

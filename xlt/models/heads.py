@@ -1,7 +1,7 @@
 """Heads on token states: one forward, one loss summed over its terms, one prediction.
 
-N tokens, M of them read, S sequences, R rows, D hidden width, C classes or choices, W positions of the longest
-sequence.
+N tokens, M of them read, S sequences, R rows, D hidden width, C classes or choices, W positions of the
+longest sequence.
 """
 
 from abc import ABC, abstractmethod
