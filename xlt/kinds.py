@@ -11,10 +11,9 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
-from tokenizers import Encoding
 from torch import Tensor
 
-from xlt.data.encode import TextEncoder, answer_tokens, passage_of
+from xlt.data.encode import Pair, TextEncoder, answer_tokens
 from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair
 from xlt.data.features import Columns, Features
 from xlt.data.sources import Row, Source
@@ -112,7 +111,7 @@ class Task(ABC, Generic[E]):
         return None
 
 
-def _sequences(encoded: Sequence[Encoding], per_row: int, first: int) -> dict[str, list[list[int]]]:
+def _sequences(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
     """Columns common to rows of `per_row` sequences: ids end to end, lengths, weight, example."""
     rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
     return {
@@ -162,7 +161,7 @@ class Classification(Task[TextPair]):
         encoded = text.pairs([(example.first, example.second) for example in examples])
         targets = [self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples]
         columns = _sequences(encoded, 1, first) | {"targets": [[target] for target in targets]}
-        return columns, sum(bool(piece.overflowing) for piece in encoded)
+        return columns, sum(piece.is_cut for piece in encoded)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
         """A fresh classification head."""
@@ -210,7 +209,7 @@ class MultipleChoice(Task[Choices]):
         """As many sequences a row as choices; `targets` holds the right one."""
         encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
         columns = _sequences(encoded, self.num_choices, first)
-        cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.overflowing}
+        cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.is_cut}
         return columns | {"targets": [[example.label] for example in examples]}, len(cut)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
@@ -325,15 +324,13 @@ class SpanExtraction(Task[Question]):
         }
         for i, (example, windows) in enumerate(zip(examples, encoded, strict=True)):
             for window in windows:
-                begin, end = passage_of(window)
-                offsets = window.offsets[begin:end]
                 columns["input_ids"].append(window.ids)
                 columns["lengths"].append([len(window.ids)])
                 columns["weight"].append([1])
                 columns["example"].append([first + i])
-                columns["targets"].append(answer_tokens(example, offsets, begin))
-                columns["passage"].append([begin, end])
-                columns["offsets"].append([place for pair in offsets for place in pair])
+                columns["targets"].append(answer_tokens(example, window))
+                columns["passage"].append([window.begin, window.begin + len(window.offsets)])
+                columns["offsets"].append(window.offsets.ravel().tolist())
         return columns, 0
 
     def head(self, hidden_size: int, dropout: float) -> Head:

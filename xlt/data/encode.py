@@ -1,12 +1,16 @@
 """From texts to token ids: pairs, windows of a passage, and words with one id sequence a sentence.
 
-Everything goes through the encoder's own fast tokenizer, in batches that its Rust side spreads over the
-cores.
+Every distinct text of a call goes once through the encoder's own fast tokenizer, in batches that its Rust
+side spreads over the cores; sequences are put together from the pieces, for a context comes with several
+choices and a passage with several questions. The ids are those of the tokenizer's own pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -14,6 +18,24 @@ from xlt.data.examples import Question
 
 MAX_QUESTION_TOKENS = 64
 """Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
+
+
+class Pair(NamedTuple):
+    """A text, or two, as one sequence."""
+
+    ids: list[int]
+    is_cut: bool
+    """Whether text was lost to the length limit."""
+
+
+class Window(NamedTuple):
+    """A question with a stretch of its passage."""
+
+    ids: list[int]
+    begin: int
+    """Place of the passage's first token."""
+    offsets: np.ndarray
+    """(tokens of the passage, 2): the characters that each is made of."""
 
 
 @dataclass(frozen=True)
@@ -32,46 +54,83 @@ class TextEncoder:
 
     @property
     def _fast(self) -> Tokenizer:
-        """The tokenizer's Rust side."""
-        return self.tokenizer.backend_tokenizer
+        """The tokenizer's Rust side, with no limits of its own."""
+        fast = self.tokenizer.backend_tokenizer
+        fast.no_padding()
+        fast.no_truncation()
+        return fast
 
     @property
     def definition(self) -> str:
-        """The tokenizer as text, without the limits that the last call left set."""
-        self._fast.no_padding()
-        self._fast.no_truncation()
+        """The tokenizer as text."""
         return self._fast.to_str()
 
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Encoding]:
+    @cached_property
+    def _single(self) -> tuple[list[int], ...]:
+        """The special tokens before and after a lone text."""
+        return _between(self._fast.encode("a"))
+
+    @cached_property
+    def _double(self) -> tuple[list[int], ...]:
+        """The special tokens before, between and after two texts."""
+        return _between(self._fast.encode("a", "a"))
+
+    def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """The token ids of each text."""
+        distinct = list(dict.fromkeys(texts))
+        encoded = self._fast.encode_batch_fast(distinct, add_special_tokens=False)
+        return {text: found.ids for text, found in zip(distinct, encoded, strict=True)}
+
+    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
         """One sequence a pair, the longer text cut first where both are too long."""
-        self._fast.no_padding()
-        self._fast.enable_truncation(self.max_length, strategy="longest_first")
-        return self._fast.encode_batch([pair if pair[1] else pair[0] for pair in pairs])
+        ids = self._ids(text for pair in pairs for text in pair)
+        return [
+            self._pair(ids[first], ids[second]) if second else self._lone(ids[first])
+            for first, second in pairs
+        ]
 
-    def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Encoding]]:
+    def _lone(self, ids: list[int]) -> Pair:
+        before, after = self._single
+        room = self.max_length - len(before) - len(after)
+        return Pair(before + ids[:room] + after, len(ids) > room)
+
+    def _pair(self, first: list[int], second: list[int]) -> Pair:
+        before, between, after = self._double
+        room = self.max_length - len(before) - len(between) - len(after)
+        one, other = _shares(len(first), len(second), room)
+        ids = before + first[:one] + between + second[:other] + after
+        return Pair(ids, len(first) + len(second) > room)
+
+    def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
         """Each question with as many overlapping windows as its passage needs."""
-        self._fast.no_padding()
-        self._fast.no_truncation()
-        special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        special = sum(map(len, self._double))
         limit = min(MAX_QUESTION_TOKENS, (self.max_length - special) // 2)
-        short = [self._cut(question.strip(), limit) for question in questions]
-        room = self.max_length - limit - special
-        self._fast.enable_truncation(
-            self.max_length, stride=min(self.stride, room - 1), strategy="only_second"
-        )
-        encoded = self._fast.encode_batch(list(zip(short, passages, strict=True)))
-        return [[first, *first.overflowing] for first in encoded]
+        stride = min(self.stride, self.max_length - limit - special - 1)
+        asked = self._ids(question.strip() for question in questions)
+        distinct = list(dict.fromkeys(passages))
+        encoded = self._fast.encode_batch(distinct, add_special_tokens=False)
+        read = {
+            text: (found.ids, np.array(found.offsets, np.int64).reshape(-1, 2))
+            for text, found in zip(distinct, encoded, strict=True)
+        }
+        return [
+            self._windows(asked[question.strip()][:limit], *read[passage], stride)
+            for question, passage in zip(questions, passages, strict=True)
+        ]
 
-    def _cut(self, text: str, limit: int) -> str:
-        """The text's beginning that has at most `limit` tokens."""
-        found = self._fast.encode(text, add_special_tokens=False)
-        kept = limit
-        # A shorter text can have more tokens at its end than it had inside the longer one.
-        while len(found) > limit:
-            text = text[: found.offsets[kept - 1][1]]
-            found = self._fast.encode(text, add_special_tokens=False)
-            kept -= 1
-        return text
+    def _windows(
+        self, question: list[int], passage: list[int], offsets: np.ndarray, stride: int
+    ) -> list[Window]:
+        """The windows of one passage; one where it is empty."""
+        before, between, after = self._double
+        start = before + question + between
+        room = self.max_length - len(start) - len(after)
+        step = room - stride
+        count = 1 + -(-max(0, len(passage) - room) // step)
+        return [
+            Window(start + passage[p : p + room] + after, len(start), offsets[p : p + room])
+            for p in range(0, count * step, step)
+        ]
 
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[list[int], list[int]]]]:
         """Each sentence's pieces: token ids with special tokens, and the position of each word's first.
@@ -79,8 +138,6 @@ class TextEncoder:
         A sentence beyond `max_length` becomes several sequences, so that no word goes unread; a word
         that the tokenizer normalises away is read as the unknown token.
         """
-        self._fast.no_padding()
-        self._fast.no_truncation()
         encoded = self._fast.encode_batch(
             [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
         )
@@ -121,21 +178,43 @@ def _ids_by_word(found: Encoding, num_words: int, unknown: int) -> list[list[int
     return [ids or [unknown] for ids in by_word]
 
 
-def passage_of(window: Encoding) -> tuple[int, int]:
-    """First token of the passage, and the one after its last."""
-    places = [i for i, sequence in enumerate(window.sequence_ids) if sequence == 1]
-    return (places[0], places[-1] + 1) if places else (0, 0)
+def _between(template: Encoding) -> tuple[list[int], ...]:
+    """The special tokens around the texts of an encoded sample: before, between them if two, and after."""
+    runs: list[list[int]] = [[]]
+    for token, sequence, previous in zip(
+        template.ids, template.sequence_ids, [None, *template.sequence_ids], strict=False
+    ):
+        if sequence is None:
+            runs[-1].append(token)
+        elif sequence != previous:
+            runs.append([])
+    return tuple(runs)
 
 
-def answer_tokens(example: Question, offsets: Sequence[tuple[int, int]], begin: int) -> list[int]:
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Tokens kept of two texts so long: the longer is cut to the shorter, then both alike.
+
+    Source: `longest_first` of the tokenizers library, whose odd token goes to the longer text.
+    """
+    if first + second <= room:
+        return first, second
+    short = min(first, second)
+    long = max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)
+
+
+def answer_tokens(example: Question, window: Window) -> list[int]:
     """First and last token of the first gold answer; 0 and 0 where the window lacks any of it."""
-    if not example.answers or not offsets:
+    if not example.answers or not len(window.offsets):
         return [0, 0]
     first, last = example.starts[0], example.starts[0] + len(example.answers[0])
-    inside = [i for i, (start, end) in enumerate(offsets) if end > first and start < last]
-    if not inside or offsets[0][0] > first or offsets[-1][1] < last:
+    starts, ends = window.offsets.T
+    inside = np.flatnonzero((ends > first) & (starts < last))
+    if not len(inside) or starts[0] > first or ends[-1] < last:
         return [0, 0]
-    return [begin + inside[0], begin + inside[-1]]
+    return [window.begin + int(inside[0]), window.begin + int(inside[-1])]
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
