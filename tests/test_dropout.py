@@ -1,5 +1,7 @@
 """Dropout: rate, scale, gradient, independence, seeds."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,6 +79,17 @@ def test_neighbouring_elements_are_independent(probability: float, distance: int
 @pytest.mark.parametrize("probability", RATES)
 def test_two_seeds_are_independent(probability: float) -> None:
     assert abs(correlation(kept(probability, 3), kept(probability, 4))) < 4 / COUNT**0.5
+
+
+@pytest.mark.parametrize("seeds", [(7, 7), (7, 8), (8, 9)])
+def test_no_two_elements_at_any_distance_go_together(seeds: tuple[int, int]) -> None:
+    count = 2**18
+    one, other = (torch.fft.rfft(kept(0.1, seed, count) - 0.9) for seed in seeds)
+    found = torch.fft.irfft(one * other.conj(), n=count) / (count * 0.1 * 0.9)
+    # An element goes together with itself.
+    distances = found[1:] if seeds[0] == seeds[1] else found
+    # The largest of so many normal variables exceeds this once in a thousand times.
+    assert distances.abs().max() < (2 * math.log(2 * count * 1000) / count) ** 0.5
 
 
 @pytest.mark.parametrize("probability", RATES)

@@ -1,0 +1,211 @@
+"""Which attention kernel serves which device and type, and that each gives what the blocks give."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+import torch
+from plain import HEADS, SCALING, WIDTH, error, plain_attention, random_states, with_gradients
+from torch import Tensor, nn
+
+from xlt.models import attention
+from xlt.models.attention import Layout, Tokens, jagged_attention, layout_of, packed_attention
+from xlt.packing import Packing, pack
+
+LENGTHS = [30, 512, 1, 29, 7]
+"""Tokens start at 0, 30, 542, 543, 572; there are 579."""
+
+READ = {
+    "all": None,
+    "starts": [0, 30, 542, 543, 572],
+    "some": [0, 2, 29, 30, 541, 542, 543, 572, 573, 578],
+}
+COUNTS = {"all": LENGTHS, "starts": [1] * 5, "some": [3, 2, 1, 1, 3]}
+
+cases = pytest.mark.parametrize("read", READ)
+
+
+def places_of(read: str, packing: Packing) -> Tensor | None:
+    """Which tokens are read; the starts as heads give them."""
+    if read == "starts":
+        return packing.starts
+    return None if READ[read] is None else torch.tensor(READ[read], device=packing.starts.device)
+
+
+def without_blocks(layout: Layout) -> Layout:
+    """The layout as it is on CUDA."""
+    tokens, read = (side._replace(side=None) for side in layout[:2])
+    return layout._replace(tokens=tokens, read=read)
+
+
+def attend(states: Sequence[Tensor], layout: Layout, dropout: float = 0.0) -> Tensor:
+    """The registered attention function, called as transformers calls it."""
+    query, key, value = (part.transpose(0, 1)[None] for part in states)
+    found, weights = packed_attention(
+        nn.Module(), query, key, value, None, layout=layout, scaling=SCALING, dropout=dropout
+    )
+    assert weights is None
+    return found.squeeze(0)
+
+
+@cases
+def test_the_layout_counts_the_queries_of_each_sequence(read: str) -> None:
+    packing = pack(LENGTHS)
+    layout = layout_of(packing, HEADS, places_of(read, packing))
+    assert layout.tokens.boundaries.tolist() == [0, 30, 542, 543, 572, 579]
+    assert layout.read.boundaries.diff().tolist() == COUNTS[read]
+    assert layout.read.boundaries[0] == 0
+    assert layout.read.boundaries.dtype == torch.int32
+    assert layout.tokens.longest == 512
+    assert layout.read.longest >= max(COUNTS[read])
+
+
+def test_sequences_without_a_read_token_count_none() -> None:
+    layout = layout_of(pack([3, 2, 4, 1]), HEADS, torch.tensor([2, 5]))
+    assert layout.read.boundaries.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_no_sequence_at_all_has_a_layout() -> None:
+    packing = pack([])
+    for places in (None, packing.starts, torch.zeros(0, dtype=torch.long)):
+        layout = layout_of(packing, HEADS, places)
+        states = random_states([], [], 0)
+        assert [part.numel() for part in with_gradients(attend(states, layout), states)] == [0] * 4
+
+
+@cases
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_the_cpu_attention_is_computed_in_blocks(
+    read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("varlen_attn", "jagged_attention"):
+        monkeypatch.delattr(attention, name)
+    packing = pack(LENGTHS)
+    states = random_states(COUNTS[read], LENGTHS, 0, dtype)
+    found = attend(states, layout_of(packing, HEADS, places_of(read, packing)))
+    exact = [part.detach().double() for part in states]
+    expected = plain_attention(*exact, COUNTS[read], LENGTHS)
+    assert found.dtype == dtype
+    assert error(found, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+@cases
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_without_dropout_go_to_the_variable_length_kernel(
+    read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def loop(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        query_ends: Tensor,
+        key_ends: Tensor,
+        most_queries: int,
+        most_keys: int,
+        *,
+        scale: float,
+    ) -> Tensor:
+        calls.append((query_ends.dtype, key_ends.dtype, most_keys, scale))
+        parts = []
+        for (a, b), (c, d) in zip(pairwise(query_ends.tolist()), pairwise(key_ends.tolist()), strict=True):
+            assert b - a <= most_queries
+            one = (query[a:b].float(), key[c:d].float(), value[c:d].float())
+            parts.append(plain_attention(*one, [b - a], [d - c], scale))
+        return torch.cat(parts).to(query.dtype)
+
+    monkeypatch.setattr(attention, "varlen_attn", loop)
+    monkeypatch.delattr(attention, "jagged_attention")
+    packing = pack(LENGTHS)
+    layout = layout_of(packing, HEADS, places_of(read, packing))
+    states = random_states(COUNTS[read], LENGTHS, 0, dtype)
+    found = with_gradients(attend(states, without_blocks(layout)), states)
+    assert calls == [(torch.int32, torch.int32, 512, SCALING)]
+    expected = with_gradients(attend(states, layout), states)
+    assert all(error(*pair) < 2e-2 for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "dropout"), [(torch.float32, 0.0), (torch.bfloat16, 0.1)])
+def test_dropout_and_single_precision_go_to_jagged_tensors(
+    dtype: torch.dtype, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def record(
+        query: Tensor, key: Tensor, value: Tensor, queries: Tokens, keys: Tokens, *rest: float
+    ) -> Tensor:
+        calls.append((queries, keys, *rest))
+        return query
+
+    monkeypatch.setattr(attention, "jagged_attention", record)
+    monkeypatch.delattr(attention, "varlen_attn")
+    packing = pack(LENGTHS)
+    layout = without_blocks(layout_of(packing, HEADS, packing.starts))
+    attend(random_states(COUNTS["starts"], LENGTHS, 0, dtype), layout, dropout)
+    ((queries, keys, *rest),) = calls
+    assert (queries, keys, rest) == (layout.read, layout.tokens, [SCALING, dropout])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@cases
+def test_jagged_tensors_give_what_the_blocks_give(read: str) -> None:
+    packing = pack(LENGTHS)
+    layout = layout_of(packing, HEADS, places_of(read, packing))
+    states = random_states(COUNTS[read], LENGTHS, 1)
+    found = with_gradients(jagged_attention(*states, layout.read, layout.tokens, SCALING, 0.0), states)
+    expected = with_gradients(attend(states, layout), states)
+    assert all(error(*pair) < 1e-5 for pair in zip(found, expected, strict=True))
+
+
+def kept_share(layout: Layout, dropout: float, device: str) -> float:
+    """Share of weights that dropout keeps: zero queries weigh alike, and values of one sum what is kept."""
+    tokens = sum(LENGTHS)
+    zeros = torch.zeros(tokens, HEADS, WIDTH, device=device)
+    attended = attend((zeros, zeros, torch.ones_like(zeros)), layout, dropout)
+    weights = torch.tensor(LENGTHS, device=device).repeat_interleave(torch.tensor(LENGTHS, device=device))
+    mean = (attended[..., 0] * weights[:, None]).sum() / (weights.sum() * HEADS)
+    return mean.item() * (1 - dropout)
+
+
+def on_cuda(packing: Packing) -> Packing:
+    """The packing as a Trainer moves it."""
+    return Packing(*(part.cuda() if isinstance(part, Tensor) else part for part in packing))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@cases
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 2e-2), (torch.float32, 1e-4)]
+)
+def test_the_kernels_of_cuda_give_what_the_blocks_give(
+    read: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    packing = pack(LENGTHS)
+    states = random_states(COUNTS[read], LENGTHS, 2, dtype)
+    expected = with_gradients(
+        attend([part.float() for part in states], layout_of(packing, HEADS, places_of(read, packing))), states
+    )
+    moved = on_cuda(packing)
+    theirs = [part.detach().cuda().requires_grad_() for part in states]
+    layout = layout_of(moved, HEADS, places_of(read, moved))
+    assert layout.tokens.side is None
+    found = with_gradients(attend(theirs, layout), theirs)
+    assert all(error(one.cpu(), other) < tolerance for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_kernels_of_cuda_drop_at_the_rate() -> None:
+    torch.manual_seed(0)
+    weights = HEADS * sum(length**2 for length in LENGTHS)
+    share = kept_share(layout_of(on_cuda(pack(LENGTHS)), HEADS), 0.1, "cuda")
+    assert abs(share - 0.9) < 4.5 * (0.1 * 0.9 / weights) ** 0.5
+
+
+def test_the_blocks_drop_at_the_rate() -> None:
+    torch.manual_seed(0)
+    weights = HEADS * sum(length**2 for length in LENGTHS)
+    share = kept_share(layout_of(pack(LENGTHS), HEADS), 0.1, "cpu")
+    assert abs(share - 0.9) < 4.5 * (0.1 * 0.9 / weights) ** 0.5
