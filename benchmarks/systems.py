@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from xlt.cli import Cli
 from xlt.data.features import Features
 from xlt.packing import Packing
 
+LEARNING_RATE = 1e-4
 WARM_UP = 2
 """Steps left out at the beginning of a measurement."""
 
@@ -46,28 +47,46 @@ class Stopwatch:
 
     def step(self, tokens: int) -> None:
         """A step of so many tokens is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.tokens.append(tokens)
         self.times.append(time.perf_counter())
 
-    def rate(self, warm_up: int = WARM_UP) -> float:
+    @property
+    def rate(self) -> float:
         """Tokens a second after the first steps."""
-        return sum(self.tokens[warm_up:]) / (self.times[-1] - self.times[warm_up - 1])
+        return sum(self.tokens[WARM_UP:]) / (self.times[-1] - self.times[WARM_UP - 1])
+
+
+class Measured(NamedTuple):
+    """A run of a system."""
+
+    train: Stopwatch
+    evaluation: Stopwatch
+    losses: list[float]
+    """Of each training step, where the system tells."""
+    slots: int = 0
+    """Tokens that attention computed in training, those rounded up included."""
 
 
 # xlt
 
 
 class _Watch(Callback):
-    """Tells the stopwatch of each step or evaluation batch."""
+    """Tells the stopwatches of each step or evaluation batch."""
 
-    def __init__(self, train: Stopwatch, evaluation: Stopwatch) -> None:
-        self._train, self._evaluation = train, evaluation
+    def __init__(self) -> None:
+        self.train, self.evaluation = Stopwatch(), Stopwatch()
+        self.losses: list[float] = []
+        self.slots = 0
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """An optimizer step is done."""
-        self._train.step(sum(part.num_tokens for part in batch))
+        self.train.step(sum(part.num_tokens for part in batch))
+        self.losses.append(float(pl_module.step_loss))
+        self.slots += sum(part.packing.num_slots for part in batch)
 
     def on_validation_batch_end(
         self,
@@ -79,7 +98,7 @@ class _Watch(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """A batch is evaluated."""
-        self._evaluation.step(batch.num_tokens)
+        self.evaluation.step(batch.num_tokens)
 
 
 @dataclass(frozen=True)
@@ -94,24 +113,28 @@ class Setting:
     """Optimizer steps to train, warm-up included."""
     precision: str
     """Of the systems at their best: `32-true` or `bf16-mixed`, whichever is faster on the device."""
+    validation_rows: int = 1500
     tokens_per_batch: int = 4096
     batches_per_step: int = 1
     device: str = "cpu"
 
 
-def xlt_run(setting: Setting, padded: bool = False, *options: str) -> tuple[Stopwatch, Stopwatch, Cli]:
+def xlt_run(
+    setting: Setting, padded: bool = False, callbacks: Sequence[Callback] = (), options: Sequence[str] = ()
+) -> Measured:
     """Train and evaluate with xlt's own command; `padded` puts a padded encoder in the packed one's place."""
-    train, evaluation = Stopwatch(), Stopwatch()
+    watch = _Watch()
     with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
         cli = Cli(
             [
                 f"--model.encoder={setting.encoder}",
                 "--model.from_scratch=true",
-                "--model.learning_rate=1e-4",
+                f"--model.learning_rate={LEARNING_RATE}",
                 "--data.tasks=[benchmarks.mixed]",
                 f"--data.root={setting.root / 'rows'}",
                 f"--data.cache={setting.root / 'cache'}",
                 f"--data.max_length={MAX_LENGTH}",
+                f"--data.validation_volume={setting.validation_rows}",
                 f"--data.tokens_per_batch={setting.tokens_per_batch}",
                 f"--data.batches_per_step={setting.batches_per_step}",
                 f"--trainer.accelerator={setting.device}",
@@ -128,9 +151,9 @@ def xlt_run(setting: Setting, padded: bool = False, *options: str) -> tuple[Stop
         )
         if padded:
             pad(cli.model.encoder)
-        cli.trainer.callbacks.append(_Watch(train, evaluation))  # type: ignore[attr-defined]
+        cli.trainer.callbacks.extend([*callbacks, watch])  # type: ignore[attr-defined]
         cli.trainer.fit(cli.model, cli.datamodule)
-    return train, evaluation, cli
+    return Measured(watch.train, watch.evaluation, watch.losses, watch.slots)
 
 
 class _Padded(nn.Module):
@@ -183,7 +206,7 @@ class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
         return self._rows[number]
 
 
-def _grouped(features: Features, batch_size: int, batches: int | None, seed: int) -> list[int]:
+def _grouped(features: Features, batch_size: int, batches: int, seed: int) -> list[int]:
     """The rows of some batches, drawn from all that the Trainer's own length grouping makes.
 
     Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
@@ -192,8 +215,6 @@ def _grouped(features: Features, batch_size: int, batches: int | None, seed: int
     indices = get_length_grouped_indices(
         features.counts("input_ids").tolist(), batch_size, generator=generator
     )
-    if batches is None:
-        return indices
     whole = [indices[i : i + batch_size] for i in range(0, len(indices) - batch_size + 1, batch_size)]
     chosen = torch.randperm(len(whole), generator=generator)[:batches].tolist()
     return [row for number in chosen for row in whole[number]]
@@ -216,7 +237,7 @@ class _TrainerWatch(TrainerCallback):
 
 def trainer_run(
     setting: Setting, train: Features, validation: Features, batch_size: int, best: bool, seed: int
-) -> tuple[Stopwatch, Stopwatch]:
+) -> Measured:
     """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
 
     At its best: the faster precision, length grouping over all rows, the fused optimizer.
@@ -224,11 +245,11 @@ def trainer_run(
     half = best and setting.precision == "bf16-mixed"
     if best:
         order = _grouped(train, batch_size, setting.steps, seed)
-        validation_order = _grouped(validation, batch_size, None, seed)
+        validation_order = _grouped(validation, batch_size, setting.validation_rows // batch_size, seed)
     else:
         generator = np.random.default_rng(seed)
         order = generator.integers(0, train.num_rows, setting.steps * batch_size).tolist()
-        validation_order = list(range(validation.num_rows))
+        validation_order = generator.permutation(validation.num_rows)[: setting.validation_rows].tolist()
     torch.manual_seed(seed)
     config = setting.size.config
     config.num_labels = 3
@@ -271,4 +292,4 @@ def trainer_run(
         trainer.train()
         taken()
         trainer.evaluate()
-    return watches
+    return Measured(*watches, [])

@@ -110,15 +110,19 @@ def jagged_attention(
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
     """Attention through torch's jagged nested tensors: flash or memory-efficient kernels, with dropout."""
+    # Tensors that share their offsets are known to be alike.
+    key_offsets = keys.boundaries.long()
+    query_offsets = key_offsets if queries is keys else queries.boundaries.long()
 
-    def jagged(states: Tensor, tokens: Tokens) -> Tensor:
-        nested = nested_tensor_from_jagged(
-            states, tokens.boundaries.long(), min_seqlen=1, max_seqlen=tokens.longest
-        )
-        return nested.transpose(1, 2)
+    def jagged(states: Tensor, offsets: Tensor, longest: int) -> Tensor:
+        return nested_tensor_from_jagged(states, offsets, min_seqlen=1, max_seqlen=longest).transpose(1, 2)
 
     attended = F.scaled_dot_product_attention(
-        jagged(query, queries), jagged(key, keys), jagged(value, keys), dropout_p=dropout, scale=scaling
+        jagged(query, query_offsets, queries.longest),
+        jagged(key, key_offsets, keys.longest),
+        jagged(value, key_offsets, keys.longest),
+        dropout_p=dropout,
+        scale=scaling,
     )
     return attended.transpose(1, 2).values()
 

@@ -24,7 +24,7 @@ class Side(NamedTuple):
     places: Tensor
     """(N · H,) the inverse."""
     spans: list[tuple[int, int, int]]
-    """Of each block: its first row, its sequences, and the slots of each."""
+    """Of each block: its first row, its products (sequences · heads), and the slots of each."""
     padding: list[Tensor | None]
     """Of each block: (sequences, slots), true where rounded up; None where no slot is."""
 
@@ -40,7 +40,7 @@ def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
         tokens = (begins[members, None] + column).masked_fill_(padding, 0)
         rows.append((tokens[:, None] * heads + head).flatten())
         real.append((~padding)[:, None].expand(-1, heads, -1).flatten())
-        spans.append((first, block.sequences, len(column)))
+        spans.append((first, block.sequences * heads, len(column)))
         masks.append(padding if bool(padding.any()) else None)
         first += len(rows[-1])
     joined = torch.cat(rows) if rows else begins
@@ -92,7 +92,7 @@ class _Blocks(torch.autograd.Function):
         for number, padding in enumerate(keys.padding):
             scores = torch.bmm(_block(q, queries, number), _block(k, keys, number).transpose(1, 2))
             if padding is not None:
-                by_sequence = scores.view(len(padding), -1, *scores.shape[1:])
+                by_sequence = scores.unflatten(0, (len(padding), len(scores) // len(padding)))
                 by_sequence.masked_fill_(padding[:, None, None], torch.finfo(scores.dtype).min)
             weight = torch.softmax(scores, -1).to(v.dtype)
             weights.append(weight)
@@ -132,6 +132,5 @@ class _Blocks(torch.autograd.Function):
 
 def _block(rows: Tensor, side: Side, number: int) -> Tensor:
     """A block's rows, shape (sequences · heads, slots, K)."""
-    first, _, slots = side.spans[number]
-    last = side.spans[number + 1][0] if number + 1 < len(side.spans) else len(rows)
-    return rows[first:last].view(-1, slots, rows.shape[1])
+    first, products, slots = side.spans[number]
+    return rows[first : first + products * slots].view(products, slots, rows.shape[1])

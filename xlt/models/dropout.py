@@ -30,26 +30,29 @@ class _Masked(torch.autograd.Function):
 
 
 def scale_of(probability: float) -> float:
-    """What the elements kept are multiplied by: the inverse of their share."""
-    return 2**16 / (2**16 - round(probability * 2**16))
+    """What the elements kept are multiplied by: the inverse of their share; 0 where none is kept."""
+    kept = 2**16 - round(probability * 2**16)
+    return 2**16 / kept if kept else 0.0
 
 
 def keep_mask(states: Tensor, probability: float) -> Tensor:
-    """A mask in the states' shape and dtype: 0 with this probability, at most 1 - 2^-16, else 1."""
-    count = states.numel()
+    """A mask in the states' shape and dtype: 0 with this probability, else 1."""
+    count, dropped = states.numel(), round(probability * 2**16)
+    if dropped == 2**16:
+        return torch.zeros_like(states)
     seed = int(torch.empty((), dtype=torch.int64).random_(2**63 - 1))
     words = np.random.SFC64(seed).random_raw((count + 3) // 4)
     numbers = torch.from_numpy(words.view(np.int16)[:count]).view(states.shape)
     # A mask in the states' own dtype is applied by one multiplication.
     mask = torch.empty(states.shape, dtype=states.dtype)
-    return torch.ge(numbers, round(probability * 2**16) - 2**15, out=mask)
+    return torch.ge(numbers, dropped - 2**15, out=mask)
 
 
 def dropout(states: Tensor, probability: float) -> Tensor:
     """The states with each element zero with this probability, the rest scaled up to the same mean."""
     if probability <= 0:
         return states
-    if states.device.type != "cpu" or round(probability * 2**16) >= 2**16:
+    if states.device.type != "cpu":
         return F.dropout(states, probability)
     return _Masked.apply(states, keep_mask(states, probability), scale_of(probability))
 

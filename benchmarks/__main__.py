@@ -1,0 +1,182 @@
+"""All measurements on this machine's CPU, in under 25 minutes: `python -m benchmarks` (or `make bench`).
+
+Prints tables, and at the end one line of JSON. Each system runs in turn, round after round; what is shown are
+medians and their ratios. `--quick` measures the small encoder alone, once.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import disable_progress_bars
+
+from benchmarks import breakdown, ceiling, growth, tokenisation
+from benchmarks.compare import Plan, Rates, compare, loss_difference
+from benchmarks.systems import Setting
+from benchmarks.workload import MAX_LENGTH, SIZES, write_encoder, write_rows
+from xlt.data.features import Features
+from xlt.datamodule import TransferData
+
+ROWS = 30_000
+PLANS = {
+    "4x256": Plan(rounds=3, seconds=240, xlt=22, padded=6, best=30, default=24),
+    "12x768": Plan(rounds=2, seconds=150, xlt=5, padded=4, best=8, default=6),
+}
+VALIDATION_ROWS = {"4x256": 600, "12x768": 64}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the small encoder alone, one round")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    quiet()
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), arguments.quick)
+    found["minutes"] = round((time.monotonic() - begin) / 60, 1)
+    found |= machine()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found))
+
+
+def quiet() -> None:
+    """Leave out the systems' own messages."""
+    warnings.filterwarnings("ignore")
+    disable_progress_bars()
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+
+
+def machine() -> dict[str, Any]:
+    """Date, device and versions."""
+    return {
+        "date": date.today().isoformat(),
+        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def measure(root: Path, quick: bool) -> dict[str, Any]:
+    """Every figure by name."""
+    write_rows(root / "rows", ROWS, max(VALIDATION_ROWS.values()) * 2)
+    train, validation = encode_rows(root)
+    found: dict[str, Any] = {}
+    for name, plan in PLANS.items():
+        if quick and name != "4x256":
+            continue
+        size = SIZES[name]
+        rates = {p: ceiling.rate_of_products(size.width, t) for p, t in ceiling.PRECISIONS.items()}
+        precision = max(rates, key=lambda p: rates[p])
+        encoder = write_encoder(root / name, size)
+        setting = Setting(root, encoder, size, plan.xlt, precision, VALIDATION_ROWS[name])
+        plan = replace(plan, rounds=1) if quick else plan
+        speeds = compare(setting, train, validation, plan)
+        figures = _ratios(speeds, size, rates[precision])
+        found |= {f"{key}_{name}": value for key, value in figures.items()}
+        found |= {f"precision_{name}": precision, f"ceilings_{name}": rates, f"rates_{name}": vars(speeds)}
+        _show(name, speeds, figures, precision)
+        if name == "4x256":
+            found |= {key: value for key, value in figures.items() if not key.startswith("share")}
+            found["padding_share"] = speeds.padding_share
+            still = write_encoder(root / "still", size, dropout=0.0)
+            found["loss_difference"] = loss_difference(
+                Setting(root, still, size, 8, "32-true", tokens_per_batch=2048)
+            )
+            print(f"loss, packed and padded: largest difference {found['loss_difference']:.1e}")
+        found[f"time_{name}"] = breakdown.shares(Setting(root, encoder, size, 7, precision, 16, 2048))
+        _show_shares(found[f"time_{name}"], f"time of a training step, {name}, by part")
+    found |= _others(root, quick)
+    return found
+
+
+def encode_rows(root: Path) -> tuple[Features, Features]:
+    """The rows' features, as xlt's own preparation makes them."""
+    data = TransferData(
+        ["benchmarks.mixed"],
+        root=str(root / "rows"),
+        cache=str(root / "cache"),
+        max_length=MAX_LENGTH,
+        encoder=str(write_encoder(root / "tokenizer", SIZES["4x256"])),
+    )
+    data.prepare_data()
+    return data.stored["mixed"]["train"].features, data.stored["mixed"]["validation"].features
+
+
+def _ratios(rates: Rates, size: Any, products_per_second: float) -> dict[str, float]:
+    """Xlt's rates against the others', and its share of the machine's ceiling."""
+    train, evaluation = rates.train, rates.evaluation
+    return {
+        "train_vs_trainer_best": train["xlt"] / train["trainer best"],
+        "train_vs_trainer_default": train["xlt"] / train["trainer default"],
+        "train_vs_padded": train["xlt"] / train["xlt padded"],
+        "eval_vs_trainer_best": evaluation["xlt"] / evaluation["trainer best"],
+        "share_of_ceiling": train["xlt"] * ceiling.operations_per_token(size, True) / products_per_second,
+        "share_of_ceiling_eval": (
+            evaluation["xlt"] * ceiling.operations_per_token(size, False) / products_per_second
+        ),
+    }
+
+
+def _others(root: Path, quick: bool) -> dict[str, Any]:
+    """Tokenisation, retrieval, growth, and the cost of a large vocabulary."""
+    found: dict[str, Any] = tokenisation.measure()
+    print(f"tokenisation: {found['tokenisation_vs_datasets']:.1f} times datasets.map on every core")
+    if quick:
+        return found
+    encoder = write_encoder(root / "grown", SIZES["4x256"])
+    found["growth_by_length"] = growth.by_length(
+        Setting(root, encoder, SIZES["4x256"], 6, "32-true", 64), root / "lengths"
+    )
+    found["growth_by_rows"] = growth.by_rows(root)
+    found["growth_by_tasks"] = growth.by_tasks(root)
+    found["growth_by_vocabulary"] = growth.by_vocabulary(root)
+    for key in ("growth_by_length", "growth_by_rows", "growth_by_tasks", "growth_by_vocabulary"):
+        print(f"\n{key.replace('_', ' ')}")
+        for step, value in found[key].items():
+            print(f"  {step:>10,}  {_figures(value)}")
+    return found
+
+
+def _figures(values: Mapping[str, float] | float) -> str:
+    """Figures with their names."""
+    if isinstance(values, Mapping):
+        return ", ".join(f"{name} {value:,.4g}" for name, value in values.items())
+    return f"{values:,.4g}"
+
+
+def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str) -> None:
+    """The systems' table."""
+    print(f"\n{name}, {precision}, medians of {rates.rounds} rounds (real tokens a second)")
+    print(f"  {'':<16} {'training':>10} {'evaluation':>11}")
+    for system, rate in rates.train.items():
+        print(f"  {system:<16} {rate:>10,.0f} {rates.evaluation[system]:>11,.0f}")
+    for key, value in figures.items():
+        print(f"  {key:<26} {value:.2f}")
+
+
+def _show_shares(shares: Mapping[str, float], title: str) -> None:
+    """Shares in percent."""
+    print(f"\n{title}")
+    for part, share in shares.items():
+        print(f"  {part:<22} {share:>6.1%}")
+
+
+if __name__ == "__main__":
+    main()

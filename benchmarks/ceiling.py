@@ -1,0 +1,52 @@
+"""What the machine can do at most: the rate of its matrix products, and the products that a token needs."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.workload import Size
+
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+"""Lightning's name of a precision, and the type that its matrix products run in."""
+
+ROWS = 4096
+"""Tokens in a micro-batch."""
+
+
+def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeats: int = 9) -> float:
+    """Floating-point operations a second in products of the encoder's own sizes: (tokens, D) by (D, 4 D).
+
+    The median of some runs on cached operands, so that a training step cannot do better.
+    """
+    states = torch.randn(ROWS, width, device=device).to(dtype)
+    weight = torch.randn(4 * width, width, device=device).to(dtype)
+    operations = 2 * ROWS * 4 * width**2
+    count = max(1, int(2e8 / operations)) if device == "cpu" else 50
+
+    def run() -> None:
+        for _ in range(count):
+            torch.nn.functional.linear(states, weight)
+
+    return count * operations / _median_seconds(run, device, repeats)
+
+
+def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:
+    """Median duration after a first run that does not count."""
+    durations = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        run()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        durations.append(time.perf_counter() - begin)
+    return statistics.median(durations[1:])
+
+
+def operations_per_token(size: Size, training: bool) -> int:
+    """Model operations of a token in the linear layers, without attention's own products.
+
+    Source: Kaplan et al. (2020), section 2.1: 2 a parameter forward, twice that backward.
+    """
+    return (6 if training else 2) * size.products

@@ -1,0 +1,232 @@
+"""Exact nearest neighbours by cosine, in blocks: the memory needed does not grow with queries times keys.
+
+A block of scores is one matrix product of a block of queries and a block of keys. One pass over it finds the
+best score of every group of `GROUP` neighbours; a row's k best scores lie in its k best groups, so only those
+are looked into. The k best so far are kept as ranks: 64-bit integers, a score's bits above the complement of
+its index, so that comparing ranks compares scores and, where they tie, prefers the lowest index.
+Q queries, S keys, N vectors of either, D width, k neighbours, R rows and C columns of a block of scores.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+BLOCK_BYTES = 2**26
+"""What a pass needs beyond vectors and results, in bytes: small beside the vectors, and no more is faster."""
+
+GROUP = 32
+"""Scores in a group. Blocks are whole groups: MKL rounds the products of odd remainders otherwise."""
+
+MOST_KEYS = 2048
+"""Most keys in a block."""
+
+LENGTHS_AT_ONCE = 256
+"""Vectors whose lengths are computed at a time, in double precision."""
+
+_CANDIDATE_BYTES = 48
+"""Of a score that is looked into: itself, its index and its rank, with what sorting and joining copy."""
+
+_WORST = torch.iinfo(torch.int64).min
+_INDEX_BITS = 2**32 - 1
+
+
+class Neighbours(NamedTuple):
+    """The nearest keys of each query, best first; where scores tie, the lowest index first."""
+
+    scores: Tensor
+    """(Q, k) cosines in single precision; rounding may put them past 1 by some 1e-7."""
+    indices: Tensor
+    """(Q, k) int64, which keys."""
+
+
+class _Side(NamedTuple):
+    """Queries or keys."""
+
+    vectors: Tensor
+    """(N, D) as they were given."""
+    lengths: Tensor
+    """(N, 1) Euclidean, in single precision."""
+
+    def units(self, first: int, count: int) -> Tensor:
+        """(count, D) vectors of length 1, from the first on; zeros past the last."""
+        vectors, lengths = (part[first : first + count] for part in self)
+        units = lengths.new_empty(count, vectors.shape[1])
+        torch.div(vectors, lengths, out=units[: len(vectors)])
+        units[len(vectors) :] = 0
+        return units
+
+
+class _Block(NamedTuple):
+    """Scores of some queries and keys."""
+
+    query: int
+    """The first of its queries."""
+    key: int
+    """The first of its keys."""
+    scores: Tensor
+    """(R, C) cosines; minus infinity past the last query or key."""
+
+
+@torch.no_grad()
+def nearest(
+    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S D"], k: int, block_bytes: int = BLOCK_BYTES
+) -> Neighbours:
+    """The k keys of the greatest cosine with each query.
+
+    Args:
+        queries: Vectors of any length but zero, on any device.
+        keys: Likewise, on the same device.
+        k: Neighbours of each query.
+        block_bytes: About what may be used beyond vectors and results, in bytes; at least a block of one
+            group by one group is.
+
+    Raises:
+        ValueError: There are fewer than k keys, widths differ, or a vector is zero or not finite.
+    """
+    sides = _sides(queries, keys)
+    _require_enough(k, keys, "keys")
+    ranks = _no_ranks(queries, k)
+    shape = block_shape(len(queries), len(keys), queries.shape[1], k, block_bytes)
+    with _full_precision():
+        for block in _blocks(*sides, *shape):
+            _keep_best(ranks[block.query : block.query + shape[0]], block.scores, block.key)
+    return _decode(ranks)
+
+
+@torch.no_grad()
+def both_ways(
+    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S D"], k: int, block_bytes: int = BLOCK_BYTES
+) -> tuple[Neighbours, Neighbours]:
+    """The k nearest keys of each query and the k nearest queries of each key, from one pass over the scores.
+
+    Args and errors are those of `nearest`; k must not exceed the number of queries either.
+    """
+    sides = _sides(queries, keys)
+    _require_enough(k, keys, "keys")
+    _require_enough(k, queries, "queries")
+    forward, backward = _no_ranks(queries, k), _no_ranks(keys, k)
+    shape = block_shape(len(queries), len(keys), queries.shape[1], k, block_bytes)
+    with _full_precision():
+        for block in _blocks(*sides, *shape):
+            _keep_best(forward[block.query : block.query + shape[0]], block.scores, block.key)
+            _keep_best(backward[block.key : block.key + shape[1]], block.scores.t(), block.query)
+    return _decode(forward), _decode(backward)
+
+
+def block_shape(num_queries: int, num_keys: int, width: int, k: int, num_bytes: int) -> tuple[int, int]:
+    """Queries and keys in a block that takes about so many bytes: whole groups, at least one of each."""
+    columns = min(MOST_KEYS, _whole_groups(num_keys))
+    # A small budget is for a block as wide as it is high, each score of which may be looked into.
+    columns = min(columns, max(GROUP, _whole_groups(int((num_bytes / (2 * _CANDIDATE_BYTES)) ** 0.5))))
+    looked_into = min(columns, k * GROUP) + columns // GROUP
+    row = 4 * columns + 4 * width + _CANDIDATE_BYTES * looked_into
+    rows = (num_bytes - 4 * columns * width) // row // GROUP * GROUP
+    return max(GROUP, min(rows, _whole_groups(num_queries))), columns
+
+
+def _whole_groups(count: int) -> int:
+    """The count rounded up to a multiple of `GROUP`."""
+    return -(-count // GROUP) * GROUP
+
+
+def _blocks(queries: _Side, keys: _Side, rows: int, columns: int) -> Iterator[_Block]:
+    """The scores of all queries and keys, a block at a time, in the same memory."""
+    scores = queries.lengths.new_empty(rows, columns)
+    for query in range(0, len(queries.vectors), rows):
+        some = queries.units(query, rows)
+        for key in range(0, len(keys.vectors), columns):
+            torch.mm(some, keys.units(key, columns).t(), out=scores)
+            scores[len(queries.vectors) - query :] = -torch.inf
+            scores[:, len(keys.vectors) - key :] = -torch.inf
+            yield _Block(query, key, scores)
+
+
+def _keep_best(best: Int[Tensor, "N k"], scores: Float[Tensor, "R C"], first: int) -> None:
+    """Put the ranks of the scores, whose columns are numbered from the first on, into the best so far."""
+    scores, k = scores[: len(best)], best.shape[1]
+    groups = scores.unflatten(1, (-1, GROUP)).amax(2)
+    numbers = torch.arange(groups.shape[1], device=scores.device)
+    chosen = _ranks(groups, numbers).topk(min(k, groups.shape[1])).indices
+    columns = (chosen[:, :, None] * GROUP + torch.arange(GROUP, device=scores.device)).flatten(1)
+    found = _ranks(scores.gather(1, columns), columns + first)
+    best.copy_(torch.cat([best, found], 1).topk(k).values)
+
+
+def _ranks(scores: Float[Tensor, "R C"], indices: Int[Tensor, "..."]) -> Int[Tensor, "R C"]:
+    """Integers in the order of the scores, of equal ones the lowest index greatest."""
+    # Adding zero turns -0.0 into 0.0, which it equals.
+    return (_ordered((scores + 0.0).view(torch.int32)).long() << 32) + (_INDEX_BITS - indices)
+
+
+def _ordered(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """The bits of floats as integers in the floats' order, and back."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _decode(ranks: Int[Tensor, "N k"]) -> Neighbours:
+    """The scores and indices that the ranks stand for."""
+    scores = _ordered((ranks >> 32).int()).view(torch.float32)
+    return Neighbours(scores, _INDEX_BITS - (ranks & _INDEX_BITS))
+
+
+def _no_ranks(vectors: Float[Tensor, "N D"], k: int) -> Int[Tensor, "N k"]:
+    """Ranks below every score's."""
+    return torch.full((len(vectors), k), _WORST, device=vectors.device)
+
+
+def _sides(queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S E"]) -> tuple[_Side, _Side]:
+    """Both sides with their vectors' lengths.
+
+    Raises:
+        ValueError: Widths differ, or a vector is zero or not finite.
+    """
+    if queries.shape[1] != keys.shape[1]:
+        raise ValueError(
+            f"queries are {queries.shape[1]} wide, keys {keys.shape[1]}: both must come from the same encoder"
+        )
+    return _Side(queries, _lengths(queries, "queries")), _Side(keys, _lengths(keys, "keys"))
+
+
+def _lengths(vectors: Float[Tensor, "N D"], name: str) -> Float[Tensor, "N 1"]:
+    """The vectors' lengths.
+
+    Raises:
+        ValueError: One is zero or not finite.
+    """
+    # Squares overflow and vanish in single precision; in parts, as each is copied to double.
+    parts = [
+        torch.linalg.vector_norm(part.double(), dim=1, keepdim=True) for part in vectors.split(MOST_KEYS)
+    ]
+    lengths = torch.cat(parts).float()
+    smallest = torch.finfo(torch.float32).tiny
+    _refuse(~lengths.isfinite(), name, "is not finite: no cosine can be computed")
+    _refuse(lengths < smallest, name, "is zero: its cosine with anything is undefined")
+    return lengths
+
+
+def _refuse(are_wrong: Bool[Tensor, "N 1"], name: str, fault: str) -> None:
+    """Raise ValueError with the first row that is wrong and how many are."""
+    if bool(are_wrong.any()):
+        rows = are_wrong[:, 0].nonzero()[:, 0]
+        raise ValueError(f"row {int(rows[0])} of the {name} {fault} ({len(rows)} such of {len(are_wrong)})")
+
+
+def _require_enough(k: int, vectors: Float[Tensor, "N D"], name: str) -> None:
+    """Raise ValueError unless k neighbours can be found."""
+    if not 1 <= k <= len(vectors):
+        raise ValueError(f"k is {k}: it must be from 1 to the number of {name}, {len(vectors)}")
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep products from being rounded to fewer bits (TF32), whatever training has chosen."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
