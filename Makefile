@@ -1,5 +1,6 @@
 # make quickstart   train the nine tasks on the sample rows, in minutes
 # make test         lint, types, import contracts and tests
+# make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint slow lock clean
+.PHONY: quickstart test lint bench lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
@@ -20,6 +21,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }

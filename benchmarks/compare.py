@@ -1,5 +1,6 @@
 """xlt, its padded form and `transformers.Trainer` in turn, round after round, training and evaluating."""
 
+import itertools
 import statistics
 import time
 from collections import defaultdict
@@ -8,8 +9,8 @@ from dataclasses import dataclass, replace
 from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
 from xlt.data.features import Features
 
-BATCH_SIZES = (8, 16, 32)
-"""Rows in a batch that are tried for the Trainer at its best."""
+TRIALS = tuple(itertools.product((8, 16, 32), ("sdpa", "eager")))
+"""Rows in a batch, and attention, that are tried for the Trainer at its best."""
 
 
 @dataclass(frozen=True)
@@ -32,53 +33,63 @@ class Rates:
     train: dict[str, float]
     evaluation: dict[str, float]
     rounds: int
-    best_batch_size: int
+    trainer_options: tuple[int, str]
+    """The Trainer's fastest batch size and attention."""
     padding_share: float
     """Share of the tokens that xlt's attention computes which are rounded up."""
 
 
-def compare(setting: Setting, train: Features, validation: Features, plan: Plan) -> Rates:
-    """Every system in each round, so that all meet the same noise."""
+def compare(
+    setting: Setting, train: Features, validation: Features, plan: Plan, options: tuple[int, str]
+) -> Rates:
+    """Every system in each round, so that all meet the same noise; the options are the Trainer's best."""
     deadline = time.monotonic() + plan.seconds
-    batch_size = _best_batch_size(setting, train, validation, plan.best)
     runs: dict[str, list[Measured]] = defaultdict(list)
     for seed in range(plan.rounds):
         if seed and time.monotonic() > deadline:
             break
-        options = [f"--seed_everything={seed}"]
-        runs["xlt"].append(xlt_run(replace(setting, steps=plan.xlt), options=options))
-        best = replace(setting, steps=plan.best)
-        runs["trainer best"].append(trainer_run(best, train, validation, batch_size, True, seed))
-        if plan.padded and not (seed and plan.rounds < 3):
-            runs["xlt padded"].append(xlt_run(replace(setting, steps=plan.padded), True, options=options))
-        if plan.default and not (seed and plan.rounds < 3):
-            default = replace(setting, steps=plan.default)
-            runs["trainer default"].append(trainer_run(default, train, validation, 8, False, seed))
+        for system, run in _round(setting, train, validation, plan, options, seed).items():
+            runs[system].append(run)
     ours = runs["xlt"]
     slots, tokens = sum(run.slots for run in ours), sum(sum(run.train.tokens) for run in ours)
     return Rates(
         {name: statistics.median(run.train.rate for run in found) for name, found in runs.items()},
         {name: statistics.median(run.evaluation.rate for run in found) for name, found in runs.items()},
         len(ours),
-        batch_size,
+        options,
         1 - tokens / slots,
     )
 
 
-def _best_batch_size(setting: Setting, train: Features, validation: Features, steps: int) -> int:
-    """The Trainer's fastest batch size by a short trial of each."""
-    rates = {
-        size: trainer_run(
-            replace(setting, steps=max(4, steps * BATCH_SIZES[0] // size // 2), validation_rows=4 * size),
-            train,
-            validation,
-            size,
-            True,
-            seed=99,
-        ).train.rate
-        for size in BATCH_SIZES
-    }
-    return max(rates, key=lambda size: rates[size])
+def _round(
+    setting: Setting,
+    train: Features,
+    validation: Features,
+    plan: Plan,
+    options: tuple[int, str],
+    seed: int,
+) -> dict[str, Measured]:
+    """Each system once; where the rounds are few, the slow ones in the first alone."""
+    seeded, slow_too = [f"--seed_everything={seed}"], not seed or plan.rounds > 2
+    found = {"xlt": xlt_run(replace(setting, steps=plan.xlt), options=seeded)}
+    best = replace(setting, steps=plan.best)
+    found["trainer best"] = trainer_run(best, train, validation, *options, best=True, seed=seed)
+    if plan.padded and slow_too:
+        found["xlt padded"] = xlt_run(replace(setting, steps=plan.padded), True, options=seeded)
+    if slow_too:
+        default = replace(setting, steps=plan.default)
+        found["trainer default"] = trainer_run(default, train, validation, best=False, seed=seed)
+    return found
+
+
+def best_options(setting: Setting, train: Features, validation: Features, steps: int) -> tuple[int, str]:
+    """The Trainer's fastest batch size and attention by a short trial of each."""
+    rates = {}
+    for size, attention in TRIALS:
+        trial = replace(setting, steps=max(4, steps * 4 // size), validation_rows=2 * size)
+        run = trainer_run(trial, train, validation, size, attention, best=True, seed=99)
+        rates[size, attention] = run.train.rate
+    return max(rates, key=lambda options: rates[options])
 
 
 def loss_difference(setting: Setting) -> float:

@@ -1,8 +1,8 @@
 """Nearest neighbours: xlt's blocked search against faiss's exact index, `python -m benchmarks.retrieval`.
 
-Both search the same unit vectors: random keys, and queries that are noisy copies of keys, as a sentence and its
-translation are near each other. Times are medians of interleaved repeats; faiss's index is built before the
-clock starts. "Both ways" are the neighbours of queries and of keys, as margin scores need them.
+Both search the same unit vectors: random keys, and queries that are noisy copies of keys, as a sentence and
+its translation are near each other. Times are medians of interleaved repeats; faiss's index is built before
+the clock starts. "Both ways" are the neighbours of queries and of keys, as margin scores need them.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def load_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise ImportError(
-            "benchmarks.retrieval compares with faiss, which is not installed: pip install -e '.[bench]'"
+            "benchmarks.retrieval compares with faiss, which is not installed: pip install -e '.[dev]'"
         ) from error
     return faiss
 

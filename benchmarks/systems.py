@@ -236,7 +236,14 @@ class _TrainerWatch(TrainerCallback):
 
 
 def trainer_run(
-    setting: Setting, train: Features, validation: Features, batch_size: int, best: bool, seed: int
+    setting: Setting,
+    train: Features,
+    validation: Features,
+    batch_size: int = 8,
+    attention: str = "sdpa",
+    *,
+    best: bool,
+    seed: int,
 ) -> Measured:
     """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
 
@@ -253,6 +260,7 @@ def trainer_run(
     torch.manual_seed(seed)
     config = setting.size.config
     config.num_labels = 3
+    config._attn_implementation = attention
     model = XLMRobertaForSequenceClassification(config)
     watches, tokens = (Stopwatch(), Stopwatch()), 0
 

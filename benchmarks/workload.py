@@ -5,7 +5,7 @@ questions with their passages, all from this repository's samples and repeated t
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,9 @@ SIZES = {
 }
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Pairs of texts without end: MNLI, Cosmos QA and SQuAD in turn."""
-    return (pair for three in zip(*map(itertools.cycle, map(_pairs, KINDS)), strict=True) for pair in three)
+def texts(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of texts without end, of each kind in turn."""
+    return (pair for some in zip(*map(itertools.cycle, map(_pairs, kinds)), strict=True) for pair in some)
 
 
 def _pairs(name: str) -> list[tuple[str, str]]:
@@ -85,7 +85,10 @@ KINDS: dict[str, Any] = {
 }
 
 
-def write_rows(root: Path, num_rows: int, num_validation_rows: int) -> None:
+MIXED = tuple(KINDS)
+
+
+def write_rows(root: Path, num_rows: int, num_validation_rows: int, kinds: Sequence[str] = MIXED) -> None:
     """A data root that holds the rows as benchmarks/mixed.py names them.
 
     Labels are drawn at random: what is learned does not matter here.
@@ -94,16 +97,20 @@ def write_rows(root: Path, num_rows: int, num_validation_rows: int) -> None:
     folder.mkdir(parents=True)
     labels = np.random.default_rng(0).integers(0, 3, num_rows + num_validation_rows)
     rows = [
-        {"first": a, "second": b, "label": int(label)} for (a, b), label in zip(texts(), labels, strict=False)
+        {"first": a, "second": b, "label": int(label)}
+        for (a, b), label in zip(texts(kinds), labels, strict=False)
     ]
     pq.write_table(pa.Table.from_pylist(rows[:num_rows]), folder / "train.parquet")
     pq.write_table(pa.Table.from_pylist(rows[num_rows:]), folder / "validation.parquet")
 
 
-def write_encoder(folder: Path, size: Size, dropout: float = 0.1) -> Path:
+def write_encoder(
+    folder: Path, size: Size, dropout: float = 0.1, attention_dropout: float | None = None
+) -> Path:
     """A folder with the config and the tokenizer of an encoder that has no weights yet."""
     config = size.config
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    config.hidden_dropout_prob = dropout
+    config.attention_probs_dropout_prob = dropout if attention_dropout is None else attention_dropout
     config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder)
     return folder

@@ -125,6 +125,7 @@ class Recorder(Callback):
         self._learning_rate = 0.0
         self._pending: list[dict[str, Any]] = []
         self._tensors: list[Tensor] = []
+        self._counts: list[tuple[int, int]] = []
         self._visits: dict[str, int] = {}
         self._since = time.perf_counter()
 
@@ -155,18 +156,13 @@ class Recorder(Callback):
         """Keep the step's figures."""
         step, task = trainer.global_step, batch[0].task
         self._visits[task] += 1
-        slots = sum(part.packing.num_slots for part in batch)
         tokens = sum(part.num_tokens for part in batch)
-        self._tensors.append(
-            torch.stack(
-                [
-                    pl_module.step_loss.double(),
-                    pl_module.gradient_norm.double().to(pl_module.device) / trainer.world_size,
-                    torch.tensor(tokens, dtype=torch.double).to(pl_module.device, non_blocking=True),
-                    torch.tensor(slots, dtype=torch.double).to(pl_module.device, non_blocking=True),
-                ]
-            )
-        )
+        # Kernels for variable lengths, on other devices, round nothing up.
+        on_cpu = pl_module.device.type == "cpu"
+        slots = sum(part.packing.num_slots for part in batch) if on_cpu else tokens
+        norm = pl_module.gradient_norm.to(pl_module.device) / trainer.world_size
+        self._tensors.append(torch.stack([pl_module.step_loss.double(), norm.double()]))
+        self._counts.append((tokens, slots))
         self._pending.append(
             {
                 "step": step,
@@ -188,12 +184,13 @@ class Recorder(Callback):
     def flush(self, trainer: Trainer) -> None:
         """Log the steps kept since the last flush; called at the same step on every process."""
         if self._pending:
-            figures = torch.stack(self._tensors)
+            tensors = torch.stack(self._tensors)
+            figures = torch.cat([tensors, tensors.new_tensor(self._counts)], 1)
             if trainer.world_size > 1:
                 torch.distributed.all_reduce(figures)
             seconds = time.perf_counter() - self._since
             self._emit(trainer, figures.tolist(), seconds)
-            self._pending, self._tensors = [], []
+            self._pending, self._tensors, self._counts = [], [], []
             self._since = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
