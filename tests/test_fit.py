@@ -18,7 +18,7 @@ import wandb
 import yaml
 from conftest import NINE, Command, run
 
-from xlt.cli import run_verb
+from xlt.cli import Cli, run_verb
 from xlt.datamodule import TransferData
 from xlt.fit import fit
 from xlt.training.checkpoints import newest
@@ -356,6 +356,19 @@ def test_bf16_gives_losses_close_to_those_of_fp32(undisturbed: Path, tiny_run: C
 # The same command again
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_that_is_slower_than_fp32_is_said(
+    has_bf16: bool,
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr("xlt.training.precision.has_bf16", lambda: has_bf16)
+    Cli(tiny_run(tmp_path / "run", {"trainer.precision": "bf16-mixed"}))
+    assert any("no bf16 instructions" in message for message in caplog.messages) != has_bf16
+
+
 def test_a_finished_run_says_so_and_does_nothing(
     undisturbed: Path, tiny_run: Command, capsys: pytest.CaptureFixture[str]
 ):
@@ -406,7 +419,7 @@ def go_back(folder: Path, step: int) -> None:
 KILLED = """
 import os, signal, sys
 import torch
-from xlt.cli import run_verb
+from xlt.cli import Cli, run_verb
 from xlt.fit import fit
 from xlt.module import TransferModule
 

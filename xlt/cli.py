@@ -31,6 +31,7 @@ from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.training.checkpoints import Checkpoints, VerifiedIO
 from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.progress import Progress
 from xlt.training.recorder import MetricsFile, Recorder
 from xlt.training.run_folder import RunFolder
@@ -191,6 +192,7 @@ class Cli(LightningCLI):
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
+        warn_of_slow_bf16(trainer)
         if isinstance(trainer.strategy, DDPStrategy):
             # One task a step leaves the other tasks' heads without gradient.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)

@@ -22,6 +22,7 @@ from uuid import uuid4
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
+from xlt.data.spread import spread
 
 log = logging.getLogger(__name__)
 
@@ -199,8 +200,7 @@ def _encoded(
     task: Readable, parts: Sequence[Part], text: TextEncoder, meta: Meta, references: Any
 ) -> Iterator[Columns]:
     """Chunks of columns; counts and references are written on the way."""
-    for chunk in _chunks(task, parts, meta):
-        columns, truncated = task.encode(chunk, meta.examples, text)
+    for chunk, columns, truncated in spread(task, text, _chunks(task, parts, meta)):
         meta.examples += len(chunk)
         meta.truncated += truncated
         meta.tokens += sum(map(len, columns["input_ids"]))

@@ -2,7 +2,7 @@
 
 A block of scores is one matrix product of a block of queries and a block of keys. One pass over it finds the
 best score of every group of `GROUP` neighbours; a row's k best scores lie in its k best groups, so only those
-are looked into. The k best so far are kept as ranks: 64-bit integers, a score's bits above the complement of
+are looked into. The k best so far are kept as ranks: 64-bit integers, a score's bits in the upper half, less
 its index, so that comparing ranks compares scores and, where they tie, prefers the lowest index.
 Q queries, S keys, N vectors of either, D width, k neighbours, R x C a block of scores, G groups.
 """
@@ -119,9 +119,8 @@ def both_ways(
 
 def block_shape(num_queries: int, num_keys: int, width: int, k: int, num_bytes: int) -> tuple[int, int]:
     """Queries and keys in a block that takes about so many bytes: whole groups, at least one of each."""
-    # A small budget is for a block as wide as it is high, each score of which may be looked into.
-    most = int((num_bytes / (2 * _CANDIDATE_BYTES)) ** 0.5)
-    columns = _even_part(num_keys, min(MOST_KEYS, most))
+    # Half of a small budget at least is left for what is looked into.
+    columns = _even_part(num_keys, min(MOST_KEYS, int((num_bytes / 8) ** 0.5)))
     looked_into = min(columns, k * GROUP) + columns // GROUP
     row = 4 * columns + 4 * width + _CANDIDATE_BYTES * looked_into
     return _even_part(num_queries, (num_bytes - 4 * columns * width) // row), columns
@@ -179,7 +178,7 @@ def _keep_best(
 def _ranks(scores: Float[Tensor, "R C"], indices: Int[Tensor, "..."]) -> Int[Tensor, "R C"]:
     """Integers in the order of the scores, of equal ones the lowest index greatest."""
     # Adding zero turns -0.0 into 0.0, which it equals.
-    return (_ordered((scores + 0.0).view(torch.int32)).long() << 32) + (_INDEX_BITS - indices)
+    return _ordered((scores + 0.0).view(torch.int32)).long().bitwise_left_shift_(32).sub_(indices)
 
 
 def _ordered(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -189,8 +188,8 @@ def _ordered(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 
 def _decode(ranks: Int[Tensor, "N k"]) -> Neighbours:
     """The scores and indices that the ranks stand for."""
-    scores = _ordered((ranks >> 32).int()).view(torch.float32)
-    return Neighbours(scores, _INDEX_BITS - (ranks & _INDEX_BITS))
+    indices = -ranks & _INDEX_BITS
+    return Neighbours(_ordered((ranks + indices >> 32).int()).view(torch.float32), indices)
 
 
 def _no_ranks(vectors: Float[Tensor, "N D"], k: int) -> Int[Tensor, "N k"]:

@@ -1,0 +1,23 @@
+"""Whether a precision is the one to choose on a device."""
+
+import logging
+
+import torch
+from lightning import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 numbers itself, not by way of single precision."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_slow_bf16(trainer: Trainer) -> None:
+    """Say so where bf16 will be slower than single precision."""
+    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not has_bf16():
+        log.warning(
+            "trainer.precision is %s, but this CPU has no bf16 instructions: its products take several times "
+            "as long as those of 32-true",
+            trainer.precision,
+        )
