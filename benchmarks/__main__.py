@@ -30,10 +30,10 @@ from xlt.datamodule import TransferData
 
 ROWS = 30_000
 PLANS = {
-    "4x256": Plan(rounds=3, seconds=240, xlt=22, padded=5, best=30, default=16),
-    "12x768": Plan(rounds=2, seconds=300, xlt=5, padded=0, best=8, default=5),
+    "4x256": Plan(rounds=3, seconds=200, xlt=22, padded=5, best=30, default=16),
+    "12x768": Plan(rounds=2, seconds=120, xlt=5, padded=0, best=8, default=5),
 }
-VALIDATION_ROWS = {"4x256": 600, "12x768": 64}
+VALIDATION_ROWS = {"4x256": 600, "12x768": 128}
 
 
 def main() -> None:

@@ -54,13 +54,11 @@ def _origin(training: float | None, inference: float | None, file: str) -> str:
 
 
 def _newest(results: Path) -> dict[str, Any]:
-    """The newest file of results that has both figures, with its name; empty where none has."""
+    """The results of the latest date that have both figures, with the file's name; empty where none has."""
     names = {"training_tokens_per_second", "inference_tokens_per_second"}
-    for path in sorted(results.glob("*.json"), key=lambda p: (p.stat().st_mtime, p.name), reverse=True):
-        record = loads(path.read_text())
-        if isinstance(record, dict) and names <= record.keys():
-            return record | {"file": path.name}
-    return {}
+    records = [loads(path.read_text()) | {"file": path.name} for path in results.glob("*.json")]
+    found = [record for record in records if names <= record.keys()]
+    return max(found, key=lambda record: (record.get("date", ""), record["file"]), default={})
 
 
 def notes(sizes: Sizes, rates: Rates) -> list[str]:

@@ -54,8 +54,9 @@ class Stopwatch:
 
     @property
     def rate(self) -> float:
-        """Tokens a second after the first steps."""
-        return sum(self.tokens[WARM_UP:]) / (self.times[-1] - self.times[WARM_UP - 1])
+        """Tokens a second after the first steps; of an evaluation of fewer batches, after its first."""
+        skipped = min(WARM_UP, len(self.times) - 1)
+        return sum(self.tokens[skipped:]) / (self.times[-1] - self.times[skipped - 1])
 
 
 class Measured(NamedTuple):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from xlt.cli import Cli, run_verb
 from xlt.datamodule import TransferData
 from xlt.fit import fit
 from xlt.training.checkpoints import newest
+from xlt.training.recorder import Recorder
 
 Event = dict[str, Any]
 
@@ -619,15 +621,51 @@ def absent(*args: Any, **kwargs: Any) -> Any:
     ],
 )
 def test_a_failure_of_the_dashboard_does_not_stop_training(
-    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: Callable[..., Any]
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    init: Callable[..., Any],
 ):
     monkeypatch.setattr(wandb, "init", init)
-    with pytest.warns(UserWarning, match="W&B failed") as warned:
-        assert run(tiny_run(tmp_path / "run", SHORT)) == 0
-    assert len([w for w in warned if "W&B failed" in str(w.message)]) == 1
+    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
+    assert len([message for message in caplog.messages if "W&B failed" in message]) == 1
     assert [event["step"] for event in steps(tmp_path / "run")] == [1, 2, 3]
     assert [event["step"] for event in validations(tmp_path / "run")] == [2, 3]
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+class Heard:
+    """A W&B run that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.steps.append(step)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def test_training_does_not_wait_for_the_dashboard_which_misses_nothing(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    heard, is_over = Heard(), threading.Event()
+    flush = Recorder.on_train_end
+
+    def init(**_: Any) -> Heard:
+        assert is_over.wait(60)
+        return heard
+
+    def end(*args: Any) -> None:
+        flush(*args)
+        is_over.set()
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(Recorder, "on_train_end", end)
+    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
+    assert heard.steps == [event["step"] for event in events(tmp_path / "run")]
 
 
 def test_two_runs_in_one_process_are_two_on_the_dashboard(

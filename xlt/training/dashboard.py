@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+import logging
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 from wandb import Settings
 
 from xlt.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 class Dashboard(WandbLogger):
@@ -52,40 +57,73 @@ class Dashboard(WandbLogger):
         )
         self._wandb_init.pop("anonymous", None)
         self._closed = False
+        self._events: SimpleQueue[tuple[dict[str, float], int | None] | None] = SimpleQueue()
+        self._is_ready = Event()
+        self._worker: Thread | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run of wandb, or after a failure nothing that does anything."""
-        if not self._closed:
-            try:
-                return super().experiment
-            except Exception as error:
-                self._fail(error)
-        return _DummyExperiment()
+        """The run of wandb, which whoever asks something of it waits for; after a failure, nothing."""
+        if self._closed:
+            return _DummyExperiment()
+        self._begin()
+        return self._experiment if self._is_ready.is_set() else _Later(self._wait)
 
-    def _fail(self, error: Exception) -> None:
-        """Warn once; log no more."""
-        self._closed = True
-        rank_zero_warn(
-            f"W&B failed ({type(error).__name__}: {error}); training goes on, and metrics.jsonl has every "
-            "event"
-        )
+    def _begin(self) -> None:
+        """Start the run in a thread, for wandb takes seconds, and minutes where the network is silent."""
+        if self._worker is None:
+            self._worker = Thread(target=self._serve, name="dashboard", daemon=True)
+            self._worker.start()
+
+    def _wait(self) -> Any:
+        """The run, once it has begun."""
+        self._is_ready.wait()
+        return _DummyExperiment() if self._closed else self._experiment
+
+    def _serve(self) -> None:
+        """Begin the run, then log what comes, until told to end."""
+        try:
+            run = super().experiment
+            self._is_ready.set()
+            while event := self._events.get():
+                metrics, step = event
+                run.log(metrics, step=step)
+        except Exception as error:
+            self._closed = True
+            log.warning(
+                "W&B failed (%s: %s); training goes on, and metrics.jsonl has every event",
+                type(error).__name__,
+                error,
+            )
+            self._is_ready.set()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the run, so that another one of this process does not log to it."""
+        """Log what is left and close the run, so that another one of this process does not log to it."""
+        if self._worker is not None:
+            self._events.put(None)
+            self._worker.join()
         if not self._closed and self._experiment is not None:
             self._experiment.finish(exit_code=int(status not in ("success", "finished")))
-            self._closed = True
+        self._closed = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log one event at its step."""
-        try:
-            self.experiment.log(dict(metrics), step=step)
-        except Exception as error:
-            self._fail(error)
+        """Log one event at its step, when the run is ready."""
+        if not self._closed:
+            self._begin()
+            self._events.put((dict(metrics), step))
+
+
+class _Later:
+    """A run that has not begun yet: what is asked of it waits until it has."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run(), name)
 
 
 def mode() -> str:

@@ -1,0 +1,100 @@
+"""What the benchmarks count, and that their systems do the same work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from benchmarks import ceiling
+from benchmarks.__main__ import encode_rows
+from benchmarks.compare import loss_difference
+from benchmarks.systems import Setting, Stopwatch, _grouped, pad, trainer_run, xlt_run
+from benchmarks.workload import Size, write_encoder, write_rows
+from xlt.data.collate import Batch, collate
+from xlt.data.features import Features
+from xlt.models.encoder import Encoder
+
+TINY = Size(layers=2, width=32, heads=2)
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 300 rows to train on and 60 to evaluate."""
+    path = tmp_path_factory.mktemp("workload")
+    write_rows(path / "rows", 300, 60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(root: Path) -> tuple[Features, Features]:
+    return encode_rows(root)
+
+
+@pytest.fixture(scope="module")
+def setting(root: Path) -> Setting:
+    encoder = write_encoder(root / "tiny", TINY, dropout=0.0)
+    return Setting(root, encoder, TINY, STEPS, "32-true", validation_rows=48, tokens_per_batch=1024)
+
+
+def test_a_rate_leaves_the_first_steps_out() -> None:
+    watch = Stopwatch([100, 100, 30, 50], [1.0, 2.0, 3.0, 6.0])
+    assert watch.rate == (30 + 50) / (6.0 - 2.0)
+
+
+def test_operations_of_a_token_by_hand() -> None:
+    # A layer of width D has 4 D² in attention and 8 D² in the feed-forward part.
+    assert ceiling.operations_per_token(TINY, training=False) == 2 * 2 * 12 * 32**2
+    assert ceiling.operations_per_token(TINY, training=True) == 6 * 2 * 12 * 32**2
+
+
+def test_rows_are_of_three_kinds_in_turn(rows: tuple[Features, Features]) -> None:
+    lengths = rows[0].counts("input_ids")
+    mnli, cosmosqa, squad = (lengths[kind::3].mean() for kind in range(3))
+    assert mnli < cosmosqa < squad
+
+
+def test_groups_are_batches_of_the_trainers_own_grouping(rows: tuple[Features, Features]) -> None:
+    found = _grouped(rows[0], 8, 5, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    whole = get_length_grouped_indices(rows[0].counts("input_ids").tolist(), 8, generator=generator)
+    batches = {tuple(whole[i : i + 8]) for i in range(0, len(whole), 8)}
+    assert len(found) == 40
+    assert all(tuple(found[i : i + 8]) in batches for i in range(0, 40, 8))
+
+
+def some_batch(features: Features) -> Batch:
+    return collate("mixed", features, np.array([4, 0, 2, 1]), ("targets",))
+
+
+def test_the_padded_form_has_the_states_of_the_packed_one(
+    setting: Setting, rows: tuple[Features, Features]
+) -> None:
+    torch.manual_seed(0)
+    encoder, batch = Encoder(str(setting.encoder), from_scratch=True).eval(), some_batch(rows[0])
+    given = batch.input_ids, batch.position_ids, batch.packing, batch.packing.starts
+    packed = encoder(*given)
+    pad(encoder)
+    assert torch.allclose(packed, encoder(*given), atol=1e-5)
+
+
+def test_every_system_counts_the_tokens_it_trains_and_evaluates(
+    setting: Setting, rows: tuple[Features, Features]
+) -> None:
+    run = xlt_run(setting)
+    assert len(run.train.tokens) == len(run.losses) == STEPS
+    assert all(700 < tokens <= 1024 for tokens in run.train.tokens)
+    assert sum(run.train.tokens) <= run.slots
+    theirs = trainer_run(setting, *rows, batch_size=8, best=True, seed=0)
+    order = _grouped(rows[0], 8, STEPS, seed=0)
+    lengths = rows[0].counts("input_ids")[order].reshape(STEPS, 8)
+    assert theirs.train.tokens == lengths.sum(1).tolist()
+    order = _grouped(rows[1], 8, 48 // 8, seed=0)
+    assert sum(theirs.evaluation.tokens) == rows[1].counts("input_ids")[order].sum()
+
+
+def test_packed_and_padded_have_the_same_losses(setting: Setting, rows: tuple[Features, Features]) -> None:
+    assert len(rows) == 2
+    assert loss_difference(setting) < 1e-4
