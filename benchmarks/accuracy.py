@@ -1,8 +1,8 @@
 """Scores of the quickstart by form, over seeds: packed, padded, and packed without attention dropout.
 
-`python -m benchmarks.accuracy [--seeds 0 1 2] [--json FILE]`. Packed and padded draw different dropout masks, so
-their scores agree within the noise of the seeds or not at all. Without attention dropout CUDA can use the
-fastest kernel, which has none: this is what that costs.
+`python -m benchmarks.accuracy [--seeds 0 1 2] [--json FILE]`. Packed and padded draw different dropout masks,
+so their scores agree within the noise of the seeds or not at all. Without attention dropout CUDA can use
+the fastest kernel, which has none: this is what that costs.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Exact nearest neighbours by cosine, in blocks: the memory needed does not grow with queries times keys.
 
 A block of scores is one matrix product of a block of keys and a block of queries. One pass over it finds the
-best score of every group of `GROUP` neighbours; a query's k best scores lie in its k best groups, so only those
+best score of every group of `GROUP` neighbours; a query's k best lie in its k best groups, so only those
 are looked into. The k best so far are kept as ranks: 64-bit integers, a score's bits in the upper half, less
 its index, so that comparing ranks compares scores and, where they tie, prefers the lowest index.
 Q queries, S keys, N vectors of either, D width, k neighbours, R keys and C queries in a block, G groups.
@@ -138,7 +138,7 @@ def _blocks(queries: _Side, keys: _Side, rows: int, columns: int) -> Iterator[_B
     """The scores of all queries and keys, a block at a time, in the same memory."""
     scores = queries.lengths.new_empty(rows, columns)
     for query in range(0, len(queries.vectors), columns):
-        # Products of two matrices that lie row by row are the fastest, and queries are laid out the least often.
+        # Products of matrices that lie row by row are the fastest; queries are laid out the least often.
         some = queries.units(query, columns).t().contiguous()
         for key in range(0, len(keys.vectors), rows):
             _multiply(keys.units(key, rows), some, scores)
