@@ -229,7 +229,8 @@ def _lengths(vectors: Float[Tensor, "N D"], name: str) -> Float[Tensor, "N 1"]:
     """
     # Squares overflow and vanish in single precision; in parts, as each is copied to double.
     parts = [
-        torch.linalg.vector_norm(part.double(), dim=1, keepdim=True) for part in vectors.split(MOST_KEYS)
+        torch.linalg.vector_norm(part.double(), dim=1, keepdim=True)
+        for part in vectors.split(LENGTHS_AT_ONCE)
     ]
     lengths = torch.cat(parts).float()
     smallest = torch.finfo(torch.float32).tiny
