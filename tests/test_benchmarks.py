@@ -16,6 +16,9 @@ from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
 from xlt.models.encoder import Encoder
 
+# The systems warn of what is theirs; the benchmarks' command is as quiet.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 TINY = Size(layers=2, width=32, heads=2)
 STEPS = 4
 
@@ -85,7 +88,7 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
 ) -> None:
     run = xlt_run(setting)
     assert len(run.train.tokens) == len(run.losses) == STEPS
-    assert all(700 < tokens <= 1024 for tokens in run.train.tokens)
+    assert all(512 < tokens <= 1024 for tokens in run.train.tokens)
     assert sum(run.train.tokens) <= run.slots
     theirs = trainer_run(setting, *rows, batch_size=8, best=True, seed=0)
     order = _grouped(rows[0], 8, STEPS, seed=0)

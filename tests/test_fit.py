@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,11 +233,9 @@ def test_score_is_the_mean_over_tasks_of_the_mean_of_their_metrics(undisturbed: 
 def test_the_newest_two_checkpoints_and_the_best_are_kept(undisturbed: Path):
     best = results(undisturbed)["run"]["best_step"]
     kept = {path.name for path in (undisturbed / "checkpoints").iterdir()}
-    expected = {f"step-{step:09d}.ckpt" for step in (best, 18, 24)}
-    assert kept >= expected
-    newest = sorted(name for name in kept if name.endswith(".ckpt"))[-2:]
-    assert kept == {n + end for n in {*expected, *newest} for end in ("", ".sha256")}
-    assert len(kept) <= 2 * 3
+    # One every 6 steps, and the best after its own validation.
+    expected = {best, *sorted({6, 12, 18, 24, best})[-2:]}
+    assert kept == {f"step-{step:09d}.ckpt{end}" for step in expected for end in ("", ".sha256")}
 
 
 def test_every_checkpoint_has_the_hash_that_sha256sum_gives(undisturbed: Path):
@@ -508,14 +507,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 def test_truncated_and_half_saved_checkpoints_are_passed_over(undisturbed: Path, tmp_path: Path):
     folder = copy(undisturbed, tmp_path) / "checkpoints"
-    *_, best, before, last = sorted(folder.glob("*.ckpt"))
+    *_, before, last = sorted(folder.glob("*.ckpt"))
+    oldest = before.with_name("step-000000001.ckpt")
+    shutil.copy(before, oldest)
+    digest = before.with_name(f"{before.name}.sha256").read_text().replace(before.name, oldest.name)
+    oldest.with_name(f"{oldest.name}.sha256").write_text(digest)
+    for path in set(folder.glob("*.ckpt")) - {oldest, before, last}:
+        path.unlink()
     assert newest(folder) == last
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.warns(UserWarning, match=last.name):
         assert newest(folder) == before
     before.with_name(f"{before.name}.sha256").unlink()
     with pytest.warns(UserWarning, match=last.name), pytest.warns(UserWarning, match=before.name):
-        assert newest(folder) == best
+        assert newest(folder) == oldest
 
 
 # Processes
