@@ -33,6 +33,8 @@ PLANS = {
     "4x256": Plan(rounds=3, seconds=200, xlt=22, padded=5, best=30, default=16),
     "12x768": Plan(rounds=2, seconds=120, xlt=5, padded=0, best=8, default=5),
 }
+TRIAL_STEPS = 40
+"""Steps of 8 rows that each form of the Trainer is tried for."""
 VALIDATION_ROWS = {"4x256": 600, "12x768": 128}
 
 
@@ -86,7 +88,7 @@ def measure(root: Path, quick: bool) -> dict[str, Any]:
         setting = Setting(
             root, write_encoder(root / name, size), size, plan.xlt, precision, VALIDATION_ROWS[name]
         )
-        options = options or best_options(setting, train, validation, plan.best)
+        options = options or best_options(setting, train, validation, TRIAL_STEPS)
         speeds = compare(setting, train, validation, plan, options)
         figures = _ratios(speeds, size, rates[precision])
         _show(name, speeds, figures, precision)
@@ -171,6 +173,7 @@ def _figures(values: Mapping[str, float] | float) -> str:
 def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str) -> None:
     """The systems' table."""
     print(f"\n{name}, {precision}, medians of {rates.rounds} rounds (real tokens a second)")
+    print(f"  the Trainer at its best: {rates.trainer_options[0]} rows, {rates.trainer_options[1]} attention")
     print(f"  {'':<16} {'training':>10} {'evaluation':>11}")
     for system, rate in rates.train.items():
         print(f"  {system:<16} {rate:>10,.0f} {rates.evaluation[system]:>11,.0f}")

@@ -83,10 +83,10 @@ def _round(
 
 
 def best_options(setting: Setting, train: Features, validation: Features, steps: int) -> tuple[int, str]:
-    """The Trainer's fastest batch size and attention by a short trial of each."""
+    """The Trainer's fastest batch size and attention, by as many rows of each."""
     rates = {}
     for size, attention in TRIALS:
-        trial = replace(setting, steps=max(4, steps * 4 // size), validation_rows=2 * size)
+        trial = replace(setting, steps=8 * steps // size, validation_rows=2 * size)
         run = trainer_run(trial, train, validation, size, attention, best=True, seed=99)
         rates[size, attention] = run.train.rate
     return max(rates, key=lambda options: rates[options])
