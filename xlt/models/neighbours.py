@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**27
 """What a pass needs beyond vectors and results, in bytes: small beside the vectors, and no more is faster."""
 
 GROUP = 32
 """Scores in a group. Blocks are whole groups: products of odd remainders are rounded in another order."""
 
-MOST_KEYS = 2048
+MOST_KEYS = 4096
 """Most keys in a block; more are no faster."""
 
 LENGTHS_AT_ONCE = 256
@@ -141,19 +140,10 @@ def _blocks(queries: _Side, keys: _Side, rows: int, columns: int) -> Iterator[_B
         # Products of matrices that lie row by row are the fastest; queries are laid out the least often.
         some = queries.units(query, columns).t().contiguous()
         for key in range(0, len(keys.vectors), rows):
-            _multiply(keys.units(key, rows), some, scores)
+            torch.mm(keys.units(key, rows), some, out=scores)
             scores[len(keys.vectors) - key :] = -torch.inf
             scores[:, len(queries.vectors) - query :] = -torch.inf
             yield _Block(query, key, scores)
-
-
-def _multiply(one: Float[Tensor, "R D"], other: Float[Tensor, "D C"], out: Float[Tensor, "R C"]) -> None:
-    """Their matrix product, into `out`."""
-    if out.device.type == "cpu":
-        # numpy's OpenBLAS is a tenth faster than torch's MKL on AMD's processors.
-        np.matmul(one.numpy(), other.numpy(), out=out.numpy())
-    else:
-        torch.mm(one, other, out=out)
 
 
 def _serve_queries(ranks: Int[Tensor, "Q k"], block: _Block) -> None:
@@ -254,7 +244,7 @@ def _require_enough(k: int, vectors: Float[Tensor, "N D"], name: str) -> None:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Keep products on a GPU from rounding to fewer bits (TF32), whatever training has chosen."""
+    """Keep products from rounding to fewer bits (TF32, bfloat16), whatever training has chosen."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
