@@ -13,35 +13,45 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 import xlt.kinds
+import xlt.pretraining
+import xlt.task
 from xlt import tasks
 from xlt.checks import require
-from xlt.data import encode, examples, features, mixture
+from xlt.data import encode, examples, features, masking, mixture
 from xlt.data.batches import nested_subset, sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.masking import Masking
 from xlt.data.sources import Split
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
 from xlt.data.store import Stored, key_of, store
-from xlt.kinds import Scores, Task
+from xlt.data.texts import Texts
 from xlt.models.encoder import load_config, most_tokens
+from xlt.task import Scores, Task, group_of
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
-CODE = [Path(str(m.__file__)) for m in (xlt.kinds, encode, examples, features)]
+CODE = [
+    Path(str(m.__file__)) for m in (xlt.task, xlt.kinds, xlt.pretraining, encode, examples, features, masking)
+]
 """Files whose change makes encoded rows stale."""
 
 
 class TransferData(LightningDataModule):
-    """English tasks in one temperature-sampled mixture.
+    """Tasks in one temperature-sampled mixture.
 
     Args:
-        tasks: Names of the tasks, or full names of modules that hold one.
+        tasks: Names of the tasks, or full names of modules that hold one. `<task>/<language>` is the task in
+            one language: of plain text, or of translated rows in `<root>/<language>`.
         root: Folder or folders that mirror the hub as `<org>/<name>/<config>/<split>.parquet` and take
             precedence over it; where not given, the paths in XLT_DATA.
         temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
         cap: K of the same formula, in examples: a larger task counts as this many.
         weights: A share for each task up to a common factor, in place of the formula.
-        volume: Most training examples of each task, or of the tasks named; subsets are nested.
+        language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
+            the default, 1 / 0.3.
+        volume: Most training examples of each task, or of the tasks named, in each language; subsets are
+            nested.
         validation_volume: Most validation examples of each task.
         tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time.
         batches_per_step: Micro-batches in an optimizer step, those of all processes together.
@@ -60,6 +70,7 @@ class TransferData(LightningDataModule):
         temperature: float = 1.0,
         cap: float = 131072,
         weights: dict[str, float] | None = None,
+        language_temperature: float = 1 / 0.3,
         volume: int | dict[str, int] | None = None,
         validation_volume: int | None = None,
         tokens_per_batch: int = 4096,
@@ -72,11 +83,13 @@ class TransferData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.tasks = _load_tasks(tasks)
         self.roots = _roots(root)
-        mixture.check(temperature, cap, weights, tuple(self.tasks))
+        self.tasks = _load_tasks(tasks, self.roots)
+        groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
+        mixture.check(temperature, cap, weights, groups)
+        require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
         self._check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
-        self._volume = _volumes(volume, self.tasks)
+        self._volume = _volumes(volume, groups)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         require(
             validation_volume is None or validation_volume >= 1,
@@ -86,6 +99,7 @@ class TransferData(LightningDataModule):
         )
         self._validation_volume = validation_volume
         self.temperature, self.cap, self.weights = temperature, cap, weights
+        self.language_temperature = language_temperature
         self.tokens_per_batch, self.batches_per_step = tokens_per_batch, batches_per_step
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
         self._cache = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
@@ -95,6 +109,7 @@ class TransferData(LightningDataModule):
         self._first_step = 0
         self.steps: Steps | None = None
         self._references: dict[str, list[Any]] = {}
+        self._masking: dict[str, Masking | None] = {}
 
     @staticmethod
     def _check_sizes(
@@ -136,11 +151,14 @@ class TransferData(LightningDataModule):
         self.stored[name] = {}
         for split in SPLITS:
             task = self.tasks[name]
-            parts = [part for source in task.sources for part in source.open(split, self.roots)]
+            parts = [
+                part for source in task.sources for part in source.open(split, self.roots, task.language)
+            ]
             code = [*CODE, *_file_of(task.read)]
-            folder = self._cache / f"{name}-{split}-{key_of(task, parts, text, code)}"
+            folder = self._cache / f"{name.replace('/', '-')}-{split}-{key_of(task, parts, text, code)}"
             self.stored[name][split] = store(task, parts, text, folder)
             self.tasks[name] = replace(task, labels=tuple(self.stored[name][split].meta.labels))
+        self._masking[name] = self.tasks[name].masking(text)
 
     def setup(self, stage: str) -> None:
         """Open the encoded rows; check that they fit a micro-batch."""
@@ -159,18 +177,19 @@ class TransferData(LightningDataModule):
     def num_examples(self) -> dict[str, int]:
         """Training examples of each task, after the volume."""
         return {
-            name: min(splits["train"].meta.examples, self._volume[name] or sys.maxsize)
+            name: min(splits["train"].meta.examples, self._volume[group_of(name)] or sys.maxsize)
             for name, splits in self.stored.items()
         }
 
     def shares(self) -> dict[str, float]:
         """Each task's probability."""
-        return mixture.probabilities(self.num_examples(), self.temperature, self.cap, self.weights)
+        among_tasks = (self.temperature, self.cap, self.weights)
+        return mixture.shares_by_language(self.num_examples(), *among_tasks, self.language_temperature)
 
     def rows_in_use(self, name: str, split: Split) -> np.ndarray:
         """Numbers of the rows of features that the volume leaves, ascending."""
         stored = self.stored[name][split]
-        volume = self._volume[name] if split == "train" else self._validation_volume
+        volume = self._volume[group_of(name)] if split == "train" else self._validation_volume
         kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
         if len(kept) == stored.meta.rows:
             return kept
@@ -211,13 +230,17 @@ class TransferData(LightningDataModule):
             rank: Number of the process.
             world_size: Processes.
         """
-        rows = {
-            name: TaskRows(splits["train"].features, self.rows_in_use(name, "train"), self.tasks[name].inputs)
-            for name, splits in self.stored.items()
-        }
+        rows = {name: self._rows(name) for name in self.stored}
         schedule = mixture.Schedule(self.shares(), num_steps, self.seed)
         sizes = (self.tokens_per_batch, self.batches_per_step)
         return Steps(schedule, rows, *sizes, self.seed, rank, world_size)
+
+    def _rows(self, name: str) -> TaskRows:
+        """A task's training rows."""
+        features = self.stored[name]["train"].features
+        return TaskRows(
+            features, self.rows_in_use(name, "train"), self.tasks[name].inputs, self._masking[name]
+        )
 
     @property
     def _trainer(self) -> Trainer:
@@ -254,11 +277,12 @@ class TransferData(LightningDataModule):
             "temperature": self.temperature,
             "cap": self.cap,
             "weights": self.weights,
+            "language_temperature": self.language_temperature,
             "tokens_per_batch": self.tokens_per_batch,
             "batches_per_step": self.batches_per_step,
             "seed": self.seed,
         }
-        volumes = {f"volume of {name}": self._volume[name] for name in self.tasks}
+        volumes = {f"volume of {group}": volume for group, volume in self._volume.items()}
         rows = {f"rows of {name}": s["train"].meta.content for name, s in self.stored.items()}
         return settings | volumes | rows
 
@@ -275,7 +299,7 @@ class TransferData(LightningDataModule):
         world = self._trainer.world_size
         batches += [np.zeros(0, np.int64)] * (-len(batches) % world)
         mine = batches[self._trainer.global_rank :: world]
-        return ValidationBatches(name, features, mine, self.tasks[name].inputs)
+        return ValidationBatches(name, features, mine, self.tasks[name].inputs, self._masking[name])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:
         """Scores of a task's validation rows.
@@ -318,19 +342,26 @@ def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _load_tasks(names: Sequence[str]) -> dict[str, Task[Any]]:
-    """The tasks by name.
+def _load_tasks(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:
+    """The tasks by name; a task of plain text in each language that there is.
 
     Raises:
         ValueError: There are none, one is unknown, or two share a name.
     """
     if not names:
         raise ValueError(f"data.tasks is empty: name at least one of {', '.join(tasks.known())}")
-    loaded = [tasks.load(name) for name in names]
+    loaded = [task for name in names for task in _in_each_language(tasks.load(name), roots)]
     found = {task.name: task for task in loaded}
     if len(found) < len(loaded):
         raise ValueError(f"data.tasks names a task twice: {', '.join(names)}")
     return found
+
+
+def _in_each_language(task: Task[Any], roots: Sequence[Path]) -> list[Task[Any]]:
+    """The task, or where its source has texts of languages and none is named, one for each."""
+    if task.language or not isinstance(task.source, Texts):
+        return [task]
+    return [replace(task, name=f"{task.name}/{language}") for language in task.source.languages(roots)]
 
 
 def _roots(root: str | list[str] | None) -> list[Path]:
@@ -350,7 +381,7 @@ def _roots(root: str | list[str] | None) -> list[Path]:
     return paths
 
 
-def _volumes(volume: int | dict[str, int] | None, tasks: Mapping[str, Task[Any]]) -> dict[str, int | None]:
+def _volumes(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:
     """The volume of each task.
 
     Raises:

@@ -1,125 +1,25 @@
-"""Task and its kinds: the one table that ties data, head and metric.
+"""The kinds of labelled tasks: the one table that ties data, head and metric.
 
 A task is a value of a kind. A kind says how examples are encoded (data), which head reads them (models) and
-how the head's predictions are scored (metrics). Nothing else asks what kind a task is.
+how the head's predictions are scored (metrics). Nothing else asks what kind a task is. The kinds that
+learn from plain text are in xlt.pretraining.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xlt.data.encode import Pair, TextEncoder, answer_tokens
+from xlt.data.encode import TextEncoder, answer_tokens
 from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair
 from xlt.data.features import Columns, Features
-from xlt.data.sources import Row, Source
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.squad import best_threshold, f1, squad_scores
 from xlt.models.heads import ChoiceHead, ClassificationHead, Head, SpanHead, TaggingHead
-
-Outputs = Mapping[str, Sequence[np.ndarray]]
-"""What the head predicted: name to one array a row."""
-
-E = TypeVar("E")
-
-
-class Scores(NamedTuple):
-    """A task's metrics in percent, the same metrics of knowing nothing, and other figures."""
-
-    metrics: dict[str, float]
-    chance: dict[str, float]
-    details: dict[str, float]
-
-    @property
-    def mean(self) -> float:
-        """The task's score: the mean of its metrics, as GLUE takes it (Wang et al. 2019)."""
-        return sum(self.metrics.values()) / len(self.metrics)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task(ABC, Generic[E]):
-    """What is learned: rows, how to read them, and all that its kind derives from that.
-
-    Args:
-        source: Where the rows come from; several are read one after the other.
-        read: Pure function from a row to an example.
-        labels: Names of the classes; empty where the kind has none.
-        licence: The data's terms.
-        citation: The paper and where to find it.
-        name: Given by the task's file.
-    """
-
-    source: Source | tuple[Source, ...]
-    read: Callable[[Row], E]
-    labels: tuple[str, ...] = ()
-    licence: str = ""
-    citation: str = ""
-    name: str = ""
-
-    inputs: ClassVar[tuple[str, ...]] = ("targets",)
-    """Columns that the head takes."""
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """The sources as a tuple."""
-        return self.source if isinstance(self.source, tuple) else (self.source,)
-
-    def check(self, example: E) -> None:
-        """Raise ValueError where the example does not fit the task's settings."""
-
-    def is_labelled(self, example: E) -> bool:
-        """Whether the example can be trained on and scored."""
-        return True
-
-    def with_labels_of(self, examples: Iterable[E]) -> Self:
-        """The task with what its labels leave open filled in from the training examples."""
-        return self
-
-    @abstractmethod
-    def encode(self, examples: Sequence[E], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """Columns of the examples' rows, and how many examples lost text to the length limit.
-
-        Args:
-            examples: Labelled examples.
-            first: Number of the first of them in its split.
-            text: The tokenizer and its limits.
-        """
-
-    @abstractmethod
-    def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh head."""
-
-    @abstractmethod
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Metrics of the rows' predictions.
-
-        Args:
-            outputs: What the head predicted for the rows, in their order.
-            features: The rows' features.
-            rows: Their numbers, ascending.
-            references: What `reference` gave for every example of the split.
-        """
-
-    def reference(self, example: E) -> Any:
-        """What scoring needs of an example beyond its features; plain JSON."""
-        return None
-
-
-def _sequences(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
-    """Columns common to rows of `per_row` sequences: ids end to end, lengths, weight, example."""
-    rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
-    return {
-        "input_ids": [[token for piece in row for token in piece.ids] for row in rows],
-        "lengths": [[len(piece.ids) for piece in row] for row in rows],
-        "weight": [[1]] * len(rows),
-        "example": [[first + i] for i in range(len(rows))],
-    }
+from xlt.task import Outputs, Scores, Task, sequence_columns
 
 
 def _targets(features: Features, rows: np.ndarray) -> Tensor:
@@ -160,7 +60,7 @@ class Classification(Task[TextPair]):
         """One sequence a row; `targets` holds the class."""
         encoded = text.pairs([(example.first, example.second) for example in examples])
         targets = [self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples]
-        columns = _sequences(encoded, 1, first) | {"targets": [[target] for target in targets]}
+        columns = sequence_columns(encoded, 1, first) | {"targets": [[target] for target in targets]}
         return columns, sum(piece.is_cut for piece in encoded)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
@@ -208,7 +108,7 @@ class MultipleChoice(Task[Choices]):
     def encode(self, examples: Sequence[Choices], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """As many sequences a row as choices; `targets` holds the right one."""
         encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
-        columns = _sequences(encoded, self.num_choices, first)
+        columns = sequence_columns(encoded, self.num_choices, first)
         cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.is_cut}
         return columns | {"targets": [[example.label] for example in examples]}, len(cut)
 

@@ -14,10 +14,10 @@ from xlt.checks import require
 from xlt.data.collate import Batch
 from xlt.data.order import seed_of
 from xlt.datamodule import TransferData
-from xlt.kinds import Scores
 from xlt.models.encoder import Encoder
 from xlt.models.heads import Head
 from xlt.models.optim import adamw, linear_schedule
+from xlt.task import Scores, group_of
 
 
 class TransferModule(LightningModule):
@@ -31,6 +31,8 @@ class TransferModule(LightningModule):
         weight_decay: AdamW's decay; biases and norms have none.
         head_dropout: Dropout probability before and inside the heads.
         from_scratch: Draw random weights for the encoder's config instead of loading its weights.
+        dropout: Dropout probability inside the encoder, attention's included; that of its config where not
+            given.
         seed: Of the heads' first weights (follows seed_everything).
     """
 
@@ -42,6 +44,7 @@ class TransferModule(LightningModule):
         weight_decay: float = 0.01,
         head_dropout: float = 0.1,
         from_scratch: bool = False,
+        dropout: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -51,7 +54,9 @@ class TransferModule(LightningModule):
         require(0 <= head_dropout < 1, "model.head_dropout", head_dropout, "lie in 0 to 1, 1 excluded")
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
-        self.encoder = Encoder(encoder, from_scratch)
+        fits = dropout is None or 0 <= dropout < 1
+        require(fits, "model.dropout", dropout, "lie in 0 to 1, 1 excluded, or be left out")
+        self.encoder = Encoder(encoder, from_scratch, dropout)
         self.heads = nn.ModuleDict()
         self.step_loss = torch.zeros(())
         """This process's part of the last step's loss."""
@@ -67,13 +72,18 @@ class TransferModule(LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
 
     def setup(self, stage: str) -> None:
-        """Give each task its head, with first weights that depend on the seed and the task alone."""
-        for name, task in self.data.tasks.items():
-            if name not in self.heads:
+        """Give each task its head, with first weights that depend on the seed and the task alone.
+
+        Languages of a task share its head.
+        """
+        for task in self.data.tasks.values():
+            if task.group not in self.heads:
                 with torch.random.fork_rng():
-                    torch.manual_seed(seed_of("head", self.seed, name))
-                    self.heads[name] = task.head(self.encoder.config.hidden_size, self.head_dropout)
-                    self.heads[name].apply(self.encoder.transformer._init_weights)
+                    torch.manual_seed(seed_of("head", self.seed, task.group))
+                    head = task.head(self.encoder.config.hidden_size, self.head_dropout)
+                    head.apply(self.encoder.transformer._init_weights)
+                head.tie(self.encoder)
+                self.heads[task.group] = head
 
     def logits(self, batch: Batch) -> Tensor:
         """The task's logits for a micro-batch."""
@@ -83,7 +93,7 @@ class TransferModule(LightningModule):
         return head(states, batch.packing, batch.columns)
 
     def _head(self, task: str) -> Head:
-        head = self.heads[task]
+        head = self.heads[group_of(task)]
         assert isinstance(head, Head)
         return head
 
@@ -186,10 +196,17 @@ class TransferModule(LightningModule):
 
 
 def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """A validation's figures by log key, in percent; `val/score` is the mean of the tasks' scores."""
+    """A validation's figures by log key; `val/score` is the mean of the tasks' scores, in percent.
+
+    A task's score is the mean over its languages, where it has several.
+    """
     record = {
         f"val/{task}/{name}": value
         for task, found in scores.items()
         for name, value in (found.metrics | found.details).items()
     }
-    return record | {"val/score": sum(s.mean for s in scores.values()) / max(1, len(scores))}
+    groups: dict[str, list[float]] = {}
+    for task, found in scores.items():
+        groups.setdefault(group_of(task), []).append(found.mean)
+    means = [sum(values) / len(values) for values in groups.values()]
+    return record | {"val/score": sum(means) / max(1, len(means))}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from xlt.data.features import Features
+from xlt.data.masking import Masking
 from xlt.packing import Packing, pack
 
 FIRST_POSITION = 2
@@ -51,6 +52,8 @@ def collate(
     inputs: Sequence[str],
     step_weight: int = 1,
     seed: int = 0,
+    masking: Masking | None = None,
+    masking_key: int = 0,
 ) -> Batch:
     """The rows' micro-batch.
 
@@ -61,12 +64,17 @@ def collate(
         inputs: Columns that the task's head takes.
         step_weight: Terms of the loss in the whole step.
         seed: Of the micro-batch's dropout.
+        masking: How tokens are hidden, where the task's are.
+        masking_key: What the draw of these tokens depends on besides the row.
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)
     starts = np.cumsum(lengths) - lengths
     positions = np.arange(len(ids)) - np.repeat(starts, lengths) + FIRST_POSITION
-    columns = {}
+    columns: dict[str, Tensor] = {}
+    if masking is not None:
+        ids, *hidden = masking.hide(ids, sizes, rows, masking_key)
+        columns = dict(zip((PLACES, "targets", "counts"), map(_long, hidden), strict=True))
     for name in inputs:
         values, counts = features.gather(name, rows)
         if name == PLACES:

@@ -89,6 +89,13 @@ class TextEncoder:
             for first, second in pairs
         ]
 
+    def pieces(self, text: str) -> list[Pair]:
+        """A text as sequences of at most `max_length`, one after the other; nothing is lost."""
+        before, after = self._single
+        ids = self._fast.encode(text, add_special_tokens=False).ids
+        room = self.max_length - len(before) - len(after)
+        return [Pair(before + ids[i : i + room] + after, False) for i in range(0, max(1, len(ids)), room)]
+
     def _lone(self, ids: list[int]) -> Pair:
         before, after = self._single
         room = self.max_length - len(before) - len(after)

@@ -1,4 +1,4 @@
-"""What a task's `read` returns: one example of one of four shapes, its fields checked as it is made."""
+"""What a task's `read` returns: one example of one of five shapes, its fields checked as it is made."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -117,4 +117,21 @@ class TaggedWords:
             raise ValueError(f"{len(self.words)} words but {len(self.tags)} tags")
 
 
-Example = TextPair | Choices | Question | TaggedWords
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text, with its translation where it has one.
+
+    Args:
+        text: A sentence, a paragraph or a document.
+        translation: The same in another language; empty where there is none.
+    """
+
+    text: str
+    translation: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type."""
+        _check(self, {"text": str, "translation": str})
+
+
+Example = TextPair | Choices | Question | TaggedWords | Text

@@ -43,6 +43,33 @@ def probabilities(
     return {name: value / total for name, value in raw.items()}
 
 
+def shares_by_language(
+    num_examples: Mapping[str, int],
+    temperature: float,
+    cap: float,
+    weights: Mapping[str, float] | None,
+    language_temperature: float,
+) -> dict[str, float]:
+    """Each task's share of the steps, a task's languages shared out among them by a formula of their own.
+
+    Args:
+        num_examples: Training examples by task, or by `<task>/<language>`.
+        temperature: T among tasks, whose examples are those of all languages.
+        cap: K among tasks, in examples.
+        weights: Explicit shares of tasks, in place of their formula.
+        language_temperature: T among the languages of a task, without a limit.
+    """
+    groups: dict[str, dict[str, int]] = {}
+    for name, count in num_examples.items():
+        groups.setdefault(name.partition("/")[0], {})[name] = count
+    totals = {group: sum(members.values()) for group, members in groups.items()}
+    return {
+        name: share * own
+        for group, share in probabilities(totals, temperature, cap, weights).items()
+        for name, own in probabilities(groups[group], language_temperature, math.inf).items()
+    }
+
+
 def check(
     temperature: float,
     cap: float,

@@ -24,6 +24,31 @@ def permutation(num: int, *key: object) -> np.ndarray:
     return np.argsort(draw(num, *key), kind="stable")
 
 
+def numbers_at(rows: np.ndarray, positions: np.ndarray, *key: object) -> np.ndarray:
+    """A uint64 number for each place (row, position), whatever other places are asked for.
+
+    Args:
+        rows: Rows' numbers, shape (N,).
+        positions: Positions in them, shape (N,).
+        key: What else the numbers depend on.
+
+    Source: the finaliser of SplitMix64 (Steele et al. 2014), once for the row and once for the position.
+    """
+    start = np.uint64(seed_of(*key, bits=64))
+    by_row = _mix(start + rows.astype(np.uint64) * _GOLDEN)
+    return _mix(by_row + positions.astype(np.uint64) * _GOLDEN)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    """A permutation of the 64-bit numbers in which each bit depends on all."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def seed_of(*key: object, bits: int = 63) -> int:
     """A whole number of so many bits that the key determines."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16]) >> (128 - bits)

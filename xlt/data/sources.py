@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,8 @@ class Part:
     revision: str | None
     fingerprint: str
     load: Callable[[], Dataset | IterableDataset]
+    keeps: Callable[[Row], bool] | None = None
+    """Whether a row belongs to the split; None where all do."""
 
     def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
         """The rows in order, `size` at a time, as columns.
@@ -61,20 +63,31 @@ class Hub:
     validation: str | tuple[str, ...] = "validation"
     revision: str | None = None
 
-    def open(self, split: Split, roots: Sequence[Path]) -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The split's parts, from the first root that holds the data set, else from the hub.
+
+        Args:
+            split: To train or to validate on.
+            roots: Data roots.
+            language: Where given, the rows' translations, which stand in `<root>/<language>`.
 
         Raises:
             FileNotFoundError: A mirrored data set lacks the split, or nothing can be reached.
             ValueError: A file is damaged.
         """
-        return [self._open_one(name, roots) for name in _names(self, split)]
+        return [self._open_one(name, roots, language) for name in _names(self, split)]
 
-    def _open_one(self, split: str, roots: Sequence[Path]) -> Part:
-        path = find_in_roots(f"{self.repository}/{self.config}", split, roots)
+    def _open_one(self, split: str, roots: Sequence[Path], language: str) -> Part:
+        translated = [root / language for root in roots]
+        path = find_in_roots(f"{self.repository}/{self.config}", split, translated)
         name = f"{self.repository}/{self.config}/{split}"
         if path is not None:
             return open_parquet(path, name)
+        if language:
+            raise FileNotFoundError(
+                f"{language}/{name}.parquet is in none of {', '.join(map(str, roots)) or 'no data root'}: "
+                f"translated rows stand in the folder {language} of a data root, laid out as the English ones"
+            )
         try:
             dataset = load_dataset(self.repository, self.config, split=split, revision=self.revision)
         except Exception as error:
@@ -107,14 +120,19 @@ class Local:
     train: str | tuple[str, ...] = "train"
     validation: str | tuple[str, ...] = "validation"
 
-    def open(self, split: Split, roots: Sequence[Path]) -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The split's parts from the first root that holds the data set.
+
+        Args:
+            split: To train or to validate on.
+            roots: Data roots.
+            language: Where given, the rows' translations, which stand in `<root>/<language>`.
 
         Raises:
             FileNotFoundError: No root holds it.
             ValueError: A file is damaged.
         """
-        parts = []
+        parts, roots = [], [root / language for root in roots]
         for name in _names(self, split):
             full_name = f"{self.folder}/{self.config}/{name}"
             path = find_in_roots(f"{self.folder}/{self.config}", name, roots)
@@ -125,10 +143,15 @@ class Local:
         return parts
 
 
-Source = Hub | Local
+class Source(Protocol):
+    """Where a task's rows come from: a Hub, a Local, the Texts of xlt.data.texts, or a class of your own."""
+
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+        """The parts of a split, in the language where one is named."""
+        ...
 
 
-def _names(source: Source, split: Split) -> tuple[str, ...]:
+def _names(source: Hub | Local, split: Split) -> tuple[str, ...]:
     """The source's own names of the split."""
     names = source.train if split == "train" else source.validation
     return (names,) if isinstance(names, str) else names

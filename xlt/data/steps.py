@@ -12,16 +12,18 @@ from torch.utils.data import Dataset, Sampler
 from xlt.data.batches import RowStream
 from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
+from xlt.data.masking import Masking
 from xlt.data.mixture import Schedule
 from xlt.data.order import seed_of
 
 
 class TaskRows(NamedTuple):
-    """A task's training rows: where they are, which are in use, and the columns its head takes."""
+    """A task's rows: where they are, which are in use, the columns its head takes, and what is hidden."""
 
     features: Features
     rows: np.ndarray
     inputs: Sequence[str]
+    masking: Masking | None = None
 
 
 class Steps(Dataset[list[Batch]]):
@@ -55,7 +57,7 @@ class Steps(Dataset[list[Batch]]):
     def stream(self, task: str) -> RowStream:
         """The task's row order, made when first needed."""
         if task not in self._streams:
-            features, rows, _ = self._tasks[task]
+            features, rows = self._tasks[task][:2]
             lengths = features.counts("input_ids")
             self._streams[task] = RowStream(lengths, rows, *self._sizes, self._seed, task)
         return self._streams[task]
@@ -68,11 +70,14 @@ class Steps(Dataset[list[Batch]]):
     def __getitem__(self, step: int) -> list[Batch]:
         """This process's micro-batches of a step."""
         task, visit = self.schedule[step]
-        features, _, inputs = self._tasks[task]
+        features, _, inputs, masking = self._tasks[task]
         pieces = self.stream(task).step(visit)
         weight = max(1, int(features.gather("weight", np.concatenate(pieces))[0].sum()))
+        hidden = (masking, seed_of("masking", self._seed, step))
         return [
-            collate(task, features, pieces[i], inputs, weight, seed_of("dropout", self._seed, step, i))
+            collate(
+                task, features, pieces[i], inputs, weight, seed_of("dropout", self._seed, step, i), *hidden
+            )
             for i in range(self._rank, len(pieces), self._world_size)
         ]
 
@@ -104,16 +109,23 @@ class ValidationBatches(Dataset[Batch]):
         features: Where the rows are.
         rows: Numbers of the rows of each batch.
         inputs: Columns that the task's head takes.
+        masking: How tokens are hidden; the same ones in every validation of every run.
     """
 
     def __init__(
-        self, task: str, features: Features, rows: Sequence[np.ndarray], inputs: Sequence[str]
+        self,
+        task: str,
+        features: Features,
+        rows: Sequence[np.ndarray],
+        inputs: Sequence[str],
+        masking: Masking | None = None,
     ) -> None:
-        self._task, self._features, self._rows, self._inputs = task, features, rows, inputs
+        self._task, self._features, self._rows = task, features, rows
+        self._inputs, self._masking = inputs, masking
 
     def __getitem__(self, number: int) -> Batch:
         """One packed batch."""
-        return collate(self._task, self._features, self._rows[number], self._inputs)
+        return collate(self._task, self._features, self._rows[number], self._inputs, masking=self._masking)
 
     def __len__(self) -> int:
         """Number of batches."""

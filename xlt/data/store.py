@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,16 +119,33 @@ def read_examples(task: Readable, parts: Sequence[Part]) -> Iterator[tuple[Any, 
         for chunk in part.chunks(CHUNK):
             for values in zip(*chunk.values(), strict=True):
                 row = dict(zip(chunk, values, strict=True))
-                yield _read(task, row, part, number), part.location, number
+                if _keeps(task, row, part, number):
+                    yield _read(task, row, part, number), part.location, number
                 number += 1
+
+
+def _keeps(task: Readable, row: Row, part: Part, number: int) -> bool:
+    """Whether the row belongs to the split, or an error that says where the row is."""
+    if part.keeps is None:
+        return True
+    with _placed(task, row, part, number):
+        return part.keeps(row)
 
 
 def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
     """The row's example, or an error that says where the row is."""
-    where = f"{part.location}, row {number} (task {task.name})"
-    try:
+    with _placed(task, row, part, number):
         example = task.read(row)
         task.check(example)
+        return example
+
+
+@contextmanager
+def _placed(task: Readable, row: Row, part: Part, number: int) -> Iterator[None]:
+    """Turn what is wrong with a row into an error that says where it is."""
+    where = f"{part.location}, row {number} (task {task.name})"
+    try:
+        yield
     except KeyError as error:
         raise ValueError(
             f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename it in the "
@@ -135,7 +153,6 @@ def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
         ) from error
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(f"{where}: {error}. Mend the row, or how the task reads it") from error
-    return example
 
 
 def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Sequence[Path]) -> str:

@@ -1,8 +1,13 @@
 """The shared encoder: `transformers`' own XLM-R, reading packed sequences. N tokens, D hidden width."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaModel
+from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
+from transformers.utils import logging
 
 from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
@@ -19,15 +24,19 @@ class Encoder(nn.Module):
     Args:
         name: A name on the hub or a folder, of weights, or of a config alone with `from_scratch`.
         from_scratch: Draw random weights for the config instead of loading them.
+        dropout: Probability in the layers and on attention's weights; the config's own where not given.
 
     Raises:
         FileNotFoundError: There is no such model, or it has no weights.
         ValueError: It is not an XLM-R.
     """
 
-    def __init__(self, name: str, from_scratch: bool = False) -> None:
+    def __init__(self, name: str, from_scratch: bool = False, dropout: float | None = None) -> None:
         super().__init__()
+        self._pretrained = None if from_scratch else name
         config = load_config(name)
+        if dropout is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         if from_scratch:
             self.transformer = XLMRobertaModel(config, add_pooling_layer=False)
         else:
@@ -56,6 +65,22 @@ class Encoder(nn.Module):
         """The sizes that weights must agree on."""
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         return {name: getattr(self.config, name) for name in (*names, "vocab_size")}
+
+    def masked_head(self) -> dict[str, Tensor]:
+        """The head for hidden tokens that the encoder was pretrained with; empty where it has none.
+
+        Its output weights, which are the word embeddings, are left out.
+        """
+        if self._pretrained is None:
+            return {}
+        with _quietly():
+            loaded: Any = XLMRobertaForMaskedLM.from_pretrained(
+                self._pretrained, output_loading_info=True, dtype="float32"
+            )
+        model, report = loaded
+        state = model.lm_head.state_dict()
+        found = {name: tensor for name, tensor in state.items() if not name.startswith("decoder")}
+        return {} if any(f"lm_head.{name}" in report["missing_keys"] for name in found) else found
 
     def forward(
         self,
@@ -97,10 +122,24 @@ def most_tokens(config: XLMRobertaConfig) -> int:
     return config.max_position_embeddings - RESERVED_POSITIONS
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Within, transformers keeps its table of missing weights to itself."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     """The model with its weights in single precision."""
     try:
-        return XLMRobertaModel.from_pretrained(name, config=config, add_pooling_layer=False, dtype="float32")
+        with _quietly():
+            return XLMRobertaModel.from_pretrained(
+                name, config=config, add_pooling_layer=False, dtype="float32"
+            )
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights cannot be loaded "

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.models.dropout import Dropout
+from xlt.models.encoder import Encoder
 from xlt.packing import Packing
 
 Columns = dict[str, Tensor]
@@ -19,6 +20,9 @@ Columns = dict[str, Tensor]
 
 class Head(nn.Module, ABC):
     """What a task puts on the shared encoder."""
+
+    def tie(self, encoder: Encoder) -> None:
+        """Take what the head shares with the encoder; called once, when both are there."""
 
     def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"] | None:
         """Which tokens' states the head reads, ascending; None for all."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xlt.kinds import Task
+from xlt.task import Task
 
 
 def known() -> list[str]:
@@ -24,11 +24,13 @@ def load(name: str) -> Task[Any]:
     """The task of this name.
 
     Args:
-        name: A file of this package, or the full name of a module that holds `TASK`.
+        name: A file of this package, or the full name of a module that holds `TASK`; with `/<language>`
+            the task in one language.
 
     Raises:
         ValueError: There is no such task.
     """
+    name, stroke, language = name.partition("/")
     module = f"{__name__}.{name}" if "." not in name else name
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -46,4 +48,4 @@ def load(name: str) -> Task[Any]:
     task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
-    return replace(task, name=name.rpartition(".")[2])
+    return replace(task, name=name.rpartition(".")[2] + stroke + language)

@@ -1,0 +1,98 @@
+"""Heads that learn from plain text. N tokens, M of them hidden, R rows, D hidden width, V vocabulary."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from xlt.models.encoder import Encoder
+from xlt.models.heads import Columns, Head
+from xlt.packing import Packing
+
+
+class MaskedHead(Head):
+    """XLM-R's head for hidden tokens, whose output weights are the encoder's word embeddings.
+
+    Its parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM.
+
+    Args:
+        hidden_size: Width of the encoder, D.
+
+    Source: Liu et al. (2019), as `XLMRobertaLMHead` of transformers has it.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.bias = nn.Parameter(torch.zeros(0))
+        self._words: list[nn.Embedding] = []
+
+    def tie(self, encoder: Encoder) -> None:
+        """Share the encoder's word embeddings, and take the head it was trained with where it has one."""
+        # In a list, so that the table is not counted a second time among the parameters.
+        self._words = [encoder.words]
+        self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings))
+        trained = encoder.masked_head()
+        if trained:
+            self.load_state_dict(trained)
+
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"]:
+        """The hidden tokens."""
+        return columns["places"]
+
+    def forward(
+        self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "M V"]:
+        """A logit for each piece of the vocabulary."""
+        hidden = self.layer_norm(F.gelu(self.dense(states)))
+        return F.linear(hidden, self._words[0].weight, self.bias).float()
+
+    def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over the hidden tokens."""
+        return F.cross_entropy(logits, columns["targets"], reduction="sum")
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """Each hidden token's likeliest piece, the true one, and the loss in nats."""
+        targets = columns["targets"]
+        return {
+            "prediction": logits.argmax(-1),
+            "target": targets,
+            "loss": F.cross_entropy(logits, targets, reduction="none"),
+            "counts": columns["counts"],
+        }
+
+
+class RankingHead(Head):
+    """Cosines of sentences and translations, each the mean of its tokens' states.
+
+    Args:
+        scale: What cosines are multiplied by.
+        margin: What is taken off the cosine of a true pair.
+    """
+
+    def __init__(self, scale: float, margin: float) -> None:
+        super().__init__()
+        self.scale, self.margin = scale, margin
+
+    def forward(
+        self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "R 2 D"]:
+        """Vectors of length 1 of each row's sentence and translation."""
+        sequence = torch.repeat_interleave(packing.lengths, output_size=len(states))
+        sums = states.new_zeros(len(packing.lengths), states.shape[1], dtype=torch.float32)
+        sums = sums.index_add(0, sequence, states.float())
+        # The mean's length does not count, so neither does the number of tokens.
+        return F.normalize(sums, dim=-1).view(-1, 2, states.shape[1])
+
+    def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
+        """Cross-entropy of the true pair, the mean of both directions, summed over rows."""
+        cosines = logits[:, 0] @ logits[:, 1].T
+        own = torch.arange(len(cosines), device=cosines.device)
+        scores = self.scale * (cosines - self.margin * torch.eye(len(cosines), device=cosines.device))
+        both = F.cross_entropy(scores, own, reduction="sum") + F.cross_entropy(scores.T, own, reduction="sum")
+        return both / 2
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """The vectors."""
+        return {"vectors": logits.float()}

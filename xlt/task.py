@@ -1,0 +1,133 @@
+"""Task: what is learned, and the hooks through which its kind encodes, heads and scores it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import numpy as np
+
+from xlt.data.encode import Pair, TextEncoder
+from xlt.data.features import Columns, Features
+from xlt.data.masking import Masking
+from xlt.data.sources import Row, Source
+from xlt.models.heads import Head
+
+Outputs = Mapping[str, Sequence[np.ndarray]]
+"""What the head predicted: name to one array a row."""
+
+E = TypeVar("E")
+
+
+class Scores(NamedTuple):
+    """A task's metrics in percent, the same metrics of knowing nothing, and other figures."""
+
+    metrics: dict[str, float]
+    chance: dict[str, float]
+    details: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """The task's score: the mean of its metrics, as GLUE takes it (Wang et al. 2019)."""
+        return sum(self.metrics.values()) / len(self.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[E]):
+    """What is learned: rows, how to read them, and all that its kind derives from that.
+
+    Args:
+        source: Where the rows come from; several are read one after the other.
+        read: Pure function from a row to an example.
+        labels: Names of the classes; empty where the kind has none.
+        licence: The data's terms.
+        citation: The paper and where to find it.
+        name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
+    """
+
+    source: Source | tuple[Source, ...]
+    read: Callable[[Row], E]
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+    citation: str = ""
+    name: str = ""
+
+    inputs: ClassVar[tuple[str, ...]] = ("targets",)
+    """Columns that the head takes."""
+
+    @property
+    def group(self) -> str:
+        """The task's name without a language: its languages share a head and a share of the mixture."""
+        return group_of(self.name)
+
+    @property
+    def language(self) -> str:
+        """The language after the name's stroke; empty where there is none."""
+        return self.name.partition("/")[2]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources as a tuple."""
+        return self.source if isinstance(self.source, tuple) else (self.source,)
+
+    def check(self, example: E) -> None:
+        """Raise ValueError where the example does not fit the task's settings."""
+
+    def is_labelled(self, example: E) -> bool:
+        """Whether the example can be trained on and scored."""
+        return True
+
+    def with_labels_of(self, examples: Iterable[E]) -> Self:
+        """The task with what its labels leave open filled in from the training examples."""
+        return self
+
+    @abstractmethod
+    def encode(self, examples: Sequence[E], first: int, text: TextEncoder) -> tuple[Columns, int]:
+        """Columns of the examples' rows, and how many examples lost text to the length limit.
+
+        Args:
+            examples: Labelled examples.
+            first: Number of the first of them in its split.
+            text: The tokenizer and its limits.
+        """
+
+    @abstractmethod
+    def head(self, hidden_size: int, dropout: float) -> Head:
+        """A fresh head."""
+
+    @abstractmethod
+    def score(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Scores:
+        """Metrics of the rows' predictions.
+
+        Args:
+            outputs: What the head predicted for the rows, in their order.
+            features: The rows' features.
+            rows: Their numbers, ascending.
+            references: What `reference` gave for every example of the split.
+        """
+
+    def reference(self, example: E) -> Any:
+        """What scoring needs of an example beyond its features; plain JSON."""
+        return None
+
+    def masking(self, text: TextEncoder) -> Masking | None:
+        """How tokens are hidden when a batch is made; None where none are."""
+        return None
+
+
+def group_of(name: str) -> str:
+    """The task of a name that may have a language: `mlm` of `mlm/sw`."""
+    return name.partition("/")[0]
+
+
+def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
+    """Columns common to rows of `per_row` sequences: ids end to end, lengths, weight, example."""
+    rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
+    return {
+        "input_ids": [[token for piece in row for token in piece.ids] for row in rows],
+        "lengths": [[len(piece.ids) for piece in row] for row in rows],
+        "weight": [[1]] * len(rows),
+        "example": [[first + i] for i in range(len(rows))],
+    }

@@ -1,0 +1,28 @@
+"""Masked language modelling: guess hidden tokens of plain text, each batch in one language.
+
+Devlin et al. (2019), https://aclanthology.org/N19-1423; in many languages, Conneau et al. (2020),
+https://aclanthology.org/2020.acl-main.747. Every language that a data root has text of is one of the task's.
+"""
+
+from xlt.data.examples import Text
+from xlt.data.sources import Row
+from xlt.data.texts import Texts
+from xlt.pretraining import MaskedLanguageModelling
+
+
+def read(row: Row) -> Text:
+    """The text."""
+    return Text(row["text"])
+
+
+TASK = MaskedLanguageModelling(
+    source=Texts(
+        "mono",
+        ("text",),
+        without=("ted",),  # CC BY-NC-ND: weights trained on it could not be given away
+        how_to_get="Write sentences or documents as mono/<language>.parquet with the column text",
+    ),
+    read=read,
+    licence="that of the text",
+    citation="Devlin et al. 2019, N19-1423",
+)

@@ -1,0 +1,27 @@
+"""Translation language modelling: guess hidden tokens of a sentence and its translation, read together.
+
+Conneau and Lample (2019), https://arxiv.org/abs/1901.07291, section 3.3.
+"""
+
+from xlt.data.examples import Text
+from xlt.data.sources import Row
+from xlt.data.texts import Texts
+from xlt.pretraining import MaskedLanguageModelling
+
+
+def read(row: Row) -> Text:
+    """The sentence and its translation."""
+    return Text(row["source"], row["target"])
+
+
+TASK = MaskedLanguageModelling(
+    source=Texts(
+        "parallel",
+        ("source", "target"),
+        without=("ted",),  # CC BY-NC-ND: weights trained on it could not be given away
+        how_to_get="Write pairs as parallel/<language>-<language>.parquet, columns source and target",
+    ),
+    read=read,
+    licence="that of the text",
+    citation="Conneau and Lample 2019, arXiv 1901.07291",
+)
