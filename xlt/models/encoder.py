@@ -1,9 +1,13 @@
-"""The shared encoder: `transformers`' own XLM-R, reading packed sequences. N tokens, D hidden width."""
+"""The shared encoder: `transformers`' own XLM-R, reading packed sequences.
+
+N tokens, S sequences, M tokens read, L layers with the embeddings before them, D hidden width.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
@@ -96,6 +100,27 @@ class Encoder(nn.Module):
         layout = layout_of(packing, self.config.num_attention_heads, places)
         output = self.transformer(input_ids=input_ids, position_ids=position_ids, layout=layout)
         return output.last_hidden_state.squeeze(0)
+
+    @torch.no_grad()
+    def means(
+        self, input_ids: Int[Tensor, "1 N"], position_ids: Int[Tensor, "1 N"], packing: Packing
+    ) -> Float[Tensor, "L S D"]:
+        """The mean over each sequence's tokens, special ones included, of the embeddings and every layer."""
+        output = self.transformer(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            layout=layout_of(packing, self.config.num_attention_heads),
+            output_hidden_states=True,
+        )
+        sums = [sum_by_sequence(states.squeeze(0), packing) for states in output.hidden_states]
+        return torch.stack(sums) / packing.lengths[:, None]
+
+
+def sum_by_sequence(states: Float[Tensor, "N D"], packing: Packing) -> Float[Tensor, "S D"]:
+    """Each sequence's states added up, in single precision."""
+    sequence = torch.repeat_interleave(packing.lengths, output_size=len(states))
+    sums = states.new_zeros(len(packing.lengths), states.shape[1], dtype=torch.float32)
+    return sums.index_add(0, sequence, states.float())
 
 
 def load_config(name: str) -> XLMRobertaConfig:

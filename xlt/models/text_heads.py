@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xlt.models.encoder import Encoder
+from xlt.models.encoder import Encoder, sum_by_sequence
 from xlt.models.heads import Columns, Head
 from xlt.packing import Packing
 
@@ -79,10 +79,8 @@ class RankingHead(Head):
         self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "R 2 D"]:
         """Vectors of length 1 of each row's sentence and translation."""
-        sequence = torch.repeat_interleave(packing.lengths, output_size=len(states))
-        sums = states.new_zeros(len(packing.lengths), states.shape[1], dtype=torch.float32)
-        sums = sums.index_add(0, sequence, states.float())
         # The mean's length does not count, so neither does the number of tokens.
+        sums = sum_by_sequence(states, packing)
         return F.normalize(sums, dim=-1).view(-1, 2, states.shape[1])
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:

@@ -76,6 +76,22 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def best(folder: Path) -> Path | None:
+    """The checkpoint of the best validation, or the newest where that one does not verify."""
+    path = newest(folder)
+    if path is None:
+        return None
+    states = VerifiedIO().load_checkpoint(path)["callbacks"]
+    steps = [state["best_step"] for state in states.values() if "best_step" in state]
+    chosen = _path(folder, steps[0]) if steps else path
+    return chosen if not fault_of(chosen) else path
+
+
+def _path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return folder / f"step-{step:09d}{SUFFIX}"
+
+
 def fault_of(path: Path) -> str:
     """What is wrong with a checkpoint; empty where nothing is."""
     manifest = _manifest(path)
@@ -179,17 +195,14 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, step: int) -> None:
         self._before_save(trainer)
-        trainer.save_checkpoint(self._path(step), weights_only=False)
+        trainer.save_checkpoint(_path(self._folder, step), weights_only=False)
         if trainer.is_global_zero:
             self._thin_out()
-
-    def _path(self, step: int) -> Path:
-        return self._folder / f"step-{step:09d}{SUFFIX}"
 
     def _thin_out(self) -> None:
         """Delete what is neither new nor best, once the newest verifies."""
         paths = sorted(self._folder.glob(f"step-*{SUFFIX}"))
-        kept = {*paths[-self._keep :], self._path(self.best_step)}
+        kept = {*paths[-self._keep :], _path(self._folder, self.best_step)}
         if fault_of(paths[-1]):
             return
         for path in set(paths) - kept:
