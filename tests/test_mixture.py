@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from inspect import signature
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xlt.data.mixture
-from xlt.data.mixture import Schedule, check, probabilities
+from xlt.data.mixture import Schedule, check, probabilities, shares_by_language
+from xlt.datamodule import TransferData
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 
@@ -195,3 +197,24 @@ def test_the_largest_draw_has_a_task_though_shares_do_not_add_up(monkeypatch: py
 def test_a_single_task_has_every_step() -> None:
     schedule = Schedule({"only": 1.0}, 10, seed=0)
     assert [schedule[step] for step in range(10)] == [("only", step) for step in range(10)]
+
+
+def test_languages_share_their_tasks_part_by_their_own_temperature():
+    # mnli has 300 examples, mlm 100 + 900: shares 300/1300 and 1000/1300; within mlm 1 : 9^(1/2) = 1 : 3.
+    found = shares_by_language({"mnli": 300, "mlm/aa": 100, "mlm/bb": 900}, 1, math.inf, None, 2)
+    assert found == pytest.approx({"mnli": 3 / 13, "mlm/aa": 2.5 / 13, "mlm/bb": 7.5 / 13})
+
+
+def test_xlmrs_alpha_is_the_default_temperature_of_languages():
+    # Conneau et al. (2020), section 3.1: p_i proportional to n_i^0.3.
+    sizes = {"mlm/aa": 10_000, "mlm/bb": 2_000_000}
+    found = shares_by_language(
+        sizes, 1, 2**17, None, signature(TransferData).parameters["language_temperature"].default
+    )
+    total = 10_000**0.3 + 2_000_000**0.3
+    assert found == pytest.approx({"mlm/aa": 10_000**0.3 / total, "mlm/bb": 2_000_000**0.3 / total})
+
+
+def test_weights_are_of_tasks_whatever_their_languages():
+    found = shares_by_language({"a/x": 5, "a/y": 5, "b": 90}, 1, 2**17, {"a": 3, "b": 1}, math.inf)
+    assert found == pytest.approx({"a/x": 0.375, "a/y": 0.375, "b": 0.25})

@@ -1,0 +1,378 @@
+"""The kinds that learn from plain text: encoding, heads against transformers' own, their runs and exports."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import REPOSITORY, Command, run
+from padded import PAD, fresh_encoder, pad, write_config
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM
+
+from xlt import tasks
+from xlt.data.collate import Batch, collate
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.examples import Text
+from xlt.data.features import Features, write_features
+from xlt.datamodule import TransferData
+from xlt.export import export
+from xlt.models.encoder import Encoder
+from xlt.models.text_heads import MaskedHead, RankingHead
+from xlt.module import TransferModule
+from xlt.packing import pack
+
+MINI = str(REPOSITORY / "encoders" / "mini")
+DDP = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_true"}
+
+
+@pytest.fixture(scope="session")
+def text_root(samples: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of text: premises and hypotheses of MNLI as two languages and their pairs."""
+    root = tmp_path_factory.mktemp("text")
+    rows = pq.read_table(Path(samples[0]) / "nyu-mll/glue/mnli/train.parquet").to_pydict()
+    first, second = rows["premise"], rows["hypothesis"]
+    (root / "mono").mkdir()
+    (root / "parallel").mkdir()
+    pq.write_table(pa.table({"text": first}), root / "mono" / "aa.parquet")
+    pq.write_table(pa.table({"text": second[:100]}), root / "mono" / "bb.parquet")
+    pq.write_table(pa.table({"source": first, "target": second}), root / "parallel" / "aa-bb.parquet")
+    return root
+
+
+@pytest.fixture(scope="session")
+def text_run(text_root: Path, samples: list[str]) -> dict[str, Any]:
+    """Keys of a short run of text and a labelled task together."""
+    roots = [str(text_root), *samples]
+    return {
+        "data.tasks": "[mlm, tlm, ranking, mnli]",
+        "data.root": f"[{', '.join(roots)}]",
+        "trainer.max_steps": 12,
+        "trainer.val_check_interval": 6,
+        "checkpoints.every_n_steps": 3,
+    }
+
+
+def text(max_length: int) -> TextEncoder:
+    return TextEncoder(load_tokenizer(MINI), max_length, 8)
+
+
+def batch_of(task_name: str, examples: list[Text], folder: Path, key: int = 0) -> tuple[Batch, Features]:
+    task = tasks.load(task_name)
+    columns, _ = task.encode(examples, 0, text(32))
+    write_features(folder / "features.arrow", [columns])
+    features = Features(folder / "features.arrow")
+    rows = np.arange(features.num_rows)
+    masking = task.masking(text(32))
+    return collate(task_name, features, rows, task.inputs, masking=masking, masking_key=key), features
+
+
+# Encoding
+
+
+def test_a_long_text_becomes_rows_that_lose_nothing():
+    long = " ".join(f"Sentence {i} of a document." for i in range(60))
+    task, encoder = tasks.load("mlm"), text(24)
+    columns, cut = task.encode([Text("Short."), Text(long)], 5, encoder)
+    ids = encoder.tokenizer(long, add_special_tokens=False).input_ids
+    assert [token for row in columns["input_ids"][1:] for token in row[1:-1]] == ids
+    assert all(len(row) <= 24 and row[0] == 0 and row[-1] == 2 for row in columns["input_ids"])
+    assert [row[0] for row in columns["example"]] == [5] + [6] * (len(columns["input_ids"]) - 1)
+    assert cut == 0
+
+
+def test_weight_is_the_number_of_tokens_to_guess(tmp_path: Path):
+    sentences = [Text(f"This is sentence {i}, with {'very ' * (i % 7)}many words.") for i in range(50)]
+    batch, features = batch_of("mlm", sentences, tmp_path)
+    weights = features.gather("weight", np.arange(50))[0]
+    assert batch.columns["counts"].tolist() == weights.tolist()
+    assert len(batch.columns["places"]) == len(batch.columns["targets"]) == weights.sum()
+
+
+def test_a_pair_is_read_as_the_tokenizer_pairs_it_and_both_sides_are_hidden(tmp_path: Path):
+    pairs = [Text("The house is green and old.", "Das Haus ist alt und grün.")] * 40
+    batch, features = batch_of("tlm", pairs, tmp_path)
+    expected = load_tokenizer(MINI)(pairs[0].text, pairs[0].translation).input_ids
+    assert features.gather("input_ids", np.array([0]))[0].tolist() == expected
+    hidden = (batch.columns["places"] % len(expected)).numpy()
+    second = expected.index(2) + 2
+    assert ((hidden > 0) & (hidden < second - 2)).any()
+    assert (hidden >= second).any()
+    assert not set(hidden.tolist()) & {0, second - 2, second - 1, len(expected) - 1}
+
+
+# Heads
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_config(tmp_path_factory.mktemp("encoder"))
+
+
+def test_masked_head_has_the_loss_and_gradients_of_transformers(folder: str, tmp_path: Path):
+    encoder = fresh_encoder(folder)
+    head = MaskedHead(encoder.config.hidden_size)
+    head.apply(encoder.transformer._init_weights)
+    head.tie(encoder)
+    reference = XLMRobertaForMaskedLM(encoder.config.__class__.from_pretrained(folder)).eval()
+    reference.roberta.load_state_dict(encoder.transformer.state_dict())
+    named = {**head.state_dict(), "decoder.weight": encoder.words.weight, "decoder.bias": head.bias}
+    reference.lm_head.load_state_dict(named)
+
+    sentences = [Text(f"The {'big ' * i}dog number {i} barked at the tree.") for i in range(9)]
+    batch, _ = batch_of("mlm", sentences, tmp_path)
+    sequences = [ids.tolist() for ids in batch.input_ids[0].split(batch.packing.lengths.tolist())]
+    labels = torch.full_like(batch.input_ids[0], -100)
+    labels[batch.columns["places"]] = batch.columns["targets"]
+    padded = pad(sequences)
+    answers = torch.full_like(padded, -100)
+    answers[padded != PAD] = labels
+    theirs = reference(input_ids=padded, attention_mask=(padded != PAD).long(), labels=answers).loss
+    theirs.backward()
+
+    states = encoder(
+        batch.input_ids, batch.position_ids, batch.packing, head.places(batch.packing, batch.columns)
+    )
+    logits = head(states, batch.packing, batch.columns)
+    ours = head.loss(logits, batch.packing, batch.columns) / len(batch.columns["targets"])
+    ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    expected = reference.roberta.embeddings.word_embeddings.weight.grad
+    error = (encoder.words.weight.grad - expected).norm() / expected.norm()
+    assert error < 1e-5
+    assert torch.allclose(head.bias.grad, reference.lm_head.bias.grad, atol=1e-6)
+
+    found = head.predict(logits, batch.packing, batch.columns)
+    assert found["loss"].mean().item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert (found["target"] == batch.columns["targets"]).all()
+
+
+def test_ranking_loss_is_the_one_worked_out_by_hand():
+    head = RankingHead(scale=10.0, margin=0.2)
+    # Two pairs; sequences of 2, 1, 1, 2 tokens, whose means point along (1, 0), (0.6, 0.8), (0, 1), (0, 1).
+    states = torch.tensor([[1.0, 1.0], [1.0, -1.0], [3.0, 4.0], [0.0, 2.0], [-1.0, 1.0], [1.0, 3.0]])
+    packing = pack([2, 1, 1, 2])
+    vectors = head(states, packing, {})
+    expected = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [0.0, 1.0]]])
+    assert torch.allclose(vectors, expected, atol=1e-6)
+    # Cosines: 0.6 0 / 0.8 1; less the margin on the diagonal, times 10: 4 0 / 8 8.
+    by_row = np.log1p(np.exp(0 - 4)) + np.log1p(np.exp(8 - 8))
+    by_column = np.log1p(np.exp(8 - 4)) + np.log1p(np.exp(0 - 8))
+    assert head.loss(vectors, packing, {}).item() == pytest.approx((by_row + by_column) / 2, rel=1e-6)
+
+
+def test_ranking_is_scored_by_the_nearest_of_all_rows_and_equal_sentences_count():
+    task = tasks.load("ranking")
+    one = np.eye(4, dtype=np.float32)
+    other = one[[0, 1, 3, 2]]  # rows 2 and 3 are confused
+    outputs = {"vectors": np.stack([one, other], 1)}
+    scores = task.score(outputs, None, np.arange(4), [])
+    assert scores.metrics == {"accuracy": 50.0}
+    assert scores.chance == {"accuracy": 25.0}
+    twice = one[[0, 1, 2, 2]]
+    scores = task.score({"vectors": np.stack([twice, twice], 1)}, None, np.arange(4), [])
+    assert scores.metrics == {"accuracy": 100.0}
+
+
+def test_masked_scores_are_the_mean_loss_and_its_exponential():
+    task = tasks.load("mlm")
+    outputs = {
+        "prediction": [np.array([5, 6]), np.array([7])],
+        "target": [np.array([5, 9]), np.array([9])],
+        "loss": [np.array([1.0, 2.0]), np.array([6.0])],
+    }
+    scores = task.score(outputs, None, np.arange(2), [])
+    assert scores.metrics["accuracy"] == pytest.approx(100 / 3)
+    assert scores.chance["accuracy"] == pytest.approx(200 / 3)
+    assert scores.details == pytest.approx({"loss": 3.0, "perplexity": np.exp(3.0), "tokens": 3.0})
+
+
+def test_means_of_layers_are_those_of_transformers(folder: str):
+    encoder = fresh_encoder(folder)
+    reference = AutoModel.from_config(encoder.config.__class__.from_pretrained(folder)).eval()
+    reference.load_state_dict(encoder.transformer.state_dict(), strict=False)
+    sequences = [[0, 9, 8, 7, 2], [0, 2], [0, 5, 5, 6, 7, 8, 2]]
+    ids = torch.tensor([token for sequence in sequences for token in sequence])[None]
+    positions = torch.cat([torch.arange(len(s)) for s in sequences])[None] + 2
+    ours = encoder.means(ids, positions, pack([len(s) for s in sequences]))
+    padded = pad(sequences)
+    mask = (padded != PAD).long()
+    with torch.no_grad():
+        states = reference(input_ids=padded, attention_mask=mask, output_hidden_states=True).hidden_states
+    theirs = torch.stack([(s * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) for s in states])
+    assert ours.shape == theirs.shape == (3, 3, 64)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+# Runs
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in event.items() if k != "train/tokens_per_second"} for event in found]
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_run: Command, text_run: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretraining") / "run"
+    assert run(tiny_run(folder, text_run)) == 0
+    return folder
+
+
+def test_text_and_labelled_tasks_train_in_one_mixture(finished: Path):
+    trained = {event["train/task"] for event in events(finished) if "train/task" in event}
+    assert trained <= {"mlm/aa", "mlm/bb", "tlm/aa-bb", "ranking/aa-bb", "mnli"}
+    found = json.loads((finished / "results.json").read_text())
+    assert set(found) == {"mlm/aa", "mlm/bb", "tlm/aa-bb", "ranking/aa-bb", "mnli", "run"}
+    # A model that knows nothing guesses one of 16,384 pieces.
+    assert found["mlm/aa"]["loss"] == pytest.approx(np.log(16_384), abs=0.6)
+    assert found["mlm/aa"]["perplexity"] == pytest.approx(np.exp(found["mlm/aa"]["loss"]), rel=1e-6)
+
+
+def test_languages_share_a_tasks_head_and_its_part_of_the_score(finished: Path):
+    last = [event for event in events(finished) if "val/score" in event][-1]
+    languages = [last["val/mlm/aa/accuracy"], last["val/mlm/bb/accuracy"]]
+    tasks_ = [np.mean(languages), last["val/tlm/aa-bb/accuracy"], last["val/ranking/aa-bb/accuracy"]]
+    assert last["val/score"] == pytest.approx(np.mean([*tasks_, last["val/mnli/accuracy"]]))
+    path = sorted((finished / "checkpoints").glob("*.ckpt"))[-1]
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert {key.split(".")[1] for key in state if key.startswith("heads.")} == {"mlm", "tlm", "mnli"}
+
+
+def test_a_run_of_text_continues_with_every_digit(
+    finished: Path, tiny_run: Command, text_run: dict[str, Any], tmp_path: Path
+):
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / "results.json").unlink()
+    (folder / "checkpoints" / "step-000000012.ckpt").unlink()
+    assert run(tiny_run(folder, text_run)) == 0
+    assert events(folder) == events(finished)
+
+
+@pytest.mark.slow
+def test_two_processes_hide_the_tokens_of_one(
+    finished: Path, tiny_run: Command, text_run: dict[str, Any], tmp_path: Path
+):
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "xlt.fit", *tiny_run(folder, text_run | DDP)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"},
+    )
+    assert done.returncode == 0, done.stderr
+    for mine, theirs in zip(events(folder), events(finished), strict=True):
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            assert value == (
+                value if isinstance(value, str) else pytest.approx(theirs[key], abs=2e-5, rel=1e-6)
+            ), key
+
+
+# Export
+
+
+@pytest.fixture(scope="session")
+def exported(finished: Path) -> Path:
+    out = finished.parent / "encoder"
+    export([f"--run={finished}", f"--out={out}"])
+    return out
+
+
+def test_transformers_loads_an_export_with_its_head(exported: Path, finished: Path):
+    model, report = AutoModelForMaskedLM.from_pretrained(exported, output_loading_info=True)
+    assert not report["missing_keys"]
+    best = json.loads((finished / "results.json").read_text())["run"]["best_step"]
+    path = finished / "checkpoints" / f"step-{best:09d}.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert torch.equal(model.lm_head.dense.weight, state["heads.mlm.dense.weight"])
+    words = state["encoder.transformer.embeddings.word_embeddings.weight"]
+    assert torch.equal(model.lm_head.decoder.weight, words)
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    assert len(tokenizer) == len(words)
+    assert sorted(p.name for p in exported.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_run_goes_on_from_an_export_with_the_loss_it_ended_with(
+    exported: Path, finished: Path, text_root: Path, cache: str
+):
+    data = TransferData(
+        ["mlm/aa"],
+        root=str(text_root),
+        cache=cache,
+        max_length=128,
+        stride=32,
+        encoder=str(exported),
+        validation_volume=8,
+    )
+    data.prepare_data()
+    module = TransferModule(str(exported)).eval()
+    head = data.tasks["mlm/aa"].head(module.encoder.config.hidden_size, 0.0)
+    head.tie(module.encoder)
+    rows = data.rows_in_use("mlm/aa", "validation")
+    batch = collate(
+        "mlm/aa", data.stored["mlm/aa"]["validation"].features, rows, (), masking=data._masking["mlm/aa"]
+    )
+    states = module.encoder(batch.input_ids, batch.position_ids, batch.packing, batch.columns["places"])
+    losses = F.cross_entropy(head(states, batch.packing, batch.columns), batch.columns["targets"])
+    found = json.loads((finished / "results.json").read_text())["mlm/aa"]["loss"]
+    assert losses.item() == pytest.approx(found, rel=1e-4)
+
+
+def test_half_precision_is_half_the_size_and_read_in_single(finished: Path, exported: Path, tmp_path: Path):
+    export([f"--run={finished}", f"--out={tmp_path}", "--precision=float16"])
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, exported)]
+    assert sizes[0] == pytest.approx(sizes[1] / 2, rel=0.02)
+    assert Encoder(str(tmp_path)).words.weight.dtype == torch.float32
+
+
+def test_what_is_no_run_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"is no run's folder: it has no config\.yaml"):
+        export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
+    (tmp_path / "config.yaml").write_text("model: {encoder: x}")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint that verifies"):
+        export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
+
+
+# Tasks in languages
+
+
+def test_a_labelled_task_in_a_language_reads_the_translated_rows(
+    samples: list[str], cache: str, tiny_encoder: str, tmp_path: Path
+):
+    source = Path(samples[0]) / "nyu-mll/glue/mnli"
+    target = tmp_path / "de" / "nyu-mll/glue/mnli"
+    target.parent.mkdir(parents=True)
+    target.symlink_to(source)
+    data = TransferData(
+        ["mnli", "mnli/de"],
+        root=[samples[0], str(tmp_path)],
+        cache=cache,
+        encoder=tiny_encoder,
+        weights={"mnli": 1},
+    )
+    data.prepare_data()
+    assert set(data.tasks) == {"mnli", "mnli/de"}
+    assert data.shares() == pytest.approx({"mnli": 0.5, "mnli/de": 0.5})
+    part = data.stored["mnli/de"]["train"].meta.sources[0]
+    assert part["location"] == str(target / "train.parquet")
+
+
+def test_a_language_without_translated_rows_is_named(samples: list[str], cache: str, tiny_encoder: str):
+    data = TransferData(["mnli/de"], root=samples[0], cache=cache, encoder=tiny_encoder)
+    with pytest.raises(FileNotFoundError, match=r"de/nyu-mll/glue/mnli/train.parquet is in none of"):
+        data.prepare_data()
