@@ -1,0 +1,250 @@
+"""What a small encoder is worth: `python -m benchmarks.encoder --encoder FOLDER --run ITS_RUN`.
+
+Perplexity of held-out text by language beside a unigram's, retrieval on Tatoeba by language and layer, and
+what fine-tuning gains over random weights. Writes metrics.json, loss.png and the model card beside the
+weights. Parts that metrics.json holds already are not measured again; `--again PART` does.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from lightning import Trainer
+
+from benchmarks.__main__ import machine, quiet
+from benchmarks.encoder_card import write_card
+from benchmarks.tatoeba import accuracies, best_layer
+from benchmarks.workload import REPOSITORY
+from xlt.cli import Cli
+from xlt.data.collate import collate
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.datamodule import TransferData
+from xlt.module import TransferModule, score_record
+from xlt.training.checkpoints import write_whole
+
+SHARED = REPOSITORY.parent / "shared"
+HELD_OUT_ROWS = 400
+"""Most held-out rows a language."""
+
+FINE_TUNING = {"mnli": 130, "udpos": 100, "commonsenseqa": 130}
+"""Tasks and optimizer steps of about 4,096 tokens."""
+
+SEEDS = (0, 1, 2)
+MEGABYTE = 10**6
+OTHER_SCRIPTS = frozenset(
+    ("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ka", "kk", "ko")
+    + ("ml", "mr", "my", "ru", "ta", "te", "th", "uk", "ur", "zh")
+)
+"""Languages that are not written in Latin letters."""
+
+
+def main() -> None:
+    """Measure what is missing, write all files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", type=Path, default=REPOSITORY / "encoders" / "mini")
+    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "pretrain-mini", help="its own run")
+    parser.add_argument("--text", type=Path, default=SHARED / "text")
+    parser.add_argument("--data", type=Path, default=SHARED / "data")
+    parser.add_argument("--again", nargs="*", default=[], help="parts to measure again")
+    parser.add_argument("--only", nargs="*", default=None, help="parts to measure; all by default")
+    arguments = parser.parse_args()
+    quiet()
+    path = arguments.encoder / "metrics.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    encoder, text, data = str(arguments.encoder), arguments.text, arguments.data
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "text": lambda: {"text": text_used(text, encoder)},
+        "perplexity": lambda: perplexities(encoder, text),
+        "tatoeba": lambda: tatoeba(encoder, data, text),
+        "pretrained_minus_random": lambda: fine_tuning(encoder, data),
+        "run": lambda: {"run": of_the_run(arguments.run)},
+    }
+    for name, measure in parts.items():
+        wanted = arguments.only is None or name in arguments.only
+        if wanted and (name not in found or name in arguments.again):
+            found |= measure() | {f"{name}_measured": machine()}
+            write_whole(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            print(f"{name}: measured", flush=True)
+    write_card(arguments.encoder, found, arguments.run)
+
+
+# The text
+
+
+def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
+    """By language of the plain text: tokens trained on, characters, share that a machine translated."""
+    data = _text_data(root, encoder, ["mlm"])
+    found = {}
+    for name, splits in data.stored.items():
+        language = data.tasks[name].language
+        rows = pq.read_table(root / "mono" / f"{language}.parquet").to_pydict()
+        characters: dict[str, int] = {}
+        for line, origin in zip(rows["text"], rows["origin"], strict=True):
+            if origin != "ted":
+                characters[origin] = characters.get(origin, 0) + len(line)
+        total = sum(characters.values())
+        found[language] = {
+            "tokens": splits["train"].meta.tokens,
+            "characters": total,
+            "machine_translated_percent": round(100 * characters.get("ms-docs-mt", 0) / total, 1),
+        }
+    return found
+
+
+def _text_data(root: Path, encoder: str, tasks: list[str]) -> TransferData:
+    """The text as the run of pre-training reads it."""
+    data = TransferData(
+        tasks, root=str(root), encoder=encoder, max_length=128, stride=32, validation_volume=HELD_OUT_ROWS
+    )
+    data.prepare_data()
+    return data
+
+
+# Held-out text
+
+
+def perplexities(encoder: str, root: Path) -> dict[str, Any]:
+    """Of hidden tokens of held-out text, by language, and of the unigram of its training text."""
+    data = _text_data(root, encoder, ["mlm"])
+    module = TransferModule(encoder)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer.validate(module, data, verbose=False)
+    found = {}
+    for name, scores in module.scores.items():
+        found[data.tasks[name].language] = {
+            "loss": round(scores.details["loss"], 4),
+            "perplexity": round(scores.details["perplexity"], 2),
+            "accuracy": round(scores.metrics["accuracy"], 2),
+            "unigram_perplexity": round(float(np.exp(_unigram_loss(data, name, encoder))), 2),
+            "tokens": int(scores.details["tokens"]),
+        }
+    return {"perplexity": found}
+
+
+def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
+    """Nats a hidden token costs whoever knows the frequencies of the language's training text alone."""
+    text = TextEncoder(load_tokenizer(encoder), 128, 32)
+    masking = data.tasks[name].masking(text)
+    assert masking is not None
+    train = data.stored[name]["train"].features
+    ids, _ = train.gather("input_ids", np.arange(train.num_rows))
+    counts = np.bincount(ids, minlength=masking.vocab_size) + 1.0
+    counts[list(masking.special)] = 0
+    held_out = data.stored[name]["validation"].features
+    hidden = collate(name, held_out, data.rows_in_use(name, "validation"), (), masking=masking)
+    return float(-np.log(counts / counts.sum())[hidden.columns["targets"].numpy()].mean())
+
+
+# Retrieval
+
+
+def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
+    """Accuracy by language; the layer is chosen on every other language and reported on the rest."""
+    by_layer = accuracies(encoder, data)
+    large = sorted(name for name in by_layer if _characters(text, name) >= MEGABYTE)
+    chosen_on, reported_on = large[::2], large[1::2]
+    layer = best_layer(by_layer, chosen_on)
+    at = {name: round(values[layer], 2) for name, values in by_layer.items()}
+    others = [at[name] for name in reported_on if name in OTHER_SCRIPTS]
+    return {
+        "tatoeba": at,
+        "tatoeba_mean_reported": round(statistics.mean(at[name] for name in reported_on), 2),
+        "tatoeba_mean_other_scripts_reported": round(statistics.mean(others), 2),
+        "tatoeba_mean_all": round(statistics.mean(at.values()), 2),
+        "tatoeba_layer": layer,
+        "tatoeba_layer_chosen_on": chosen_on,
+        "tatoeba_reported_on": reported_on,
+        "tatoeba_by_layer": {k: [round(v, 2) for v in values] for k, values in by_layer.items()},
+    }
+
+
+def _characters(text: Path, language: str) -> int:
+    """Bytes of the language's plain text, what may not be trained on left out."""
+    path = text / "mono" / f"{language}.parquet"
+    if not path.is_file():
+        return 0
+    rows = pq.read_table(path).to_pydict()
+    return sum(len(t.encode()) for t, o in zip(rows["text"], rows["origin"], strict=True) if o != "ted")
+
+
+# Fine-tuning
+
+
+def fine_tuning(encoder: str, data: Path) -> dict[str, Any]:
+    """Scores of fine-tuning from the weights and from random ones, by task, over seeds."""
+    found: dict[str, Any] = {}
+    for task, steps in FINE_TUNING.items():
+        runs = {
+            form: [_fine_tuned(encoder, data, task, steps, seed, form == "random") for seed in SEEDS]
+            for form in ("pretrained", "random")
+        }
+        gains = [ours - theirs for ours, theirs in zip(*runs.values(), strict=True)]
+        found[task] = {
+            "mean": round(statistics.mean(gains), 2),
+            "sd": round(statistics.stdev(gains), 2),
+            "steps": steps,
+            **{form: [round(score, 2) for score in scores] for form, scores in runs.items()},
+        }
+        print(task, found[task], flush=True)
+    return {"pretrained_minus_random": found}
+
+
+def _fine_tuned(encoder: str, data: Path, task: str, steps: int, seed: int, from_scratch: bool) -> float:
+    """The task's accuracy on its validation rows after so many steps, percent."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        copied = Path(shutil.copytree(encoder, Path(folder) / "encoder"))
+        keys = {
+            "seed_everything": seed,
+            "model.encoder": copied,
+            "model.from_scratch": str(from_scratch).lower(),
+            "model.learning_rate": 5e-4,
+            "model.warmup_steps": steps // 10,
+            "data.tasks": f"[{task}]",
+            "data.root": data,
+            "data.max_length": 128,
+            "data.stride": 32,
+            "data.tokens_per_batch": 4096,
+            "data.batches_per_step": 1,
+            "trainer.max_steps": steps,
+            "trainer.val_check_interval": steps,
+            "trainer.gradient_clip_val": 1.0,
+            "trainer.accelerator": "cpu",
+            "trainer.devices": 1,
+            "trainer.default_root_dir": f"{folder}/run",
+            "trainer.logger": "false",
+            "trainer.enable_progress_bar": "false",
+        }
+        cli = Cli([f"--{key}={value}" for key, value in keys.items()])
+        cli.trainer.fit(cli.model, cli.datamodule)
+        return score_record(cli.model.scores)["val/score"]
+
+
+# The run
+
+
+def of_the_run(folder: Path) -> dict[str, Any]:
+    """Steps, tokens and hours of the run, and its learning curve by language."""
+    results = json.loads((folder / "results.json").read_text())["run"]
+    return {
+        "steps": results["best_step"],
+        "tokens": results["tokens"],
+        "hours": round(results["seconds"] / 3600, 2),
+        "versions": results["versions"],
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The model card of a small encoder, and the picture of its learning curves, from what was measured."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from transformers import AutoConfig
+
+from xlt.training.checkpoints import write_whole
+from xlt.training.recorder import read_events
+
+NAMED = ("en", "de", "sw", "ru", "ar", "zh", "my", "kk")
+"""Languages that the picture names."""
+
+LICENCES = """\
+| origin | what | licence |
+|---|---|---|
+| ms-docs, ms-docs-mt | two courses about cloud and edge computing; the translations are machine-made | MIT |
+| quran | verses and translations (risan/quran-json) | CC BY-SA 4.0 |
+| bible | es, pt, fi, zh whole, sw, uk, eu, et in part | MIT / CC0 as stated; single editions may be under copyright |
+| lafand-mt | Swahili-English news | GPL-3 file in its repository |
+| pb-stories | children's stories | CC BY |
+| wisesight | Thai posts | CC0 |
+| multi30k | photo captions, train only | research use |
+| squad-train | contexts of SQuAD's training questions | CC BY-SA 4.0 |
+| ud-train | training sentences of XTREME's udpos | Universal Dependencies, by treebank |
+| wikiann-train | training sentences of PAN-X | Wikipedia, CC BY-SA |
+
+Text of the origin `ted` (CC BY-NC-ND, which forbids derivatives) was left out. The weights are for research; whoever
+wants to use them otherwise has to look at these terms first."""
+
+
+def write_card(folder: Path, found: Mapping[str, Any], run: Path) -> None:
+    """Write README.md and loss.png into the encoder's folder, of the parts that have been measured."""
+    if (run / "metrics.jsonl").is_file():
+        draw_curves(run / "metrics.jsonl", folder / "loss.png")
+    config = AutoConfig.from_pretrained(folder)
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    report = json.loads((folder / "tokenizer_report.json").read_text())["languages"]
+    parts = [_opening(config, size)]
+    if "run" in found:
+        parts.append(_how(found))
+    if "tatoeba" in found:
+        parts.append(_retrieval(found))
+    if "pretrained_minus_random" in found:
+        parts.append(_fine_tuning(found["pretrained_minus_random"]))
+    if "perplexity" in found and "text" in found:
+        parts.append(_languages(found, report))
+    parts.append(f"## The text's licences\n\n{LICENCES}")
+    write_whole(folder / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _opening(config: Any, size: float) -> str:
+    return f"""\
+# xlt's mini encoder
+
+A miniature of XLM-R: {config.num_hidden_layers} layers of width {config.hidden_size}, {config.num_attention_heads} \
+heads, {config.vocab_size:,} pieces, weights in half precision ({size:.1f} MB), pretrained by xlt on
+little text of 43 languages, a third of it machine-translated technical prose. It shows on a laptop what
+intermediate training and zero-shot transfer do. It is no substitute for XLM-R: it has read some ten thousandths of
+what that has.
+
+    AutoModel.from_pretrained("encoders/mini")              # or AutoModelForMaskedLM
+    python -m xlt.fit --config ... --model.encoder encoders/mini
+
+All figures here are of `python -m benchmarks.encoder`, which writes this page and `metrics.json`; they are of small
+samples and must not be compared with published ones."""
+
+
+def _how(found: Mapping[str, Any]) -> str:
+    run, device = found["run"], found["run_measured"]
+    return f"""\
+## How it was made
+
+    python scripts/train_tokenizer.py --text ../shared/text --out encoders/mini      # the tokenizer, once
+    python -m xlt.fit --config configs/pretrain/mini.yaml
+    python -m xlt.export --run runs/pretrain-mini --out encoders/mini --precision float16
+    python -m benchmarks.encoder --encoder encoders/mini --run runs/pretrain-mini
+
+{run["steps"]:,} steps, {run["tokens"]:,} tokens, {run["hours"]} hours on {run["cores"]} CPU cores \
+({device["instructions"]}), single precision, torch {run["versions"]["torch"]}. Of the steps 30 % are masked \
+language modelling (15 % of the tokens, 80/10/10, a batch in one language), 20 % the same on sentence pairs (TLM), 50 %
+the ranking of translations (Feng et al. 2022), which trains what Tatoeba and BUCC test: those two are
+no test of transfer for this encoder. Languages are drawn with alpha = 0.3. One text in fifty is held out.
+
+![loss on held-out text by language](loss.png)"""
+
+
+def _retrieval(found: Mapping[str, Any]) -> str:
+    at = found["tatoeba"]
+    return f"""\
+## Sentence retrieval
+
+Tatoeba, the nearest English sentence by cosine of mean-pooled states, accuracy in percent (chance 0.1; languages with
+fewer than 1,000 sentences are easier). Layer {found["tatoeba_layer"]} (0 is the embeddings) is the best on \
+{", ".join(found["tatoeba_layer_chosen_on"])}; on the other languages with at least 1 MB of text, \
+{", ".join(found["tatoeba_reported_on"])}:
+
+- mean **{found["tatoeba_mean_reported"]:.1f}**, of those in other scripts \
+**{found["tatoeba_mean_other_scripts_reported"]:.1f}**; all {len(at)} languages {found["tatoeba_mean_all"]:.1f}
+
+{_in_columns(["language", "accuracy"], [[k, f"{v:.1f}"] for k, v in sorted(at.items())], 4)}"""
+
+
+def _fine_tuning(found: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            task,
+            str(figures["steps"]),
+            *(_mean(figures[form]) for form in ("pretrained", "random")),
+            f"{figures['mean']:+.1f} ± {figures['sd']:.1f}",
+        ]
+        for task, figures in found.items()
+    ]
+    return f"""\
+## Against random weights
+
+Fine-tuned for as many steps of 4,096 tokens from these weights and from random ones, three seeds, accuracy in percent,
+mean and standard deviation.
+
+{_table(["task", "steps", "pretrained", "random", "difference"], rows)}"""
+
+
+def _languages(found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    rows = []
+    for language, text in found["text"].items():
+        held, pieces = found["perplexity"][language], report[language]
+        rows.append(
+            [
+                language,
+                f"{text['tokens']:,}",
+                f"{text['machine_translated_percent']:.0f}",
+                f"{held['loss']:.2f}",
+                f"{held['perplexity']:,.0f}",
+                f"{held['unigram_perplexity']:,.0f}",
+                f"{pieces['pieces_per_unit']:.2f} a {pieces['unit']}",
+                f"{pieces['unk_percent']:.3f}",
+            ]
+        )
+    heads = ["language", "tokens", "MT %", "loss", "perplexity", "unigram's", "pieces", "unknown %"]
+    return f"""\
+## Languages
+
+Tokens of plain text there are (MT: machine-translated, percent of the characters); loss (nats) and perplexity of hidden
+tokens of held-out text, and the perplexity of the same tokens by their frequency in the language's text; what the
+tokenizer makes of a word or character.
+
+{_table(heads, rows)}"""
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = sum(values) / len(values)
+    deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _in_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> str:
+    """A long narrow table, side by side."""
+    height = -(-len(rows) // columns)
+    blank = [""] * len(heads)
+    wide = [
+        [
+            cell
+            for c in range(columns)
+            for cell in (rows[c * height + r] if c * height + r < len(rows) else blank)
+        ]
+        for r in range(height)
+    ]
+    return _table([*heads] * columns, wide)
+
+
+def draw_curves(metrics: Path, out: Path) -> None:
+    """Loss on held-out text against steps: a line a language, and their mean."""
+    events = [event for event in read_events(metrics) if "val/score" in event]
+    names = sorted(
+        key.split("/")[2] for key in events[0] if key.startswith("val/mlm/") and key.endswith("/loss")
+    )
+    steps = [event["step"] for event in events]
+    figure = Figure(figsize=(7, 4.2), dpi=110)
+    axes = figure.subplots()
+    for name in names:
+        losses = [event[f"val/mlm/{name}/loss"] for event in events]
+        named = name in NAMED
+        axes.plot(
+            steps, losses, lw=1.1 if named else 0.5, color=None if named else "0.75", zorder=2 if named else 1
+        )
+        if named:
+            axes.annotate(
+                name, (steps[-1], losses[-1]), xytext=(4, -3), textcoords="offset points", fontsize=8
+            )
+    mean = [sum(event[f"val/mlm/{name}/loss"] for name in names) / len(names) for event in events]
+    axes.plot(steps, mean, lw=2.4, color="black", label=f"mean of {len(names)} languages")
+    axes.set(xlabel="steps", ylabel="nats a hidden token", title="Masked language modelling on held-out text")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(out)
