@@ -1,7 +1,8 @@
 """All measurements on this machine's CPU, in under 25 minutes: `python -m benchmarks` (or `make bench`).
 
 Prints tables, and at the end one line of JSON. Each system runs in turn, round after round; what is shown are
-medians and their ratios. `--quick` measures the small encoder alone, once.
+medians and their ratios. `--quick` measures the small encoder alone, once. Where other programs use the same
+cores, `--processor-time` counts this one's own seconds alone, on one thread.
 """
 
 import argparse
@@ -21,7 +22,8 @@ import torch
 import transformers
 from datasets import disable_progress_bars
 
-from benchmarks import breakdown, ceiling, growth, retrieval, tokenisation
+from benchmarks import breakdown, ceiling, growth, retrieval, start, tokenisation
+from benchmarks.clock import use_processor_time
 from benchmarks.compare import Plan, Rates, best_options, compare, loss_difference
 from benchmarks.systems import Setting
 from benchmarks.workload import MAX_LENGTH, SIZES, write_encoder, write_rows
@@ -30,26 +32,54 @@ from xlt.datamodule import TransferData
 
 ROWS = 30_000
 PLANS = {
-    "4x256": Plan(rounds=3, seconds=200, xlt=22, padded=5, best=30, default=16),
-    "12x768": Plan(rounds=2, seconds=120, xlt=5, padded=0, best=8, default=5),
+    "4x256": Plan(
+        rounds=3,
+        seconds=240,
+        xlt=22,
+        padded=4,
+        best_rows=240,
+        default=14,
+        validation_rows=600,
+        tokens_per_batch=4096,
+    ),
+    "12x768": Plan(
+        rounds=2,
+        seconds=330,
+        xlt=5,
+        padded=0,
+        best_rows=80,
+        default=4,
+        validation_rows=96,
+        tokens_per_batch=2048,
+    ),
 }
-TRIAL_STEPS = 40
-"""Steps of 8 rows that each form of the Trainer is tried for."""
-VALIDATION_ROWS = {"4x256": 600, "12x768": 128}
+NAMED = (
+    "train_vs_trainer_best",
+    "train_vs_trainer_default",
+    "eval_vs_trainer_best",
+    "share_of_ceiling_12x768",
+    "padding_share",
+    "loss_difference",
+)
+"""The figures that open the line of JSON."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small encoder alone, one round")
+    parser.add_argument("--processor-time", action="store_true", help="one thread, its own time alone")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     quiet()
+    if arguments.processor_time:
+        use_processor_time()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.quick)
+    found["clock"] = "processor" if arguments.processor_time else "wall"
     found["minutes"] = round((time.monotonic() - begin) / 60, 1)
-    found |= machine()
+    found = {name: found[name] for name in NAMED if name in found} | machine() | found
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found))
@@ -77,7 +107,7 @@ def machine() -> dict[str, Any]:
 
 def measure(root: Path, quick: bool) -> dict[str, Any]:
     """Every figure by name."""
-    write_rows(root / "rows", ROWS, 2 * max(VALIDATION_ROWS.values()))
+    write_rows(root / "rows", ROWS, 2 * max(plan.validation_rows for plan in PLANS.values()))
     train, validation = encode_rows(root)
     found: dict[str, Any] = {}
     options = None
@@ -86,19 +116,25 @@ def measure(root: Path, quick: bool) -> dict[str, Any]:
         rates = {p: ceiling.rate_of_products(size.width, t) for p, t in ceiling.PRECISIONS.items()}
         precision = max(rates, key=lambda p: rates[p])
         setting = Setting(
-            root, write_encoder(root / name, size), size, plan.xlt, precision, VALIDATION_ROWS[name]
+            root,
+            write_encoder(root / name, size),
+            size,
+            plan.xlt,
+            precision,
+            plan.validation_rows,
+            plan.tokens_per_batch,
         )
-        options = options or best_options(setting, train, validation, TRIAL_STEPS)
+        options = options or best_options(setting, train, validation)
         speeds = compare(setting, train, validation, plan, options)
         figures = _ratios(speeds, size, rates[precision])
         _show(name, speeds, figures, precision)
         found |= {f"{key}_{name}": value for key, value in figures.items()}
         found |= {f"precision_{name}": precision, f"ceilings_{name}": rates, f"rates_{name}": vars(speeds)}
-        profiled = replace(setting, steps=7, validation_rows=16, tokens_per_batch=2048)
+        profiled = replace(setting, steps=6, validation_rows=16, tokens_per_batch=plan.tokens_per_batch // 2)
         found[f"time_{name}"] = breakdown.shares(profiled)
         _show_shares(found[f"time_{name}"], f"time of a training step, {name}, by part")
     found |= _headline(root, found)
-    return found | _others(root, quick)
+    return found | _others(root, quick, found["precision_4x256"])
 
 
 def _headline(root: Path, found: Mapping[str, Any]) -> dict[str, float]:
@@ -140,7 +176,7 @@ def _ratios(rates: Rates, size: Any, products_per_second: float) -> dict[str, fl
     }
 
 
-def _others(root: Path, quick: bool) -> dict[str, Any]:
+def _others(root: Path, quick: bool, precision: str) -> dict[str, Any]:
     """Tokenisation, retrieval, growth, and the cost of a large vocabulary."""
     found: dict[str, Any] = tokenisation.measure()
     print(f"tokenisation: {found['tokenisation_vs_datasets']:.1f} times datasets.map on every core")
@@ -149,13 +185,15 @@ def _others(root: Path, quick: bool) -> dict[str, Any]:
     print(f"retrieval: {found['retrieval_vs_faiss']:.2f} times faiss's flat index")
     if quick:
         return found
+    found["second_start"] = start.second_start()
+    print(f"second start of the quickstart, after the imports: {_figures(found['second_start'])}")
     encoder = write_encoder(root / "grown", SIZES["4x256"])
     found["growth_by_length"] = growth.by_length(
-        Setting(root, encoder, SIZES["4x256"], 6, "32-true", 64), root / "lengths"
+        Setting(root, encoder, SIZES["4x256"], 6, precision, 64), root / "lengths"
     )
     found["growth_by_rows"] = growth.by_rows(root)
     found["growth_by_tasks"] = growth.by_tasks(root)
-    found["growth_by_vocabulary"] = growth.by_vocabulary(root)
+    found["growth_by_vocabulary"] = growth.by_vocabulary(root, precision)
     for key in ("growth_by_length", "growth_by_rows", "growth_by_tasks", "growth_by_vocabulary"):
         print(f"\n{key.replace('_', ' ')}")
         for step, value in found[key].items():
@@ -173,7 +211,8 @@ def _figures(values: Mapping[str, float] | float) -> str:
 def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str) -> None:
     """The systems' table."""
     print(f"\n{name}, {precision}, medians of {rates.rounds} rounds (real tokens a second)")
-    print(f"  the Trainer at its best: {rates.trainer_options[0]} rows, {rates.trainer_options[1]} attention")
+    for verb, (rows, attention) in rates.trainer_options._asdict().items():
+        print(f"  the Trainer at its best, {verb}: {rows} rows, {attention} attention")
     print(f"  {'':<16} {'training':>10} {'evaluation':>11}")
     for system, rate in rates.train.items():
         print(f"  {system:<16} {rate:>10,.0f} {rates.evaluation[system]:>11,.0f}")

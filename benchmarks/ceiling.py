@@ -1,11 +1,11 @@
 """What the machine can do at most: the rate of its matrix products, and the products that a token needs."""
 
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.clock import now
 from benchmarks.workload import Size
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
@@ -36,11 +36,11 @@ def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float
     """Median duration after a first run that does not count."""
     durations = []
     for _ in range(repeats + 1):
-        begin = time.perf_counter()
+        begin = now()
         run()
         if device != "cpu":
             torch.cuda.synchronize()
-        durations.append(time.perf_counter() - begin)
+        durations.append(now() - begin)
     return statistics.median(durations[1:])
 
 

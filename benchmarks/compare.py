@@ -5,25 +5,39 @@ import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
+from benchmarks.systems import WARM_UP, Measured, Setting, trainer_run, xlt_run
 from xlt.data.features import Features
 
 TRIALS = tuple(itertools.product((8, 16, 32), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
+TRIAL_ROWS = 320, 192
+"""Rows that each is tried for, in training and in evaluation."""
+
+
+class Options(NamedTuple):
+    """The Trainer's fastest rows in a batch and attention."""
+
+    train: tuple[int, str]
+    evaluation: tuple[int, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each system in a round; a step of the Trainer is a batch of some rows."""
+    """Steps of each system in a round, warm-up included; one of the Trainer's default is 8 rows."""
 
     rounds: int
     seconds: float
     """No round begins later than this."""
     xlt: int
     padded: int
-    best: int
+    best_rows: int
+    """Rows of the Trainer at its best."""
     default: int
+    validation_rows: int
+    tokens_per_batch: int
+    """Most tokens in a micro-batch of xlt's."""
 
 
 @dataclass
@@ -33,15 +47,12 @@ class Rates:
     train: dict[str, float]
     evaluation: dict[str, float]
     rounds: int
-    trainer_options: tuple[int, str]
-    """The Trainer's fastest batch size and attention."""
+    trainer_options: Options
     padding_share: float
     """Share of the tokens that xlt's attention computes which are rounded up."""
 
 
-def compare(
-    setting: Setting, train: Features, validation: Features, plan: Plan, options: tuple[int, str]
-) -> Rates:
+def compare(setting: Setting, train: Features, validation: Features, plan: Plan, options: Options) -> Rates:
     """Every system in each round, so that all meet the same noise; the options are the Trainer's best."""
     deadline = time.monotonic() + plan.seconds
     runs: dict[str, list[Measured]] = defaultdict(list)
@@ -66,14 +77,16 @@ def _round(
     train: Features,
     validation: Features,
     plan: Plan,
-    options: tuple[int, str],
+    options: Options,
     seed: int,
 ) -> dict[str, Measured]:
     """Each system once; where the rounds are few, the slow ones in the first alone."""
     seeded, slow_too = [f"--seed_everything={seed}"], not seed or plan.rounds > 2
     found = {"xlt": xlt_run(replace(setting, steps=plan.xlt), options=seeded)}
-    best = replace(setting, steps=plan.best)
-    found["trainer best"] = trainer_run(best, train, validation, *options, best=True, seed=seed)
+    best = replace(setting, steps=max(WARM_UP + 2, plan.best_rows // options.train[0]))
+    found["trainer best"] = trainer_run(
+        best, train, validation, *options.train, evaluated_by=options.evaluation, best=True, seed=seed
+    )
     if plan.padded and slow_too:
         found["xlt padded"] = xlt_run(replace(setting, steps=plan.padded), True, options=seeded)
     if slow_too:
@@ -82,14 +95,15 @@ def _round(
     return found
 
 
-def best_options(setting: Setting, train: Features, validation: Features, steps: int) -> tuple[int, str]:
+def best_options(setting: Setting, train: Features, validation: Features) -> Options:
     """The Trainer's fastest batch size and attention, by as many rows of each."""
-    rates = {}
+    rates, evaluation_rates = {}, {}
     for size, attention in TRIALS:
-        trial = replace(setting, steps=8 * steps // size, validation_rows=2 * size)
+        trial = replace(setting, steps=TRIAL_ROWS[0] // size, validation_rows=TRIAL_ROWS[1])
         run = trainer_run(trial, train, validation, size, attention, best=True, seed=99)
         rates[size, attention] = run.train.rate
-    return max(rates, key=lambda options: rates[options])
+        evaluation_rates[size, attention] = run.evaluation.rate
+    return Options(max(rates, key=rates.__getitem__), max(evaluation_rates, key=evaluation_rates.__getitem__))
 
 
 def loss_difference(setting: Setting) -> float:

@@ -1,8 +1,9 @@
 """How cost grows: with the length of sequences, the rows of the data set, the number of tasks."""
 
-import resource
+import multiprocessing
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,30 +53,35 @@ def by_rows(folder: Path) -> dict[int, dict[str, float]]:
     """Seconds until the first batch, seconds a step of 8 micro-batches, and megabytes, by number of rows.
 
     The rows are simulated: lengths as of mixed tasks, one token id; what grows is the order, the memory map
-    and the choice of rows, which see nothing else. Memory is the process's peak beyond its size before.
+    and the choice of rows, which see nothing else. Each number has a process of its own, whose peak memory
+    beyond its size before is told, mapped pages included.
     """
     found = {}
     for rows in ROWS:
         path = folder / f"{rows}.arrow"
         _write_simulated(path, rows)
-        before = _peak()
-        begin = time.perf_counter()
-        features = Features(path)
-        stream = RowStream(features.counts("input_ids"), np.arange(rows), TOKENS_PER_BATCH, 8, 0, "simulated")
-        _step(features, stream, 0)
-        first = time.perf_counter() - begin
-        durations = []
-        for visit in range(1, 21):
-            begin = time.perf_counter()
-            _step(features, stream, visit)
-            durations.append(time.perf_counter() - begin)
-        found[rows] = {
-            "first_batch_seconds": first,
-            "step_seconds": statistics.median(durations),
-            "megabytes": (_peak() - before) / 1e3,
-        }
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            found[rows] = process.submit(_cost_of_rows, path, rows).result()
         path.unlink()
     return found
+
+
+def _cost_of_rows(path: Path, rows: int) -> dict[str, float]:
+    """The figures of a file of so many rows."""
+    before, begin = _peak(), time.perf_counter()
+    features = Features(path)
+    stream = RowStream(features.counts("input_ids"), np.arange(rows), TOKENS_PER_BATCH, 8, 0, "simulated")
+    _step(features, stream, 0)
+    first, durations = time.perf_counter() - begin, []
+    for visit in range(1, 21):
+        begin = time.perf_counter()
+        _step(features, stream, visit)
+        durations.append(time.perf_counter() - begin)
+    return {
+        "first_batch_seconds": first,
+        "step_seconds": statistics.median(durations),
+        "megabytes": (_peak() - before) / 1e3,
+    }
 
 
 def _step(features: Features, stream: RowStream, visit: int) -> None:
@@ -84,8 +90,9 @@ def _step(features: Features, stream: RowStream, visit: int) -> None:
 
 
 def _peak() -> int:
-    """The process's peak memory so far, kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The process's peak memory so far, kilobytes; `getrusage` would begin at its parent's peak."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def _write_simulated(path: Path, rows: int) -> None:
@@ -134,7 +141,7 @@ def by_tasks(folder: Path) -> dict[int, float]:
     return found
 
 
-def by_vocabulary(root: Path, repeats: int = 2) -> dict[int, dict[str, float]]:
+def by_vocabulary(root: Path, precision: str, repeats: int = 2) -> dict[int, dict[str, float]]:
     """Tokens a second in training by number of pieces, and what a step of 16,000 tokens costs in seconds.
 
     The table's gradient, norm and optimizer take the same time for any number of tokens in the step.
@@ -143,7 +150,7 @@ def by_vocabulary(root: Path, repeats: int = 2) -> dict[int, dict[str, float]]:
     for _ in range(repeats):
         for name in VOCABULARIES:
             encoder = write_encoder(root / name.replace(", ", "-"), SIZES[name])
-            setting = Setting(root, encoder, SIZES[name], 6, "32-true", 8, batches_per_step=4)
+            setting = Setting(root, encoder, SIZES[name], 5, precision, 8, batches_per_step=4)
             runs[name].append(xlt_run(setting).train.rate)
     rates = {SIZES[name].vocabulary: statistics.median(found) for name, found in runs.items()}
     return {

@@ -4,7 +4,6 @@ A system trains or evaluates the same rows with an encoder of the same size from
 dropouts at 0.1, AdamW. What is counted are real tokens: no padding, special tokens included.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from transformers import (
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from benchmarks.clock import now
 from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size
 from xlt.cli import Cli
 from xlt.data.features import Features
@@ -50,7 +50,7 @@ class Stopwatch:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.tokens.append(tokens)
-        self.times.append(time.perf_counter())
+        self.times.append(now())
 
     @property
     def rate(self) -> float:
@@ -243,17 +243,21 @@ def trainer_run(
     batch_size: int = 8,
     attention: str = "sdpa",
     *,
+    evaluated_by: tuple[int, str] | None = None,
     best: bool,
     seed: int,
 ) -> Measured:
     """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
 
-    At its best: the faster precision, length grouping over all rows, the fused optimizer.
+    At its best: the faster precision, length grouping over all rows, the fused optimizer; rows in a batch and
+    attention of an evaluation as `evaluated_by` says, else those of training.
     """
     half = best and setting.precision == "bf16-mixed"
+    evaluation_size, evaluation_attention = evaluated_by or (batch_size, attention)
     if best:
         order = _grouped(train, batch_size, setting.steps, seed)
-        validation_order = _grouped(validation, batch_size, setting.validation_rows // batch_size, seed)
+        batches = setting.validation_rows // evaluation_size
+        validation_order = _grouped(validation, evaluation_size, batches, seed)
     else:
         generator = np.random.default_rng(seed)
         order = generator.integers(0, train.num_rows, setting.steps * batch_size).tolist()
@@ -281,7 +285,7 @@ def trainer_run(
             max_steps=setting.steps,
             train_sampling_strategy="sequential",
             per_device_train_batch_size=batch_size,
-            per_device_eval_batch_size=batch_size,
+            per_device_eval_batch_size=evaluation_size,
             optim="adamw_torch_fused" if best else TrainingArguments.optim,
             bf16=half,
             bf16_full_eval=half,
@@ -300,5 +304,6 @@ def trainer_run(
         )
         trainer.train()
         taken()
+        model.set_attn_implementation(evaluation_attention)
         trainer.evaluate()
     return Measured(*watches, [])

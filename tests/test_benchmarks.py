@@ -1,5 +1,6 @@
 """What the benchmarks count, and that their systems do the same work."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks import ceiling
+from benchmarks import ceiling, clock, start
 from benchmarks.__main__ import encode_rows
 from benchmarks.compare import loss_difference
 from benchmarks.systems import Setting, Stopwatch, _grouped, pad, trainer_run, xlt_run
@@ -45,6 +46,15 @@ def setting(root: Path) -> Setting:
 def test_a_rate_leaves_the_first_steps_out() -> None:
     watch = Stopwatch([100, 100, 30, 50], [1.0, 2.0, 3.0, 6.0])
     assert watch.rate == (30 + 50) / (6.0 - 2.0)
+
+
+def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_CLOCKS", [time.perf_counter])
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    clock.use_processor_time()
+    begin = clock.now()
+    time.sleep(0.3)
+    assert clock.now() - begin < 0.2
 
 
 def test_operations_of_a_token_by_hand() -> None:
@@ -101,3 +111,8 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
 def test_packed_and_padded_have_the_same_losses(setting: Setting, rows: tuple[Features, Features]) -> None:
     assert len(rows) == 2
     assert loss_difference(setting) < 1e-4
+
+
+def test_a_start_is_timed_until_its_first_step_ends(tmp_path: Path) -> None:
+    found = start.start(start.QUICKSTART, tmp_path)
+    assert 0 < found["built_seconds"] < found["first_step_begins_seconds"] < found["first_step_ends_seconds"]
