@@ -42,9 +42,9 @@ FINE_TUNING = {"mnli": 130, "udpos": 100, "commonsenseqa": 130}
 
 SEEDS = (0, 1, 2)
 MEGABYTE = 10**6
-OTHER_SCRIPTS = frozenset(
-    ("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ka", "kk", "ko")
-    + ("ml", "mr", "my", "ru", "ta", "te", "th", "uk", "ur", "zh")
+OTHER_SCRIPTS = (
+    *("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ka", "kk", "ko"),
+    *("ml", "mr", "my", "ru", "ta", "te", "th", "uk", "ur", "zh"),
 )
 """Languages that are not written in Latin letters."""
 
