@@ -1,6 +1,7 @@
 """Every config parses against the signatures and opens with its command; the README's commands exist."""
 
 import importlib.util
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ from conftest import NINE, REPOSITORY
 
 from xlt import tasks
 from xlt.cli import Cli
+from xlt.export import export_run
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 README = REPOSITORY / "README.md"
@@ -100,7 +102,11 @@ def test_commands_of_the_readme_parse():
     for command in commands:
         verb, *args = shlex.split(command, comments=True)
         assert importlib.util.find_spec(verb)
-        Parsed(args)
+        if verb == "xlt.export":
+            keys = inspect.signature(export_run).parameters
+            assert {arg.removeprefix("--") for arg in args[::2]} <= set(keys)
+        else:
+            Parsed(args)
 
 
 def test_folders_and_files_of_the_readmes_tree_exist():

@@ -30,12 +30,12 @@ def load(name: str) -> Task[Any]:
     Raises:
         ValueError: There is no such task.
     """
-    name, stroke, language = name.partition("/")
-    module = f"{__name__}.{name}" if "." not in name else name
+    base, stroke, language = name.partition("/")
+    module = f"{__name__}.{base}" if "." not in base else base
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(module) if _is_language(language) or not stroke else None
     except (ImportError, ValueError):
         found = None
     if found is None:
@@ -43,9 +43,14 @@ def load(name: str) -> Task[Any]:
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
             f"unknown task {name!r}.{hint} Known tasks: {', '.join(known())}; a task of your own is "
-            "named by its module, such as mylab.scitail"
+            "named by its module, such as mylab.scitail; one in a language as mnli/de"
         )
     task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
-    return replace(task, name=name.rpartition(".")[2] + stroke + language)
+    return replace(task, name=base.rpartition(".")[2] + stroke + language)
+
+
+def _is_language(text: str) -> bool:
+    """Whether this can be a language's code, or a pair of them."""
+    return text.replace("-", "").isalnum()
