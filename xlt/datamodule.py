@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 import xlt.kinds
 import xlt.pretraining
 import xlt.task
-from xlt import tasks
 from xlt.checks import require
 from xlt.data import encode, examples, features, masking, mixture
 from xlt.data.batches import nested_subset, sorted_batches
@@ -25,9 +24,9 @@ from xlt.data.masking import Masking
 from xlt.data.sources import Split
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
 from xlt.data.store import Stored, key_of, store
-from xlt.data.texts import Texts
 from xlt.models.encoder import load_config, most_tokens
-from xlt.task import Scores, Task, group_of
+from xlt.task import Scores, group_of
+from xlt.tasks import load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
@@ -84,7 +83,7 @@ class TransferData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.roots = _roots(root)
-        self.tasks = _load_tasks(tasks, self.roots)
+        self.tasks = load_all(tasks, self.roots)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
         mixture.check(temperature, cap, weights, groups)
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
@@ -340,28 +339,6 @@ def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         for key, values in part.items()
         if key not in ("rows", "counts")
     }
-
-
-def _load_tasks(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:
-    """The tasks by name; a task of plain text in each language that there is.
-
-    Raises:
-        ValueError: There are none, one is unknown, or two share a name.
-    """
-    if not names:
-        raise ValueError(f"data.tasks is empty: name at least one of {', '.join(tasks.known())}")
-    loaded = [task for name in names for task in _in_each_language(tasks.load(name), roots)]
-    found = {task.name: task for task in loaded}
-    if len(found) < len(loaded):
-        raise ValueError(f"data.tasks names a task twice: {', '.join(names)}")
-    return found
-
-
-def _in_each_language(task: Task[Any], roots: Sequence[Path]) -> list[Task[Any]]:
-    """The task, or where its source has texts of languages and none is named, one for each."""
-    if task.language or not isinstance(task.source, Texts):
-        return [task]
-    return [replace(task, name=f"{task.name}/{language}") for language in task.source.languages(roots)]
 
 
 def _roots(root: str | list[str] | None) -> list[Path]:

@@ -63,6 +63,10 @@ class Hub:
     validation: str | tuple[str, ...] = "validation"
     revision: str | None = None
 
+    def languages(self, roots: Sequence[Path]) -> list[str]:
+        """None: the rows are in one language, unless another is named."""
+        return []
+
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The split's parts, from the first root that holds the data set, else from the hub.
 
@@ -120,6 +124,10 @@ class Local:
     train: str | tuple[str, ...] = "train"
     validation: str | tuple[str, ...] = "validation"
 
+    def languages(self, roots: Sequence[Path]) -> list[str]:
+        """None: the rows are in one language, unless another is named."""
+        return []
+
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The split's parts from the first root that holds the data set.
 
@@ -145,6 +153,10 @@ class Local:
 
 class Source(Protocol):
     """Where a task's rows come from: a Hub, a Local, the Texts of xlt.data.texts, or a class of your own."""
+
+    def languages(self, roots: Sequence[Path]) -> list[str]:
+        """Languages that the rows come in, each on its own; none where they do not."""
+        ...
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The parts of a split, in the language where one is named."""

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,27 @@ def load(name: str) -> Task[Any]:
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
     return replace(task, name=base.rpartition(".")[2] + stroke + language)
+
+
+def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:
+    """The tasks by name; a task of plain text in each language that there is.
+
+    Raises:
+        ValueError: There are none, one is unknown, or two share a name.
+    """
+    if not names:
+        raise ValueError(f"data.tasks is empty: name at least one of {', '.join(known())}")
+    loaded = [task for name in names for task in _in_each_language(load(name), roots)]
+    found = {task.name: task for task in loaded}
+    if len(found) < len(loaded):
+        raise ValueError(f"data.tasks names a task twice: {', '.join(names)}")
+    return found
+
+
+def _in_each_language(task: Task[Any], roots: Sequence[Path]) -> list[Task[Any]]:
+    """The task, or where its rows come by language and none is named, one for each."""
+    languages = [] if task.language else task.sources[0].languages(roots)
+    return [replace(task, name=f"{task.name}/{language}") for language in languages] or [task]
 
 
 def _is_language(text: str) -> bool:
