@@ -14,7 +14,7 @@ quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
 
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -36,6 +36,15 @@ REPOSITORY = Path(__file__).parents[1]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]
 
 
+LONGEST = ("test_quickstart.py", "test_fit.py")
+"""Files that take minutes: they begin first, so that no core waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def samples() -> list[str]:
     """The data roots of the repository; skips where the rows that can be taken out have been."""

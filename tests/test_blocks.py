@@ -44,9 +44,12 @@ def attend(
 def is_padding(packing: Packing, side: Side) -> list[bool]:
     """Of each slot of each head, whether it is rounded up."""
     found: list[bool] = []
-    for (_, products, slots), padding in zip(side.spans, side.padding, strict=True):
+    for (_, products, slots), floor in zip(side.spans, side.floors, strict=True):
         sequences = products // HEADS
-        rounded = torch.zeros(sequences, slots, dtype=torch.bool) if padding is None else padding
+        rounded = torch.zeros(sequences, slots, dtype=torch.bool)
+        if floor is not None:
+            assert ((floor == 0) | (floor == -torch.inf)).all()
+            rounded = floor[:, 0, 0] == -torch.inf
         assert rounded.shape == (sequences, slots)
         found += rounded[:, None].expand(-1, HEADS, -1).flatten().tolist()
     return found
@@ -67,7 +70,7 @@ def test_padding_stands_where_and_only_where_no_token_is(case: tuple[list[int], 
         padding = is_padding(packing, side)
         assert len(padding) == len(side.rows)
         assert {i for i, rounded in enumerate(padding) if not rounded} == set(side.places.tolist())
-        assert all(mask is None or bool(mask.any()) for mask in side.padding)
+        assert all(floor is None or bool(floor.any()) for floor in side.floors)
 
 
 @LAW
@@ -182,7 +185,7 @@ def test_with_the_same_masks_dropout_equals_plain_dropout(
 
     def draw(states: Tensor, probability: float) -> Tensor:
         drawn.append((torch.rand(states.shape) >= probability).to(states.dtype))
-        return drawn[-1]
+        return drawn[-1].clone()
 
     monkeypatch.setattr(blocks, "keep_mask", draw)
     torch.manual_seed(0)

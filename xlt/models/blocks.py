@@ -25,14 +25,15 @@ class Side(NamedTuple):
     """(N · H,) the inverse."""
     spans: list[tuple[int, int, int]]
     """Of each block: its first row, its products (sequences · heads), and the slots of each."""
-    padding: list[Tensor | None]
-    """Of each block: (sequences, slots), true where rounded up; None where no slot is."""
+    floors: list[Tensor | None]
+    """Of each block: (sequences, 1, 1, slots), added to its scores, -inf where rounded up, else 0; None where
+    no slot is."""
 
 
 def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
     """The blocks of a packing for so many tokens of each sequence, which lie end to end."""
     begins, head = torch.cumsum(counts, 0) - counts, torch.arange(heads)[:, None]
-    rows, real, spans, masks, first = [], [], [], [], 0
+    rows, real, spans, floors, first = [], [], [], [], 0
     for block in packing.blocks:
         members = packing.order[block.first : block.first + block.sequences]
         column = torch.arange(int(counts[members].max()))
@@ -41,14 +42,15 @@ def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
         rows.append((tokens[:, None] * heads + head).flatten())
         real.append((~padding)[:, None].expand(-1, heads, -1).flatten())
         spans.append((first, block.sequences * heads, len(column)))
-        masks.append(padding if bool(padding.any()) else None)
+        floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None]
+        floors.append(floor if bool(padding.any()) else None)
         first += len(rows[-1])
     joined = torch.cat(rows) if rows else begins
     places = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
     if rows:
         kept = torch.cat(real).nonzero().squeeze(1)
         places[joined[kept]] = kept
-    return Side(joined, places, spans, masks)
+    return Side(joined, places, spans, floors)
 
 
 def block_attention(
@@ -88,19 +90,18 @@ class _Blocks(torch.autograd.Function):
         if dropout > 0:
             v.mul_(scale)
         attended = torch.empty_like(q)
-        weights, masks = [], []
-        for number, padding in enumerate(keys.padding):
+        weights, all_kept = [], []
+        for number, floor in enumerate(keys.floors):
             scores = torch.bmm(_block(q, queries, number), _block(k, keys, number).transpose(1, 2))
-            if padding is not None:
-                by_sequence = scores.unflatten(0, (len(padding), len(scores) // len(padding)))
-                by_sequence.masked_fill_(padding[:, None, None], torch.finfo(scores.dtype).min)
+            if floor is not None:
+                scores.unflatten(0, (len(floor), len(scores) // len(floor))).add_(floor.to(scores.dtype))
             weight = torch.softmax(scores, -1).to(v.dtype)
             weights.append(weight)
             if dropout > 0:
-                masks.append(keep_mask(weight, dropout))
-                weight = weight * masks[-1]
+                weight = keep_mask(weight, dropout).mul_(weight)
+                all_kept.append(weight)
             torch.bmm(weight, _block(v, keys, number), out=_block(attended, queries, number))
-        ctx.save_for_backward(q, k, v, *weights, *masks)
+        ctx.save_for_backward(q, k, v, *weights, *all_kept)
         ctx.plan = queries, keys, scaling, scale
         return attended.index_select(0, queries.places)
 
@@ -109,17 +110,17 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, scaling, scale = ctx.plan
         q, k, v, *saved = ctx.saved_tensors
-        weights, masks = saved[: len(keys.spans)], saved[len(keys.spans) :]
+        weights = saved[: len(keys.spans)]
+        all_kept = saved[len(keys.spans) :] or weights
         grad_out = torch.zeros_like(q).index_copy_(0, queries.places, grad.to(q.dtype))
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for number, weight in enumerate(weights):
+        for number, (weight, kept) in enumerate(zip(weights, all_kept, strict=True)):
             out = _block(grad_out, queries, number)
-            kept = weight * masks[number] if masks else weight
             torch.bmm(kept.transpose(1, 2), out, out=_block(grad_v, keys, number))
             slope = torch.bmm(out, _block(v, keys, number).transpose(1, 2))
-            if masks:
-                slope.mul_(masks[number])
-            slope = torch.ops.aten._softmax_backward_data(slope, weight, -1, weight.dtype)
+            # Of the softmax, from what is kept of its weights: kept · slope - weight · (sum of kept · slope).
+            slope.mul_(kept)
+            slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
             torch.bmm(slope, _block(k, keys, number), out=_block(grad_q, queries, number))
             torch.bmm(slope.transpose(1, 2), _block(q, queries, number), out=_block(grad_k, keys, number))
         return (

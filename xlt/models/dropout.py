@@ -21,12 +21,17 @@ class _Masked(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, mask: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(mask)
         ctx.scale = scale
-        return torch.mul(states, mask).mul_(scale)
+        return _scaled(states, mask, scale)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
-        return torch.mul(grad, mask).mul_(ctx.scale), None, None
+        return _scaled(grad, mask, ctx.scale), None, None
+
+
+def _scaled(states: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """The product of all three in one pass."""
+    return torch.addcmul(states.new_zeros(()), states, mask, value=scale)
 
 
 def scale_of(probability: float) -> float:
