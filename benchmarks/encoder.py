@@ -30,6 +30,7 @@ from xlt.cli import Cli
 from xlt.data.collate import collate
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.datamodule import TransferData
+from xlt.export import export_run
 from xlt.module import TransferModule, score_record
 from xlt.training.checkpoints import write_whole
 
@@ -54,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, default=REPOSITORY / "encoders" / "mini")
     parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "pretrain-mini", help="its own run")
+    parser.add_argument("--without_ranking", type=Path, help="a run without translation ranking, to compare")
     parser.add_argument("--text", type=Path, default=SHARED / "text")
     parser.add_argument("--data", type=Path, default=SHARED / "data")
     parser.add_argument("--again", nargs="*", default=[], help="parts to measure again")
@@ -70,6 +72,8 @@ def main() -> None:
         "pretrained_minus_random": lambda: fine_tuning(encoder, data),
         "run": lambda: {"run": of_the_run(arguments.run)},
     }
+    if arguments.without_ranking:
+        parts["without_ranking"] = lambda: without_ranking(arguments.without_ranking, data, text)
     for name, measure in parts.items():
         wanted = arguments.only is None or name in arguments.only
         if wanted and (name not in found or name in arguments.again):
@@ -167,6 +171,15 @@ def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
         "tatoeba_reported_on": reported_on,
         "tatoeba_by_layer": {k: [round(v, 2) for v in values] for k, values in by_layer.items()},
     }
+
+
+def without_ranking(run: Path, data: Path, text: Path) -> dict[str, Any]:
+    """Retrieval by the encoder of a run that was not trained to rank translations."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        export_run(run, Path(folder))
+        found = tatoeba(folder, data, text)
+    names = ("tatoeba_mean_reported", "tatoeba_mean_other_scripts_reported", "tatoeba_layer")
+    return {"without_ranking": {**of_the_run(run), **{name: found[name] for name in names}}}
 
 
 def _characters(text: Path, language: str) -> int:

@@ -101,7 +101,20 @@ fewer than 1,000 sentences are easier). Layer {found["tatoeba_layer"]} (0 is the
 - mean **{found["tatoeba_mean_reported"]:.1f}**, of those in other scripts \
 **{found["tatoeba_mean_other_scripts_reported"]:.1f}**; all {len(at)} languages {found["tatoeba_mean_all"]:.1f}
 
-{_in_columns(["language", "accuracy"], [[k, f"{v:.1f}"] for k, v in sorted(at.items())], 4)}"""
+{_without_ranking(found)}{_in_columns(["language", "accuracy"], [[k, f"{v:.1f}"] for k, v in sorted(at.items())], 4)}"""
+
+
+def _without_ranking(found: Mapping[str, Any]) -> str:
+    """What retrieval is without training for it, where that was measured."""
+    if "without_ranking" not in found:
+        return ""
+    other = found["without_ranking"]
+    return f"""\
+Without the ranking of translations (60 % masked language modelling, 40 % TLM, {other["steps"]:,} steps, \
+{other["tokens"]:,} tokens, else the same) the means are {other["tatoeba_mean_reported"]:.1f} and \
+{other["tatoeba_mean_other_scripts_reported"]:.1f}, at layer {other["tatoeba_layer"]}.
+
+"""
 
 
 def _fine_tuning(found: Mapping[str, Any]) -> str:

@@ -1,14 +1,18 @@
 """Plain text: languages found in a root, what is held out, and what is left out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
+import xlt.data.sources
+from xlt.data.sources import Hub
 from xlt.data.store import read_examples
 from xlt.data.texts import HELD_OUT, Texts, is_held_out
-from xlt.tasks import load
+from xlt.tasks import load as load_task
 
 SENTENCES = [f"Sentence number {i} says nothing of interest." for i in range(2000)]
 PAIRS = ("source", "target")
@@ -20,7 +24,7 @@ def write(path: Path, **columns: list[str]) -> None:
 
 
 def texts_of(task_name: str, root: Path, language: str, split) -> list:
-    task = load(task_name)
+    task = load_task(task_name)
     (source,) = task.sources
     return [example for example, *_ in read_examples(task, source.open(split, [root], language))]
 
@@ -76,6 +80,28 @@ def test_splits_have_fingerprints_of_their_own(tmp_path: Path):
         for without in ((), ("ted",))
     ]
     assert len(set(every)) == 4
+
+
+def test_a_language_that_no_root_has_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def load(*args, **kwargs):
+        asked.append((args, kwargs["split"]))
+        return Dataset.from_dict({"title": ["x"] * 2000, "text": SENTENCES})
+
+    monkeypatch.setattr(xlt.data.sources, "load_dataset", load)
+    task = replace(
+        load_task("mlm"), source=Texts("mono", ("text",), hub=Hub("org/encyclopedia", "2023.{language}"))
+    )
+    both = [
+        [e.text for e, *_ in read_examples(task, task.sources[0].open(split, [tmp_path], "sw"))]
+        for split in ("train", "validation")
+    ]
+    assert sorted(both[0] + both[1]) == sorted(SENTENCES)
+    assert set(asked) == {(("org/encyclopedia", "2023.sw"), "train")}
+    write(tmp_path / "mono/sw.parquet", text=SENTENCES[:10])
+    (part,) = task.sources[0].open("train", [tmp_path], "sw")
+    assert part.location == str(tmp_path / "mono/sw.parquet")
 
 
 def test_an_absent_language_and_an_absent_folder_say_what_there_is(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Where plain text comes from: files of a data root, one a language or pair, split by what they say.
+"""Where plain text comes from: a data root's file of a language or pair, or the hub; split by what it says.
 
     <root>/mono/sw.parquet          columns text, origin
     <root>/parallel/sw-en.parquet   columns source, target, origin
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from xlt.data.sources import Part, Row, Split, open_parquet
+from xlt.data.sources import Hub, Part, Row, Split, open_parquet
 
 HELD_OUT = 50
 """One text of so many is kept from training, to validate on."""
@@ -31,12 +31,15 @@ class Texts:
         columns: Columns that hold text.
         without: Values of the column `origin` whose rows are left out.
         how_to_get: Shown where there is no text.
+        hub: Where to read a language that no root has, `{language}` in its config standing for the language;
+            its train split is taken.
     """
 
     folder: str
     columns: tuple[str, ...]
     without: tuple[str, ...] = ()
     how_to_get: str = ""
+    hub: Hub | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
         """Every language, or pair, that a root has text of, sorted.
@@ -47,30 +50,41 @@ class Texts:
         found = sorted({path.stem for root in roots for path in (root / self.folder).glob("*.parquet")})
         if not found:
             where = ", ".join(map(str, roots)) or "data.root, which is not set"
+            named = " Or name the languages, such as mlm/sw, to read them from the hub." if self.hub else ""
             raise FileNotFoundError(
                 f"no {self.folder}/<language>.parquet in {where}: set data.root (or XLT_DATA) to a folder "
-                f"that has one. {self.how_to_get}"
+                f"that has one. {self.how_to_get}.{named}"
             )
         return found
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
-        """The language's rows of the split, from the first root that has any.
+        """The language's rows of the split, from the first root that has any, else from the hub.
 
         Raises:
-            FileNotFoundError: No root has text of this language.
+            FileNotFoundError: There is no text of this language.
             ValueError: The file is damaged.
         """
-        known = self.languages(roots)
-        if language not in known:
-            raise FileNotFoundError(
-                f"no {self.folder}/{language}.parquet in {', '.join(map(str, roots))}: there is text of "
-                f"{', '.join(known)}"
+        return [
+            replace(
+                part,
+                fingerprint=f"{part.fingerprint} {split} 1/{HELD_OUT} without {self.without}",
+                keeps=partial(self._keeps, split),
             )
+            for part in self._whole(split, roots, language)
+        ]
+
+    def _whole(self, split: Split, roots: Sequence[Path], language: str) -> list[Part]:
+        """All rows of a language, named by the split that they are for."""
         paths = [root / self.folder / f"{language}.parquet" for root in roots]
-        path = next(path for path in paths if path.is_file())
-        part = open_parquet(path, f"{self.folder}/{language}/{split}")
-        rule = f"{part.fingerprint} {split} 1/{HELD_OUT} without {self.without}"
-        return [replace(part, fingerprint=rule, keeps=partial(self._keeps, split))]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            return [open_parquet(path, f"{self.folder}/{language}/{split}")]
+        if self.hub is not None:
+            return replace(self.hub, config=self.hub.config.format(language=language)).open("train", roots)
+        raise FileNotFoundError(
+            f"no {self.folder}/{language}.parquet in {', '.join(map(str, roots))}: there is text of "
+            f"{', '.join(self.languages(roots))}"
+        )
 
     def _keeps(self, split: Split, row: Row) -> bool:
         """Whether a row belongs to the split."""
