@@ -24,14 +24,18 @@ MINI = REPOSITORY / "encoders" / "mini"
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, Any]:
+    if not (MINI / "model.safetensors").is_file():
+        pytest.skip("encoders/mini has no weights yet")
     return json.loads((MINI / "metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("figures")
 def test_folder_is_small_and_in_half_precision():
     assert sum(path.stat().st_size for path in MINI.iterdir()) < 25 * 2**20
     assert {tensor.dtype for tensor in AutoModel.from_pretrained(MINI).parameters()} == {torch.float16}
 
 
+@pytest.mark.usefixtures("figures")
 def test_transformers_loads_it_whole_with_its_head_for_hidden_tokens():
     model, report = AutoModelForMaskedLM.from_pretrained(MINI, output_loading_info=True, dtype="float32")
     assert not report["missing_keys"]
@@ -64,8 +68,7 @@ def test_perplexity_of_every_language_is_below_its_unigrams(figures: dict[str, A
     assert len(languages) == 43
     for name, found in languages.items():
         assert found["perplexity"] == pytest.approx(np.exp(found["loss"]), rel=1e-3), name
-    below = [found["perplexity"] < found["unigram_perplexity"] for found in languages.values()]
-    assert np.mean(below) > 0.9
+        assert found["perplexity"] < found["unigram_perplexity"], name
 
 
 def test_means_of_the_card_are_those_of_its_languages(figures: dict[str, Any]):
@@ -131,7 +134,8 @@ def test_best_layer_is_chosen_on_the_languages_named():
 
 
 def test_embedding_does_not_depend_on_the_sentences_beside():
-    encoder, text = Encoder(str(MINI)).eval(), TextEncoder(load_tokenizer(str(MINI)), 512, 0)
+    encoder = Encoder(str(MINI), from_scratch=True).eval()
+    text = TextEncoder(load_tokenizer(str(MINI)), 512, 0)
     sentences = ["A dog.", "The weather is fine today, is it not?", "No."]
     together = embed(encoder, text, sentences)
     assert together.shape == (5, 3, 256)

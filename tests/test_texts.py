@@ -105,11 +105,15 @@ def test_a_language_that_no_root_has_comes_from_the_hub(tmp_path: Path, monkeypa
 
 
 def test_an_absent_language_and_an_absent_folder_say_what_there_is(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"no mono/<language>.parquet in .*: set data.root"):
-        texts_of("mlm", tmp_path, "en", "train")
-    write(tmp_path / "mono/sw.parquet", text=SENTENCES)
-    with pytest.raises(FileNotFoundError, match=r"no mono/en.parquet in .*: there is text of sw"):
-        texts_of("mlm", tmp_path, "en", "train")
+    source = load_task("mlm").sources[0]
+    message = r"no mono/<language>.parquet in .*: set data.root .* Or name the languages, such as mlm/sw"
+    with pytest.raises(FileNotFoundError, match=message):
+        source.languages([tmp_path])
+    with pytest.raises(FileNotFoundError, match=r"no parallel/<language>.parquet in .*: set data.root"):
+        texts_of("tlm", tmp_path, "de-en", "train")
+    write(tmp_path / "parallel/sw-en.parquet", source=SENTENCES, target=SENTENCES)
+    with pytest.raises(FileNotFoundError, match=r"no parallel/de-en.parquet in .*: there is text of sw-en"):
+        texts_of("tlm", tmp_path, "de-en", "train")
 
 
 def test_a_missing_column_is_named_with_the_row(tmp_path: Path):

@@ -16,7 +16,7 @@ import xlt.kinds
 import xlt.pretraining
 import xlt.task
 from xlt.checks import require
-from xlt.data import encode, examples, features, masking, mixture
+from xlt.data import encode, examples, features, masking, mixture, texts
 from xlt.data.batches import nested_subset, sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
@@ -31,7 +31,8 @@ from xlt.tasks import load_all
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
 CODE = [
-    Path(str(m.__file__)) for m in (xlt.task, xlt.kinds, xlt.pretraining, encode, examples, features, masking)
+    Path(str(m.__file__))
+    for m in (xlt.task, xlt.kinds, xlt.pretraining, encode, examples, features, masking, texts)
 ]
 """Files whose change makes encoded rows stale."""
 
@@ -367,7 +368,10 @@ def _volumes(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[
     by_task = volume if isinstance(volume, dict) else dict.fromkeys(tasks, volume)
     unknown = set(by_task) - set(tasks)
     if unknown:
-        raise ValueError(f"data.volume names {sorted(unknown)}, which data.tasks does not")
+        raise ValueError(
+            f"data.volume names {sorted(unknown)}, where data.tasks has {list(tasks)}: a volume is of a task "
+            "in each of its languages, mlm, not mlm/sw"
+        )
     for name, value in by_task.items():
         require(value is None or value >= 1, f"data.volume of {name}", value, "be at least 1 example")
     return {name: by_task.get(name) for name in tasks}

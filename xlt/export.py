@@ -12,6 +12,7 @@ from typing import Literal
 import yaml
 from jsonargparse import auto_cli
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from xlt.cli import run_verb
 from xlt.data.encode import load_tokenizer
@@ -31,6 +32,7 @@ def export_run(run: Path, out: Path, precision: Literal["float16", "float32"] = 
 
     Raises:
         FileNotFoundError: There is no such run, or it has no checkpoint that verifies.
+        ValueError: The folder holds another tokenizer, or the run's encoder has changed its size.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
@@ -38,14 +40,27 @@ def export_run(run: Path, out: Path, precision: Literal["float16", "float32"] = 
     checkpoint = best(folder.checkpoints)
     if checkpoint is None:
         raise FileNotFoundError(f"{folder.checkpoints} has no checkpoint that verifies: let the run go on")
-    state = VerifiedIO().load_checkpoint(checkpoint)["state_dict"]
     name = yaml.safe_load(folder.config.read_text())["model"]["encoder"]
+    found = VerifiedIO().load_checkpoint(checkpoint)
     encoder = Encoder(name, from_scratch=True)
-    encoder.load_state_dict(_below(state, "encoder."))
-    save_encoder(encoder, name, _below(state, "heads.mlm."), out, precision)
-    if not (out / "tokenizer.json").is_file():
-        load_tokenizer(name).save_pretrained(out)
+    if found["encoder_shape"] != encoder.shape:
+        raise ValueError(
+            f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {encoder.shape} now. "
+            "Put the config back that the run was started with"
+        )
+    encoder.load_state_dict(_below(found["state_dict"], "encoder."))
+    tokenizer = load_tokenizer(name)
+    _check_tokenizer(out, tokenizer)
+    save_encoder(encoder, name, tokenizer, _below(found["state_dict"], "heads.mlm."), out, precision)
     print(f"{checkpoint} is now in {out}")
+
+
+def _check_tokenizer(out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a folder with another tokenizer, whose weights this would replace."""
+    if (out / "tokenizer.json").is_file():
+        theirs = load_tokenizer(str(out))
+        if theirs.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str():
+            raise ValueError(f"{out} holds an encoder with another tokenizer: give another folder as --out")
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from xlt.datamodule import TransferData
 from xlt.models.encoder import Encoder
 from xlt.models.heads import Head
 from xlt.models.optim import adamw, linear_schedule
-from xlt.task import Scores, group_of
+from xlt.task import Scores, Task, group_of
 
 
 class TransferModule(LightningModule):
@@ -58,6 +58,7 @@ class TransferModule(LightningModule):
         require(fits, "model.dropout", dropout, "lie in 0 to 1, 1 excluded, or be left out")
         self.encoder = Encoder(encoder, from_scratch, dropout)
         self.heads = nn.ModuleDict()
+        self._head_keys: dict[str, str] = {}
         self.step_loss = torch.zeros(())
         """This process's part of the last step's loss."""
         self.gradient_norm = torch.zeros(())
@@ -74,16 +75,31 @@ class TransferModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Give each task its head, with first weights that depend on the seed and the task alone.
 
-        Languages of a task share its head.
+        Languages of a task share its head, and so do tasks that name another's.
+
+        Raises:
+            ValueError: Tasks that share a head have other classes.
         """
+        users: dict[str, Task[Any]] = {}
         for task in self.data.tasks.values():
-            if task.group not in self.heads:
-                with torch.random.fork_rng():
-                    torch.manual_seed(seed_of("head", self.seed, task.group))
-                    head = task.head(self.encoder.config.hidden_size, self.head_dropout)
-                    head.apply(self.encoder.transformer._init_weights)
-                head.tie(self.encoder)
-                self.heads[task.group] = head
+            first = users.setdefault(task.head_key, task)
+            if (type(task), task.labels) != (type(first), first.labels):
+                raise ValueError(
+                    f"{task.name} and {first.name} share a head, but have other classes: name the classes in "
+                    "the task's file, in one order for all languages"
+                )
+            self._head_keys[task.name] = task.head_key
+            if task.head_key not in self.heads:
+                self.heads[task.head_key] = self._fresh_head(task)
+
+    def _fresh_head(self, task: Task[Any]) -> Head:
+        """A head whose first weights depend on the seed and its name alone."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of("head", self.seed, task.head_key))
+            head = task.head(self.encoder.config.hidden_size, self.head_dropout)
+            head.apply(self.encoder.transformer._init_weights)
+        head.tie(self.encoder)
+        return head
 
     def logits(self, batch: Batch) -> Tensor:
         """The task's logits for a micro-batch."""
@@ -93,7 +109,7 @@ class TransferModule(LightningModule):
         return head(states, batch.packing, batch.columns)
 
     def _head(self, task: str) -> Head:
-        head = self.heads[group_of(task)]
+        head = self.heads[self._head_keys[task]]
         assert isinstance(head, Head)
         return head
 

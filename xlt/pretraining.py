@@ -45,6 +45,11 @@ class MaskedLanguageModelling(Task[Text]):
     def masking(self, text: TextEncoder) -> Masking:
         """The share of the tokens, special ones left out."""
         tokenizer = text.tokenizer
+        if tokenizer.mask_token_id is None:
+            raise ValueError(
+                f"the tokenizer of model.encoder has no mask token, which {self.name} needs: name "
+                "mask_token in its tokenizer_config.json"
+            )
         special = tuple(sorted(set(map(int, tokenizer.all_special_ids))))
         return Masking(int(tokenizer.mask_token_id), special, len(tokenizer), self.share)  # type: ignore[arg-type]
 

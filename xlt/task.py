@@ -42,6 +42,7 @@ class Task(ABC, Generic[E]):
         labels: Names of the classes; empty where the kind has none.
         licence: The data's terms.
         citation: The paper and where to find it.
+        head_name: Name of the task whose head it uses; its own where not given.
         name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
     """
 
@@ -50,6 +51,7 @@ class Task(ABC, Generic[E]):
     labels: tuple[str, ...] = ()
     licence: str = ""
     citation: str = ""
+    head_name: str = ""
     name: str = ""
 
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
@@ -59,6 +61,11 @@ class Task(ABC, Generic[E]):
     def group(self) -> str:
         """The task's name without a language: its languages share a head and a share of the mixture."""
         return group_of(self.name)
+
+    @property
+    def head_key(self) -> str:
+        """The name that the task's head has in the module."""
+        return self.head_name or self.group
 
     @property
     def language(self) -> str:

@@ -4,6 +4,7 @@ N tokens of R rows, M of them masked.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -77,10 +78,14 @@ class Masking:
         masked[places] = self._in_place_of(ids[places], tuple(of[places] for of in place), *key)
         return Masked(masked, places, ids[places], counts)
 
+    @cached_property
+    def _pieces(self) -> np.ndarray:
+        """The ids that are not special."""
+        return np.setdiff1d(np.arange(self.vocab_size), self.special)
+
     def _in_place_of(self, ids: np.ndarray, place: tuple[np.ndarray, ...], *key: object) -> np.ndarray:
         """What stands where these tokens were."""
-        pieces = np.setdiff1d(np.arange(self.vocab_size), self.special)
-        other = pieces[numbers_at(*place, "other", *key) % np.uint64(len(pieces))]
+        other = self._pieces[numbers_at(*place, "other", *key) % np.uint64(len(self._pieces))]
         fate = (numbers_at(*place, "fate", *key) >> np.uint64(11)) * 2.0**-53
         kept = np.where(fate < MASKED + REPLACED, other, ids)
         return np.where(fate < MASKED, self.mask, kept).astype(ids.dtype)

@@ -82,7 +82,10 @@ def check(
     if weights is None:
         return
     if set(weights) != set(tasks):
-        raise ValueError(f"data.weights names {sorted(weights)}, data.tasks {sorted(tasks)}")
+        raise ValueError(
+            f"data.weights names {sorted(weights)}, data.tasks {sorted(tasks)}: name the same tasks, each "
+            "without a language"
+        )
     if any(not math.isfinite(w) or w < 0 for w in weights.values()) or not any(weights.values()):
         raise ValueError(f"data.weights are {dict(weights)}: none may be negative, one must count")
 

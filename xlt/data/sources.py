@@ -88,8 +88,9 @@ class Hub:
         if path is not None:
             return open_parquet(path, name)
         if language:
+            where = ", ".join(map(str, roots)) or "data.root, which is not set"
             raise FileNotFoundError(
-                f"{language}/{name}.parquet is in none of {', '.join(map(str, roots)) or 'no data root'}: "
+                f"{language}/{name}.parquet is not in {where}: "
                 f"translated rows stand in the folder {language} of a data root, laid out as the English ones"
             )
         try:

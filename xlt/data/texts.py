@@ -47,7 +47,7 @@ class Texts:
         Raises:
             FileNotFoundError: There is none.
         """
-        found = sorted({path.stem for root in roots for path in (root / self.folder).glob("*.parquet")})
+        found = sorted({path.stem for root in roots for path in (root / self.folder).glob("[!.]*.parquet")})
         if not found:
             where = ", ".join(map(str, roots)) or "data.root, which is not set"
             named = " Or name the languages, such as mlm/sw, to read them from the hub." if self.hub else ""
@@ -67,11 +67,16 @@ class Texts:
         return [
             replace(
                 part,
-                fingerprint=f"{part.fingerprint} {split} 1/{HELD_OUT} without {self.without}",
+                fingerprint=f"{part.fingerprint} {split} {self._rule}",
                 keeps=partial(self._keeps, split),
             )
             for part in self._whole(split, roots, language)
         ]
+
+    @property
+    def _rule(self) -> str:
+        """What decides which rows belong to a split."""
+        return f"1/{HELD_OUT} of {self.columns} without {self.without}"
 
     def _whole(self, split: Split, roots: Sequence[Path], language: str) -> list[Part]:
         """All rows of a language, named by the split that they are for."""

@@ -162,8 +162,8 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     """The model with its weights in single precision."""
     try:
         with _quietly():
-            return XLMRobertaModel.from_pretrained(
-                name, config=config, add_pooling_layer=False, dtype="float32"
+            loaded: Any = XLMRobertaModel.from_pretrained(
+                name, config=config, add_pooling_layer=False, dtype="float32", output_loading_info=True
             )
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
@@ -171,3 +171,11 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
             f"({str(error).strip().splitlines()[0]}). "
             "Name a model with weights, or set model.from_scratch to draw random ones"
         ) from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise FileNotFoundError(
+            f"model.encoder {name!r}: its weights lack {len(missing)} tensors, such as {missing[0]}. Name "
+            "a model with weights, or set model.from_scratch to draw random ones"
+        )
+    return model

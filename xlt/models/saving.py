@@ -1,5 +1,6 @@
-"""An encoder as files that transformers loads: config.json and model.safetensors."""
+"""An encoder as files that transformers loads: config, weights and tokenizer."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,7 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import XLMRobertaForMaskedLM, XLMRobertaModel
+from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from xlt.models.encoder import Encoder, load_config
 
@@ -15,15 +16,17 @@ from xlt.models.encoder import Encoder, load_config
 def save_encoder(
     encoder: Encoder,
     name: str,
+    tokenizer: PreTrainedTokenizerFast,
     masked_head: Mapping[str, Tensor],
     out: Path,
     precision: Literal["float16", "float32"],
 ) -> None:
-    """Write an encoder's config and weights into a folder; each file appears whole.
+    """Write an encoder into a folder; each file appears whole, the weights last.
 
     Args:
         encoder: The encoder.
         name: Where its config came from.
+        tokenizer: Written where the folder has none.
         masked_head: Weights of its head for hidden tokens; empty where it has none.
         out: The folder.
         precision: Of the weights.
@@ -43,5 +46,12 @@ def save_encoder(
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
         model.to(getattr(torch, precision)).save_pretrained(scratch)
-        for path in sorted(Path(scratch).iterdir(), reverse=True):
+        if not (out / "tokenizer.json").is_file():
+            tokenizer.save_pretrained(scratch)
+        for path in sorted(
+            Path(scratch).iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)
+        ):
+            path.chmod(0o644)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
             path.replace(out / path.name)

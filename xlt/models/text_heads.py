@@ -2,12 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xlt.models.encoder import Encoder, sum_by_sequence
 from xlt.models.heads import Columns, Head
 from xlt.packing import Packing
+
+SAME = 1e-5
+"""Vectors whose cosine is so near 1 are of the same sentence."""
 
 
 class MaskedHead(Head):
@@ -84,13 +87,24 @@ class RankingHead(Head):
         return F.normalize(sums, dim=-1).view(-1, 2, states.shape[1])
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy of the true pair, the mean of both directions, summed over rows."""
-        cosines = logits[:, 0] @ logits[:, 1].T
+        """Cross-entropy of the true pair, the mean of both directions, summed over rows.
+
+        A sentence that stands twice in the micro-batch is no wrong answer.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            cosines, alike = logits[:, 0] @ logits[:, 1].T, _alike(logits.detach())
         own = torch.arange(len(cosines), device=cosines.device)
         scores = self.scale * (cosines - self.margin * torch.eye(len(cosines), device=cosines.device))
+        scores = scores.masked_fill(alike, -torch.inf)
         both = F.cross_entropy(scores, own, reduction="sum") + F.cross_entropy(scores.T, own, reduction="sum")
         return both / 2
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
         """The vectors."""
         return {"vectors": logits.float()}
+
+
+def _alike(vectors: Float[Tensor, "R 2 D"]) -> Bool[Tensor, "R R"]:
+    """Which two rows, not one and the same, have a side in common."""
+    same = (vectors.transpose(0, 1) @ vectors.permute(1, 2, 0) > 1 - SAME).any(0)
+    return same.fill_diagonal_(False)

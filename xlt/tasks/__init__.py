@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,4 +76,4 @@ def _in_each_language(task: Task[Any], roots: Sequence[Path]) -> list[Task[Any]]
 
 def _is_language(text: str) -> bool:
     """Whether this can be a language's code, or a pair of them."""
-    return text.replace("-", "").isalnum()
+    return re.fullmatch(r"\w+(-\w+)*", text) is not None

@@ -1,11 +1,12 @@
 """Masked language modelling: guess hidden tokens of plain text, each batch in one language.
 
 Devlin et al. (2019), https://aclanthology.org/N19-1423; in many languages, Conneau et al. (2020),
-https://aclanthology.org/2020.acl-main.747. Every language that a data root has text of is one of the task's.
+https://aclanthology.org/2020.acl-main.747. Its languages are those that a data root has text of; one that is
+named, such as mlm/sw, and that no root has, is read from Wikipedia.
 """
 
 from xlt.data.examples import Text
-from xlt.data.sources import Row
+from xlt.data.sources import Hub, Row
 from xlt.data.texts import Texts
 from xlt.pretraining import MaskedLanguageModelling
 
@@ -21,6 +22,7 @@ TASK = MaskedLanguageModelling(
         ("text",),
         without=("ted",),  # CC BY-NC-ND: weights trained on it could not be given away
         how_to_get="Write sentences or documents as mono/<language>.parquet with the column text",
+        hub=Hub("wikimedia/wikipedia", "20231101.{language}"),
     ),
     read=read,
     licence="that of the text",

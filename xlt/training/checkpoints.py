@@ -83,8 +83,13 @@ def best(folder: Path) -> Path | None:
         return None
     states = VerifiedIO().load_checkpoint(path)["callbacks"]
     steps = [state["best_step"] for state in states.values() if "best_step" in state]
-    chosen = _path(folder, steps[0]) if steps else path
-    return chosen if not fault_of(chosen) else path
+    if not steps or not steps[0]:
+        return path
+    chosen = _path(folder, steps[0])
+    fault = fault_of(chosen)
+    if fault:
+        rank_zero_warn(f"the best checkpoint, {chosen}, {fault}: taking the newest, {path.name}")
+    return path if fault else chosen
 
 
 def _path(folder: Path, step: int) -> Path:
