@@ -1,13 +1,13 @@
-"""What a small encoder is worth: `python -m benchmarks.encoder --encoder FOLDER --run ITS_RUN`.
+"""What a small encoder is worth: `python -m benchmarks.encoder --encoder FOLDER --runs ITS_RUNS`.
 
 Perplexity of held-out text by language beside a unigram's, retrieval on Tatoeba by language and layer, and
 what fine-tuning gains over random weights. Writes metrics.json, loss.png and the model card beside the
-weights. Parts that metrics.json holds already are not measured again; `--again PART` does.
+weights. Parts that metrics.json holds of these weights are not measured again; `--again PART` does.
 """
 
 import argparse
+import hashlib
 import json
-import os
 import shutil
 import statistics
 import tempfile
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
+import yaml
 from lightning import Trainer
 
 from benchmarks.__main__ import machine, quiet
@@ -41,8 +41,12 @@ HELD_OUT_ROWS = 400
 FINE_TUNING = {"mnli": 100, "udpos": 50, "commonsenseqa": 80}
 """Tasks and optimizer steps of about 4,096 tokens."""
 
+RUNS = [REPOSITORY / "runs" / name for name in ("pretrain-mini", "pretrain-mini-more")]
+HARDWARE = "2 CPU cores with AVX512"
 SEEDS = (0, 1, 2)
 MEGABYTE = 10**6
+"""Bytes of text that a language needs to count in the means of retrieval."""
+
 OTHER_SCRIPTS = (
     *("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ka", "kk", "ko"),
     *("ml", "mr", "my", "ru", "ta", "te", "th", "uk", "ur", "zh"),
@@ -54,7 +58,8 @@ def main() -> None:
     """Measure what is missing, write all files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, default=REPOSITORY / "encoders" / "mini")
-    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "pretrain-mini", help="its own run")
+    parser.add_argument("--runs", type=Path, nargs="+", default=RUNS, help="its own runs, in their order")
+    parser.add_argument("--hardware", default=HARDWARE, help="what the runs ran on")
     parser.add_argument("--without_ranking", type=Path, help="a run without translation ranking, to compare")
     parser.add_argument("--text", type=Path, default=SHARED / "text")
     parser.add_argument("--data", type=Path, default=SHARED / "data")
@@ -63,14 +68,20 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet()
     path = arguments.encoder / "metrics.json"
+    weights = hashlib.sha256((arguments.encoder / "model.safetensors").read_bytes()).hexdigest()
     found = json.loads(path.read_text()) if path.is_file() else {}
+    if found.get("weights_sha256") != weights:
+        found = {"weights_sha256": weights}
     encoder, text, data = str(arguments.encoder), arguments.text, arguments.data
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "text": lambda: {"text": text_used(text, encoder)},
         "perplexity": lambda: perplexities(encoder, text),
         "tatoeba": lambda: tatoeba(encoder, data, text),
         "pretrained_minus_random": lambda: fine_tuning(encoder, data),
-        "run": lambda: {"run": of_the_run(arguments.run)},
+        "runs": lambda: {
+            "runs": [of_the_run(run) for run in arguments.runs],
+            "hardware": arguments.hardware,
+        },
     }
     if arguments.without_ranking:
         parts["without_ranking"] = lambda: without_ranking(arguments.without_ranking, data, text)
@@ -80,14 +91,14 @@ def main() -> None:
             found |= measure() | {f"{name}_measured": machine()}
             write_whole(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
             print(f"{name}: measured", flush=True)
-    write_card(arguments.encoder, found, arguments.run)
+    write_card(arguments.encoder, found, arguments.runs)
 
 
 # The text
 
 
 def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
-    """By language of the plain text: tokens trained on, characters, share that a machine translated."""
+    """By language of the plain text: tokens to train on, characters, share that a machine translated."""
     data = _text_data(root, encoder, ["mlm"])
     found = {}
     for name, splits in data.stored.items():
@@ -147,7 +158,7 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
     counts[list(masking.special)] = 0
     held_out = data.stored[name]["validation"].features
     hidden = collate(name, held_out, data.rows_in_use(name, "validation"), (), masking=masking)
-    return float(-np.log(counts / counts.sum())[hidden.columns["targets"].numpy()].mean())
+    return float(-np.log((counts / counts.sum())[hidden.columns["targets"].numpy()]).mean())
 
 
 # Retrieval
@@ -156,7 +167,7 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
 def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
     """Accuracy by language; the layer is chosen on every other language and reported on the rest."""
     by_layer = accuracies(encoder, data)
-    large = sorted(name for name in by_layer if _characters(text, name) >= MEGABYTE)
+    large = sorted(name for name in by_layer if _bytes(text, name) >= MEGABYTE)
     chosen_on, reported_on = large[::2], large[1::2]
     layer = best_layer(by_layer, chosen_on)
     at = {name: round(values[layer], 2) for name, values in by_layer.items()}
@@ -182,8 +193,8 @@ def without_ranking(run: Path, data: Path, text: Path) -> dict[str, Any]:
     return {"without_ranking": {**of_the_run(run), **{name: found[name] for name in names}}}
 
 
-def _characters(text: Path, language: str) -> int:
-    """Bytes of the language's plain text, what may not be trained on left out."""
+def _bytes(text: Path, language: str) -> int:
+    """Bytes of the language's plain text, what may not be trained on left out; 0 where there is none."""
     path = text / "mono" / f"{language}.parquet"
     if not path.is_file():
         return 0
@@ -247,15 +258,18 @@ def _fine_tuned(encoder: str, data: Path, task: str, steps: int, seed: int, from
 
 
 def of_the_run(folder: Path) -> dict[str, Any]:
-    """Steps, tokens and hours of the run, and its learning curve by language."""
+    """Steps, tokens and hours of a run, and what it was trained on."""
     results = json.loads((folder / "results.json").read_text())["run"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
     return {
-        "steps": results["best_step"],
+        "name": folder.name,
+        "steps": results["step"],
         "tokens": results["tokens"],
         "hours": round(results["seconds"] / 3600, 2),
-        "versions": results["versions"],
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
+        "weights": config["data"]["weights"],
+        "learning_rate": config["model"]["learning_rate"],
+        "precision": config["trainer"]["precision"] or "32-true",
+        "torch": results["versions"]["torch"],
     }
 
 
