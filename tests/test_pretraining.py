@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY, Command, run
 from padded import PAD, fresh_encoder, pad, write_config
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM
 
 from xlt import tasks
@@ -278,6 +279,33 @@ def test_two_processes_hide_the_tokens_of_one(
             assert value == (same if isinstance(value, str) else pytest.approx(same, abs=2e-5, rel=1e-6)), key
 
 
+def hidden_by_row(data: TransferData, step: int, rank: int, world_size: int) -> dict[int, list[int]]:
+    """Which of its tokens each row of a step hides."""
+    found = {}
+    for batch in data.build_steps(4, rank, world_size)[step]:
+        starts = np.concatenate([[0], np.cumsum(batch.packing.lengths.numpy())])
+        places = np.split(batch.columns["places"].numpy(), np.cumsum(batch.columns["counts"].numpy())[:-1])
+        found |= {
+            int(row): (mine - starts[i]).tolist()
+            for i, (row, mine) in enumerate(zip(batch.rows, places, strict=True))
+        }
+    return found
+
+
+def test_each_step_hides_other_tokens_of_a_row_and_processes_do_not_matter(
+    text_root: Path, cache: str, tiny_encoder: str
+):
+    keys = {"max_length": 128, "stride": 32, "tokens_per_batch": 2048, "batches_per_step": 2}
+    data = TransferData(["mlm/bb"], root=str(text_root), cache=cache, encoder=tiny_encoder, **keys)
+    data.prepare_data()
+    first, second = (hidden_by_row(data, step, 0, 1) for step in (0, 1))
+    both = first.keys() & second.keys()
+    assert len(both) > 50  # 98 rows, so a step is more than an epoch
+    assert sum(first[row] == second[row] for row in both) < len(both) / 4
+    shared = hidden_by_row(data, 0, 0, 2) | hidden_by_row(data, 0, 1, 2)
+    assert shared == first
+
+
 # Export
 
 
@@ -340,6 +368,37 @@ def test_half_precision_is_half_the_size_and_read_in_single(finished: Path, expo
     assert Encoder(str(tmp_path)).words.weight.dtype == torch.float32
 
 
+def test_a_folder_with_another_tokenizer_is_refused(finished: Path, tmp_path: Path):
+    theirs = AutoTokenizer.from_pretrained(MINI)
+    theirs.add_tokens(["<another>"])
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds an encoder with another tokenizer: give another folder"):
+        export([f"--run={finished}", f"--out={tmp_path}"])
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    best = json.loads((folder / "results.json").read_text())["run"]["best_step"]
+    path = folder / "checkpoints" / f"step-{best:09d}.ckpt"
+    last = sorted((folder / "checkpoints").glob("*.ckpt"))[-1]
+    path.write_bytes(path.read_bytes()[:-9])
+    if path == last:
+        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier one"):
+            export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
+    else:
+        with pytest.warns(UserWarning, match="the best checkpoint, .*, is damaged: .* taking the newest"):
+            export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
+
+
+def test_weights_of_another_model_are_refused(exported: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(exported, tmp_path / "encoder"))
+    state = load_file(folder / "model.safetensors")
+    save_file({f"other.{name}": tensor for name, tensor in state.items()}, folder / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"its weights lack \d+ tensors, such as .*from_scratch"):
+        Encoder(str(folder))
+
+
 def test_what_is_no_run_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"is no run's folder: it has no config\.yaml"):
         export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
@@ -370,6 +429,48 @@ def test_a_labelled_task_in_a_language_reads_the_translated_rows(
     assert data.shares() == pytest.approx({"mnli": 0.5, "mnli/de": 0.5})
     part = data.stored["mnli/de"]["train"].meta.sources[0]
     assert part["location"] == str(target / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("volume", {"mlm/aa": 5}), ("weights", {"mlm/aa": 1.0, "mnli": 1.0})]
+)
+def test_volumes_and_weights_are_of_tasks_without_a_language(
+    key: str, value: Any, text_root: Path, tiny_encoder: str
+):
+    with pytest.raises(
+        ValueError, match=rf"data.{key} names \['mlm/aa'.*(mlm, not mlm/sw|without a language)"
+    ):
+        TransferData(["mlm/aa", "mnli"], root=str(text_root), encoder=tiny_encoder, **{key: value})
+
+
+def test_a_language_of_too_little_text_is_named(cache: str, tiny_encoder: str, tmp_path: Path):
+    (tmp_path / "mono").mkdir()
+    pq.write_table(pa.table({"text": ["One sentence alone."]}), tmp_path / "mono" / "cc.parquet")
+    data = TransferData(["mlm"], root=str(tmp_path), cache=cache, encoder=tiny_encoder)
+    with pytest.raises(ValueError, match=r"cc.parquet \(task mlm/cc\): none of its texts is in this split"):
+        data.prepare_data()
+
+
+def test_a_tokenizer_without_a_mask_is_named(text_root: Path, cache: str, tiny_encoder: str, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "encoder"))
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.mask_token = None
+    task = tasks.load("mlm/aa")
+    with pytest.raises(ValueError, match="has no mask token, which mlm/aa needs"):
+        task.masking(TextEncoder(tokenizer, 32, 8))
+
+
+def test_tasks_that_share_a_head_have_the_same_classes(
+    samples: list[str], tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, target = Path(samples[1]) / "ccg/default", tmp_path / "de" / "ccg/default"
+    target.mkdir(parents=True)
+    for name in ("train", "validation"):
+        table = pq.read_table(source / f"{name}.parquet").slice(0, 20)
+        pq.write_table(table, target / f"{name}.parquet")
+    changes = {"data.tasks": "[ccg, ccg/de]", "data.root": f"[{samples[1]}, {tmp_path}]"}
+    assert run(tiny_run(tmp_path / "run", changes)) == 2
+    assert "ccg/de and ccg share a head, but have other classes" in capsys.readouterr().err
 
 
 def test_a_language_without_translated_rows_is_named(samples: list[str], cache: str, tiny_encoder: str):
