@@ -4,7 +4,8 @@ A block of scores is one matrix product of a block of keys and a block of querie
 best score of every group of `GROUP` neighbours; a query's k best lie in its k best groups, so only those
 are looked into. The k best so far are kept as ranks: 64-bit integers, a score's bits in the upper half, less
 its index, so that comparing ranks compares scores and, where they tie, prefers the lowest index.
-Q queries, S keys, N vectors of either, D width, k neighbours, R keys and C queries in a block, G groups.
+Q queries, S keys, N vectors of either, D width (K the keys', which has to be the same), k neighbours, R keys
+and C queries in a block, G groups.
 """
 
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ class _Block(NamedTuple):
 
 @torch.no_grad()
 def nearest(
-    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S D"], k: int, block_bytes: int = BLOCK_BYTES
+    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S K"], k: int, block_bytes: int = BLOCK_BYTES
 ) -> Neighbours:
     """The k keys of the greatest cosine with each query.
 
@@ -99,7 +100,7 @@ def nearest(
 
 @torch.no_grad()
 def both_ways(
-    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S D"], k: int, block_bytes: int = BLOCK_BYTES
+    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "S K"], k: int, block_bytes: int = BLOCK_BYTES
 ) -> tuple[Neighbours, Neighbours]:
     """The k nearest keys of each query and the k nearest queries of each key, from one pass over the scores.
 
