@@ -21,7 +21,7 @@ from xlt.data.batches import nested_subset, sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
-from xlt.data.sources import Split
+from xlt.data.sources import Split, roots_of
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
 from xlt.data.store import Stored, key_of, store
 from xlt.models.encoder import load_config, most_tokens
@@ -83,7 +83,7 @@ class TransferData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.roots = _roots(root)
+        self.roots = roots_of(root)
         self.tasks = load_all(tasks, self.roots)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
         mixture.check(temperature, cap, weights, groups)
@@ -340,23 +340,6 @@ def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         for key, values in part.items()
         if key not in ("rows", "counts")
     }
-
-
-def _roots(root: str | list[str] | None) -> list[Path]:
-    """The data roots as paths.
-
-    Raises:
-        FileNotFoundError: One does not exist.
-    """
-    given = os.environ.get("XLT_DATA", "").split(os.pathsep) if root is None else root
-    paths = [Path(path) for path in ([given] if isinstance(given, str) else given) if path]
-    for path in paths:
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"data root {path} is not a folder: set data.root (or XLT_DATA) to one that holds "
-                "<org>/<name>/<config>/<split>.parquet, or leave it out to use the hub"
-            )
-    return paths
 
 
 def _volumes(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:

@@ -5,6 +5,7 @@ opened by `datasets` and read alike from there on.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,23 @@ class Source(Protocol):
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
         """The parts of a split, in the language where one is named."""
         ...
+
+
+def roots_of(root: str | list[str] | None) -> list[Path]:
+    """The data roots as paths; those of XLT_DATA where none is given.
+
+    Raises:
+        FileNotFoundError: One does not exist.
+    """
+    given = os.environ.get("XLT_DATA", "").split(os.pathsep) if root is None else root
+    paths = [Path(path) for path in ([given] if isinstance(given, str) else given) if path]
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"data root {path} is not a folder: set data.root (or XLT_DATA) to one that holds "
+                "<org>/<name>/<config>/<split>.parquet, or leave it out to use the hub"
+            )
+    return paths
 
 
 def _names(source: Hub | Local, split: Split) -> tuple[str, ...]:
