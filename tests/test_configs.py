@@ -12,7 +12,7 @@ from conftest import NINE, REPOSITORY
 
 from xlt import tasks
 from xlt.cli import Cli
-from xlt.export import export_run
+from xlt.training.exporting import export_run
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 README = REPOSITORY / "README.md"
