@@ -220,15 +220,21 @@ def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -
     return {task.name: split.get(task.name, "validation") for task in tasks}
 
 
+def make_parser() -> VerbParser:
+    """The verb's command line: a key is a parameter of Evaluation."""
+    parser = VerbParser(prog="xlt.evaluate", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file of the keys below")
+    parser.add_class_arguments(Evaluation)
+    return parser
+
+
 def evaluate(args: Sequence[str]) -> None:
     """The verb.
 
     Args:
         args: Command-line arguments.
     """
-    parser = VerbParser(prog="xlt.evaluate", description=__doc__)
-    parser.add_argument("--config", action="config", help="a YAML file of the keys below")
-    parser.add_class_arguments(Evaluation)
+    parser = make_parser()
     settings = parser.instantiate(parser.parse_args(list(args)))
     settings.pop("config")
     evaluation = Evaluation(**vars(settings))
