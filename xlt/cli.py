@@ -192,7 +192,7 @@ class Cli(LightningCLI):
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
-        warn_of_slow_bf16(trainer)
+        warn_of_slow_bf16(str(trainer.precision), trainer.strategy.root_device.type, "trainer.precision")
         if isinstance(trainer.strategy, DDPStrategy):
             # One task a step leaves the other tasks' heads without gradient.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
