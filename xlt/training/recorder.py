@@ -60,9 +60,19 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one event."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Append one event.
+
+        Raises:
+            OSError: It cannot be written, as on a full disk.
+        """
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            raise OSError(
+                f"the record {self.path} cannot be written ({error.strerror}): make room, or let the file be "
+                "written; the same command goes on from the newest checkpoint"
+            ) from error
 
     @rank_zero_only
     def sync(self) -> None:

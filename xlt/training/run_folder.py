@@ -5,6 +5,7 @@ sources.json    the data actually used       checkpoints/    the newest and the 
 results.json    scores; there once the run is finished
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ FREE = (
     "data.cache",
     "data.root",
     "checkpoints",
+    "preemption",
     "wandb",
     "config",
 )
@@ -56,6 +58,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
+        self.lock = path / "lock"
 
     @property
     def is_finished(self) -> bool:
@@ -72,16 +75,8 @@ class RunFolder:
             ValueError: The folder belongs to another config.
             OSError: It cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise OSError(
-                f"the run's folder {self.path} cannot be written ({error.strerror}): set "
-                "trainer.default_root_dir to a folder that can"
-            ) from error
+        for folder in (self.path, self.checkpoints):
+            _check_writable(folder)
         if self.config.is_file():
             self._compare(yaml.safe_load(self.config.read_text()), config)
 
@@ -108,6 +103,23 @@ class RunFolder:
                 f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
                 "trainer.default_root_dir to another folder, or take the change back to continue that run"
             )
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError where a file cannot be made in the folder."""
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # What is put into the probe is that a disk may be full as well.
+        probe.write_bytes(b"1")
+    except OSError as error:
+        raise OSError(
+            f"the run's folder {folder} cannot be written ({error.strerror}): set trainer.default_root_dir "
+            "to a folder that can"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
