@@ -1,4 +1,4 @@
-"""Runs `python -m xlt.fit` and strikes it at a chosen point: `XLT_FAULT='{...}' python -m benchmarks.faults ...`.
+"""Runs `python -m xlt.fit` and strikes it at a point that XLT_FAULT tells: `python -m benchmarks.faults ...`.
 
 For the tests of faults and for benchmarks.chaos. The point is one of the program, not of the clock, so that a
 fault is the same on every machine.
@@ -8,7 +8,9 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -83,8 +85,8 @@ class Striker:
             "start": (TransferData, "setup", lambda *_: 0),
             "step": (TransferModule, "_loss", lambda module, _: module.global_step + 1),
             "validation": (TransferModule, "validation_step", lambda module, *_: module.global_step),
-            "sync": (VerifiedIO, "_complete", lambda _, scratch, path: _step_of(path)),
-            "delete": (VerifiedIO, "remove_checkpoint", lambda _, path: _step_of(path)),
+            "sync": (VerifiedIO, "_complete", lambda *names: step_of(names[-1])),
+            "delete": (VerifiedIO, "remove_checkpoint", lambda _, path: step_of(path)),
         }
         if self._fault.place == "save":
             self._arm_save()
@@ -117,9 +119,41 @@ class Striker:
         torch.save = struck
 
 
-def _step_of(path: object) -> int:
+def step_of(path: object) -> int:
     """The step that a checkpoint's name tells."""
     return int(re.findall(r"step-(\d+)", str(path))[-1])
+
+
+def ended(process: subprocess.Popen[str], limit: float) -> tuple[int | None, str]:
+    """Exit code and output of a command with a session of its own.
+
+    Args:
+        process: The command.
+        limit: Most seconds for it, and then for what it has started, to end.
+
+    Returns:
+        No exit code where it has not ended, or left a process behind; all are killed then.
+    """
+    try:
+        output, _ = process.communicate(timeout=limit)
+        until = time.monotonic() + limit
+        while _lives(process.pid):
+            if time.monotonic() > until:
+                raise TimeoutError(output)
+            time.sleep(0.1)
+    except (subprocess.TimeoutExpired, TimeoutError) as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        return None, f"hangs: {error}"
+    return process.returncode, output
+
+
+def _lives(group: int) -> bool:
+    """Whether any process of the group does."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

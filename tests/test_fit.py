@@ -645,6 +645,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.step = 0
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.steps.append(step)

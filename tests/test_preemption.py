@@ -1,19 +1,17 @@
-"""Signals and deaths: a run told to stop saves, ends with 75 and goes on as if nothing had been; none hangs."""
+"""Signals and deaths: a run told to stop saves, ends with 75, and goes on as if nothing had been."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY, Command
-from test_fit import DDP, assert_close, assert_same_weights, events, steps, timeless, weights
+from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
 
-from benchmarks.faults import Fault
+from benchmarks.faults import Fault, ended
 from xlt.training.watch import STOPPED
 
 pytestmark = pytest.mark.slow
@@ -46,38 +44,15 @@ def command(args: list[str], fault: Fault | None = None) -> subprocess.Popen[str
     )
 
 
-def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and output of a command that ends, and leaves no process behind."""
-    try:
-        output, _ = process.communicate(timeout=HANG)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    until = time.monotonic() + HANG
-    while lives(process.pid):
-        assert time.monotonic() < until, f"processes are left behind\n{output}"
-        time.sleep(0.1)
-    return process.returncode, output
-
-
-def lives(group: int) -> bool:
-    """Whether any process of the group does."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-Run = Callable[..., tuple[int, str]]
+Run = Callable[..., tuple[int | None, str]]
 
 
 @pytest.fixture
 def strike(tiny_run: Command, tmp_path: Path) -> Run:
     """Runs the command in the test's folder."""
 
-    def go(fault: Fault | None = None, changes: Mapping[str, Any] | None = None) -> tuple[int, str]:
-        return outcome(command(tiny_run(tmp_path / "run", {**CHANGES, **(changes or {})}), fault))
+    def go(fault: Fault | None = None, changes: Mapping[str, Any] | None = None) -> tuple[int | None, str]:
+        return ended(command(tiny_run(tmp_path / "run", {**CHANGES, **(changes or {})}), fault), HANG)
 
     return go
 
@@ -91,7 +66,7 @@ def calm(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         if processes not in made:
             made[processes] = tmp_path_factory.mktemp("calm") / "run"
             args = tiny_run(made[processes], {**CHANGES, **(DDP if processes == 2 else {})})
-            code, output = outcome(command(args))
+            code, output = ended(command(args), HANG)
             assert code == 0, output
         return made[processes]
 

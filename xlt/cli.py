@@ -31,10 +31,11 @@ from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.trainer_keys import check_trainer_keys
 from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import Processes
 from xlt.training.progress import Progress
-from xlt.training.recorder import MetricsFile, Recorder
+from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.saving import Checkpoints
 from xlt.training.watch import Watch

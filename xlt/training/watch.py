@@ -122,6 +122,8 @@ class Watch:
     def _hear(self, name: str) -> None:
         """Stop at once before training, else note it."""
         if not self.has_begun:
+            if self._launcher:
+                os.kill(self._launcher, signal.Signals[name])
             self.leave(STOPPED, f"{name} before training: the same command starts it")
         if not self.heard:
             self.heard = name
