@@ -2,12 +2,14 @@
 
     python -m benchmarks.chaos --seed 0 --faults 30
 
-A run on two processes is struck at random points of random steps: kill -9 of all processes or of one, SIGTERM or
-SIGUSR1 to one, each or all, in a step, a validation, a save, between a save and its rename, or while it starts.
-After each fault it goes on with one, two or four processes. The seed determines every fault. The last line is JSON:
-faults, how many the run survived (it ended in time, with the exit code that belongs to the fault, and no
-checkpoint was lost), steps of the record that are missing or twice, and the greatest difference of a loss from the
-undisturbed run's. Exit code 1 where that is not as it must be.
+A run is struck at random points of random steps: kill -9 of all processes or of one, SIGTERM or SIGUSR1 to
+one, each or all, in a step, a validation, a save, between a save and its rename, a deletion, or while it
+starts. After each fault it goes on with one, two or four processes. The seed determines every fault.
+
+The last line is JSON: faults, how many the run survived (it ended in time, with the exit code that belongs to
+the fault, and no checkpoint was lost), steps of the record that are missing or twice, and the greatest
+differences of a loss and a weight from those of an undisturbed run on two processes. Exit code 1 where that
+is not as it must be.
 """
 
 import argparse

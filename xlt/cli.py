@@ -53,6 +53,7 @@ UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
     ".*does not have many workers.*",  # a batch is a few gathers
     ".*treespec, LeafSpec.*",  # inside Lightning
+    ".*`srun` command is available on your system but is not used.*",  # one node needs none
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
 )
 """Warnings that do not apply here."""

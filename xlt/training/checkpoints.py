@@ -4,6 +4,7 @@ A checkpoint is serialised beside its final place, where training waits; a threa
 hashes it, renames it and syncs the folder. `<name>.sha256` holds the hash in sha256sum's format.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -47,10 +48,9 @@ class VerifiedIO(CheckpointIO):
         scratch = _beside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.open("wb") as file:
-                torch.save(checkpoint, file)
+            _serialise(checkpoint, scratch)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
+            _discard(scratch)
             raise _not_written(path, error) from error
         self._pending = self._thread.submit(self._complete, scratch, path)
 
@@ -77,7 +77,7 @@ class VerifiedIO(CheckpointIO):
         except OSError as error:
             raise _not_written(path, error) from error
         finally:
-            scratch.unlink(missing_ok=True)
+            _discard(scratch)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -102,6 +102,17 @@ class VerifiedIO(CheckpointIO):
         """Delete a checkpoint and its hash."""
         Path(path).unlink(missing_ok=True)
         _manifest(Path(path)).unlink(missing_ok=True)
+
+
+def _serialise(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write the file; after a failed write torch's own writer fails too, and hides the reason."""
+    try:
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _not_written(path: Path, error: OSError) -> OSError:
@@ -165,7 +176,13 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        _discard(scratch)
+
+
+def _discard(scratch: Path) -> None:
+    """Delete what did not become whole, where it can be; why it did not is what is to be told."""
+    with contextlib.suppress(OSError):
+        scratch.unlink()
 
 
 def _beside(path: Path) -> Path:

@@ -72,13 +72,17 @@ class RunFolder:
             config: The resolved config, nested.
 
         Raises:
-            ValueError: The folder belongs to another config.
+            ValueError: The folder belongs to another config, or its own is damaged.
             OSError: It cannot be written.
         """
         for folder in (self.path, self.checkpoints):
             _check_writable(folder)
         if self.config.is_file():
-            self._compare(yaml.safe_load(self.config.read_text()), config)
+            try:
+                theirs = yaml.safe_load(self.config.read_text())
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{self.config} is damaged: {error}") from error
+            self._compare(theirs, config)
 
     def keep(self, config: str, wandb_id: str, data: TransferData) -> None:
         """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
