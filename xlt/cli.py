@@ -215,7 +215,9 @@ class Cli(LightningCLI):
     def _checkpoints(self) -> Checkpoints:
         """When to save, what to keep, and when to stop."""
         settings, preemption = self.config.checkpoints, self.config.preemption
-        self._watch.time_limit = preemption.time_limit
+        limit = preemption.time_limit
+        require(limit > 0, "preemption.time_limit", limit, "be above 0 seconds")
+        self._watch.time_limit = limit
         return Checkpoints(
             self.folder.checkpoints,
             settings.every_n_steps,

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
+from xlt.checks import require
 from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of
 from xlt.training.watch import STOPPED, Watch
 
@@ -41,6 +42,10 @@ class Checkpoints(Checkpoint):
         watch: Watch,
         look_every_n_steps: int = 1,
     ) -> None:
+        require(every_n_steps >= 1, "checkpoints.every_n_steps", every_n_steps, "be at least 1 step")
+        require(keep >= 1, "checkpoints.keep", keep, "be at least 1")
+        look = look_every_n_steps
+        require(look >= 1, "preemption.look_every_n_steps", look, "be at least 1 step")
         self._folder, self._every, self._keep = folder, every_n_steps, keep
         self._before_save, self._watch, self._look = before_save, watch, look_every_n_steps
         self.io = VerifiedIO(self._thin_out)
