@@ -5,14 +5,14 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, Command, run
+from conftest import REPOSITORY, Command, Disk, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bad_input import the_message
@@ -52,31 +52,6 @@ def saved(folder: Path) -> dict[str, str]:
 
 
 # Disks
-
-
-class Disk:
-    """A disk in memory, of a size that can change."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def mount(self, options: str) -> bool:
-        """Mount or change it; whether that was allowed."""
-        command = ["mount", "-t", "tmpfs", "-o", options, "xlt-test", str(self.folder)]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A small disk; skips where none may be mounted."""
-    made = Disk(tmp_path / "disk")
-    made.folder.mkdir()
-    if sys.platform != "linux" or not made.mount("size=16m"):
-        pytest.skip("may not mount a disk")
-    try:
-        yield made
-    finally:
-        subprocess.run(["umount", "-l", str(made.folder)], check=True)
 
 
 def test_a_full_disk_stops_the_run_with_one_message_and_loses_nothing(

@@ -67,7 +67,8 @@ ON = {1: {}, 2: DDP}
 
 def last_step(folder: Path) -> int:
     """Of the record."""
-    return steps(folder)[-1]["step"] if (folder / "metrics.jsonl").is_file() else 0
+    found = steps(folder) if (folder / "metrics.jsonl").is_file() else []
+    return found[-1]["step"] if found else 0
 
 
 def assert_same(folder: Path, other: Path) -> None:

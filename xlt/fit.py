@@ -11,7 +11,7 @@ from xlt.cli import Cli, run_verb
 from xlt.training.checkpoints import newest, write_whole
 from xlt.training.lock import locked
 from xlt.training.results import as_json, results_of, table
-from xlt.training.watch import Watch
+from xlt.training.watch import Watch, end
 
 
 def fit(args: Sequence[str]) -> None:
@@ -56,4 +56,4 @@ def _train(cli: Cli) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(fit, sys.argv[1:]))
+    end(run_verb(fit, sys.argv[1:]))

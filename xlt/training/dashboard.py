@@ -104,7 +104,8 @@ class Dashboard(WandbLogger):
             while event := self._events.get():
                 metrics, step = event
                 if step >= first:
-                    run.log(metrics, step=step)
+                    # The axis that Lightning tells W&B to draw everything over.
+                    run.log({**metrics, "trainer/global_step": step}, step=step)
                     self.num_told += 1
             run.finish(exit_code=self._exit_code)
         # wandb leaves by SystemExit where it takes a run to be interactive.

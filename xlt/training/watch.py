@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """SLURM sends the first before it kills, and the second ahead of the time limit where it is asked to."""
@@ -128,6 +128,19 @@ class Watch:
         if not self.heard:
             self.heard = name
             self.end_within_limit(STOPPED)
+
+
+def end(code: int, patience: float = 30.0) -> NoReturn:
+    """End the process.
+
+    Args:
+        code: Exit code.
+        patience: Most seconds for what Python and its libraries still have to do, such as W&B's farewell.
+    """
+    timer = threading.Timer(patience, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
 
 
 def _note(number: int, frame: object) -> None:
