@@ -1,4 +1,4 @@
-"""What a step sees is a function of (config, seed, step): drawn configs, world sizes, workers, kill points."""
+"""What a step sees is a function of (config, seed, step): drawn configs, processes, workers, kill points."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,7 +178,8 @@ def test_a_run_killed_at_drawn_steps_gives_every_bit_of_an_undisturbed_one(
         args = tiny_run(struck, {**changes, "data.num_workers": workers})
         with pytest.MonkeyPatch.context() as patch:
             crash_in(kill, patch)
-            pytest.raises(Crash, run, args)
+            with pytest.raises(Crash):
+                run(args)
     assert run(tiny_run(struck, changes)) == 0
     assert timeless(events(struck)) == timeless(events(calm))
     assert_same_weights(weights(struck), weights(calm))
