@@ -3,6 +3,7 @@
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
 # make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
+# make xtreme       the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint chaos test-slurm bench lock clean
+.PHONY: quickstart test lint chaos test-slurm bench xtreme lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
@@ -34,6 +35,9 @@ test-slurm: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks
+
+xtreme: .venv/installed-dev
+	$(BIN)/python -u -m benchmarks.xtreme
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }

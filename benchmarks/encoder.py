@@ -30,9 +30,9 @@ from xlt.cli import Cli
 from xlt.data.collate import collate
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.datamodule import TransferData
-from xlt.export import export_run
 from xlt.module import TransferModule, score_record
 from xlt.training.checkpoints import write_whole
+from xlt.training.exporting import export_run
 
 SHARED = REPOSITORY.parent / "shared"
 HELD_OUT_ROWS = 400

@@ -12,7 +12,9 @@ from conftest import NINE, REPOSITORY
 
 from xlt import tasks
 from xlt.cli import Cli
-from xlt.export import export_run
+from xlt.evaluate import make_parser
+from xlt.training.exporting import export_run
+from xlt.xtreme import GROUPS
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 README = REPOSITORY / "README.md"
@@ -37,7 +39,26 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+EVALUATED = [path for path in CONFIGS if path.parent.name == "evaluate"]
+TRAINED = [path for path in CONFIGS if path not in EVALUATED]
+
+
+@pytest.mark.parametrize("path", EVALUATED, ids=name_of)
+def test_config_of_an_evaluation_parses_against_the_signature(path: Path):
+    parsed = make_parser().parse_args(["--config", str(path)])
+    written = yaml.safe_load(path.read_text())
+    assert {name: parsed[name] for name in written} | {"out": written["out"]} == written
+
+
+@pytest.mark.parametrize("name", [name for group in GROUPS.values() for name in group])
+def test_each_target_that_is_trained_has_a_config(name: str):
+    path = REPOSITORY / "configs" / "target" / f"{name}.yaml"
+    assert path.is_file() == tasks.load(name).needs_training
+    if path.is_file():
+        assert yaml.safe_load(path.read_text())["data"]["tasks"] == [name]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_config_parses_against_the_signatures(path: Path):
     config = Parsed(["--config", str(path)]).config
     written = yaml.safe_load(path.read_text())
@@ -58,7 +79,7 @@ def test_config_opens_with_the_command_that_runs_it(path: Path):
     assert importlib.util.find_spec(found[1])
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+@pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_tasks_of_a_config_load(path: Path):
     for name in yaml.safe_load(path.read_text())["data"]["tasks"]:
         assert tasks.load(name).name == name
@@ -105,6 +126,8 @@ def test_commands_of_the_readme_parse():
         if verb == "xlt.export":
             keys = inspect.signature(export_run).parameters
             assert {arg.removeprefix("--") for arg in args[::2]} <= set(keys)
+        elif verb == "xlt.evaluate":
+            make_parser().parse_args(args)
         else:
             Parsed(args)
 

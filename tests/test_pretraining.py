@@ -329,6 +329,7 @@ def test_transformers_loads_an_export_with_its_head(exported: Path, finished: Pa
     assert len(tokenizer) == len(words)
     assert sorted(p.name for p in exported.iterdir()) == [
         "config.json",
+        "heads.safetensors",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",

@@ -2,9 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from inspect import getfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +10,21 @@ import numpy as np
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-import xlt.kinds
-import xlt.pretraining
-import xlt.task
 from xlt.checks import require
-from xlt.data import encode, examples, features, masking, mixture, texts
+from xlt.data import mixture
 from xlt.data.batches import nested_subset, sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
 from xlt.data.sources import Split, roots_of
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
-from xlt.data.store import Stored, key_of, store
+from xlt.data.store import Stored
 from xlt.models.encoder import load_config, most_tokens
-from xlt.task import Scores, group_of
+from xlt.splits import Splits, with_labels
+from xlt.task import Scores, Task, group_of
 from xlt.tasks import load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
-
-CODE = [
-    Path(str(m.__file__))
-    for m in (xlt.task, xlt.kinds, xlt.pretraining, encode, examples, features, masking, texts)
-]
-"""Files whose change makes encoded rows stale."""
 
 
 class TransferData(LightningDataModule):
@@ -85,6 +75,7 @@ class TransferData(LightningDataModule):
         super().__init__()
         self.roots = roots_of(root)
         self.tasks = load_all(tasks, self.roots)
+        _check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
         mixture.check(temperature, cap, weights, groups)
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
@@ -143,22 +134,17 @@ class TransferData(LightningDataModule):
         """
         self.stored = {}
         text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
+        splits = Splits(self.roots, self._cache, text)
         for name in self.tasks:
-            self._prepare(name, text)
+            self._prepare(name, splits)
 
-    def _prepare(self, name: str, text: TextEncoder) -> None:
+    def _prepare(self, name: str, splits: Splits) -> None:
         """Open or make both splits of a task; the training split settles its labels."""
         self.stored[name] = {}
         for split in SPLITS:
-            task = self.tasks[name]
-            parts = [
-                part for source in task.sources for part in source.open(split, self.roots, task.language)
-            ]
-            code = [*CODE, *_file_of(task.read)]
-            folder = self._cache / f"{name.replace('/', '-')}-{split}-{key_of(task, parts, text, code)}"
-            self.stored[name][split] = store(task, parts, text, folder)
-            self.tasks[name] = replace(task, labels=tuple(self.stored[name][split].meta.labels))
-        self._masking[name] = self.tasks[name].masking(text)
+            self.stored[name][split] = splits.for_training(self.tasks[name], split)
+            self.tasks[name] = with_labels(self.tasks[name], self.stored[name][split])
+        self._masking[name] = self.tasks[name].masking(splits.text)
 
     def setup(self, stage: str) -> None:
         """Open the encoded rows; check that they fit a micro-batch."""
@@ -191,9 +177,7 @@ class TransferData(LightningDataModule):
         stored = self.stored[name][split]
         volume = self._volume[group_of(name)] if split == "train" else self._validation_volume
         kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
-        if len(kept) == stored.meta.rows:
-            return kept
-        return np.flatnonzero(np.isin(stored.features.scalars("example"), kept))
+        return stored.rows_of(kept)
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """This process's micro-batches of each step, from the first step not yet trained."""
@@ -324,14 +308,6 @@ class TransferData(LightningDataModule):
         return min(total, self._validation_volume or total)
 
 
-def _file_of(read: Callable[..., Any]) -> list[Path]:
-    """The file that defines a task's `read`; none for one that is no plain function."""
-    try:
-        return [Path(getfile(read))]
-    except TypeError:
-        return []
-
-
 def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """A batch's predictions, an array a row."""
     ends = np.cumsum(part["counts"])[:-1] if "counts" in part else None
@@ -340,6 +316,16 @@ def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         for key, values in part.items()
         if key not in ("rows", "counts")
     }
+
+
+def _check_trainable(tasks: Mapping[str, Task[Any]]) -> None:
+    """Raise ValueError for a task that is evaluated only."""
+    for name, task in tasks.items():
+        if not task.needs_training:
+            raise ValueError(
+                f"data.tasks names {name}, which has no training rows: python -m xlt.evaluate tests an "
+                "encoder on it as it is"
+            )
 
 
 def _volumes(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from xlt.cli import Cli, run_verb
 from xlt.training.checkpoints import newest, write_whole
+from xlt.training.exporting import export_run
 from xlt.training.lock import locked
 from xlt.training.results import as_json, results_of, table
 from xlt.training.watch import Watch, end
@@ -46,6 +47,7 @@ def _train(cli: Cli) -> None:
     if not module.scores:
         trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero and trainer.state.finished:
+        export_run(cli.folder.path, cli.folder.model)
         results = results_of(cli.folder, module, data, cli.recorder.totals)
         write_whole(cli.folder.results, as_json(results))
         run = results["run"]

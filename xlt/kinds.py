@@ -246,12 +246,25 @@ class SpanExtraction(Task[Question]):
     ) -> Scores:
         """Exact match and F1 at the task's threshold; F1 at the best one where answers may be empty."""
         spans = self._best_spans(outputs, features, rows, references)
-        examples = [references[number] for number in spans]
-        gold = [example["answers"] for example in examples]
-        texts = [text if gain <= self.null_threshold else "" for text, gain in spans.values()]
-        metrics = squad_scores(texts, gold)
-        chance = squad_scores([""] * len(gold), gold)
+        gold = [references[number]["answers"] for number in spans]
+        metrics = self._metrics([self._answer(*span) for span in spans.values()], gold)
+        chance = self._metrics([""] * len(gold), gold)
         return Scores(metrics, chance, self._tuned(list(spans.values()), gold))
+
+    def answers(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> dict[int, str]:
+        """The answer to each question by its number; args are those of `score`."""
+        spans = self._best_spans(outputs, features, rows, references)
+        return {number: self._answer(*span) for number, span in spans.items()}
+
+    def _answer(self, text: str, gain: float) -> str:
+        """The best span's text, or nothing where no answer is likelier by the threshold."""
+        return text if gain <= self.null_threshold else ""
+
+    def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Exact match and F1."""
+        return squad_scores(texts, gold)
 
     def _best_spans(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]

@@ -1,6 +1,6 @@
 """The LightningModule: one shared encoder, a head a task, one task a step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from xlt.datamodule import TransferData
 from xlt.models.encoder import Encoder
 from xlt.models.heads import Head
 from xlt.models.optim import adamw, linear_schedule
+from xlt.models.saving import load_heads
 from xlt.task import Scores, Task, group_of
 
 
@@ -24,7 +25,8 @@ class TransferModule(LightningModule):
     """A shared XLM-R and a head a task.
 
     Args:
-        encoder: XLM-R to start from: a name on the hub, or a folder with config, tokenizer and weights.
+        encoder: XLM-R to start from: a name on the hub, a folder with config, tokenizer and weights, or the
+            folder of a finished run, whose best checkpoint is taken.
         learning_rate: Peak learning rate of AdamW.
         warmup_steps: Optimizer steps over which the learning rate rises linearly; it then falls linearly to
             0 at trainer.max_steps.
@@ -33,6 +35,8 @@ class TransferModule(LightningModule):
         from_scratch: Draw random weights for the encoder's config instead of loading its weights.
         dropout: Dropout probability inside the encoder, attention's included; that of its config where not
             given.
+        keep_heads: Begin with the heads that stand beside the encoder, which its run trained, instead of
+            fresh ones.
         seed: Of the heads' first weights (follows seed_everything).
     """
 
@@ -45,6 +49,7 @@ class TransferModule(LightningModule):
         head_dropout: float = 0.1,
         from_scratch: bool = False,
         dropout: float | None = None,
+        keep_heads: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -57,6 +62,7 @@ class TransferModule(LightningModule):
         fits = dropout is None or 0 <= dropout < 1
         require(fits, "model.dropout", dropout, "lie in 0 to 1, 1 excluded, or be left out")
         self.encoder = Encoder(encoder, from_scratch, dropout)
+        self._trained_heads = load_heads(encoder) if keep_heads else None
         self.heads = nn.ModuleDict()
         self._head_keys: dict[str, str] = {}
         self.step_loss = torch.zeros(())
@@ -83,7 +89,7 @@ class TransferModule(LightningModule):
         users: dict[str, Task[Any]] = {}
         for task in self.data.tasks.values():
             first = users.setdefault(task.head_key, task)
-            if (type(task), task.labels) != (type(first), first.labels):
+            if task.labels != first.labels or not _are_alike(type(task), type(first)):
                 raise ValueError(
                     f"{task.name} and {first.name} share a head, but have other classes: name the classes in "
                     "the task's file, in one order for all languages"
@@ -98,6 +104,8 @@ class TransferModule(LightningModule):
             torch.manual_seed(seed_of("head", self.seed, task.head_key))
             head = task.head(self.encoder.config.hidden_size, self.head_dropout)
             head.apply(self.encoder.transformer._init_weights)
+        if self._trained_heads is not None:
+            put_weights(head, task, *self._trained_heads)
         head.tie(self.encoder)
         return head
 
@@ -209,6 +217,37 @@ class TransferModule(LightningModule):
                 f"the checkpoint is of another encoder: {differ}. Name the encoder that the run was "
                 "started with, or another trainer.default_root_dir"
             )
+
+
+def put_weights(
+    head: Head, task: Task[Any], heads: Mapping[str, Any], labels: Mapping[str, Sequence[str]]
+) -> None:
+    """Give a task's head the weights that were saved for it.
+
+    Args:
+        head: The head.
+        task: Its task.
+        heads: Weights of heads, as `load_heads` gives them.
+        labels: Names of their classes.
+
+    Raises:
+        ValueError: There is no such head, or it has other classes.
+    """
+    key = task.head_key
+    if key not in heads:
+        known = ", ".join(sorted(heads)) or "none"
+        raise ValueError(f"task {task.name} needs the head {key}, which is not among those trained: {known}")
+    if list(task.labels) != list(labels[key]):
+        raise ValueError(
+            f"the head {key} was trained on the classes {labels[key]}, but task {task.name} has "
+            f"{list(task.labels)}"
+        )
+    head.load_state_dict(heads[key])
+
+
+def _are_alike(one: type, other: type) -> bool:
+    """Whether two kinds have the same head."""
+    return issubclass(one, other) or issubclass(other, one)
 
 
 def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:

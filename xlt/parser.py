@@ -4,6 +4,7 @@ import re
 from difflib import get_close_matches
 from typing import NoReturn
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
 UNKNOWN_KEY = (
@@ -14,7 +15,7 @@ UNKNOWN_KEY = (
 """How jsonargparse says that a key is unknown."""
 
 
-class Parser(LightningArgumentParser):
+class VerbParser(ArgumentParser):
     """Raises what argparse would print below its usage, and suggests the key that was meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -30,3 +31,7 @@ class Parser(LightningArgumentParser):
         close = get_close_matches(key, [action.dest for action in self._actions], 1)
         hint = f"; did you mean {close[0]}?" if close else "."
         return f"unknown key {key}{hint} --help lists them all"
+
+
+class Parser(VerbParser, LightningArgumentParser):
+    """The same for the verbs that Lightning's command line parses."""

@@ -10,7 +10,7 @@ import numpy as np
 from xlt.data.encode import Pair, TextEncoder
 from xlt.data.features import Columns, Features
 from xlt.data.masking import Masking
-from xlt.data.sources import Row, Source
+from xlt.data.sources import Row, Source, Split
 from xlt.models.heads import Head
 
 Outputs = Mapping[str, Sequence[np.ndarray]]
@@ -32,6 +32,14 @@ class Scores(NamedTuple):
         return sum(self.metrics.values()) / len(self.metrics)
 
 
+class Submission(NamedTuple):
+    """Texts of two files that XTREME's evaluator compares (Hu et al. 2020)."""
+
+    predictions: str
+    gold: str
+    suffix: str = "tsv"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC, Generic[E]):
     """What is learned: rows, how to read them, and all that its kind derives from that.
@@ -42,7 +50,11 @@ class Task(ABC, Generic[E]):
         labels: Names of the classes; empty where the kind has none.
         licence: The data's terms.
         citation: The paper and where to find it.
-        head_name: Name of the task whose head it uses; its own where not given.
+        head_name: Name of the task whose head it uses; `trains_on`'s, or its own, where not given.
+        trains_on: Name of the task whose training rows and head it uses; its own where not given.
+        validates_on: Name of the task whose validation rows are looked at in training, likewise.
+        languages: Languages that it is evaluated in, by their ISO 639-1 codes; none for a task in English.
+        only_test: Whether there is one set to evaluate on, which then is the development set as well.
         name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
     """
 
@@ -52,10 +64,20 @@ class Task(ABC, Generic[E]):
     licence: str = ""
     citation: str = ""
     head_name: str = ""
+    trains_on: str = ""
+    validates_on: str = ""
+    languages: tuple[str, ...] = ()
+    only_test: bool = False
     name: str = ""
 
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
     """Columns that the head takes."""
+
+    needs_training: ClassVar[bool] = True
+    """Whether the head has weights, so that a run has to train it."""
+
+    needs_tuning: ClassVar[bool] = False
+    """Whether the development set has to be scored before the test set."""
 
     @property
     def group(self) -> str:
@@ -65,7 +87,7 @@ class Task(ABC, Generic[E]):
     @property
     def head_key(self) -> str:
         """The name that the task's head has in the module."""
-        return self.head_name or self.group
+        return self.head_name or self.trains_on or self.group
 
     @property
     def language(self) -> str:
@@ -76,6 +98,10 @@ class Task(ABC, Generic[E]):
     def sources(self) -> tuple[Source, ...]:
         """The sources as a tuple."""
         return self.source if isinstance(self.source, tuple) else (self.source,)
+
+    def rows_of(self, split: Split) -> str:
+        """Name of the task whose rows training and its validation read; empty for its own."""
+        return {"train": self.trains_on, "validation": self.validates_on}.get(split, "")
 
     def check(self, example: E) -> None:
         """Raise ValueError where the example does not fit the task's settings."""
@@ -118,6 +144,29 @@ class Task(ABC, Generic[E]):
     def reference(self, example: E) -> Any:
         """What scoring needs of an example beyond its features; plain JSON."""
         return None
+
+    def submission(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> Submission:
+        """The rows' predictions and gold answers, as the benchmark's evaluator reads them.
+
+        Args are those of `score`.
+
+        Raises:
+            ValueError: No evaluator has a file for this kind.
+        """
+        raise ValueError(f"task {self.name}: XTREME's evaluator has no file for a {type(self).__name__}")
+
+    def evaluated(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> tuple[Scores, Submission]:
+        """Scores and submission of the rows; args are those of `score`."""
+        given = (outputs, features, rows, references)
+        return self.score(*given), self.submission(*given)
+
+    def tuned(self, scores: Scores) -> Self:
+        """The task with what the scores of its development set settle for the test set."""
+        return self
 
     def masking(self, text: TextEncoder) -> Masking | None:
         """How tokens are hidden when a batch is made; None where none are."""

@@ -15,6 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt.data.examples import Question
+from xlt.folders import model_folder
 
 MAX_QUESTION_TOKENS = 64
 """Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
@@ -228,13 +229,13 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer that belongs to an encoder.
 
     Args:
-        encoder: A name on the hub or a folder.
+        encoder: A name on the hub, a folder, or a finished run's.
 
     Raises:
         FileNotFoundError: There is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder))
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise FileNotFoundError(

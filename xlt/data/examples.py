@@ -1,4 +1,4 @@
-"""What a task's `read` returns: one example of one of five shapes, its fields checked as it is made."""
+"""What a task's `read` returns: one example of one of six shapes, its fields checked as it is made."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -134,4 +134,27 @@ class Text:
         _check(self, {"text": str, "translation": str})
 
 
-Example = TextPair | Choices | Question | TaggedWords | Text
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of one of two texts, some of which translate each other.
+
+    Args:
+        text: The sentence.
+        side: 0 for the foreign text, 1 for the English one.
+        pairs: Ids of the sentence and its translation, tab-separated, for each translation; of a foreign one.
+        copies: How often it stands in its text.
+        id: The data set's own name of the sentence.
+    """
+
+    text: str
+    side: int
+    pairs: tuple[str, ...]
+    copies: int
+    id: str
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type."""
+        _check(self, {"text": str, "side": int, "pairs": str, "copies": int, "id": str})
+
+
+Example = TextPair | Choices | Question | TaggedWords | Text | Sentence

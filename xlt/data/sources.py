@@ -19,7 +19,10 @@ from datasets import Dataset, IterableDataset, load_dataset
 Row = Mapping[str, Any]
 """One row of a data set: column name to value."""
 
-Split = Literal["train", "validation"]
+Split = Literal["train", "validation", "test"]
+
+_UNREACHABLE: set[str] = set()
+"""Repositories that the hub did not give for want of a network: each further try would take half a minute."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Hub:
         config: The repository's configuration.
         train: Names of the split or splits to train on.
         validation: Names of the split or splits to validate on.
+        test: Names of the split or splits to test on.
         revision: Branch, tag or commit to pin; the newest where not given. A mirror has none.
     """
 
@@ -62,6 +66,7 @@ class Hub:
     config: str = "default"
     train: str | tuple[str, ...] = "train"
     validation: str | tuple[str, ...] = "validation"
+    test: str | tuple[str, ...] = "test"
     revision: str | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
@@ -72,7 +77,7 @@ class Hub:
         """The split's parts, from the first root that holds the data set, else from the hub.
 
         Args:
-            split: To train or to validate on.
+            split: To train, to validate or to test on.
             roots: Data roots.
             language: Where given, the rows' translations, which stand in `<root>/<language>`.
 
@@ -95,8 +100,12 @@ class Hub:
                 f"translated rows stand in the folder {language} of a data root, laid out as the English ones"
             )
         try:
+            if self.repository in _UNREACHABLE:
+                raise ConnectionError(f"{self.repository} could not be reached before")
             dataset = load_dataset(self.repository, self.config, split=split, revision=self.revision)
         except Exception as error:
+            if isinstance(error, ConnectionError):
+                _UNREACHABLE.add(self.repository)
             tried = f"not under {', '.join(map(str, roots))}, and " if roots else ""
             raise FileNotFoundError(
                 f"{name}: {tried}the hub did not give it ({_first_line(error)}). Set data.root "
@@ -118,6 +127,7 @@ class Local:
         config: The folder's subfolder.
         train: Names of the split or splits to train on.
         validation: Names of the split or splits to validate on.
+        test: Names of the split or splits to test on.
     """
 
     folder: str
@@ -125,6 +135,7 @@ class Local:
     config: str = "default"
     train: str | tuple[str, ...] = "train"
     validation: str | tuple[str, ...] = "validation"
+    test: str | tuple[str, ...] = "test"
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
         """None: the rows are in one language, unless another is named."""
@@ -134,7 +145,7 @@ class Local:
         """The split's parts from the first root that holds the data set.
 
         Args:
-            split: To train or to validate on.
+            split: To train, to validate or to test on.
             roots: Data roots.
             language: Where given, the rows' translations, which stand in `<root>/<language>`.
 
@@ -184,7 +195,7 @@ def roots_of(root: str | list[str] | None) -> list[Path]:
 
 def _names(source: Hub | Local, split: Split) -> tuple[str, ...]:
     """The source's own names of the split."""
-    names = source.train if split == "train" else source.validation
+    names = {"train": source.train, "validation": source.validation, "test": source.test}[split]
     return (names,) if isinstance(names, str) else names
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+import numpy as np
+
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
@@ -101,6 +103,12 @@ class Stored:
         self.folder = folder
         self.meta = Meta(**json.loads((folder / "meta.json").read_text()))
         self.features = Features(folder / "features.arrow")
+
+    def rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """Numbers of the rows that belong to some examples, whose numbers ascend; ascending."""
+        if len(examples) == self.meta.rows:
+            return examples
+        return np.flatnonzero(np.isin(self.features.scalars("example"), examples))
 
     def references(self) -> list[Any]:
         """What scoring needs of each example, by its number."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 from transformers.utils import logging
 
+from xlt.folders import model_folder
 from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
 from xlt.models.embedding import WordEmbedding, hold_gradients
@@ -26,7 +27,7 @@ class Encoder(nn.Module):
     """XLM-R with attention kept within each packed sequence.
 
     Args:
-        name: A name on the hub or a folder, of weights, or of a config alone with `from_scratch`.
+        name: A name on the hub, a folder, or a finished run's; a config alone will do with `from_scratch`.
         from_scratch: Draw random weights for the config instead of loading them.
         dropout: Probability in the layers and on attention's weights; the config's own where not given.
 
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, from_scratch: bool = False, dropout: float | None = None) -> None:
         super().__init__()
-        self._pretrained = None if from_scratch else name
+        self._pretrained = None if from_scratch else model_folder(name)
         config = load_config(name)
         if dropout is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         """
         if self._pretrained is None:
             return {}
-        with _quietly():
+        with quietly():
             loaded: Any = XLMRobertaForMaskedLM.from_pretrained(
                 self._pretrained, output_loading_info=True, dtype="float32"
             )
@@ -85,6 +86,18 @@ class Encoder(nn.Module):
         state = model.lm_head.state_dict()
         found = {name: tensor for name, tensor in state.items() if not name.startswith("decoder")}
         return {} if any(f"lm_head.{name}" in report["missing_keys"] for name in found) else found
+
+    def cut(self, layers: int) -> None:
+        """Drop the layers above the first so many, for whoever reads a state inside the network.
+
+        Raises:
+            ValueError: There are fewer.
+        """
+        stack = self.transformer.encoder.layer
+        if not 1 <= layers <= len(stack):
+            raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(stack)}")
+        self.transformer.encoder.layer = stack[:layers]
+        self.transformer.encoder.layer[-1].__class__ = ReadLayer
 
     def forward(
         self,
@@ -131,7 +144,7 @@ def load_config(name: str) -> XLMRobertaConfig:
         ValueError: It is not an XLM-R.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(model_folder(name))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
@@ -148,22 +161,29 @@ def most_tokens(config: XLMRobertaConfig) -> int:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Within, transformers keeps its table of missing weights to itself."""
-    before = logging.get_verbosity()
+def quietly() -> Iterator[None]:
+    """Within, transformers keeps its bars and its table of missing weights to itself."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     """The model with its weights in single precision."""
     try:
-        with _quietly():
+        with quietly():
             loaded: Any = XLMRobertaModel.from_pretrained(
-                name, config=config, add_pooling_layer=False, dtype="float32", output_loading_info=True
+                model_folder(name),
+                config=config,
+                add_pooling_layer=False,
+                dtype="float32",
+                output_loading_info=True,
             )
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(

@@ -190,10 +190,12 @@ class SpanHead(Head):
         length = end_at[:, None, :] - start_at[:, :, None] + 1
         fits = (length > 0) & (length <= self.max_answer_length)
         pairs = (start[:, :, None] + end[:, None, :]).masked_fill(~fits, -torch.inf).flatten(1)
-        score, best = pairs.topk(width)
+        score, best = pairs.topk(min(self.num_best, pairs.shape[1]))
+        # As many for every batch, however short its sequences.
+        missing = (0, self.num_best - score.shape[1])
         return {
-            "start": start_at.gather(1, best // width),
-            "end": end_at.gather(1, best % width),
-            "score": score,
+            "start": F.pad(start_at.gather(1, best // width), missing),
+            "end": F.pad(end_at.gather(1, best % width), missing),
+            "score": F.pad(score, missing, value=-torch.inf),
             "null": null,
         }

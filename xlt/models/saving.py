@@ -1,16 +1,23 @@
-"""An encoder as files that transformers loads: config, weights and tokenizer."""
+"""An encoder as files that transformers loads: config, weights and tokenizer; and the heads beside it."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobertaModel
 
-from xlt.models.encoder import Encoder, load_config
+from xlt.folders import HEADS, model_folder
+from xlt.models.encoder import Encoder, load_config, quietly
+
+Heads = Mapping[str, Mapping[str, Tensor]]
+"""Weights of heads, by the head's name and the weight's."""
 
 
 def save_encoder(
@@ -18,6 +25,8 @@ def save_encoder(
     name: str,
     tokenizer: PreTrainedTokenizerFast,
     masked_head: Mapping[str, Tensor],
+    heads: Heads,
+    labels: Mapping[str, Sequence[str]],
     out: Path,
     precision: Literal["float16", "float32"],
 ) -> None:
@@ -28,6 +37,8 @@ def save_encoder(
         name: Where its config came from.
         tokenizer: Written where the folder has none.
         masked_head: Weights of its head for hidden tokens; empty where it has none.
+        heads: Weights of the heads.
+        labels: Names of each head's classes.
         out: The folder.
         precision: Of the weights.
 
@@ -45,13 +56,45 @@ def save_encoder(
         model.load_state_dict(encoder.transformer.state_dict())
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
-        model.to(getattr(torch, precision)).save_pretrained(scratch)
+        with quietly():
+            model.to(getattr(torch, precision)).save_pretrained(scratch)
+        _save_heads(heads, labels, Path(scratch) / HEADS)
         if not (out / "tokenizer.json").is_file():
             tokenizer.save_pretrained(scratch)
         for path in sorted(
-            Path(scratch).iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)
+            Path(scratch).iterdir(),
+            key=lambda path: (path.suffix == ".safetensors", path.name != HEADS, path.name),
         ):
             path.chmod(0o644)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(out / path.name)
+
+
+def _save_heads(heads: Heads, labels: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Write the heads into one file; none where there are none."""
+    flat = {f"{head}.{name}": tensor for head, state in heads.items() for name, tensor in state.items()}
+    if flat:
+        known = {head: list(labels.get(head, ())) for head in heads}
+        save_file(flat, path, {"labels": json.dumps(known)})
+
+
+def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
+    """Weights of the heads beside an encoder, and names of their classes; none where it has no heads.
+
+    Args:
+        name: The encoder's name, folder, or run.
+
+    Raises:
+        FileNotFoundError: It is a run that is not finished.
+    """
+    path = Path(model_folder(name)) / HEADS
+    if not path.is_file():
+        return {}, {}
+    heads: dict[str, dict[str, Tensor]] = {}
+    with safe_open(path, "pt") as file:
+        labels = json.loads(file.metadata()["labels"])
+        for key in file.keys():  # noqa: SIM118 (no mapping)
+            head, _, weight = key.partition(".")
+            heads.setdefault(head, {})[weight] = file.get_tensor(key)
+    return heads, labels

@@ -72,19 +72,20 @@ class RankingHead(Head):
     Args:
         scale: What cosines are multiplied by.
         margin: What is taken off the cosine of a true pair.
+        sides: Sentences of a row: 2 with its translation, 1 where only vectors are wanted.
     """
 
-    def __init__(self, scale: float, margin: float) -> None:
+    def __init__(self, scale: float, margin: float, sides: int = 2) -> None:
         super().__init__()
-        self.scale, self.margin = scale, margin
+        self.scale, self.margin, self.sides = scale, margin, sides
 
     def forward(
         self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
-    ) -> Float[Tensor, "R 2 D"]:
-        """Vectors of length 1 of each row's sentence and translation."""
+    ) -> Float[Tensor, "R sides D"]:
+        """Vectors of length 1 of each row's sentences."""
         # The mean's length does not count, so neither does the number of tokens.
         sums = sum_by_sequence(states, packing)
-        return F.normalize(sums, dim=-1).view(-1, 2, states.shape[1])
+        return F.normalize(sums, dim=-1).view(-1, self.sides, states.shape[1])
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
         """Cross-entropy of the true pair, the mean of both directions, summed over rows.

@@ -1,12 +1,13 @@
-"""UDPOS: the part of speech of each word, 17 universal tags; XTREME's share of Universal Dependencies 2.5.
+"""UDPOS: the part of speech of each word, 17 universal tags, in 33 languages of Universal Dependencies 2.5.
 
 Nivre et al. (2018), http://hdl.handle.net/11234/1-2895; Hu et al. (2020), https://arxiv.org/abs/2003.11080.
 21,253 English training sentences.
 """
 
 from xlt.data.examples import TaggedWords
+from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.kinds import Tagging
+from xlt.xtreme import XtremeTagging
 
 TAGS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
@@ -14,16 +15,26 @@ TAGS = (
 )
 """In the hub's order."""
 
+NAMES = {
+    "en": "English", "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "de": "German", "el": "Greek",
+    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
+    "kk": "Kazakh", "ko": "Korean", "mr": "Marathi", "nl": "Dutch", "pt": "Portuguese", "ru": "Russian",
+    "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "ur": "Urdu",
+    "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
+}  # fmt: skip
+
 
 def read(row: Row) -> TaggedWords:
     """Words and tags; a tag is an index."""
     return TaggedWords(tuple(row["tokens"]), tuple(TAGS[tag] for tag in row["pos_tags"]))
 
 
-TASK = Tagging(
-    source=Hub("google/xtreme", "udpos.English"),
+TASK = XtremeTagging(
+    source=Multilingual(Hub("google/xtreme", "udpos.{language}"), names=NAMES),
     read=read,
     labels=TAGS,
+    languages=tuple(NAMES),
     licence="Universal Dependencies 2.5, by treebank; mostly CC BY-SA, some non-commercial",
     citation="Nivre et al. 2018; Hu et al. 2020, arXiv 2003.11080",
 )

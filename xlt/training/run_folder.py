@@ -2,7 +2,8 @@
 
 config.yaml     the resolved config          metrics.jsonl   one event a line
 sources.json    the data actually used       checkpoints/    the newest and the best
-results.json    scores; there once the run is finished
+model/          the best checkpoint as a model of its own (xlt.folders), once the run is finished
+results.json    scores; the last file of a finished run
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from xlt.datamodule import TransferData
+from xlt.folders import MODEL
 from xlt.training.checkpoints import write_whole
 
 FREE = (
@@ -57,6 +59,7 @@ class RunFolder:
         self.wandb_id = path / "wandb_id"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
+        self.model = path / MODEL
         self.results = path / "results.json"
         self.lock = path / "lock"
 

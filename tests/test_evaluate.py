@@ -1,0 +1,462 @@
+"""xlt.evaluate: tables, files as XTREME's evaluator reads them, going on, what is missing or refused."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from benchmark_rows import read_gold_answers, read_lines, read_sentences, write_root
+from conftest import Command, run
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from seqeval.metrics import f1_score
+from transformers import AutoModel, AutoTokenizer
+
+import xlt.evaluate
+from xlt import tasks
+from xlt.data.encode import load_tokenizer
+from xlt.evaluate import evaluate
+from xlt.evaluation.report import Average, Report, summarise
+from xlt.evaluation.scores import Scored
+from xlt.models.encoder import Encoder
+from xlt.models.saving import load_heads
+from xlt.module import TransferModule
+
+Evaluate = Callable[..., int | str | None]
+
+TRAINED = "[xnli, pawsx, udpos, panx, xquad, tydiqa]"
+
+
+@pytest.fixture(scope="session")
+def root(samples: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_root(Path(samples[0]), tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def trained(root: Path, tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with a head for every target that has one."""
+    folder = tmp_path_factory.mktemp("targets") / "run"
+    changes = {
+        "data.tasks": TRAINED,
+        "data.root": root,
+        "trainer.max_steps": 18,
+        "data.validation_volume": None,
+    }
+    assert run(tiny_run(folder, changes)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test(root: Path, cache: str, trained: Path) -> Evaluate:
+    """Run the verb on the run; its arguments may be replaced, added, or (None) left out."""
+
+    def call(out: Path, **changes: Any) -> int | str | None:
+        settings = {
+            "out": out, "root": root, "cache": cache, "runs": f"[{trained}]", "encoder": trained,
+            "accelerator": "cpu", "max_length": 128, "stride": 32, "tokens_per_batch": 2048,
+        }  # fmt: skip
+        chosen = settings | changes
+        return run([f"--{key}={value}" for key, value in chosen.items() if value is not None], evaluate)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def out(test: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation of all nine tasks."""
+    folder = tmp_path_factory.mktemp("evaluation") / "out"
+    assert test(folder) == 0
+    return folder
+
+
+def results(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+# What comes out
+
+
+def test_every_task_is_scored_in_every_language_that_has_rows(out: Path):
+    found = {task: sorted(by_language) for task, by_language in results(out).items()}
+    assert found == {
+        "xnli": ["ar", "de", "en"],
+        "pawsx": ["de", "en"],
+        "udpos": ["de", "en"],
+        "panx": ["en", "sw"],
+        "xquad": ["en", "vi"],
+        "mlqa": ["de"],
+        "tydiqa": ["en", "fi"],
+        "bucc2018": ["de"],
+        "tatoeba": ["de", "sw"],
+    }
+    assert {cell["rows"] for cell in results(out)["xnli"].values()} == {40}
+
+
+def accuracy(predictions: list[str], gold: list[str]) -> float:
+    return 100 * sum(a == b for a, b in zip(predictions, gold, strict=True)) / len(gold)
+
+
+@pytest.mark.parametrize("task", ["xnli", "pawsx", "tatoeba"])
+def test_accuracy_is_that_of_the_files(out: Path, task: str):
+    for language, cell in results(out)[task].items():
+        predictions, gold = (
+            read_lines(out / part / task / f"test-{language}.tsv") for part in ("predictions", "gold")
+        )
+        assert len(predictions) == cell["rows"]
+        assert accuracy(predictions, gold) == pytest.approx(cell["accuracy"], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*seems not to be NE tag")
+@pytest.mark.parametrize("task", ["udpos", "panx"])
+def test_f1_of_spans_is_that_of_the_files(out: Path, task: str):
+    for language, cell in results(out)[task].items():
+        predictions, gold = (
+            read_sentences(out / part / task / f"test-{language}.tsv") for part in ("predictions", "gold")
+        )
+        assert list(map(len, predictions)) == list(map(len, gold))
+        assert 100 * f1_score(gold, predictions) == pytest.approx(cell["f1"], abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ["xquad", "mlqa", "tydiqa"])
+def test_answers_are_given_to_every_question_by_its_id(out: Path, task: str, root: Path):
+    for language, cell in results(out)[task].items():
+        predictions = json.loads((out / "predictions" / task / f"test-{language}.json").read_text())
+        gold = read_gold_answers(out / "gold" / task / f"test-{language}.json")
+        assert predictions.keys() == gold.keys()
+        assert len(gold) == cell["rows"]
+        # The most lenient bound that needs no normalisation: what is verbatim right is right.
+        exact = sum(text in gold[key] for key, text in predictions.items())
+        assert 100 * exact / len(gold) <= cell["exact_match"] + 1e-6
+
+
+def test_mined_pairs_give_the_f1_of_the_files(out: Path):
+    predictions, gold = (
+        set(read_lines(out / part / "bucc2018" / "test-de.tsv")) for part in ("predictions", "gold")
+    )
+    right = len(predictions & gold)
+    assert right > 0
+    f1 = 2 * right / (len(predictions) + len(gold))
+    assert 100 * f1 == pytest.approx(results(out)["bucc2018"]["de"]["f1"], abs=1e-6)
+    assert not any("de-005" in pair or "de-024" in pair for pair in predictions)  # it stands twice
+
+
+def test_english_scores_are_those_of_the_runs_own_validation(out: Path, trained: Path):
+    best = json.loads((trained / "results.json").read_text())
+    for task, metric in {"xnli": "accuracy", "pawsx": "accuracy", "udpos": "f1", "panx": "f1"}.items():
+        assert results(out)[task]["en"][metric] == pytest.approx(best[task][metric], abs=1e-4)
+
+
+def test_csv_summary_and_picture_say_the_same(out: Path):
+    with (out / "results.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {(r["task"], r["language"]) for r in rows} == {
+        (task, language) for task, by_language in results(out).items() for language in by_language
+    }
+    for row in rows:
+        cell = results(out)[row["task"]][row["language"]]
+        assert float(row["score"]) == pytest.approx(cell[row["metric"]], abs=1e-6)
+    summary = json.loads((out / "summary.json").read_text())
+    scores = [cell["accuracy"] for cell in results(out)["xnli"].values()]
+    assert summary["tasks"]["xnli"]["mean"] == {
+        "value": pytest.approx(np.mean(scores)), "found": 3, "wanted": 15,
+    }  # fmt: skip
+    with Image.open(out / "heat_map.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_missing_languages_are_named_with_a_reason_and_counted(out: Path):
+    missing = json.loads((out / "summary.json").read_text())["missing"]
+    named = {(entry["task"], entry["language"]) for entry in missing}
+    assert {("xnli", "sw"), ("panx", "af"), ("bucc2018", "fr"), ("tydiqa", "ar")} <= named
+    assert len(named) + sum(map(len, results(out).values())) == 15 + 7 + 33 + 40 + 11 + 7 + 9 + 4 + 36
+    assert all(entry["reason"] for entry in missing)
+
+
+def test_the_table_shows_averages_with_their_counts(test: Evaluate, out: Path, capsys: Any):
+    assert test(out) == 0
+    shown = capsys.readouterr().out
+    assert "(3/15)" in shown
+    assert "gap" in shown
+    assert "worst" in shown
+    for group in ("classification", "tagging", "question answering", "retrieval", "all tasks"):
+        assert group in shown
+
+
+# Retrieval
+
+
+def test_retrieval_takes_the_mean_of_the_layer_over_all_tokens(
+    test: Evaluate, trained: Path, tmp_path: Path, root: Path
+):
+    assert test(tmp_path / "out", tasks="[tatoeba]", languages="[de]", layer=1) == 0
+    model = AutoModel.from_pretrained(trained / "model", add_pooling_layer=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(trained / "model")
+    rows = tasks.load("tatoeba/de").sources[0].open("test", [root], "de")[0].load()
+    sides: list[list[torch.Tensor]] = [[], []]
+    for row in rows:
+        for side, name in zip(sides, ("source_sentence", "target_sentence"), strict=True):
+            ids = tokenizer(row[name].strip(), return_tensors="pt")
+            with torch.no_grad():
+                side.append(model(**ids, output_hidden_states=True).hidden_states[1][0].mean(0))
+    foreign, english = (torch.nn.functional.normalize(torch.stack(side), dim=-1) for side in sides)
+    wanted = (english @ foreign.T).argmax(1).tolist()
+    found = read_lines(tmp_path / "out" / "predictions" / "tatoeba" / "test-de.tsv")
+    assert list(map(int, found)) == wanted
+
+
+def test_the_threshold_of_the_test_set_is_that_of_the_development_set(
+    test: Evaluate, tmp_path: Path, root: Path
+):
+    folder = tmp_path / "root"
+    shutil.copytree(root / "bucc2018", folder / "bucc2018")
+    gold = folder / "bucc2018" / "de-en.test.gold"
+    gold.write_text(
+        gold.read_text().splitlines()[0] + "\n"
+    )  # another set of pairs: its own best would differ
+    for split in ("validation", "test"):
+        assert test(tmp_path / split, tasks="[bucc2018]", root=folder, split=split) == 0
+    dev, final = (results(tmp_path / split)["bucc2018"]["de"] for split in ("validation", "test"))
+    assert final["threshold"] == dev["threshold"]
+    mined = [
+        read_lines(tmp_path / s / "predictions" / "bucc2018" / "test-de.tsv") for s in ("validation", "test")
+    ]
+    assert mined[0] == mined[1]
+    assert final["f1"] != dev["f1"]
+
+
+def test_a_layer_the_encoder_lacks_is_refused(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", tasks="[tatoeba]", layer=9) == 2
+    assert "layer 9 is asked for, but the encoder has 1 to 2" in capsys.readouterr().err
+
+
+# Going on
+
+
+def test_a_finished_evaluation_tests_nothing_again(
+    test: Evaluate, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = (out / "results.json").read_text()
+    monkeypatch.setattr(xlt.evaluate, "predict", None)
+    assert test(out) == 0
+    assert (out / "results.json").read_text() == before
+
+
+def test_only_what_is_not_finished_is_tested(
+    test: Evaluate, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "scores" / "xnli-de.json").unlink()
+    seen = []
+    predict = xlt.evaluate.predict
+    monkeypatch.setattr(
+        xlt.evaluate,
+        "predict",
+        lambda model, task, *rest: seen.append(task.name) or predict(model, task, *rest),
+    )
+    assert test(copy) == 0
+    assert seen == ["xnli/de"]
+    assert results(copy) == results(out)
+
+
+def test_scores_of_another_model_are_not_mixed_in(
+    test: Evaluate, out: Path, trained: Path, tmp_path: Path, capsys: Any
+):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    heads = other / "model" / "heads.safetensors"
+    state = load_file(heads)
+    labels = {"labels": json.dumps(load_heads(str(trained))[1])}
+    save_file({name: tensor + 1 for name, tensor in state.items()}, heads, labels)
+    assert test(out, runs=f"[{other}]") == 2
+    assert "has scores of" in capsys.readouterr().err
+    assert test(tmp_path / "apart", runs=f"[{other}]", tasks="[xnli]") == 0
+
+
+def test_a_volume_takes_the_same_examples_in_every_language(test: Evaluate, tmp_path: Path, root: Path):
+    assert test(tmp_path / "out", tasks="[xnli, tatoeba]", volume=7) == 0
+    found = results(tmp_path / "out")
+    assert {cell["rows"] for cell in found["xnli"].values()} == {7}
+    assert {cell["rows"] for cell in found["tatoeba"].values()} == {30}  # retrieval is among all sentences
+
+
+# Bad input
+
+
+def test_a_language_without_rows_is_refused_before_any_work(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", tasks="[xnli]", languages="[de, sw]") == 2
+    assert "has no row in sw, but in ar, de, en" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_language_that_no_task_has_is_refused(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", tasks="[xnli]", languages="[xx]") == 2
+    assert "languages names xx" in capsys.readouterr().err
+
+
+def test_a_run_without_a_finished_checkpoint_is_refused(
+    test: Evaluate, trained: Path, tmp_path: Path, capsys: Any
+):
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained, unfinished, ignore=shutil.ignore_patterns("model", "results.json"))
+    assert test(tmp_path / "out", runs=f"[{unfinished}]") == 2
+    message = capsys.readouterr().err
+    assert "no finished checkpoint" in message
+    assert "xlt.export" in message
+
+
+def test_a_folder_that_is_no_run_is_refused(test: Evaluate, tmp_path: Path, capsys: Any):
+    (tmp_path / "empty").mkdir()
+    assert test(tmp_path / "out", runs=f"[{tmp_path / 'empty'}]") == 2
+    assert "is no run's folder" in capsys.readouterr().err
+
+
+def test_a_run_of_another_task_is_refused(test: Evaluate, trained: Path, tmp_path: Path, capsys: Any):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    path = other / "model" / "heads.safetensors"
+    kept = {name: tensor for name, tensor in load_file(path).items() if name.startswith("udpos.")}
+    save_file(kept, path, {"labels": json.dumps({"udpos": load_heads(str(trained))[1]["udpos"]})})
+    assert test(tmp_path / "out", runs=f"[{other}]", tasks="[xnli]") == 2
+    assert "the heads are udpos, but the tasks need mnli" in capsys.readouterr().err
+    assert test(tmp_path / "out", runs=f"[{other}]", tasks="[xnli, udpos]") == 2
+    assert "task xnli cannot be tested: no run with the head mnli" in capsys.readouterr().err
+    assert test(tmp_path / "out", runs=f"[{other}]", languages="[en]") == 0  # the others are shown as missing
+    assert set(results(tmp_path / "out")) == {"udpos"}
+
+
+def test_two_runs_of_a_task_are_not_chosen_between(
+    test: Evaluate, trained: Path, tmp_path: Path, capsys: Any
+):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    assert test(tmp_path / "out", runs=f"[{trained}, {other}]") == 2
+    assert "could be tested with any of" in capsys.readouterr().err
+
+
+def test_a_run_with_another_tokenizer_is_refused(test: Evaluate, trained: Path, tmp_path: Path, capsys: Any):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    path = other / "model" / "tokenizer.json"
+    definition = json.loads(path.read_text())
+    definition["model"]["vocab"][100][1] -= 1
+    path.write_text(json.dumps(definition))
+    assert test(tmp_path / "out", runs=f"[{other}]") == 2
+    assert "has another tokenizer" in capsys.readouterr().err
+
+
+def test_gold_ids_that_do_not_match_are_refused(test: Evaluate, root: Path, tmp_path: Path, capsys: Any):
+    folder = tmp_path / "root"
+    shutil.copytree(root / "bucc2018", folder / "bucc2018")
+    (folder / "bucc2018" / "de-en.dev.gold").write_text("de-999\ten-000\n")
+    assert test(tmp_path / "out", tasks="[bucc2018]", root=folder) == 2
+    assert "the id de-999 is not in" in capsys.readouterr().err
+
+
+def test_a_misspelt_key_is_named(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", langauges="[de]") == 2
+    assert "did you mean languages?" in capsys.readouterr().err
+
+
+def test_nothing_to_evaluate_is_said(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", runs=None, encoder=None) == 2
+    assert "nothing to evaluate" in capsys.readouterr().err
+
+
+# Averages
+
+
+def test_average_gap_and_worst_language_of_a_worked_example():
+    found = summarise(tasks.load("mlqa"), {"en": 70.0, "de": 60.0, "ar": 41.0})
+    assert found.mean == Average(57.0, 3, 7)
+    assert str(found.mean) == "57.0 (3/7)"
+    assert found.gap == pytest.approx(70 - 50.5)
+    assert (found.worst, found.lowest) == ("ar", 41.0)
+    assert summarise(tasks.load("mlqa"), {"de": 60.0}).gap is None
+
+
+def cell(task: str, language: str, **metrics: float) -> Scored:
+    return Scored(task, language, "test", "m", 10, metrics, dict.fromkeys(metrics, 0.0), {}, "")
+
+
+def test_groups_average_tasks_and_say_what_they_lack():
+    names = ["xquad", "tydiqa", "tatoeba"]
+    scored = [cell("xquad", lang, exact_match=40.0, f1=60.0) for lang in tasks.load("xquad").languages]
+    scored += [cell("tydiqa", "en", exact_match=10.0, f1=30.0)]
+    groups = Report([tasks.load(name) for name in names], scored).groups()
+    assert groups["question answering"] == Average(35.0, 1, 3)  # (50 + 20) / 2, XQuAD alone complete
+    assert groups["retrieval"] == Average(None, 0, 2)
+    assert str(groups["all tasks"]) == "35.0 (1/9)"
+
+
+# Models of runs
+
+
+def test_a_run_begins_with_the_encoder_of_another(
+    trained: Path, tiny_run: Command, tmp_path: Path, root: Path
+):
+    module = TransferModule(str(trained))
+    states = load_file(trained / "model" / "model.safetensors")
+    for name, tensor in module.encoder.transformer.state_dict().items():
+        assert torch.equal(states[name], tensor)
+    changes = {
+        "data.tasks": "[pawsx]",
+        "data.root": root,
+        "model.encoder": trained,
+        "model.from_scratch": None,
+    }
+    folder = tmp_path / "phase3"
+    assert run(tiny_run(folder, {**changes, "trainer.max_steps": 4, "model.keep_heads": "true"})) == 0
+    assert sorted(load_heads(str(folder))[0]) == ["pawsx"]
+    # It needs nothing of the run that it began with.
+    assert Encoder(str(folder)).shape == module.encoder.shape
+    assert load_tokenizer(str(folder)).vocab_size == load_tokenizer(str(trained)).vocab_size
+
+
+def test_the_model_of_a_run_is_its_best_checkpoint(trained: Path):
+    best = json.loads((trained / "results.json").read_text())["run"]["best_step"]
+    state = torch.load(trained / "checkpoints" / f"step-{best:09d}.ckpt", weights_only=True)["state_dict"]
+    heads, labels = load_heads(str(trained))
+    assert set(heads) == {"mnli", "pawsx", "udpos", "panx", "squad_v1", "tydiqa"}
+    assert labels["mnli"] == ["entailment", "neutral", "contradiction"]
+    for head, tensors in heads.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, state[f"heads.{head}.{name}"])
+
+
+def test_a_head_that_was_not_trained_cannot_be_kept(
+    trained: Path, tiny_run: Command, tmp_path: Path, samples: list[str], capsys: Any
+):
+    changes = {
+        "data.tasks": "[qqp]",
+        "model.encoder": trained,
+        "model.from_scratch": None,
+        "model.keep_heads": "true",
+    }
+    assert run(tiny_run(tmp_path / "run", changes)) == 2
+    assert "needs the head qqp, which is not among those trained: " in capsys.readouterr().err
+
+
+def test_a_run_cannot_begin_with_an_unfinished_one(
+    trained: Path, tiny_run: Command, tmp_path: Path, capsys: Any
+):
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained, unfinished, ignore=shutil.ignore_patterns("model"))
+    changes = {"model.encoder": unfinished, "model.from_scratch": None}
+    assert run(tiny_run(tmp_path / "run", changes)) == 2
+    assert "no finished checkpoint" in capsys.readouterr().err
+
+
+def test_the_shipped_config_names_the_runs_of_the_shipped_configs():
+    configs = Path(__file__).parents[1] / "configs"
+    runs = yaml.safe_load((configs / "evaluate" / "xtreme.yaml").read_text())["runs"]
+    for run_folder in runs:
+        name = run_folder.removeprefix("runs/target-")
+        config = yaml.safe_load((configs / "target" / f"{name}.yaml").read_text())
+        assert config["trainer"]["default_root_dir"] == run_folder

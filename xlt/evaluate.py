@@ -1,0 +1,248 @@
+"""Test in all languages what English taught: `python -m xlt.evaluate --config configs/evaluate/xtreme.yaml`.
+
+The same command again goes on where it stopped: a task in a language that is finished is kept. What cannot be
+tested is said, shown as missing, and left out of no average without a word.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from xlt.checks import require
+from xlt.cli import WandbSettings, run_verb
+from xlt.data.batches import nested_subset
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.sources import Split, roots_of
+from xlt.data.store import Stored
+from xlt.evaluation.dashboard import show
+from xlt.evaluation.plan import Cell, Choice, Models, Plan, make_plan
+from xlt.evaluation.predict import Tested, predict
+from xlt.evaluation.report import Report, as_json, save
+from xlt.evaluation.scores import Finished, Scored, fingerprint, hash_of, scored, write
+from xlt.models.encoder import load_config, most_tokens
+from xlt.parser import VerbParser
+from xlt.splits import Splits
+from xlt.task import Scores, Submission, Task
+from xlt.tasks import load
+from xlt.xtreme import GROUPS
+
+log = logging.getLogger(__name__)
+
+DASHBOARD = WandbSettings(job_type="evaluate")
+
+NINE = [task for group in GROUPS.values() for task in group]
+
+
+class Evaluation:
+    """Zero-shot evaluation.
+
+    Args:
+        out: Folder for predictions, scores, tables and the picture.
+        encoder: The encoder as it is, for retrieval: a name on the hub, a folder, or a finished run's.
+        runs: Folders of finished runs: a task is tested with the run that trained its head.
+        tasks: Names of the tasks, each of which must have a model; where not given, XTREME's nine, as far as
+            there are models for them.
+        languages: Languages to test in, which must have rows; where not given, each task's own that have.
+        split: `validation` or `test`, for all tasks or by name; tasks with one set to evaluate on take it.
+        volume: Most examples of each task in a language, the same ones in every language; retrieval always
+            takes all. All where not given.
+        root: Folder or folders that mirror the hub; where not given, the paths in XLT_DATA.
+        layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by name; where not given,
+            two above the middle, which is what XTREME's scripts take on Tatoeba.
+        tokens_per_batch: Most tokens in a batch.
+        max_length: Most tokens in a sequence; longer passages become windows.
+        stride: Tokens by which the windows of a passage overlap.
+        accelerator: cpu, cuda, mps or auto.
+        precision: 32-true or bf16-mixed.
+        cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
+        seed: Of the volume.
+        wandb: Where the evaluation stands on the dashboard.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        encoder: str | None = None,
+        runs: list[str] | None = None,
+        tasks: list[str] | None = None,
+        languages: list[str] | None = None,
+        split: Choice | dict[str, Choice] = "validation",
+        volume: int | None = None,
+        root: str | list[str] | None = None,
+        layer: int | dict[str, int] | None = None,
+        tokens_per_batch: int = 16384,
+        max_length: int = 512,
+        stride: int = 128,
+        accelerator: str = "auto",
+        precision: Literal["32-true", "bf16-mixed"] = "32-true",
+        cache: str | None = None,
+        seed: int = 0,
+        wandb: WandbSettings = DASHBOARD,
+    ) -> None:
+        require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
+        require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
+        require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
+        require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
+        self.out, self.tasks = out, [load(name) for name in tasks or NINE]
+        for task in self.tasks:
+            require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
+        self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
+        self._models = Models(encoder, tuple(runs or ()))
+        names = [name for name in (encoder, *self._models.runs) if name]
+        if not names:
+            raise ValueError("nothing to evaluate: name an encoder, or the folders of runs")
+        self._models.check(self.tasks)
+        self._length = min(max_length, *(most_tokens(load_config(name)) for name in names))
+        self._layer = layer
+        folder = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+        text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
+        self._splits = Splits(roots_of(root), folder, text)
+        self._languages, self._volume, self._seed = languages, volume, seed
+        self._tokens, self._wandb = tokens_per_batch, wandb
+        self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        self._finished = Finished(out)
+        self._hashes: dict[str, str] = {}
+        self._config = {
+            "encoder": encoder,
+            "runs": runs,
+            "split": self._chosen,
+            "volume": volume,
+            "seed": seed,
+        }
+        self._has_news = False
+        self._tested: tuple[tuple[str, int | None], Tested] | None = None
+
+    def run(self) -> Report:
+        """Test what is not finished, and write what came out."""
+        asked = self.tasks, self._languages, self._models
+        plan = make_plan(*asked, self._splits, self._chosen, self._all_tasks)
+        for missing in plan.missing:
+            log.info("missing: %s %s: %s", missing.task, missing.language, missing.reason)
+        found = [self._finished.get(cell, self._fingerprint(cell)) for cell in plan.cells]
+        report = Report(self.tasks, self._rest(plan, found))
+        self._write(report, plan)
+        return report
+
+    def _rest(self, plan: Plan, found: Sequence[Scored | None]) -> list[Scored]:
+        """The scores of all cells, in their order; those not found are made."""
+        scores = list(found)
+        todo = [i for i, score in enumerate(scores) if score is None]
+        # In a file or a pipe a line a language says where the evaluation stands.
+        with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
+            for i in todo:
+                bar.set_description(plan.cells[i].task.name)
+                scores[i] = result = self._test(plan.cells[i])
+                self._has_news = True
+                bar.update()
+                if bar.disable:
+                    log.info("%s %s: %.1f", result.task, result.language, result.mean)
+        return [score for score in scores if score is not None]
+
+    def _layer_of(self, task: Task[Any], model: str) -> int | None:
+        """The layer that is read; None for the last."""
+        if task.needs_training:
+            return None
+        layers = load_config(model).num_hidden_layers
+        given = self._layer.get(task.group) if isinstance(self._layer, dict) else self._layer
+        return given or min(layers, layers // 2 + 2)
+
+    def _fingerprint(self, cell: Cell) -> str:
+        """What the cell's scores depend on."""
+        if cell.model not in self._hashes:
+            self._hashes[cell.model] = hash_of(cell.model)
+        rows = self._splits.folder(cell.task, cell.split, cell.parts)
+        settings = [self._volume, self._seed, self._layer_of(cell.task, cell.model)]
+        return fingerprint(self._hashes[cell.model], rows, settings)
+
+    def _test(self, cell: Cell) -> Scored:
+        """Score a cell, and keep it."""
+        scorer = cell.task
+        if cell.split == "test" and scorer.needs_tuning:
+            scorer = scorer.tuned(self._score(cell, "validation", scorer)[0])
+        scores, submission, rows = self._score(cell, cell.split, scorer)
+        result = scored(cell, scores, rows, self._fingerprint(cell))
+        self._finished.keep(cell, result, submission)
+        return result
+
+    def _score(self, cell: Cell, split: Split, scorer: Task[Any]) -> tuple[Scores, Submission, int]:
+        """Scores, submission and number of examples of a split in the cell's language."""
+        stored = self._splits.open(cell.task, split)
+        rows, examples = self._rows(cell.task, stored)
+        model = self._model(cell)
+        model.add_head(cell.task)
+        self._fabric.to_device(model)
+        outputs = predict(model.eval(), cell.task, stored.features, rows, self._tokens, self._fabric)
+        return *scorer.evaluated(outputs, stored.features, rows, stored.references()), examples
+
+    def _rows(self, task: Task[Any], stored: Stored) -> tuple[Any, int]:
+        """Numbers of the rows that the volume leaves, and of how many examples they are."""
+        volume = self._volume if task.needs_training else None
+        kept = nested_subset(stored.meta.examples, volume, self._seed, task.group)
+        return stored.rows_of(kept), len(kept)
+
+    def _model(self, cell: Cell) -> Tested:
+        """The cell's model; the last one is kept, for cells come model by model."""
+        key = cell.model, self._layer_of(cell.task, cell.model)
+        if self._tested is None or self._tested[0] != key:
+            self._tested = None
+            self._tested = key, Tested(*key)
+        return self._tested[1]
+
+    def _write(self, report: Report, plan: Plan) -> None:
+        """Write results, summary, CSV and picture; show them on the dashboard."""
+        write(self.out / "results.json", as_json(report.results()))
+        summary = report.summary() | {"missing": [missing._asdict() for missing in plan.missing]}
+        write(self.out / "summary.json", as_json(summary))
+        write(self.out / "results.csv", report.csv())
+        figure = report.figure()
+        save(figure, self.out / "heat_map.png")
+        if self._has_news:
+            show(report, figure, self.out, vars(self._wandb), self._config)
+
+
+def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
+    """The split of each task.
+
+    Raises:
+        ValueError: One is named for a task that is not evaluated.
+    """
+    if not isinstance(split, Mapping):
+        return {task.name: split for task in tasks}
+    unknown = sorted(set(split) - {task.name for task in tasks})
+    if unknown:
+        raise ValueError(f"split names {', '.join(unknown)}, which tasks does not")
+    return {task.name: split.get(task.name, "validation") for task in tasks}
+
+
+def make_parser() -> VerbParser:
+    """The verb's command line: a key is a parameter of Evaluation."""
+    parser = VerbParser(prog="xlt.evaluate", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file of the keys below")
+    parser.add_class_arguments(Evaluation)
+    return parser
+
+
+def evaluate(args: Sequence[str]) -> None:
+    """The verb.
+
+    Args:
+        args: Command-line arguments.
+    """
+    parser = make_parser()
+    settings = parser.instantiate(parser.parse_args(list(args)))
+    settings.pop("config")
+    evaluation = Evaluation(**vars(settings))
+    report = evaluation.run()
+    print(f"\nscores in percent\n\n{report.table()}\n")
+    print("\n".join(f"{name:<20}{mean}" for name, mean in report.groups().items()))
+    print(f"\nthe evaluation's folder: {evaluation.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(evaluate, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Zero-shot evaluation in every language: what to test with which model, predictions, scores, tables."""

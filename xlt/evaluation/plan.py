@@ -1,0 +1,207 @@
+"""What an evaluation consists of: each task in each language, the model to test, and what is missing.
+
+Everything that can be wrong is found here, before any work.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from xlt.data.encode import load_tokenizer
+from xlt.data.sources import Part, Split
+from xlt.models.saving import load_heads
+from xlt.splits import Splits
+from xlt.task import Task
+
+Choice = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task in one language, to be tested with one model.
+
+    Args:
+        task: The task in the language, with the classes of the model's head.
+        language: ISO 639-1.
+        split: What it is tested on.
+        model: Name of the encoder, or folder of the run.
+        parts: The rows.
+    """
+
+    task: Task[Any]
+    language: str
+    split: Split
+    model: str
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """Task and language."""
+        return f"{self.task.group}-{self.language}"
+
+
+class Missing(NamedTuple):
+    """A task, or a task in a language, that cannot be tested, and why."""
+
+    task: str
+    language: str
+    reason: str
+
+
+class Plan(NamedTuple):
+    """What is tested, and what is not."""
+
+    cells: list[Cell]
+    missing: list[Missing]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What there is to test.
+
+    Args:
+        encoder: Name of the encoder that the tasks without training are tested on; None where there is none.
+        runs: Folders of fine-tuned runs.
+    """
+
+    encoder: str | None
+    runs: tuple[str, ...]
+
+    def check(self, tasks: Sequence[Task[Any]]) -> None:
+        """See that the runs are finished, of one encoder, and of use.
+
+        Raises:
+            FileNotFoundError: A run is none, or not finished.
+            ValueError: A run has another tokenizer, or the runs are of other tasks.
+        """
+        heads: set[str] = set()
+        for run in self.runs:
+            if not (Path(run) / "config.yaml").is_file():
+                raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml")
+            heads |= set(load_heads(run)[0])
+        wanted = {task.head_key for task in tasks if task.needs_training}
+        if self.runs and wanted and not wanted & heads:
+            raise ValueError(
+                f"{', '.join(self.runs)}: the heads are {', '.join(sorted(heads)) or 'none'}, but the tasks "
+                f"need {', '.join(sorted(wanted))}: name the runs of these tasks"
+            )
+        self._check_tokenizers()
+
+    def _check_tokenizers(self) -> None:
+        """Refuse models that cut texts in other ways: their scores do not belong into one table."""
+        names = [name for name in (self.encoder, *self.runs) if name]
+        texts = {name: load_tokenizer(name).backend_tokenizer.to_str() for name in names}
+        for name in names[1:]:
+            if texts[name] != texts[names[0]]:
+                raise ValueError(
+                    f"{name} has another tokenizer than {names[0]}: they are not of one encoder. Evaluate "
+                    "them apart"
+                )
+
+    def of(self, task: Task[Any]) -> str | None:
+        """The model to test a task with: the run that trained its head, or the encoder as it is.
+
+        Raises:
+            ValueError: Several runs trained it.
+        """
+        if not task.needs_training:
+            return self.encoder
+        able = [run for run in self.runs if task.head_key in load_heads(run)[0]]
+        named = [run for run in able if task.name in _tasks_of(run)]
+        chosen = named or able
+        if len(chosen) > 1:
+            raise ValueError(
+                f"task {task.name} could be tested with any of {', '.join(chosen)}: name one of them, and "
+                "evaluate the others into other folders"
+            )
+        return chosen[0] if chosen else None
+
+
+def _tasks_of(run: str) -> list[str]:
+    """The tasks that a run trained, by name."""
+    return yaml.safe_load((Path(run) / "config.yaml").read_text())["data"]["tasks"]
+
+
+def make_plan(
+    tasks: Sequence[Task[Any]],
+    languages: Sequence[str] | None,
+    models: Models,
+    splits: Splits,
+    chosen: Mapping[str, Choice],
+    all_tasks: bool = False,
+) -> Plan:
+    """Every task in every language that there are rows of.
+
+    Args:
+        tasks: The tasks.
+        languages: Those to test in; each task's own where None.
+        models: What there is to test.
+        splits: Opens the rows.
+        chosen: The split of each task.
+        all_tasks: Whether a task without a model is refused, not shown as missing.
+
+    Raises:
+        FileNotFoundError: A model or a language asked for is not there.
+        ValueError: Models and tasks do not fit.
+    """
+    _check_languages(tasks, languages)
+    models.check(tasks)
+    plan = Plan([], [])
+    for task in tasks:
+        model = models.of(task)
+        if model is None and all_tasks:
+            raise ValueError(f"task {task.name} cannot be tested: {_why_no_model(task)}")
+        if model is None:
+            plan.missing.append(Missing(task.name, "", _why_no_model(task)))
+            continue
+        task = _with_classes(task, model)
+        for language in task.languages:
+            if languages is None or language in languages:
+                _add(plan, task, language, model, splits, chosen[task.name], languages is not None)
+    if not plan.cells:
+        reasons = "; ".join(dict.fromkeys(missing.reason for missing in plan.missing))
+        raise FileNotFoundError(f"nothing can be evaluated: {reasons}")
+    return plan
+
+
+def _add(
+    plan: Plan, task: Task[Any], language: str, model: str, splits: Splits, choice: Choice, required: bool
+) -> None:
+    """Add a task in a language to what is tested, or to what is missing."""
+    split: Split = "test" if task.only_test else choice
+    task = replace(task, name=f"{task.name}/{language}")
+    try:
+        parts = tuple(splits.parts(task, split))
+    except FileNotFoundError as error:
+        if required:
+            raise
+        plan.missing.append(Missing(task.group, language, str(error)))
+    else:
+        plan.cells.append(Cell(task, language, split, model, parts))
+
+
+def _check_languages(tasks: Sequence[Task[Any]], languages: Sequence[str] | None) -> None:
+    """Raise ValueError for a language that no task has."""
+    known = {language for task in tasks for language in task.languages}
+    unknown = sorted(set(languages or ()) - known)
+    if unknown:
+        raise ValueError(
+            f"languages names {', '.join(unknown)}, in which none of the tasks is evaluated: they know "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def _with_classes(task: Task[Any], model: str) -> Task[Any]:
+    """The task with the classes of the model's head, where its file leaves them open."""
+    labels = load_heads(model)[1].get(task.head_key, ()) if task.needs_training else ()
+    return replace(task, labels=task.labels or tuple(labels))
+
+
+def _why_no_model(task: Task[Any]) -> str:
+    """What to name so that a task can be tested."""
+    if task.needs_training:
+        return f"no run with the head {task.head_key}: name one in runs"
+    return "no encoder: name one in encoder"

@@ -1,0 +1,129 @@
+"""Predictions of a model for encoded rows: packed batches sorted by length, each row once.
+
+R rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from xlt.data.batches import sorted_batches
+from xlt.data.collate import Batch
+from xlt.data.features import Features
+from xlt.data.steps import ValidationBatches, as_is
+from xlt.models.encoder import Encoder
+from xlt.models.heads import Head
+from xlt.models.saving import load_heads
+from xlt.module import put_weights
+from xlt.task import Outputs, Task
+
+
+class Tested(nn.Module):
+    """An encoder and the heads that belong to it, ready to predict.
+
+    Args:
+        name: The encoder's name, or a finished run's folder.
+        layer: The layer that is read; the last where not given.
+
+    Raises:
+        ValueError: The encoder has no such layer.
+    """
+
+    def __init__(self, name: str, layer: int | None = None) -> None:
+        super().__init__()
+        self.encoder = Encoder(name)
+        if layer is not None:
+            self.encoder.cut(layer)
+        self.heads = nn.ModuleDict()
+        self._trained = load_heads(name)
+
+    def add_head(self, task: Task[Any]) -> None:
+        """Give a task its head, with the weights that the run trained.
+
+        Raises:
+            ValueError: The run trained none for it, or on other classes.
+        """
+        if task.head_key not in self.heads:
+            head = task.head(self.encoder.config.hidden_size, 0.0)
+            if task.needs_training:
+                put_weights(head, task, *self._trained)
+            self.heads[task.head_key] = head
+
+    def forward(self, head_key: str, batch: Batch) -> dict[str, Tensor]:
+        """What the head predicts for a batch."""
+        head = self.heads[head_key]
+        assert isinstance(head, Head)
+        places = head.places(batch.packing, batch.columns)
+        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, places)
+        return head.predict(head(states, batch.packing, batch.columns), batch.packing, batch.columns)
+
+
+@torch.no_grad()
+def predict(
+    model: Tested,
+    task: Task[Any],
+    features: Features,
+    rows: np.ndarray,
+    tokens_per_batch: int,
+    fabric: Fabric,
+) -> Outputs:
+    """What the model predicts for the rows, in their order.
+
+    Args:
+        model: The model, on the fabric's device.
+        task: The task, whose head the model has.
+        features: Where the rows are.
+        rows: Their numbers, ascending, shape (R,).
+        tokens_per_batch: Most tokens in a batch.
+        fabric: Device and precision.
+    """
+    longest = int(features.counts("input_ids")[rows].max())
+    batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_batch, longest))
+    data = ValidationBatches(task.name, features, batches, task.inputs)
+    kept = Collected(rows)
+    for batch in DataLoader(data, batch_size=None, collate_fn=as_is):
+        batch = fabric.to_device(batch)
+        with fabric.autocast():
+            found = model(task.head_key, batch)
+        kept.add(batch.rows, found)
+    return kept.outputs
+
+
+class Collected:
+    """Predictions put in the order of the rows as they come, in one array where all are of one size.
+
+    Args:
+        rows: Numbers of the rows, ascending, shape (R,).
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+        self.outputs: dict[str, Any] = {}
+
+    def add(self, rows: Tensor, found: Mapping[str, Tensor]) -> None:
+        """Keep what was predicted for some rows; `counts` says how many values each has where that varies."""
+        places = np.searchsorted(self._rows, rows.cpu().numpy())
+        values = {name: tensor.cpu().numpy() for name, tensor in found.items()}
+        counts = values.pop("counts", None)
+        for name, array in values.items():
+            if counts is None:
+                self._whole(name, array)[places] = array
+            else:
+                self._apart(name, places, np.split(array, np.cumsum(counts)[:-1]))
+
+    def _whole(self, name: str, array: np.ndarray) -> np.ndarray:
+        """The array of all rows' values."""
+        if name not in self.outputs:
+            self.outputs[name] = np.zeros((len(self._rows), *array.shape[1:]), array.dtype)
+        return self.outputs[name]
+
+    def _apart(self, name: str, places: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+        """Put each row's own array into its place."""
+        found = self.outputs.setdefault(name, [np.zeros(0)] * len(self._rows))
+        for place, part in zip(places, parts, strict=True):
+            found[place] = part

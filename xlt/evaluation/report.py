@@ -1,0 +1,203 @@
+"""What an evaluation shows: averages, the transfer gap, the worst language; as table, CSV, JSON and picture.
+
+An average over fewer languages or tasks than XTREME has says how many it is of.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from xlt.data.multilingual import ENGLISH
+from xlt.evaluation.scores import Scored
+from xlt.task import Task
+from xlt.xtreme import GROUPS
+
+NONE = "–"
+
+
+class Average(NamedTuple):
+    """A mean, and of how many of how many."""
+
+    value: float | None
+    found: int
+    wanted: int
+
+    def __str__(self) -> str:
+        """`41.2`, or `41.2 (12/15)` where some are missing."""
+        if self.value is None:
+            return NONE
+        return f"{self.value:.1f}" + ("" if self.found == self.wanted else f" ({self.found}/{self.wanted})")
+
+
+class Summary(NamedTuple):
+    """A task over its languages."""
+
+    mean: Average
+    gap: float | None
+    """English less the mean of the other languages; None where either is missing."""
+    worst: str | None
+    """The language with the lowest score."""
+    lowest: float | None
+
+
+def summarise(task: Task[Any], scores: Mapping[str, float]) -> Summary:
+    """A task's average, transfer gap and worst language.
+
+    Args:
+        task: The task, whose languages are all wanted.
+        scores: By language.
+
+    Source: Hu et al. (2020), section 4 (cross-lingual transfer gap) and the averages of its evaluate.py.
+    """
+    if not scores:
+        return Summary(Average(None, 0, len(task.languages)), None, None, None)
+    others = [score for language, score in scores.items() if language != ENGLISH]
+    gap = scores[ENGLISH] - float(np.mean(others)) if ENGLISH in scores and others else None
+    worst = min(scores, key=lambda language: scores[language])
+    mean = Average(float(np.mean(list(scores.values()))), len(scores), len(task.languages))
+    return Summary(mean, gap, worst, scores[worst])
+
+
+class Report:
+    """All of an evaluation.
+
+    Args:
+        tasks: The tasks that were asked for.
+        scored: The finished cells.
+    """
+
+    def __init__(self, tasks: Sequence[Task[Any]], scored: Sequence[Scored]) -> None:
+        self.tasks, self.scored = tasks, scored
+        self.by_task = {
+            task.name: {cell.language: cell.mean for cell in scored if cell.task == task.name}
+            for task in tasks
+        }
+        self.summaries = {task.name: summarise(task, self.by_task[task.name]) for task in tasks}
+
+    @property
+    def languages(self) -> list[str]:
+        """English, then every language that a task was tested in."""
+        found = {language for scores in self.by_task.values() for language in scores}
+        return sorted(found, key=lambda language: (language != ENGLISH, language))
+
+    def results(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Task to language to metrics, chance and rows."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for cell in self.scored:
+            main = next(iter(cell.metrics))
+            figures = {**cell.metrics, **cell.details, "chance": cell.chance[main], "rows": cell.rows}
+            found.setdefault(cell.task, {})[cell.language] = {**figures, "split": cell.split}
+        return found
+
+    def groups(self) -> dict[str, Average]:
+        """XTREME's group averages and the total: means of the tasks' averages."""
+        means = {
+            group: [self.summaries[name].mean for name in names if name in self.summaries]
+            for group, names in GROUPS.items()
+        }
+        found = {group: self._mean(means[group], len(names)) for group, names in GROUPS.items()}
+        every = [mean for group in means.values() for mean in group]
+        return found | {"all tasks": self._mean(every, sum(map(len, GROUPS.values())))}
+
+    @staticmethod
+    def _mean(means: Sequence[Average], wanted: int) -> Average:
+        """The mean of the tasks that have one; complete where all of them are."""
+        known = [mean.value for mean in means if mean.value is not None]
+        complete = sum(mean.found == mean.wanted for mean in means)
+        value = float(np.mean(known)) if known else None
+        return Average(value, complete, wanted)
+
+    def summary(self) -> dict[str, Any]:
+        """Averages, gaps and worst languages, as JSON."""
+        tasks = {name: {**s._asdict(), "mean": s.mean._asdict()} for name, s in self.summaries.items()}
+        return {"tasks": tasks, "groups": {name: mean._asdict() for name, mean in self.groups().items()}}
+
+    def csv(self) -> str:
+        """A line a task, language and metric."""
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow(["task", "language", "metric", "score", "chance", "rows", "split", "model"])
+        for cell in self.scored:
+            for name, value in cell.metrics.items():
+                figures = [f"{value:.6f}", f"{cell.chance[name]:.6f}", cell.rows]
+                lines.writerow([cell.task, cell.language, name, *figures, cell.split, cell.model])
+        return text.getvalue()
+
+    def table(self) -> str:
+        """Languages by tasks, then what sums them up."""
+        names = list(self.by_task)
+        lines = [["", *names]]
+        for language in self.languages:
+            scores = [self.by_task[name].get(language) for name in names]
+            lines.append([language, *(NONE if s is None else f"{s:.1f}" for s in scores)])
+        sums = [self.summaries[name] for name in names]
+        lines.append(["mean", *(str(s.mean) for s in sums)])
+        lines.append(["gap", *(NONE if s.gap is None else f"{s.gap:.1f}" for s in sums)])
+        lines.append(["worst", *(NONE if s.worst is None else f"{s.worst} {s.lowest:.1f}" for s in sums)])
+        return aligned(lines, rule_before=len(lines) - 3)
+
+    def figure(self) -> Figure:
+        """A heat map, tasks by languages; what is missing is left white."""
+        names, languages = list(self.by_task), self.languages
+        values = np.array(
+            [[self.by_task[name].get(language, np.nan) for language in languages] for name in names]
+        )
+        return heat_map(values, names, languages, "score, in percent", "viridis", (0, 100))
+
+
+def heat_map(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    colours: str,
+    limits: tuple[float, float],
+) -> Figure:
+    """A picture of values, shape (rows, columns), each written into its cell; NaN is left white."""
+    figure = Figure(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True):
+        red, green, blue, _ = image.cmap(image.norm(values[row, column]))
+        dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+        axes.text(
+            column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=7,
+            color="white" if dark else "black",
+        )  # fmt: skip
+    figure.colorbar(image, ax=axes, label=label, shrink=0.9, pad=0.01)
+    return figure
+
+
+def aligned(lines: Sequence[Sequence[str]], rule_before: int) -> str:
+    """Columns of equal width, the first one to the left; rules below the first line and before another."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows = [
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    rule = "-" * len(rows[0])
+    return "\n".join(row.rstrip() for row in [rows[0], rule, *rows[1:rule_before], rule, *rows[rule_before:]])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture."""
+    with mpl.rc_context({"savefig.dpi": 160}):
+        figure.savefig(path)
+
+
+def as_json(values: Any) -> str:
+    """The file's text."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"

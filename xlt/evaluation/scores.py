@@ -1,0 +1,135 @@
+"""Scores of finished cells on disk: an evaluation goes on where it stopped, and mixes nothing.
+
+<out>/scores/<task>-<language>.json          metrics, rows, and a fingerprint of what they are of
+<out>/predictions/<task>/test-<language>.*   as XTREME's evaluator reads them
+<out>/gold/<task>/test-<language>.*          what it compares them with
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt.evaluation.plan import Cell
+from xlt.folders import WEIGHTS, model_folder
+from xlt.task import Scores, Submission
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished cell.
+
+    Args:
+        task: Name of the task.
+        language: ISO 639-1.
+        split: What it was tested on.
+        model: Name of the encoder, or folder of the run.
+        rows: Examples that were scored.
+        metrics: In percent.
+        chance: The same metrics of knowing nothing.
+        details: Other figures.
+        fingerprint: Of the model, the rows and the settings.
+    """
+
+    task: str
+    language: str
+    split: str
+    model: str
+    rows: int
+    metrics: Mapping[str, float]
+    chance: Mapping[str, float]
+    details: Mapping[str, float]
+    fingerprint: str
+
+    @property
+    def mean(self) -> float:
+        """The score that is averaged: the mean of the metrics, as XTREME takes exact match and F1."""
+        return sum(self.metrics.values()) / len(self.metrics)
+
+
+def scored(cell: Cell, scores: Scores, rows: int, fingerprint: str) -> Scored:
+    """A cell with its scores."""
+    return Scored(cell.task.group, cell.language, cell.split, cell.model, rows, *scores, fingerprint)
+
+
+class Finished:
+    """The finished cells of an evaluation.
+
+    Args:
+        out: The evaluation's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def get(self, cell: Cell, fingerprint: str) -> Scored | None:
+        """A cell's scores, or None where it is not finished.
+
+        Raises:
+            ValueError: They are of another model, other rows or other settings.
+        """
+        path = self._path(cell)
+        if not path.is_file():
+            return None
+        try:
+            found = Scored(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): delete it to score it again") from error
+        if found.fingerprint != fingerprint:
+            raise ValueError(
+                f"{path} has scores of {found.model} on {found.rows} rows ({found.split}): of another model, "
+                f"rows or settings than {cell.model} now. Give another folder as out, or delete it"
+            )
+        return found
+
+    def keep(self, cell: Cell, result: Scored, submission: Submission) -> None:
+        """Write a cell's predictions, then its scores."""
+        for folder, text in (("predictions", submission.predictions), ("gold", submission.gold)):
+            path = self._out / folder / result.task / f"test-{result.language}.{submission.suffix}"
+            write(path, text)
+        write(self._path(cell), json.dumps(asdict(result), indent=1) + "\n")
+
+    def _path(self, cell: Cell) -> Path:
+        return self._out / "scores" / f"{cell.name}.json"
+
+
+def write(path: Path, text: str) -> None:
+    """Give a file this text, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}")
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}): give a folder that can as out"
+        ) from error
+
+
+def hash_of(model: str) -> str:
+    """What tells a model from others: a hash of its weights, or its name where the hub has them."""
+    folder = Path(model_folder(model))
+    if not folder.is_dir():
+        return model
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]) or [folder / WEIGHTS]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def fingerprint(model_hash: str, rows: Path, settings: Sequence[Any]) -> str:
+    """Hash of what a score depends on.
+
+    Args:
+        model_hash: What `hash_of` says of the model.
+        rows: Folder of the encoded rows, whose name tells of all that they depend on.
+        settings: The rest.
+    """
+    return hashlib.sha256(json.dumps([model_hash, rows.name, *settings]).encode()).hexdigest()

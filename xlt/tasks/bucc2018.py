@@ -1,0 +1,27 @@
+"""BUCC 2018: find the translations among the sentences of English and of one of four languages, untrained.
+
+Zweigenbaum et al. (2018), https://comparable.limsi.fr/bucc2018. XTREME's files hold all sentences of both
+texts; the hub's copy has the gold pairs alone.
+"""
+
+from xlt.data.examples import Sentence
+from xlt.data.multilingual import SentenceFiles
+from xlt.data.sources import Row
+from xlt.xtreme import BitextMining
+
+
+def read(row: Row) -> Sentence:
+    """A sentence of either text."""
+    return Sentence(row["text"], row["side"], tuple(row["pairs"]), row["copies"], row["id"])
+
+
+TASK = BitextMining(
+    source=SentenceFiles(
+        "bucc2018",
+        "XTREME's scripts/download_data.sh fetches them (download/bucc2018): put the folder into a data root",
+    ),
+    read=read,
+    languages=("de", "fr", "ru", "zh"),
+    licence="BUCC 2018 shared task, for research",
+    citation="Zweigenbaum et al. 2018",
+)

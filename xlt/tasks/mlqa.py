@@ -1,0 +1,21 @@
+"""MLQA: questions about Wikipedia in seven languages, passage and question in the same. Trained on SQuAD 1.1.
+
+Lewis et al. (2020), https://aclanthology.org/2020.acl-main.653. 500 to 1,148 dev and 4,517 to 11,590 test
+questions a language.
+"""
+
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub
+from xlt.tasks.squad_v1 import read
+from xlt.xtreme import XtremeQuestions
+
+TASK = XtremeQuestions(
+    source=Multilingual(Hub("google/xtreme", "MLQA.{language}.{language}")),
+    read=read,
+    by_language=True,
+    trains_on="squad_v1",
+    validates_on="squad_v1",
+    languages=("en", "ar", "de", "es", "hi", "vi", "zh"),
+    licence="CC BY-SA 3.0",
+    citation="Lewis et al. 2020, 2020.acl-main.653",
+)

@@ -1,0 +1,24 @@
+"""PAWS-X: do two sentences of many like words say the same, in seven languages?
+
+Yang et al. (2019), https://aclanthology.org/D19-1382. 49,401 train in English, 2,000 dev and test a language.
+"""
+
+from xlt.data.examples import TextPair
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub, Row
+from xlt.xtreme import XtremeClassification
+
+
+def read(row: Row) -> TextPair:
+    """Two sentences; the label is "1" where they say the same."""
+    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]))
+
+
+TASK = XtremeClassification(
+    source=Multilingual(Hub("google/xtreme", "PAWS-X.{language}")),
+    read=read,
+    labels=("0", "1"),
+    languages=("en", "de", "es", "fr", "ja", "ko", "zh"),
+    licence="free for any use, with attribution",
+    citation="Yang et al. 2019, D19-1382",
+)

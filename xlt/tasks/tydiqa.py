@@ -1,0 +1,30 @@
+"""TyDiQA-GoldP: questions about Wikipedia asked in nine languages, none translated. Trained in English.
+
+Clark et al. (2020), https://aclanthology.org/2020.tacl-1.30. 3,696 English training questions; one set to
+evaluate on. The passage is given. No English validation split is published: one passage in ten validates.
+"""
+
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub, Row
+from xlt.tasks.squad_v1 import read
+from xlt.xtreme import XtremeQuestions
+
+NAMES = {
+    "en": "english", "ar": "arabic", "bn": "bengali", "fi": "finnish", "id": "indonesian", "ko": "korean",
+    "ru": "russian", "sw": "swahili", "te": "telugu",
+}  # fmt: skip
+
+
+def language_of(row: Row) -> str:
+    """The row's language, which its id begins with."""
+    return row["id"].partition("-")[0]
+
+
+TASK = XtremeQuestions(
+    source=Multilingual(Hub("google/xtreme", "tydiqa", test="validation"), NAMES, language_of, held_out=10),
+    read=read,
+    languages=tuple(NAMES),
+    only_test=True,
+    licence="Apache 2.0",
+    citation="Clark et al. 2020, 2020.tacl-1.30",
+)

@@ -1,0 +1,20 @@
+"""XQuAD: SQuAD 1.1 questions about 240 paragraphs, translated into ten languages. Trained on SQuAD 1.1.
+
+Artetxe et al. (2020), https://aclanthology.org/2020.acl-main.421. 1,190 questions a language, one set.
+"""
+
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub
+from xlt.tasks.squad_v1 import read
+from xlt.xtreme import XtremeQuestions
+
+TASK = XtremeQuestions(
+    source=Multilingual(Hub("google/xtreme", "XQuAD.{language}", test="validation")),
+    read=read,
+    trains_on="squad_v1",
+    validates_on="squad_v1",
+    languages=("en", "ar", "de", "el", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    only_test=True,
+    licence="CC BY-SA 4.0",
+    citation="Artetxe et al. 2020, 2020.acl-main.421",
+)

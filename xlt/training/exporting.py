@@ -1,0 +1,83 @@
+"""A run's best checkpoint as a model of its own: config, tokenizer, encoder and heads."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from xlt.data.encode import load_tokenizer
+from xlt.models.encoder import Encoder
+from xlt.models.saving import save_encoder
+from xlt.task import group_of
+from xlt.tasks import load
+from xlt.training.checkpoints import VerifiedIO, best
+from xlt.training.run_folder import RunFolder
+
+MASKED = "mlm"
+"""The head for hidden tokens, which transformers keeps with the encoder."""
+
+
+def export_run(run: Path, out: Path, precision: Literal["float16", "float32"] = "float32") -> Path:
+    """Write a run's encoder and heads; return the checkpoint that they are of.
+
+    Args:
+        run: The run's folder.
+        out: Folder to write into; what it holds besides stays.
+        precision: Of the weights.
+
+    Raises:
+        FileNotFoundError: There is no such run, or it has no checkpoint that verifies.
+        ValueError: The folder holds another tokenizer, or the run's encoder has changed its size.
+    """
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise FileNotFoundError(f"{run} is no run's folder: it has no {folder.config.name}")
+    checkpoint = best(folder.checkpoints)
+    if checkpoint is None:
+        raise FileNotFoundError(f"{folder.checkpoints} has no checkpoint that verifies: let the run go on")
+    name = yaml.safe_load(folder.config.read_text())["model"]["encoder"]
+    found = VerifiedIO().load_checkpoint(checkpoint)
+    encoder = Encoder(name, from_scratch=True)
+    if found["encoder_shape"] != encoder.shape:
+        raise ValueError(
+            f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {encoder.shape} now. "
+            "Put the config back that the run was started with"
+        )
+    encoder.load_state_dict(_below(found["state_dict"], "encoder."))
+    tokenizer = load_tokenizer(name)
+    _check_tokenizer(out, tokenizer)
+    heads = _heads(_below(found["state_dict"], "heads."))
+    masked_head = heads.pop(MASKED, {})
+    save_encoder(encoder, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
+    return checkpoint
+
+
+def _check_tokenizer(out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a folder with another tokenizer, whose weights this would replace."""
+    if (out / "tokenizer.json").is_file():
+        theirs = load_tokenizer(str(out))
+        if theirs.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str():
+            raise ValueError(f"{out} holds an encoder with another tokenizer: give another folder as --out")
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _heads(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The heads' tensors by head."""
+    names = dict.fromkeys(key.partition(".")[0] for key in state)
+    return {name: _below(state, f"{name}.") for name in names}
+
+
+def _labels(folder: RunFolder) -> dict[str, list[str]]:
+    """Names of the classes of each of the run's heads."""
+    sources = json.loads(folder.sources.read_text())
+    tasks = map(load, yaml.safe_load(folder.config.read_text())["data"]["tasks"])
+    heads = {task.group: task.head_key for task in tasks}
+    return {heads[group_of(name)]: splits["train"]["labels"] for name, splits in sources.items()}
