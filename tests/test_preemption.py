@@ -119,6 +119,20 @@ def test_a_run_told_to_stop_saves_says_75_and_goes_on(
     assert_same(folder, calm(processes))
 
 
+@pytest.mark.timeout(5 * HANG)
+def test_processes_that_load_batches_do_not_fail_the_run_that_is_told_to_stop_with_them(
+    tiny_run: Command, calm: Callable[[int], Path], tmp_path: Path
+):
+    args = tiny_run(tmp_path / "run", {**CHANGES, "data.num_workers": 2})
+    for name in ("SIGTERM", "SIGUSR1"):
+        step = last_step(tmp_path / "run") + 5
+        code, output = ended(command(args, Fault(step, signal=name, whole=True)), HANG)
+        assert code == STOPPED, output
+    code, output = ended(command(args), HANG)
+    assert code == 0, output
+    assert_same(tmp_path / "run", calm(1))
+
+
 DEATHS = [
     Fault(2, signal="SIGKILL", rank=1),
     Fault(2, signal="SIGKILL", rank=0),
