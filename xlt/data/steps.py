@@ -133,8 +133,8 @@ class ValidationBatches(Dataset[Batch]):
         return len(self._rows)
 
 
-def leave_signals_to_parent(worker: int) -> None:
-    """In a loader's process: go on serving while the run saves, when all of its processes are told to stop."""
+def leave_signals_to_parent(_: int) -> None:
+    """In a loader's process: go on serving while the run saves, when all its processes are told to stop."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
