@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,6 +168,29 @@ def test_a_signal_before_training_ends_all_processes_with_75(tiny_run: Command, 
     code, output = ended(command(args, Fault(0, "start", rank=rank)), HANG)
     assert code == STOPPED, output
     assert "before training" in output
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_while_the_command_is_being_imported_ends_it_with_75(
+    tiny_run: Command, tmp_path: Path, name: str
+):
+    words = [sys.executable, "-m", "xlt.fit", *tiny_run(tmp_path / "run", CHANGES)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
+    number = signal.Signals[name]
+    while not caught(process.pid) >> (number - 1) & 1:
+        assert process.poll() is None
+    process.send_signal(number)
+    code, output = ended(process, HANG)
+    assert code == STOPPED, output
+    assert not (tmp_path / "run").exists()
+
+
+def caught(pid: int) -> int:
+    """The signals that a process catches, a bit each."""
+    found = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[0], 16)
 
 
 # Other numbers of processes

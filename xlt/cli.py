@@ -78,7 +78,8 @@ class PreemptionSettings:
 
     Args:
         look_every_n_steps: Optimizer steps between looks whether a process was told to.
-        time_limit: Most seconds from the signal, or from the death of a process, to the end of all of them.
+        time_limit: Most seconds from the signal to the end of training, from there to the end of the process,
+            and without a sign of life of another process; more than a validation and a save take.
     """
 
     look_every_n_steps: int = 1

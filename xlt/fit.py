@@ -7,6 +7,12 @@ codes: 0 the run is done, 75 it was told to stop and can be continued, 2 an erro
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":
+    # The imports below take seconds, in which a signal may come.
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
 from xlt.cli import Cli, run_verb
 from xlt.training.checkpoints import newest, write_whole
 from xlt.training.exporting import export_run

@@ -6,6 +6,7 @@ the step after which they save and stop (`xlt.training.checkpoints`). Whatever h
 process that is still there after the time limit is ended.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -89,10 +90,9 @@ class Watch:
         os._exit(code)
 
     def _find_launcher(self) -> None:
-        """Know the process that started this one, if Lightning did; tell those that this one will start."""
-        if int(os.environ.get("LOCAL_RANK", "0")) and LAUNCHER in os.environ:
-            self._launcher = int(os.environ[LAUNCHER])
-        else:
+        """Know the process that started this one, if any did; tell those that this one will start."""
+        self._launcher = _launcher()
+        if not self._launcher:
             os.environ[LAUNCHER] = str(os.getpid())
 
     def _wait_for_children(self) -> None:
@@ -122,8 +122,7 @@ class Watch:
     def _hear(self, name: str) -> None:
         """Stop at once before training, else note it."""
         if not self.has_begun:
-            if self._launcher:
-                os.kill(self._launcher, signal.Signals[name])
+            _pass_on(signal.Signals[name])
             self.leave(STOPPED, f"{name} before training: the same command starts it")
         if not self.heard:
             self.heard = name
@@ -141,6 +140,30 @@ def end(code: int, patience: float = 30.0) -> NoReturn:
     timer.daemon = True
     timer.start()
     sys.exit(code)
+
+
+def leave_at_signals() -> None:
+    """Until a `Watch` listens: end with the code that says go on, for there is nothing to save."""
+    for number in SIGNALS:
+        signal.signal(number, _leave_now)
+
+
+def _leave_now(number: int, _: object) -> None:
+    """End this process, and the one that started it."""
+    _pass_on(number)
+    os._exit(STOPPED)
+
+
+def _launcher() -> int:
+    """The process of this node that started this one and the others, if Lightning's launcher did; else 0."""
+    return int(os.environ.get(LAUNCHER, "0")) if int(os.environ.get("LOCAL_RANK", "0")) else 0
+
+
+def _pass_on(number: int) -> None:
+    """Tell the launcher, before training, what this process was told."""
+    if _launcher():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(_launcher(), number)
 
 
 def _note(number: int, frame: object) -> None:
