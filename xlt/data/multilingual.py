@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-
-from datasets import Features, IterableDataset, List, Value
+from typing import Any
 
 from xlt.data.sources import Hub, Part, Row, Split
 
@@ -142,28 +142,36 @@ def _part_of(paths: Sequence[Path], name: str) -> Part:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
 
-    def rows() -> Iterator[dict[str, object]]:
-        gold = _gold(paths)
-        for side, path in enumerate(paths[:2]):
+    _gold(paths)
+    return Part(name, str(paths[0]), None, digest.hexdigest(), partial(_Sentences, paths))
+
+
+class _Sentences:
+    """The distinct sentences of both files.
+
+    Args:
+        paths: The files of sentences and the gold pairs.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
+        """The rows in order, so many at a time, as columns."""
+        rows = self._rows()
+        while batch := list(islice(rows, batch_size)):
+            yield {name: [row[name] for row in batch] for name in batch[0]}
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The foreign sentences, then the English ones."""
+        gold = _gold(self._paths)
+        for side, path in enumerate(self._paths[:2]):
             ids: dict[str, list[str]] = {}
             for key, text in _pairs(path):
                 ids.setdefault(text, []).append(key)
             for text, keys in ids.items():
                 pairs = [pair for key in keys for pair in gold.get(key, [])] if side == 0 else []
                 yield {"id": keys[0], "text": text, "side": side, "pairs": pairs, "copies": len(keys)}
-
-    _gold(paths)
-    features = Features(
-        {"id": Value("string"), "text": Value("string"), "side": Value("int64")}
-        | {"pairs": List(Value("string")), "copies": Value("int64")}
-    )
-    return Part(
-        name,
-        str(paths[0]),
-        None,
-        digest.hexdigest(),
-        lambda: IterableDataset.from_generator(rows, features=features),
-    )
 
 
 def _gold(paths: Sequence[Path]) -> dict[str, list[str]]:

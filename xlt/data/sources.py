@@ -25,6 +25,14 @@ _UNREACHABLE: set[str] = set()
 """Repositories that the hub did not give for want of a network: each further try would take half a minute."""
 
 
+class Rows(Protocol):
+    """The rows of a split, in order; `datasets` opens such, and so may a source of its own."""
+
+    def iter(self, batch_size: int) -> Iterator[Any]:
+        """So many rows at a time, as columns."""
+        ...
+
+
 @dataclass(frozen=True)
 class Part:
     """One split of one source: what identifies its rows, and how to read them."""
@@ -33,7 +41,7 @@ class Part:
     location: str
     revision: str | None
     fingerprint: str
-    load: Callable[[], Dataset | IterableDataset]
+    load: Callable[[], Rows]
     keeps: Callable[[Row], bool] | None = None
     """Whether a row belongs to the split; None where all do."""
 
@@ -44,7 +52,7 @@ class Part:
             ValueError: The file is damaged.
         """
         try:
-            yield from self.load().iter(batch_size=size)  # pyright: ignore[reportReturnType]
+            yield from self.load().iter(batch_size=size)
         except (pa.ArrowException, OSError, RuntimeError) as error:
             raise _unreadable(self.location, error) from error
 
