@@ -193,6 +193,21 @@ def caught(pid: int) -> int:
     return int(found[0], 16)
 
 
+LINGERS = """
+import atexit, sys, time
+from xlt.training.watch import bounded_end
+atexit.register(time.sleep, 600)
+with bounded_end(1):
+    sys.exit(75)
+"""
+
+
+def test_what_lingers_after_a_run_is_cut_short_and_its_exit_code_kept():
+    words = [sys.executable, "-c", LINGERS]
+    done = subprocess.run(words, cwd=REPOSITORY, timeout=HANG, check=False)
+    assert done.returncode == STOPPED
+
+
 # Other numbers of processes
 
 

@@ -18,7 +18,7 @@ from xlt.training.checkpoints import newest, write_whole
 from xlt.training.exporting import export_run
 from xlt.training.lock import locked
 from xlt.training.results import as_json, results_of, table
-from xlt.training.watch import Watch, end
+from xlt.training.watch import Watch, bounded_end
 
 
 def fit(args: Sequence[str]) -> None:
@@ -64,4 +64,5 @@ def _train(cli: Cli) -> None:
 
 
 if __name__ == "__main__":
-    end(run_verb(fit, sys.argv[1:]))
+    with bounded_end():
+        sys.exit(run_verb(fit, sys.argv[1:]))

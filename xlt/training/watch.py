@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """SLURM sends the first before it kills, and the second ahead of the time limit where it is asked to."""
@@ -63,7 +63,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the processes started from here, unless this one failed; hear no more."""
+        """Wait for the processes started from here, unless this one failed; listen no more."""
         if kind is None or kind is SystemExit:
             self._wait_for_children()
         if self._thread is None:
@@ -129,17 +129,23 @@ class Watch:
             self.end_within_limit(STOPPED)
 
 
-def end(code: int, patience: float = 30.0) -> NoReturn:
-    """End the process.
+@contextlib.contextmanager
+def bounded_end(patience: float = 30.0) -> Iterator[None]:
+    """See that the process ends soon after the block, however that is left.
 
     Args:
-        code: Exit code.
         patience: Most seconds for what Python and its libraries still have to do, such as W&B's farewell.
     """
-    timer = threading.Timer(patience, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
-    sys.exit(code)
+    code = 1
+    try:
+        yield
+    except SystemExit as stop:
+        code = stop.code
+        raise
+    finally:
+        timer = threading.Timer(patience, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
 
 
 def leave_at_signals() -> None:
