@@ -38,7 +38,7 @@ SHARED = REPOSITORY.parent / "shared"
 HELD_OUT_ROWS = 400
 """Most held-out rows a language."""
 
-FINE_TUNING = {"mnli": 100, "udpos": 50, "commonsenseqa": 80}
+FINE_TUNING = {"mnli": 300, "udpos": 60, "commonsenseqa": 80}
 """Tasks and optimizer steps of about 4,096 tokens."""
 
 RUNS = [REPOSITORY / "runs" / name for name in ("pretrain-mini", "pretrain-mini-more")]

@@ -37,8 +37,8 @@ TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "tydiqa")
 """What is fine-tuned; MLQA is tested with XQuAD's run, retrieval without one."""
 
 SEEDS = (0, 1, 2)
-MIXTURE_STEPS, SINGLE_STEPS, TARGET_STEPS = 150, 80, 100
-VOLUME = 100
+MIXTURE_STEPS, SINGLE_STEPS, TARGET_STEPS = 120, 80, 80
+VOLUME = 60
 """Examples tested of each task and language; retrieval takes all."""
 
 COMMON = {
@@ -46,7 +46,7 @@ COMMON = {
     "data.tokens_per_batch": 2048,
     "data.max_length": 192,
     "data.stride": 64,
-    "data.validation_volume": 200,
+    "data.validation_volume": 100,
     "trainer.gradient_clip_val": 1.0,
     "trainer.accelerator": "cpu",
     "trainer.devices": 1,

@@ -138,7 +138,7 @@ def make_plan(
     Args:
         tasks: The tasks.
         languages: Those to test in; each task's own where None.
-        models: What there is to test.
+        models: What there is to test, checked.
         splits: Opens the rows.
         chosen: The split of each task.
         all_tasks: Whether a task without a model is refused, not shown as missing.
@@ -148,7 +148,6 @@ def make_plan(
         ValueError: Models and tasks do not fit.
     """
     _check_languages(tasks, languages)
-    models.check(tasks)
     plan = Plan([], [])
     for task in tasks:
         model = models.of(task)
