@@ -159,6 +159,7 @@ class Chaos:
             "config": REPOSITORY / "configs" / "quickstart.yaml",
             "seed_everything": self._seed,
             "model.encoder": scratch / "encoder",
+            "model.from_scratch": "true",
             "data.tasks": "[mnli, squad_v2, ccg, cosmosqa, mlm/aa, ranking/aa-bb]",
             "data.root": f"[samples/open, samples/restricted, {scratch / 'text'}]",
             "data.cache": scratch / "cache",
