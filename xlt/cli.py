@@ -205,7 +205,7 @@ class Cli(LightningCLI):
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
-        warn_of_slow_bf16(trainer)
+        warn_of_slow_bf16(str(trainer.precision), trainer.strategy.root_device.type, "trainer.precision")
         # Lightning's handlers wait for the other processes inside the handler, which hangs.
         trainer._signal_connector.register_signal_handlers = lambda: None
         if isinstance(trainer.strategy, DDPStrategy):

@@ -30,6 +30,7 @@ from xlt.parser import VerbParser
 from xlt.splits import Splits
 from xlt.task import Scores, Submission, Task
 from xlt.tasks import load
+from xlt.training.precision import warn_of_slow_bf16
 from xlt.xtreme import GROUPS
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Evaluation:
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb = tokens_per_batch, wandb
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        warn_of_slow_bf16(precision, self._fabric.device.type, "precision")
         self._finished = Finished(out)
         self._hashes: dict[str, str] = {}
         self._config = {

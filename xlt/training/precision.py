@@ -4,7 +4,6 @@ import logging
 import platform
 
 import torch
-from lightning import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +18,18 @@ def has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def warn_of_slow_bf16(trainer: Trainer) -> None:
-    """Say so where bf16 will be slower than single precision."""
-    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not has_bf16():
+def warn_of_slow_bf16(precision: str, device: str, key: str) -> None:
+    """Say so where bf16 will be slower than single precision.
+
+    Args:
+        precision: Such as bf16-mixed.
+        device: Its type, such as cpu.
+        key: What the precision is called in the config.
+    """
+    if device == "cpu" and "bf16" in precision and not has_bf16():
         log.warning(
-            "trainer.precision is %s, but this CPU has no bf16 instructions: its products take twice as long "
-            "as those of 32-true, or longer",
-            trainer.precision,
+            "%s is %s, but this CPU has no bf16 instructions: its products take twice as long as those of "
+            "32-true, or longer",
+            key,
+            precision,
         )
