@@ -1,5 +1,7 @@
 # make quickstart   train the nine tasks on the sample rows, in minutes
 # make test         lint, types, import contracts and tests
+# make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
+# make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
 # make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
 # make xtreme       the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
@@ -9,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint bench xtreme lock clean
+.PHONY: quickstart test lint chaos test-slurm bench xtreme lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
@@ -22,6 +24,14 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+chaos: .venv/installed-dev
+	$(BIN)/python -u -m benchmarks.chaos --seed $(or $(SEED),0)
+
+test-slurm: .venv/installed-dev
+	command -v slurmctld srun munged >/dev/null || { apt-get update && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge; }
+	XLT_TEST_SLURM=1 $(BIN)/python -m pytest -s tests/test_slurm.py
 
 bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks

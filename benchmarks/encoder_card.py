@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from transformers import AutoConfig
 
 from xlt.training.checkpoints import write_whole
-from xlt.training.recorder import read_events
+from xlt.training.metrics_file import read_events
 
 NAMED = ("en", "ar", "zh", "kk")
 """Languages that the picture names."""

@@ -6,6 +6,7 @@ Shapes in signatures are checked in every test (jaxtyping and beartype).
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,7 @@ REPOSITORY = Path(__file__).parents[1]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]
 
 
-LONGEST = ("test_quickstart.py", "test_fit.py")
+LONGEST = ("test_preemption.py", "test_quickstart.py", "test_fit.py", "test_dashboard.py")
 """Files that take minutes: they begin first, so that no core waits for them at the end."""
 
 
@@ -138,3 +139,28 @@ def tiny_run(cache: str, tiny_encoder: str) -> Command:
         return [f"--{key}={value}" for key, value in chosen.items() if value is not None]
 
     return arguments
+
+
+class Disk:
+    """A disk in memory, of a size that can change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def mount(self, options: str) -> bool:
+        """Mount or change it; whether that was allowed."""
+        command = ["mount", "-t", "tmpfs", "-o", options, "xlt-test", str(self.folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small disk; skips where none may be mounted."""
+    made = Disk(tmp_path / "disk")
+    made.folder.mkdir()
+    if sys.platform != "linux" or not made.mount("size=16m"):
+        pytest.skip("may not mount a disk")
+    try:
+        yield made
+    finally:
+        subprocess.run(["umount", "-l", str(made.folder)], check=True)

@@ -421,6 +421,8 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("trainer.log_every_n_steps", "0"),
         ("checkpoints.every_n_steps", "0"),
         ("checkpoints.keep", "0"),
+        ("preemption.look_every_n_steps", "0"),
+        ("preemption.time_limit", "0"),
     ],
 )
 def test_value_out_of_range_names_the_key_and_the_value(refusal: Refusal, key: str, value: str):

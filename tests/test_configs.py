@@ -128,6 +128,8 @@ def test_commands_of_the_readme_parse():
             assert {arg.removeprefix("--") for arg in args[::2]} <= set(keys)
         elif verb == "xlt.evaluate":
             make_parser().parse_args(args)
+        elif verb == "xlt.wandb_sync":
+            assert [Path(arg).parent.name for arg in args] == ["runs"]
         else:
             Parsed(args)
 

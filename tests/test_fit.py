@@ -8,23 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import wandb
 import yaml
 from conftest import NINE, Command, run
 
-from xlt.cli import Cli, run_verb
+from xlt.cli import Cli
 from xlt.datamodule import TransferData
-from xlt.fit import fit
 from xlt.training.checkpoints import newest
-from xlt.training.recorder import Recorder
 
 Event = dict[str, Any]
 
@@ -92,11 +88,11 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
 
 
-def launch(args: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+def launch(args: list[str], module: str = "xlt.fit", **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with a W&B service of its own."""
     inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     return subprocess.run(
-        [sys.executable, "-m", "xlt.fit", *args],
+        [sys.executable, "-m", module, *args],
         capture_output=True,
         text=True,
         timeout=240,
@@ -602,123 +598,3 @@ def test_a_run_killed_after_stopping_early_stops_there_again(tiny_run: Command, 
     (folder / "results.json").unlink()
     assert run(args) == 0
     assert timeless(events(folder)) == before
-
-
-# The dashboard
-
-
-class Failing:
-    """A W&B run that has lost its server."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return absent
-
-
-def absent(*args: Any, **kwargs: Any) -> Any:
-    raise wandb.errors.CommError("no W&B today")
-
-
-@pytest.mark.parametrize(
-    "init",
-    [
-        pytest.param(lambda **_: Failing(), id="while_it_logs"),
-        pytest.param(absent, id="before_it_starts"),
-    ],
-)
-def test_a_failure_of_the_dashboard_does_not_stop_training(
-    tiny_run: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    init: Callable[..., Any],
-):
-    monkeypatch.setattr(wandb, "init", init)
-    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
-    assert len([message for message in caplog.messages if "W&B failed" in message]) == 1
-    assert [event["step"] for event in steps(tmp_path / "run")] == [1, 2, 3]
-    assert [event["step"] for event in validations(tmp_path / "run")] == [2, 3]
-    assert (tmp_path / "run" / "results.json").is_file()
-
-
-class Heard:
-    """A W&B run that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        self.steps.append(step)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
-
-
-def test_training_does_not_wait_for_the_dashboard_which_misses_nothing(
-    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    heard, is_over = Heard(), threading.Event()
-    flush = Recorder.on_train_end
-
-    def init(**_: Any) -> Heard:
-        assert is_over.wait(60)
-        return heard
-
-    def end(*args: Any) -> None:
-        flush(*args)
-        is_over.set()
-
-    monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(Recorder, "on_train_end", end)
-    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
-    assert heard.steps == [event["step"] for event in events(tmp_path / "run")]
-
-
-def test_two_runs_in_one_process_are_two_on_the_dashboard(
-    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    try:
-        for name in ("first", "second"):
-            assert run_verb(fit, tiny_run(tmp_path / name, SHORT)) == 0
-            own = (tmp_path / name / "wandb_id").read_text().strip()
-            assert len(list((tmp_path / name / "wandb").glob(f"offline-run-*-{own}"))) == 1
-    finally:
-        wandb.finish()
-
-
-WANDB = Path(sys.executable).with_name("wandb")
-
-
-def can_inspect() -> bool:
-    """Whether `wandb leet inspect` is there."""
-    command = [str(WANDB), "leet", "inspect", "--help"]
-    return (
-        WANDB.is_file() and b"--summary" in subprocess.run(command, capture_output=True, check=False).stdout
-    )
-
-
-def inspected(file: Path) -> dict[str, Any]:
-    """What W&B's own command reads in a run's file."""
-    command = [str(WANDB), "leet", "inspect", "--summary", "--json", str(file)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-
-
-@pytest.mark.skipif(not can_inspect(), reason="this wandb cannot inspect a file")
-def test_offline_dashboard_holds_the_run_under_its_id(tiny_run: Command, tmp_path: Path):
-    folder = tmp_path / "run"
-    changes = {**SHORT, "wandb.group": "a-study", "wandb.tags": "[one, two]"}
-    done = launch(tiny_run(folder, changes), WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
-    own = (folder / "wandb_id").read_text().strip()
-    (found,) = (folder / "wandb").glob("offline-run-*")
-    assert found.name.endswith(f"-{own}")
-    report = inspected(found / f"run-{own}.wandb")
-    assert report["run_id"] == own
-    assert report["project"] == "xlt"
-    assert report["state"] == "finished"
-    assert report["step"] == 3
-    assert report["config"]["wandb"]["group"] == "a-study"
-    assert report["config"]["data"]["tasks"] == ["mnli"]
-    last = {key: value for event in events(folder) for key, value in event.items() if key != "step"}
-    for key, value in last.items():
-        assert report["summary"][key] == (value if isinstance(value, str) else pytest.approx(value))

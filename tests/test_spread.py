@@ -1,5 +1,8 @@
 """Encoding on several processes: the same columns in the same order as on one."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,31 @@ def test_few_chunks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="NoneType"):
         list(spread.spread(task, text, iter([[]] * (spread.ALONE + 1))))
     assert len(list(spread.spread(task, text, iter([[]] * spread.ALONE)))) == spread.ALONE
+
+
+ORPHANS = """
+import time
+from xlt.data import spread
+
+class Slow:
+    def encode(self, examples, first, text):
+        print("busy", flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    list(spread._on_processes(Slow(), None, iter([[1]] * 4), 0, 2))
+"""
+
+
+def test_processes_end_with_the_one_that_is_killed(tmp_path: Path):
+    script = tmp_path / "orphans.py"
+    script.write_text(ORPHANS)
+    own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=own) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().startswith(b"busy")
+        parent.kill()
+        parent.wait()
+        # The pipe closes when the last process that could write to it is gone; else this waits for ever.
+        assert b"Traceback" not in parent.stdout.read()

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,20 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.checks import require
+from xlt.classes import check_classes, check_named
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.parser import Parser
-from xlt.training.checkpoints import Checkpoints, VerifiedIO
+from xlt.trainer_keys import check_trainer_keys
 from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
+from xlt.training.processes import Processes
 from xlt.training.progress import Progress
-from xlt.training.recorder import MetricsFile, Recorder
+from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
+from xlt.training.saving import Checkpoints
+from xlt.training.watch import Watch
 
 DEFAULTS = {
     "check_val_every_n_epoch": None,
@@ -45,21 +49,11 @@ DEFAULTS = {
 }
 """What the Trainer defaults to here; one pass over the schedule is its only epoch."""
 
-WHOLE = {
-    "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
-    "limit_val_batches": "data.validation_volume limits the validation rows",
-    "overfit_batches": "data.volume limits the rows",
-    "fast_dev_run": "set trainer.max_steps to a few steps",
-    "barebones": "a run has its record and its checkpoints",
-    "min_steps": "trainer.max_steps is the number of steps",
-    "max_time": "stop the run as you like, the same command continues it",
-}
-"""Trainer keys that would take other steps than the schedule's, and what to use in their place."""
-
 UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
     ".*does not have many workers.*",  # a batch is a few gathers
     ".*treespec, LeafSpec.*",  # inside Lightning
+    ".*`srun` command is available on your system but is not used.*",  # one node needs none
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
 )
 """Warnings that do not apply here."""
@@ -76,6 +70,20 @@ class CheckpointSettings:
 
     every_n_steps: int = 500
     keep: int = 2
+
+
+@dataclass
+class PreemptionSettings:
+    """How a run ends that is told to stop, by SIGTERM or SIGUSR1 to any of its processes.
+
+    Args:
+        look_every_n_steps: Optimizer steps between looks whether a process was told to.
+        time_limit: Most seconds from the signal to the end of training, from there to the end of the process,
+            and without a sign of life of another process; more than a validation and a save take.
+    """
+
+    look_every_n_steps: int = 1
+    time_limit: float = 120.0
 
 
 @dataclass
@@ -101,10 +109,11 @@ class Cli(LightningCLI):
     Args:
         args: Command-line arguments.
         build: Whether to build the Trainer, the modules and the run's folder.
+        watch: Hears the signals of this process.
     """
 
-    def __init__(self, args: Sequence[str], build: bool = True) -> None:
-        self._build = build
+    def __init__(self, args: Sequence[str], build: bool = True, watch: Watch | None = None) -> None:
+        self._build, self._watch = build, watch or Watch()
         self.folder: RunFolder
         self.recorder = Recorder(self._keep)
         super().__init__(
@@ -126,6 +135,7 @@ class Cli(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("model.encoder", "data.encoder")
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
+        parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -133,15 +143,17 @@ class Cli(LightningCLI):
         given = " ".join(map(str, sys.argv[1:] if args is None else args))
         for name in re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", given):
             try:
-                yaml.safe_load(Path(name).read_text() if Path(name).is_file() else "")
+                found = yaml.safe_load(Path(name).read_text() if Path(name).is_file() else "")
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise ValueError(f"config {name} is no YAML: {error}") from error
+            check_named(found, f"config {name}")
         super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Check what no signature can, and claim the run's folder."""
         trainer = self.config.trainer
-        _check_trainer(self.config)
+        check_trainer_keys(self.config)
+        check_classes(self.config.trainer)
         # Values that cannot be meant are named before the run's folder is looked at.
         TransferData(**vars(self.config.data))
         if isinstance(trainer.val_check_interval, float):
@@ -176,16 +188,17 @@ class Cli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with the record, the checkpoints, the bar and the dashboard."""
-        settings = self.config.checkpoints
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        checkpoints = self._checkpoints()
         config["callbacks"] = [
+            Processes(self._watch),
             *_as_list(config.get("callbacks")),
             self.recorder,
-            Checkpoints(self.folder.checkpoints, settings.every_n_steps, settings.keep, self.recorder.flush),
+            checkpoints,
         ]
         if config.get("enable_progress_bar") is not False:
             config["callbacks"].append(Progress(self.recorder))
-        config["plugins"] = [*_as_list(config.get("plugins")), VerifiedIO()]
+        config["plugins"] = [*_as_list(config.get("plugins")), checkpoints.io]
         config["logger"] = self._loggers(config.get("logger"))
         config["enable_checkpointing"] = True
         try:
@@ -193,10 +206,27 @@ class Cli(LightningCLI):
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
         warn_of_slow_bf16(str(trainer.precision), trainer.strategy.root_device.type, "trainer.precision")
+        # Lightning's handlers wait for the other processes inside the handler, which hangs.
+        trainer._signal_connector.register_signal_handlers = lambda: None
         if isinstance(trainer.strategy, DDPStrategy):
             # One task a step leaves the other tasks' heads without gradient.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
+
+    def _checkpoints(self) -> Checkpoints:
+        """When to save, what to keep, and when to stop."""
+        settings, preemption = self.config.checkpoints, self.config.preemption
+        limit = preemption.time_limit
+        require(limit > 0, "preemption.time_limit", limit, "be above 0 seconds")
+        self._watch.time_limit = limit
+        return Checkpoints(
+            self.folder.checkpoints,
+            settings.every_n_steps,
+            settings.keep,
+            self.recorder.flush,
+            self._watch,
+            preemption.look_every_n_steps,
+        )
 
     def _loggers(self, given: Any) -> list[Any]:
         """metrics.jsonl first; then the dashboard and what the config names, unless it says false."""
@@ -217,32 +247,6 @@ class Cli(LightningCLI):
         return loggers + (_as_list(given) if given is not True else [])
 
 
-def _check_trainer(config: Namespace) -> None:
-    """Raise ValueError for Trainer keys that contradict how steps are counted here."""
-    trainer = config.trainer
-    require(
-        trainer.max_steps > 0,
-        "trainer.max_steps",
-        trainer.max_steps,
-        "be a number of optimizer steps, for the learning rate and the schedule depend on it",
-    )
-    require(
-        trainer.accumulate_grad_batches == 1,
-        "trainer.accumulate_grad_batches",
-        trainer.accumulate_grad_batches,
-        "stay 1: data.batches_per_step is the number of micro-batches in a step, on however many processes",
-    )
-    clip = trainer.gradient_clip_val
-    require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")
-    interval, every = trainer.val_check_interval, trainer.log_every_n_steps
-    require(interval is None or interval > 0, "trainer.val_check_interval", interval, "be above 0 steps")
-    require(every > 0, "trainer.log_every_n_steps", every, "be at least 1 step")
-    for key, instead in WHOLE.items():
-        value = trainer[key]
-        unset = value == _trainer_default(key) or (value == 1.0 and isinstance(value, float))
-        require(unset, f"trainer.{key}", value, f"stay unset: {instead}")
-
-
 def _seed(value: int | bool) -> int:
     """The run's seed.
 
@@ -252,11 +256,6 @@ def _seed(value: int | bool) -> int:
     fits = not isinstance(value, bool) and 0 <= value < 2**32
     require(fits, "seed_everything", value, "be a whole number from 0 to 4294967295")
     return int(value)
-
-
-def _trainer_default(key: str) -> Any:
-    """What Lightning's Trainer has where the key is not given."""
-    return signature(Trainer.__init__).parameters[key].default
 
 
 def _config_name(config: Namespace) -> str:

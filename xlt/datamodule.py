@@ -17,7 +17,7 @@ from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
 from xlt.data.sources import Split, roots_of
-from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is
+from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
 from xlt.data.store import Stored
 from xlt.models.encoder import load_config, most_tokens
 from xlt.splits import Splits, with_labels
@@ -190,6 +190,7 @@ class TransferData(LightningDataModule):
             sampler=From(self._first_step, trainer.max_steps),
             collate_fn=as_is,
             num_workers=self.num_workers,
+            worker_init_fn=leave_signals_to_parent,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
 

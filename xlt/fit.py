@@ -1,15 +1,24 @@
 """Train the tasks of a config: `python -m xlt.fit --config configs/quickstart.yaml`.
 
-The same command again continues from the newest checkpoint, at the exact batch; a finished run says so.
+The same command again continues from the newest checkpoint, at the exact batch; a finished run says so. Exit
+codes: 0 the run is done, 75 it was told to stop and can be continued, 2 an error that a user can mend.
 """
 
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":
+    # The imports below take seconds, in which a signal may come.
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
 from xlt.cli import Cli, run_verb
 from xlt.training.checkpoints import newest, write_whole
 from xlt.training.exporting import export_run
+from xlt.training.lock import locked
 from xlt.training.results import as_json, results_of, table
+from xlt.training.watch import Watch, bounded_end
 
 
 def fit(args: Sequence[str]) -> None:
@@ -18,17 +27,26 @@ def fit(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments.
     """
-    cli = Cli(args)
-    if cli.folder.is_finished:
-        print(f"this run is finished: {cli.folder.results}. Nothing to do.")
-        return
+    with Watch() as watch:
+        cli = Cli(args, watch=watch)
+        if cli.folder.is_finished:
+            print(f"this run is finished: {cli.folder.results}. Nothing to do.")
+        elif cli.trainer.is_global_zero:
+            with locked(cli.folder.lock):
+                _train(cli)
+        else:
+            _train(cli)
+
+
+def _train(cli: Cli) -> None:
+    """Continue from the newest checkpoint to the end, and show what came out."""
     trainer, module, data = cli.trainer, cli.model, cli.datamodule
     checkpoint = newest(cli.folder.checkpoints)
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
     try:
         trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         if cli.recorder.started:
             raise RuntimeError("training broke off; the same command continues it") from error
         raise
@@ -46,4 +64,5 @@ def fit(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(fit, sys.argv[1:]))
+    with bounded_end():
+        sys.exit(run_verb(fit, sys.argv[1:]))

@@ -8,7 +8,8 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Protocol
 
 from xlt.data.encode import TextEncoder
@@ -76,10 +77,19 @@ _own: tuple[Encodes, TextEncoder]
 
 
 def _start(task: Encodes, text: TextEncoder) -> None:
-    """Keep what every chunk needs; one core a process."""
+    """Keep what every chunk needs; one core a process, which ends with its parent however that ends."""
     global _own
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _own = task, text
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, and end."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode(chunk: list[Any], first: int) -> tuple[Columns, int]:

@@ -3,6 +3,7 @@
 A step is made from its number alone, so the loader's only state is where to begin.
 """
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -130,6 +131,13 @@ class ValidationBatches(Dataset[Batch]):
     def __len__(self) -> int:
         """Number of batches."""
         return len(self._rows)
+
+
+def leave_signals_to_parent(_: int) -> None:
+    """In a loader's process: go on serving while the run saves, when all its processes are told to stop."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def as_is(batch: Any) -> Any:

@@ -1,11 +1,15 @@
-"""Weights & Biases: online where an account is configured, else offline; never a reason to stop."""
+"""Weights & Biases: online where an account is configured, else offline; never a reason to stop or to wait.
+
+A restarted run stays one run: its id is kept in the run's folder, and what W&B has not of the record so far
+is told first. Offline, each start writes a file of its own, the last of which holds everything.
+"""
 
 import hashlib
 import json
 import logging
 import netrc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -19,6 +23,12 @@ from wandb import Settings
 from xlt.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+FAREWELL = 60.0
+"""Most seconds that the end of a run waits for W&B."""
+
+Told = tuple[Mapping[str, Any], int]
+"""Figures by log key, and the step that they are of."""
 
 
 class Dashboard(WandbLogger):
@@ -57,7 +67,10 @@ class Dashboard(WandbLogger):
         )
         self._wandb_init.pop("anonymous", None)
         self._closed = False
-        self._events: SimpleQueue[tuple[dict[str, float], int | None] | None] = SimpleQueue()
+        self._events: SimpleQueue[Told | None] = SimpleQueue()
+        self._exit_code, self._has_all = 0, True
+        self.num_told = 0
+        """Events that the run has been told."""
         self._is_ready = Event()
         self._worker: Thread | None = None
 
@@ -82,15 +95,22 @@ class Dashboard(WandbLogger):
         return _DummyExperiment() if self._closed else self._experiment
 
     def _serve(self) -> None:
-        """Begin the run, then log what comes, until told to end."""
+        """Begin the run, log what comes and what it does not have yet, and finish it when told to."""
         try:
             run = super().experiment
             self._is_ready.set()
+            # A run that is there already has the steps before its own: their figures are the same again.
+            first = run.step
             while event := self._events.get():
                 metrics, step = event
-                run.log(metrics, step=step)
-        except Exception as error:
-            self._closed = True
+                if step >= first:
+                    # The axis that Lightning tells W&B to draw everything over.
+                    run.log({**metrics, "trainer/global_step": step}, step=step)
+                    self.num_told += 1
+            run.finish(exit_code=self._exit_code)
+        # wandb leaves by SystemExit where it takes a run to be interactive.
+        except BaseException as error:
+            self._closed, self._has_all = True, False
             log.warning(
                 "W&B failed (%s: %s); training goes on, and metrics.jsonl has every event",
                 type(error).__name__,
@@ -100,20 +120,39 @@ class Dashboard(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Log what is left and close the run, so that another one of this process does not log to it."""
-        if self._worker is not None:
+        """Close the run, so that another one of this process does not log to it."""
+        self._exit_code = int(status not in ("success", "finished"))
+        if not self.finish(FAREWELL):
+            log.warning("`python -m xlt.wandb_sync %s` tells W&B what it has not", self.save_dir)
+
+    def finish(self, patience: float | None) -> bool:
+        """Log what is left and close the run.
+
+        Args:
+            patience: Most seconds to wait for W&B; None to wait until it is done.
+
+        Returns:
+            Whether it has everything.
+        """
+        if self._worker is not None and not self._closed:
             self._events.put(None)
-            self._worker.join()
-        if not self._closed and self._experiment is not None:
-            self._experiment.finish(exit_code=int(status not in ("success", "finished")))
+            self._worker.join(patience)
+            self._has_all = not (self._closed or self._worker.is_alive())
         self._closed = True
+        return self._has_all
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log one event at its step, when the run is ready."""
         if not self._closed:
             self._begin()
-            self._events.put((dict(metrics), step))
+            self._events.put((dict(metrics), step or 0))
+
+    @rank_zero_only
+    def replay(self, record: Iterable[Mapping[str, Any]]) -> None:
+        """Log the events of a record, each with its `step`, that the run does not have."""
+        for event in record:
+            self.log_metrics({key: value for key, value in event.items() if key != "step"}, event["step"])
 
 
 class _Later:

@@ -20,7 +20,7 @@ class Progress(TQDMProgressBar):
         refresh_rate: Steps between updates.
     """
 
-    BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
+    BAR_FORMAT = "{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
 
     def __init__(self, recorder: Recorder, refresh_rate: int = 1) -> None:
         # A bar redrawn in a file or a pipe is a line each time.
@@ -29,17 +29,20 @@ class Progress(TQDMProgressBar):
         self._task = ""
 
     def init_train_tqdm(self) -> Tqdm:
-        """The bar of the steps."""
-        bar = super().init_train_tqdm()
-        bar.bar_format = self.BAR_FORMAT
-        bar.smoothing = 0.05
-        return bar
+        """The bar of the steps, from the first that is left."""
+        return Tqdm(
+            desc="step: ",
+            initial=self.trainer.global_step,
+            total=self.trainer.max_steps,
+            disable=self.is_disabled,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            smoothing=0.05,
+            bar_format=self.BAR_FORMAT,
+        )
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Call the steps what they are: one pass over the schedule, no epoch."""
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.initial = trainer.global_step
-        self.train_progress_bar.set_description("step")
+        """Nothing: one pass over the schedule is no epoch, and Lightning begins none in a resumed run."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

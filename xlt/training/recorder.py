@@ -4,93 +4,24 @@ Every optimizer step is an event, and every validation. Tensors stay on their de
 trainer.log_every_n_steps steps, where one transfer and one sum over the processes serve them all.
 """
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from xlt.data.collate import Batch
 from xlt.data.steps import Steps
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
+from xlt.training.dashboard import Dashboard
+from xlt.training.metrics_file import MetricsFile, read_events
 
 log = logging.getLogger(__name__)
-
-
-class MetricsFile(Logger):
-    """metrics.jsonl: the truth of a run, whatever becomes of other loggers.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
-
-    @property
-    def version(self) -> str:
-        """None is needed: a run has one file."""
-        return ""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Path:
-        """The file."""
-        return self.path
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's folder holds its config."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one event."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
-
-    @rank_zero_only
-    def sync(self) -> None:
-        """Wait until the disk has every event."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-    @rank_zero_only
-    def cut_after(self, step: int) -> None:
-        """Drop events of later steps, which will be made again, and a half-written last line."""
-        if not self.path.exists():
-            return
-        kept = [json.dumps(event) + "\n" for event in read_events(self.path) if event["step"] <= step]
-        scratch = self.path.with_suffix(".tmp")
-        scratch.write_text("".join(kept))
-        scratch.replace(self.path)
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a metrics.jsonl; a half-written last line is left out."""
-    events = []
-    for line in path.read_text().splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return events
 
 
 @dataclass
@@ -135,15 +66,23 @@ class Recorder(Callback):
         if trainer.is_global_zero:
             self._at_start(pl_module.data)
             log.info("%s", mixture_table(pl_module.data))
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsFile):
-                # Without a checkpoint the run starts over, its first event included.
-                logger.cut_after(step if step else -1)
+        if trainer.is_global_zero:
+            self._rejoin(trainer, step)
         schedule = _steps(pl_module.data).schedule
         self._visits = dict.fromkeys(schedule.tasks, 0) | _count(schedule[s][0] for s in range(step))
         if step == 0:
             self._log(trainer, mixture_record(pl_module.data), 0)
         self._since = time.perf_counter()
+
+    @staticmethod
+    def _rejoin(trainer: Trainer, step: int) -> None:
+        """Cut the record after the step, and tell the dashboard what is left of it."""
+        (file,) = (logger for logger in trainer.loggers if isinstance(logger, MetricsFile))
+        # Without a checkpoint the run starts over, its first event included.
+        file.cut_after(step if step else -1)
+        for logger in trainer.loggers:
+            if isinstance(logger, Dashboard):
+                logger.replay(read_events(file.path))
 
     def on_train_batch_end(  # type: ignore[override]
         self,

@@ -10,7 +10,8 @@ from typing import Any
 
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
-from xlt.training.recorder import Totals, read_events
+from xlt.training.metrics_file import read_events
+from xlt.training.recorder import Totals
 from xlt.training.run_folder import RunFolder
 
 PACKAGES = ("xlt", "torch", "lightning", "transformers", "datasets", "torchmetrics", "wandb")

@@ -6,6 +6,7 @@ model/          the best checkpoint as a model of its own (xlt.folders), once th
 results.json    scores; the last file of a finished run
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ FREE = (
     "data.cache",
     "data.root",
     "checkpoints",
+    "preemption",
     "wandb",
     "config",
 )
@@ -59,6 +61,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.model = path / MODEL
         self.results = path / "results.json"
+        self.lock = path / "lock"
 
     @property
     def is_finished(self) -> bool:
@@ -72,21 +75,17 @@ class RunFolder:
             config: The resolved config, nested.
 
         Raises:
-            ValueError: The folder belongs to another config.
+            ValueError: The folder belongs to another config, or its own is damaged.
             OSError: It cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise OSError(
-                f"the run's folder {self.path} cannot be written ({error.strerror}): set "
-                "trainer.default_root_dir to a folder that can"
-            ) from error
+        for folder in (self.path, self.checkpoints):
+            _check_writable(folder)
         if self.config.is_file():
-            self._compare(yaml.safe_load(self.config.read_text()), config)
+            try:
+                theirs = yaml.safe_load(self.config.read_text())
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{self.config} is damaged: {error}") from error
+            self._compare(theirs, config)
 
     def keep(self, config: str, wandb_id: str, data: TransferData) -> None:
         """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
@@ -111,6 +110,23 @@ class RunFolder:
                 f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
                 "trainer.default_root_dir to another folder, or take the change back to continue that run"
             )
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError where a file cannot be made in the folder."""
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # What is put into the probe is that a disk may be full as well.
+        probe.write_bytes(b"1")
+    except OSError as error:
+        raise OSError(
+            f"the run's folder {folder} cannot be written ({error.strerror}): set trainer.default_root_dir "
+            "to a folder that can"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,297 @@
+"""W&B: one run on the dashboard however often it is restarted, and never a reason to stop or to wait."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from conftest import Command, Disk, run
+from test_fit import SHORT, events, go_back, launch, steps, validations
+
+from xlt.cli import run_verb
+from xlt.fit import fit
+from xlt.training.recorder import Recorder
+from xlt.wandb_sync import wandb_sync
+
+
+class Failing:
+    """A W&B run that has lost its server."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return absent
+
+
+def absent(*args: Any, **kwargs: Any) -> Any:
+    raise wandb.errors.CommError("no W&B today")
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        pytest.param(lambda **_: Failing(), id="while_it_logs"),
+        pytest.param(absent, id="before_it_starts"),
+    ],
+)
+def test_a_failure_of_the_dashboard_does_not_stop_training(
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    init: Callable[..., Any],
+):
+    monkeypatch.setattr(wandb, "init", init)
+    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
+    assert len([message for message in caplog.messages if "W&B failed" in message]) == 1
+    assert [event["step"] for event in steps(tmp_path / "run")] == [1, 2, 3]
+    assert [event["step"] for event in validations(tmp_path / "run")] == [2, 3]
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+class Heard:
+    """A W&B run that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.step = 0
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.steps.append(step)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def test_training_does_not_wait_for_the_dashboard_which_misses_nothing(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    heard, is_over = Heard(), threading.Event()
+    flush = Recorder.on_train_end
+
+    def init(**_: Any) -> Heard:
+        assert is_over.wait(60)
+        return heard
+
+    def end(*args: Any) -> None:
+        flush(*args)
+        is_over.set()
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(Recorder, "on_train_end", end)
+    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
+    assert heard.steps == [event["step"] for event in events(tmp_path / "run")]
+
+
+def test_two_runs_in_one_process_are_two_on_the_dashboard(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    try:
+        for name in ("first", "second"):
+            assert run_verb(fit, tiny_run(tmp_path / name, SHORT)) == 0
+            own = (tmp_path / name / "wandb_id").read_text().strip()
+            assert len(list((tmp_path / name / "wandb").glob(f"offline-run-*-{own}"))) == 1
+    finally:
+        wandb.finish()
+
+
+WANDB = Path(sys.executable).with_name("wandb")
+
+
+def can_inspect() -> bool:
+    """Whether `wandb leet inspect` is there."""
+    command = [str(WANDB), "leet", "inspect", "--help"]
+    return (
+        WANDB.is_file() and b"--summary" in subprocess.run(command, capture_output=True, check=False).stdout
+    )
+
+
+def inspected(file: Path) -> dict[str, Any]:
+    """What W&B's own command reads in a run's file."""
+    command = [str(WANDB), "leet", "inspect", "--summary", "--json", str(file)]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not can_inspect(), reason="this wandb cannot inspect a file")
+def test_offline_dashboard_holds_the_run_under_its_id(tiny_run: Command, tmp_path: Path):
+    folder = tmp_path / "run"
+    changes = {**SHORT, "wandb.group": "a-study", "wandb.tags": "[one, two]"}
+    done = launch(tiny_run(folder, changes), WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    own = (folder / "wandb_id").read_text().strip()
+    (found,) = (folder / "wandb").glob("offline-run-*")
+    assert found.name.endswith(f"-{own}")
+    report = inspected(found / f"run-{own}.wandb")
+    assert report["run_id"] == own
+    assert report["project"] == "xlt"
+    assert report["state"] == "finished"
+    assert report["step"] == 3
+    assert report["config"]["wandb"]["group"] == "a-study"
+    assert report["config"]["data"]["tasks"] == ["mnli"]
+    last = {key: value for event in events(folder) for key, value in event.items() if key != "step"}
+    for key, value in last.items():
+        assert report["summary"][key] == (value if isinstance(value, str) else pytest.approx(value))
+
+
+# Restarts
+
+
+RESTARTED = {**SHORT, "trainer.max_steps": 9, "trainer.val_check_interval": 3, "checkpoints.every_n_steps": 2}
+
+
+def history(file: Path) -> list[dict[str, Any]]:
+    """The rows of a run's file, one a step."""
+    command = [str(WANDB), "leet", "inspect", "--json", str(file)]
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    return [record["history"]["item"] for record in records if record["type"] == "history"]
+
+
+def assert_tells_all(rows: list[dict[str, Any]], folder: Path) -> None:
+    """The rows hold each event of the record once, at its step, and nothing else."""
+    assert [row["_step"] for row in rows] == sorted({event["step"] for event in events(folder)})
+    assert [row["trainer/global_step"] for row in rows] == [row["_step"] for row in rows]
+    by_step = {row["_step"]: row for row in rows}
+    for event in events(folder):
+        for key, value in event.items():
+            if key != "step":
+                assert by_step[event["step"]][key] == (
+                    value if isinstance(value, str) else pytest.approx(value)
+                )
+
+
+def stopped_twice(args: list[str]) -> None:
+    """Run the command to its end, stopping it after some steps, twice."""
+    for step in (4, 7):
+        fault = json.dumps({"step": step, "place": "step", "signal": "SIGTERM"})
+        done = launch(args, module="benchmarks.faults", WANDB_MODE="offline", XLT_FAULT=fault)
+        assert done.returncode == 75, done.stderr
+    done = launch(args, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_inspect(), reason="this wandb cannot inspect a file")
+def test_a_run_stopped_twice_is_whole_in_its_last_file_and_after_the_one_command(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "run"
+    stopped_twice(tiny_run(folder, RESTARTED))
+    own = (folder / "wandb_id").read_text().strip()
+    files = sorted((folder / "wandb").glob(f"offline-run-*-{own}/run-{own}.wandb"))
+    assert len(files) == 3
+    assert_tells_all(history(files[-1]), folder)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run([str(folder)], wandb_sync) == 0
+    assert f"{len(events(folder))} events told to W&B (offline)" in capsys.readouterr().out
+    (new,) = set((folder / "wandb").glob(f"offline-run-*-{own}/run-{own}.wandb")) - set(files)
+    assert_tells_all(history(new), folder)
+
+
+class Server:
+    """W&B's side of one run, whose connection can break."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, Any]]] = []
+        self.breaks_after = 10**9
+
+    @property
+    def step(self) -> int:
+        """The step after the last that it has, which wandb tells a run that is resumed."""
+        return self.rows[-1][0] + 1 if self.rows else 0
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        if step > self.breaks_after:
+            absent()
+        self.rows.append((step, metrics))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+@pytest.mark.parametrize("breaks_after", [-1, 4, 6])
+def test_what_a_broken_connection_lost_is_told_by_the_next_start_and_nothing_twice(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks_after: int
+):
+    folder, server = tmp_path / "run", Server()
+    server.breaks_after = breaks_after
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(wandb, "init", lambda **_: server)
+    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    assert server.step == breaks_after + 1
+    server.breaks_after = 10**9
+    assert run_verb(wandb_sync, [str(folder)]) == 0
+    told = Counter(step for step, _ in server.rows)
+    assert told == Counter(event["step"] for event in events(folder))
+    # Whoever asks again tells nothing twice.
+    before = list(server.rows)
+    assert run_verb(wandb_sync, [str(folder)]) == 0
+    assert server.rows == before
+
+
+def test_a_restarted_run_tells_what_its_first_start_did_not(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, server = tmp_path / "run", Server()
+    server.breaks_after = 4
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(wandb, "init", lambda **_: server)
+    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    go_back(folder, 6)
+    server.breaks_after = 10**9
+    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    assert Counter(step for step, _ in server.rows) == Counter(event["step"] for event in events(folder))
+
+
+@pytest.mark.parametrize("args", [[], ["--help"]])
+def test_the_command_without_a_run_says_what_it_needs(args: list[str], capsys: pytest.CaptureFixture[str]):
+    assert run(args, wandb_sync) == 2
+    assert "python -m xlt.wandb_sync runs/NAME" in capsys.readouterr().err
+
+
+def test_the_command_refuses_what_is_no_runs_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run([str(tmp_path)], wandb_sync) == 2
+    assert f"{tmp_path} is no run's folder" in capsys.readouterr().err
+
+
+# Failures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [("local-" + 40 * "a", "http://127.0.0.1:9"), ("bad", "https://api.wandb.ai")],
+    ids=["no_network", "bad_key"],
+)
+def test_neither_a_silent_network_nor_a_bad_key_stops_training(
+    tiny_run: Command, tmp_path: Path, key: str, url: str
+):
+    folder = tmp_path / "run"
+    own = {"WANDB_MODE": "online", "WANDB_API_KEY": key, "WANDB_BASE_URL": url}
+    done = launch(tiny_run(folder, SHORT), **own)
+    assert done.returncode == 0, done.stderr
+    assert [event["step"] for event in steps(folder)] == [1, 2, 3]
+    assert (folder / "results.json").is_file()
+    assert "python -m xlt.wandb_sync" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_the_dashboards_folder_does_not_stop_training(
+    disk: Disk, tiny_run: Command, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    subprocess.run(["dd", "if=/dev/zero", f"of={disk.folder / 'ballast'}"], capture_output=True, check=False)
+    (folder / "wandb").symlink_to(disk.folder)
+    done = launch(tiny_run(folder, SHORT), WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    assert [event["step"] for event in steps(folder)] == [1, 2, 3]
+    assert (folder / "results.json").is_file()
