@@ -29,7 +29,7 @@ chaos: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks.chaos --seed $(or $(SEED),0)
 
 test-slurm: .venv/installed-dev
-	command -v slurmctld srun munged >/dev/null || { apt-get update && \
+	{ command -v slurmctld && command -v slurmd && command -v srun && command -v munged; } >/dev/null || { apt-get update && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge; }
 	XLT_TEST_SLURM=1 $(BIN)/python -m pytest -s tests/test_slurm.py
 
