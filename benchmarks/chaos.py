@@ -49,7 +49,7 @@ A bias that a softmax over tokens or choices is blind to has a gradient of round
 scales up like any other; no loss depends on it.
 """
 
-LIMIT = 240
+LIMIT = 600
 """Seconds after which a command counts as hanging."""
 
 REPOSITORY = Path(__file__).parents[1]
