@@ -29,6 +29,7 @@ from benchmarks.__main__ import machine
 from benchmarks.workload import REPOSITORY
 from xlt.evaluation.report import aligned, heat_map, save
 from xlt.evaluation.scores import hash_of, write
+from xlt.folders import WEIGHTS
 from xlt.tasks import load
 from xlt.xtreme import GROUPS
 
@@ -248,6 +249,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.root.is_dir():
         sys.exit(f"{arguments.root} is not there: give --root, a mirror of the hub")
+    if Path(arguments.encoder, "config.json").is_file() and not Path(arguments.encoder, WEIGHTS).is_file():
+        sys.exit(f"{arguments.encoder} has no weights: give --encoder, such as an export of configs/pretrain/")
     os.environ["OMP_NUM_THREADS"] = "1"
     began = time.perf_counter()
     folder, arm, workers = arguments.folder, arguments.intermediate, arguments.workers
