@@ -37,7 +37,8 @@ class TransferData(LightningDataModule):
             precedence over it; where not given, the paths in XLT_DATA.
         temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
         cap: K of the same formula, in examples: a larger task counts as this many.
-        weights: A share for each task up to a common factor, in place of the formula.
+        weights: A share for each task up to a common factor, in place of the formula; `<task>/<language>` among
+            them gives one language a share of its own.
         language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
             the default, 1 / 0.3.
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are
@@ -77,7 +78,7 @@ class TransferData(LightningDataModule):
         self.tasks = load_all(tasks, self.roots)
         _check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
-        mixture.check(temperature, cap, weights, groups)
+        mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
         self._check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
         self._volume = _volumes(volume, groups)

@@ -56,12 +56,13 @@ def shares_by_language(
         num_examples: Training examples by task, or by `<task>/<language>`.
         temperature: T among tasks, whose examples are those of all languages.
         cap: K among tasks, in examples.
-        weights: Explicit shares of tasks, in place of their formula.
+        weights: Explicit shares of tasks, in place of their formula; a `<task>/<language>` among them has a
+            share of its own beside its task's other languages.
         language_temperature: T among the languages of a task, without a limit.
     """
     groups: dict[str, dict[str, int]] = {}
     for name, count in num_examples.items():
-        groups.setdefault(name.partition("/")[0], {})[name] = count
+        groups.setdefault(_weighed_as(name, weights), {})[name] = count
     totals = {group: sum(members.values()) for group, members in groups.items()}
     return {
         name: share * own
@@ -81,13 +82,19 @@ def check(
     require(cap > 0, "data.cap", cap, "be above 0 examples (131072 is the paper's)")
     if weights is None:
         return
-    if set(weights) != set(tasks):
+    wanted = {_weighed_as(name, weights) for name in tasks}
+    if set(weights) != wanted:
         raise ValueError(
-            f"data.weights names {sorted(weights)}, data.tasks {sorted(tasks)}: name the same tasks, each "
-            "without a language"
+            f"data.weights names {sorted(weights)}, data.tasks {sorted(wanted)}: name the same tasks, each "
+            "without a language; a language may have a weight of its own beside its task's"
         )
     if any(not math.isfinite(w) or w < 0 for w in weights.values()) or not any(weights.values()):
         raise ValueError(f"data.weights are {dict(weights)}: none may be negative, one must count")
+
+
+def _weighed_as(name: str, weights: Mapping[str, float] | None) -> str:
+    """The name of a task, or of a task in one language, that has its weight."""
+    return name if name in (weights or {}) else name.partition("/")[0]
 
 
 class Schedule:
