@@ -1,0 +1,75 @@
+"""Runs that are struck: told to stop or killed, and compared with one that was left in peace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import REPOSITORY, Command
+from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
+
+from benchmarks.faults import Fault, ended
+
+HANG = 200
+"""Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
+
+CHANGES = {
+    "data.tasks": "[mnli, squad_v1, ccg]",
+    "trainer.max_steps": 48,
+    "trainer.val_check_interval": 4,
+    "trainer.log_every_n_steps": 4,
+    "checkpoints.every_n_steps": 3,
+    "preemption.time_limit": 30,
+}
+"""A run with a validation every four steps, and a checkpoint every three and after the best."""
+
+
+def command(args: list[str], fault: Fault | None = None) -> subprocess.Popen[str]:
+    """The command in a session of its own, to be struck as told."""
+    inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.faults", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**inherited, **(fault.environment() if fault else {})},
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+
+
+class Calm:
+    """Undisturbed runs, made once.
+
+    Args:
+        tiny_run: Makes a run's arguments.
+        root: Where they go.
+    """
+
+    def __init__(self, tiny_run: Command, root: Path) -> None:
+        self._tiny_run, self._root = tiny_run, root
+        self._made: dict[int, Path] = {}
+
+    def __call__(self, processes: int) -> Path:
+        """The folder of the run on so many processes."""
+        if processes not in self._made:
+            folder = self._made[processes] = self._root / str(processes)
+            code, output = ended(command(self._tiny_run(folder, {**CHANGES, **ON[processes]})), HANG)
+            assert code == 0, output
+        return self._made[processes]
+
+
+ON = {1: {}, 2: DDP}
+"""Keys for so many processes."""
+
+
+def last_step(folder: Path) -> int:
+    """Of the record."""
+    found = steps(folder) if (folder / "metrics.jsonl").is_file() else []
+    return found[-1]["step"] if found else 0
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """The two records are one, event for event, and the weights are the same bits."""
+    assert timeless(events(folder)) == timeless(events(other))
+    assert_same_weights(weights(folder), weights(other))

@@ -1,0 +1,73 @@
+"""Deaths and other numbers of processes: the run goes on, and nothing is lost."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from struck import CHANGES, DDP, HANG, Calm, assert_same, command, last_step
+from test_fit import assert_close
+
+from benchmarks.faults import Fault, ended
+from xlt.training.watch import STOPPED
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def calm(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    return Calm(tiny_run, tmp_path_factory.mktemp("calm"))
+
+
+DEATHS = [
+    Fault(2, signal="SIGKILL", rank=1),
+    Fault(2, signal="SIGKILL", rank=0),
+    Fault(1, "validation", "SIGKILL", rank=1),
+    Fault(1, "save", "SIGKILL", rank=0),
+    Fault(-999, "start", "SIGKILL", rank=1),
+    Fault(-999, "start", "SIGKILL", rank=0),
+    Fault(2, signal="SIGSTOP", rank=1),
+]
+"""On two processes, one after the other; the last freezes a process, which open connections do not tell."""
+
+
+@pytest.mark.timeout(15 * HANG)
+def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(
+    tiny_run: Command, calm: Calm, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    args = tiny_run(folder, {**CHANGES, **DDP})
+    for fault in DEATHS:
+        step = last_step(folder) + fault.step
+        code, output = ended(command(args, replace(fault, step=step)), HANG)
+        assert code not in (None, 0, STOPPED), f"{fault}: {output}"
+    code, output = ended(command(args), HANG)
+    assert code == 0, output
+    assert_same(folder, calm(2))
+
+
+# Other numbers of processes
+
+
+@pytest.mark.timeout(5 * HANG)
+def test_a_run_goes_on_with_one_two_and_four_processes(tiny_run: Command, tmp_path: Path):
+    """The seed of the draws is fixed; benchmarks.chaos takes others."""
+    numbers = random.Random(7)
+    given = {
+        **CHANGES,
+        "seed_everything": numbers.randrange(100),
+        "data.temperature": numbers.choice([1, 2, 5]),
+        "data.batches_per_step": 4,
+        "data.tokens_per_batch": numbers.randrange(256, 1024),
+    }
+    code, output = ended(command(tiny_run(tmp_path / "calm", given)), HANG)
+    assert code == 0, output
+    for processes in (4, 1, 2):
+        step = last_step(tmp_path / "run") + numbers.randint(1, 3)
+        args = tiny_run(tmp_path / "run", {**given, **DDP, "trainer.devices": processes})
+        code, output = ended(command(args, Fault(step, rank=processes - 1)), HANG)
+        assert code == STOPPED, output
+    code, output = ended(command(tiny_run(tmp_path / "run", {**given, **DDP})), HANG)
+    assert code == 0, output
+    assert_close(tmp_path / "run", tmp_path / "calm")
