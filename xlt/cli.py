@@ -271,11 +271,11 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
+def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -> int:
     """Run a verb; turn an error that a user can cause into one message on stderr.
 
     Returns:
-        The exit code: 0, or 2 after an error of the user's.
+        The exit code: the verb's own or 0, or 2 after an error of the user's.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("xlt").setLevel(logging.INFO)
@@ -285,11 +285,10 @@ def run_verb(verb: Callable[[Sequence[str]], None], args: Sequence[str]) -> int:
     for message in UNFOUNDED:
         warnings.filterwarnings("ignore", message=message)
     try:
-        verb(args)
+        return verb(args) or 0
     except (ValueError, OSError, MisconfigurationException) as error:
         if int(os.environ.get("LOCAL_RANK", "0")):
             # The first process says the same, and ends the others; if it does not, this one speaks.
             time.sleep(10)
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0

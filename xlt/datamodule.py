@@ -37,8 +37,8 @@ class TransferData(LightningDataModule):
             precedence over it; where not given, the paths in XLT_DATA.
         temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
         cap: K of the same formula, in examples: a larger task counts as this many.
-        weights: A share for each task up to a common factor, in place of the formula; `<task>/<language>` among
-            them gives one language a share of its own.
+        weights: A share for each task up to a common factor, in place of the formula; `<task>/<language>`
+            among them gives one language a share of its own.
         language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
             the default, 1 / 0.3.
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are

@@ -103,7 +103,7 @@ class RunFolder:
         changed = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
             for key in sorted(there | here)
-            if there.get(key) != here.get(key) and not _is_free(key)
+            if there.get(key) != here.get(key) and not is_free(key)
         ]
         if changed:
             raise ValueError(
@@ -140,6 +140,6 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_free(key: str) -> bool:
+def is_free(key: str) -> bool:
     """Whether the key may change."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE)

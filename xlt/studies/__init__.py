@@ -1,0 +1,1 @@
+"""Studies: many runs planned, run and compared as one."""

@@ -1,0 +1,115 @@
+"""A study's scores as one table, its runs as another, and what is missing and why."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from xlt.studies.plan import NONE, Node, Study, is_finished, logs_of
+
+COLUMNS = [
+    *("intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"),
+    *("score", "rows", "split", "items", "run"),
+]
+"""Of the table of scores."""
+
+
+class Missing(NamedTuple):
+    """A node without results."""
+
+    what: str
+    reason: str
+    log: str
+
+
+def scores_of(study: Study) -> pd.DataFrame:
+    """A line a score of a finished evaluation, in percent.
+
+    Scores that all replicates share, such as those of retrieval with the encoder as it is, stand once a seed.
+    """
+    lines = [line for use in study.uses if use.phase == "evaluate" for line in _lines(study, use)]
+    table = pd.DataFrame(lines, columns=pd.Index(COLUMNS))
+    return table.sort_values(COLUMNS[:7], kind="stable", ignore_index=True)
+
+
+def _lines(study: Study, use: Node) -> list[list[Any]]:
+    """The scores of an evaluation; none where it is not finished."""
+    if not is_finished(study.folder, use.name):
+        return []
+    volume = 0 if use.arm == NONE else volume_of(study, use)
+    found = []
+    for path in sorted((study.folder / use.name / "scores").glob("*.json")):
+        cell = json.loads(path.read_text())
+        mean = sum(cell["metrics"].values()) / len(cell["metrics"])
+        items = Path(use.name, "items", f"{path.stem}.npy")
+        kept = str(items) if (study.folder / items).is_file() else ""
+        key = [use.arm, volume, use.seed, use.target_seed, cell["task"], cell["language"]]
+        rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], kept, use.name]
+        found.append([*key, *rest])
+    return found
+
+
+def volume_of(study: Study, use: Node) -> int:
+    """Examples that the run of phase 2 behind a node had to train on, those of all of its tasks."""
+    name = use.name
+    while study.nodes[name].phase != "intermediate":
+        name = study.nodes[name].parents[0]
+    asked = study.nodes[name].settings["data"]["volume"]
+    sources = json.loads((study.folder / name / "sources.json").read_text())
+    there = {task: splits["train"]["examples"] for task, splits in sources.items()}
+    return sum(min(count, (asked or {}).get(task, count)) for task, count in there.items())
+
+
+def missing_of(study: Study) -> list[Missing]:
+    """The nodes without results: failed, not begun, or waiting for one that failed."""
+    found = []
+    for name, node in study.nodes.items():
+        if not is_finished(study.folder, name):
+            log = logs_of(study.folder, name, "txt")
+            found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
+    return found
+
+
+def _reason(study: Study, node: Node, log: Path) -> str:
+    """Why a node has no results."""
+    if not log.is_file():
+        waits = [parent for parent in node.parents if not is_finished(study.folder, parent)]
+        return f"waits for {waits[0]}" if waits else "not begun"
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ") or "Error: " in line]
+    return errors[-1] if errors else "began, and did not end"
+
+
+def runs_of(study: Study) -> pd.DataFrame:
+    """A line a finished node: what it is, its tokens and hours, its page on the dashboard, its config."""
+    lines = []
+    for name, node in study.nodes.items():
+        if not is_finished(study.folder, name):
+            continue
+        key = {"phase": node.phase, "name": name, "folder": name, "intermediate": node.arm}
+        volume = 0 if node.arm == NONE else volume_of(study, node)
+        rest = {"volume": volume, "seed": node.seed, "target": ", ".join(node.targets)}
+        config = yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True)
+        own = {
+            "tokens": tokens_of(study, node),
+            "hours": hours_of(study, name),
+            "wandb": "",
+            "config": config,
+        }
+        lines.append(key | rest | own)
+    return pd.DataFrame(lines)
+
+
+def tokens_of(study: Study, node: Node) -> int:
+    """Tokens that a finished node trained on; 0 for an evaluation."""
+    if node.phase == "evaluate":
+        return 0
+    return json.loads((study.folder / node.name / "results.json").read_text())["run"]["tokens"]
+
+
+def hours_of(study: Study, name: str) -> float | None:
+    """Hours that a node has taken, all its starts together; None where it was not run by the engine."""
+    path = logs_of(study.folder, name, "json")
+    return json.loads(path.read_text())["seconds"] / 3600 if path.is_file() else None

@@ -1,0 +1,114 @@
+"""Hands a study's nodes to Snakemake: here on so many processes, or on a cluster by a profile."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from xlt.studies.plan import Study, is_finished
+from xlt.training.checkpoints import write_whole
+from xlt.training.lock import locked
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+
+
+def write(study: Study, threads: int) -> Path:
+    """Write each node's config and the plan; the plan's file.
+
+    Args:
+        study: The study.
+        threads: Cores of each node.
+    """
+    configs = study.folder / "configs"
+    configs.mkdir(parents=True, exist_ok=True)
+    nodes = {}
+    for name, node in study.nodes.items():
+        path = configs / f"{name}.yaml"
+        write_whole(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
+        nodes[name] = {"verb": node.verb, "config": str(path), "parents": list(node.parents)}
+    study.own_folder.mkdir(parents=True, exist_ok=True)
+    wanted = [name for name in nodes if not is_finished(study.folder, name)]
+    plan = {
+        "cwd": str(Path.cwd()),
+        "folder": str(study.folder.resolve()),
+        "threads": threads,
+        "wanted": wanted,
+    }
+    path = study.own_folder / "plan.json"
+    write_whole(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")
+    return path
+
+
+def run(study: Study, jobs: int, retries: int, profile: str | None) -> bool:
+    """Run what is not finished; whether it was told to stop before the end.
+
+    Args:
+        study: The study.
+        jobs: Nodes at a time.
+        retries: How often a node that failed is tried again.
+        profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
+
+    Raises:
+        ValueError: Snakemake is not installed, or another process runs this study.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise ValueError("a study is run by Snakemake, which is not installed: pip install 'xlt[study]'")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    plan = write(study, threads)
+    with locked(study.own_folder / "lock", 1.0):
+        return _wait_for(_command(plan, jobs, threads, retries, profile), threads)
+
+
+def _command(plan: Path, jobs: int, threads: int, retries: int, profile: str | None) -> list[str]:
+    """Snakemake's command line."""
+    where = ["--profile", profile] if profile else ["--cores", str(jobs * threads)]
+    return [
+        *(
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(SNAKEFILE),
+            "--config",
+            f"plan={plan.resolve()}",
+        ),
+        *("--directory", str(plan.parent), *where, "--jobs", str(jobs), "--retries", str(retries)),
+        *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
+        *("--quiet", "rules", "--", "all"),
+    ]
+
+
+def _wait_for(command: Sequence[str], threads: int) -> bool:
+    """Run the command; whether a signal came, which it passed on so that the nodes save."""
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    with _told(process) as numbers:
+        process.wait()
+    return bool(numbers)
+
+
+@contextlib.contextmanager
+def _told(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Pass signals on to all of the process's group for as long as it runs; the signals that came."""
+    came: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = [signal.signal(number, pass_on) for number in numbers]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

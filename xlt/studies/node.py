@@ -1,0 +1,106 @@
+"""Run one node of a study: `python -m xlt.studies.node --plan PLAN --node NAME`; the engine calls it.
+
+What the node prints goes to its log, its seconds beside it. A node that was told to stop and saved (exit code
+75) goes on at once; where its own job is told to stop, it is put back into SLURM's queue, or ends with 75.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from xlt.studies.plan import logs_of
+from xlt.training.checkpoints import write_whole
+from xlt.training.lock import locked
+from xlt.training.watch import STOPPED
+
+PATIENCE = 24 * 3600.0
+"""Seconds to wait for another study that runs the same node."""
+
+
+class Job:
+    """The process of a node.
+
+    Args:
+        command: Its command.
+        log: The file that its output is added to.
+    """
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command, self._log = command, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_told = False
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Tell the process what this one is told; a Ctrl-C is to stop as well."""
+        self.is_told = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+
+    def run(self) -> int:
+        """Its exit code, once it has ended otherwise than by being told to stop."""
+        while True:
+            with self._log.open("ab") as log:
+                # A session of its own: what the terminal tells all reaches it through this process alone.
+                self._process = subprocess.Popen(
+                    self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
+                code = self._process.wait()
+            if code != STOPPED or self.is_told:
+                return code
+
+
+def command_of(plan: dict[str, Any], name: str) -> list[str]:
+    """The command of a node."""
+    node = plan["nodes"][name]
+    return [sys.executable, "-m", node["verb"], "--config", node["config"]]
+
+
+def run(plan: dict[str, Any], name: str) -> int:
+    """Run a node, unless another study has; its exit code.
+
+    Args:
+        plan: What `engine.write` wrote.
+        name: The node.
+    """
+    log, seconds, lock = (logs_of(Path(plan["folder"]), name, end) for end in ("txt", "json", "lock"))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    job = Job(command_of(plan, name), log)
+    with locked(lock, PATIENCE):
+        spent = json.loads(seconds.read_text())["seconds"] if seconds.is_file() else 0.0
+        began = time.monotonic()
+        code = job.run()
+        write_whole(
+            seconds, json.dumps({"seconds": spent + time.monotonic() - began, "exit_code": code}) + "\n"
+        )
+    if code == STOPPED and "SLURM_JOB_ID" in os.environ:
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+    return code
+
+
+def main() -> int:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", type=Path, required=True)
+    parser.add_argument("--node", required=True)
+    arguments = parser.parse_args()
+    plan = json.loads(arguments.plan.read_text())
+    os.chdir(plan["cwd"])
+    code = run(plan, arguments.node)
+    if code:
+        print(
+            f"{arguments.node} ended with {code}: see {logs_of(Path(plan['folder']), arguments.node, 'txt')}"
+        )
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,337 @@
+"""What a study consists of: every run of phases 2 and 3 and every evaluation, each named by its content.
+
+A node is one call of xlt.fit or xlt.evaluate. Its name ends with a hash of its settings, of what it begins
+with and of the encoder's weights: studies that share nodes share their folders, and a finished one is not run
+again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from xlt.checks import require
+from xlt.evaluation.scores import hash_of
+from xlt.folders import model_folder
+from xlt.training.run_folder import is_free
+
+Phase = Literal["intermediate", "target", "evaluate"]
+Settings = Mapping[str, Any]
+
+NONE = "none"
+"""The arm without intermediate training."""
+
+EVALUATION_FREE = ("accelerator", "cache", "root", "tokens_per_batch", "wandb")
+"""Keys of xlt.evaluate that alter no score."""
+
+
+class Replicate(NamedTuple):
+    """An arm, its volume, the seed of phase 2 and that of phase 3."""
+
+    arm: str
+    volume: int | None
+    seed: int
+    target_seed: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """One run or evaluation.
+
+    Args:
+        phase: What it is.
+        name: Name of its folder.
+        settings: The keys of its config, nested.
+        parents: Names of the nodes that it begins with.
+        arm: Name of the intermediate training, or none.
+        volume: Examples of intermediate training asked for, in all; None for all there are.
+        seed: Of phase 2.
+        target_seed: Of phase 3; of the replicate where nothing is fine-tuned.
+        targets: Names of the targets that it trains or tests; empty in phase 2.
+    """
+
+    phase: Phase
+    name: str
+    settings: Settings
+    parents: tuple[str, ...]
+    arm: str
+    volume: int | None
+    seed: int
+    target_seed: int
+    targets: tuple[str, ...] = ()
+
+    @property
+    def verb(self) -> str:
+        """The module that runs it."""
+        return "xlt.evaluate" if self.phase == "evaluate" else "xlt.fit"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Intermediate tasks × volumes × seeds → targets × seeds → evaluation in every language.
+
+    Args:
+        name: The study's name.
+        encoder: What everything begins with: a name on the hub, or a folder.
+        intermediate: Name of each arm to the config of xlt.fit that trains it; none is always there.
+        volumes: Examples of intermediate training, those of all of an arm's tasks together; null for all
+            there are. A smaller volume is a subset of a larger one.
+        seeds: Of the replicates; an arm's replicate is paired with that of none.
+        targets: Name of each XTREME task to the config that fine-tunes it; to the name of another target
+            whose run it is tested with; or to null where nothing is trained.
+        steps: Optimizer steps of phase 2 by volume; those of the arm's config where a volume is not named. The
+            warm-up and the validations keep their share of the steps.
+        target_seeds: Fine-tunings of each run of phase 2.
+        folder: Where nodes and studies go; studies in one folder share their nodes.
+        fit: Keys of xlt.fit for both phases, nested, over those of the configs.
+        fit_intermediate: The same for phase 2 alone.
+        fit_target: The same for phase 3 alone.
+        evaluate: Keys of xlt.evaluate.
+    """
+
+    name: str
+    encoder: str
+    intermediate: dict[str, str]
+    volumes: list[int | None]
+    seeds: list[int]
+    targets: dict[str, str | None]
+    steps: dict[int, int] = field(default_factory=dict)
+    target_seeds: int = 1
+    folder: Path = Path("runs/study")
+    fit: dict[str, Any] = field(default_factory=dict)
+    fit_intermediate: dict[str, Any] = field(default_factory=dict)
+    fit_target: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        for key in ("intermediate", "volumes", "seeds", "targets"):
+            require(bool(getattr(self, key)), key, getattr(self, key), "name at least one")
+        for key in ("volumes", "seeds"):
+            require(
+                len(set(getattr(self, key))) == len(getattr(self, key)), key, getattr(self, key), "differ"
+            )
+        require(NONE not in self.intermediate, "intermediate", NONE, "leave out none, which is always there")
+        require(
+            all(v is None or v >= 1 for v in self.volumes), "volumes", self.volumes, "be 1 example or more"
+        )
+        unknown = sorted(set(self.steps) - set(self.volumes))
+        require(not unknown, "steps", self.steps, f"name volumes of the study, which {unknown} are not")
+        require(self.target_seeds >= 1, "target_seeds", self.target_seeds, "be at least 1")
+        require("/" not in self.name, "name", self.name, "be the name of a folder, without /")
+        for name, run in self.targets.items():
+            if run in self.targets and self.targets[run or ""] is None:
+                raise ValueError(f"targets: {name} is to be tested with the run of {run}, which has none")
+
+    @property
+    def own_folder(self) -> Path:
+        """Where the study's plan, scores and report go."""
+        return self.folder / "studies" / self.name
+
+    @cached_property
+    def uses(self) -> list[Node]:
+        """Every node as often as the study uses it: what all replicates share has each one's seed in turn."""
+        return list(_nodes(self))
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Every node by its name, parents first."""
+        return {node.name: node for node in reversed(self.uses)}
+
+
+def _nodes(study: Study) -> Iterator[Node]:
+    """Every node, parents first."""
+    make = _Maker(study)
+    for seed in study.seeds:
+        yield from make.replicate(NONE, None, seed, None)
+        for arm in study.intermediate:
+            for volume in study.volumes:
+                start = make.intermediate(arm, volume, seed)
+                yield start
+                yield from make.replicate(arm, volume, seed, start)
+
+
+class _Maker:
+    """Makes nodes from a study's settings.
+
+    Args:
+        study: The study.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        model_folder(study.encoder)
+        self._encoder = hash_of(study.encoder)
+        self._configs = {path: read_config(path) for path in self._paths()}
+
+    def _paths(self) -> set[str]:
+        """The configs that the study names."""
+        study = self._study
+        runs = {run for run in study.targets.values() if run and run not in study.targets}
+        return {*study.intermediate.values(), *runs}
+
+    def intermediate(self, arm: str, volume: int | None, seed: int) -> Node:
+        """A run of phase 2."""
+        study = self._study
+        config = merged(self._configs[study.intermediate[arm]], study.fit, study.fit_intermediate)
+        tasks = config["data"]["tasks"]
+        if volume is not None:
+            require(volume >= len(tasks), "volumes", volume, f"be at least 1 example for each task of {arm}")
+        each = None if volume is None else dict(_shares(tasks, volume))
+        if volume in study.steps:
+            config = _in_steps(config, study.steps[volume])
+        own = {"seed_everything": seed, "model": {"encoder": study.encoder}, "data": {"volume": each}}
+        wandb = {"wandb": {"group": study.name, "job_type": "intermediate"}}
+        label = f"{arm}-{'all' if volume is None else volume}-s{seed}"
+        return self._node(
+            "intermediate", label, merged(config, own, wandb), (), Replicate(arm, volume, seed, seed)
+        )
+
+    def replicate(self, arm: str, volume: int | None, seed: int, start: Node | None) -> Iterator[Node]:
+        """The fine-tunings that begin with a run of phase 2, or with the encoder, and their evaluations."""
+        study = self._study
+        untrained = tuple(name for name, run in study.targets.items() if run is None)
+        label = start.name.removeprefix("intermediate-").rpartition("-")[0] if start else f"{NONE}-s{seed}"
+        shared = label if start else NONE
+        parents = (start.name,) if start else ()
+        if untrained:
+            of = Replicate(arm, volume, seed, seed)
+            tested = {"encoder": self._start(start), "tasks": list(untrained)}
+            yield self._evaluation(f"{shared}-retrieval", tested, parents, of, untrained)
+        for k in range(study.target_seeds):
+            of = Replicate(arm, volume, seed, seed + 1000 * k)
+            for target, run in study.targets.items():
+                if run and run not in study.targets:
+                    yield from self._target(target, f"{label}-{target}-t{of.target_seed}", start, of)
+
+    def _target(self, target: str, label: str, start: Node | None, of: Replicate) -> Iterator[Node]:
+        """A fine-tuning, and the evaluation of the targets that its run tests."""
+        study = self._study
+        config = merged(self._configs[str(study.targets[target])], study.fit, study.fit_target)
+        own = {"seed_everything": of.target_seed, "model": {"encoder": self._start(start)}}
+        wandb = {"wandb": {"group": study.name, "job_type": "target"}}
+        parents = (start.name,) if start else ()
+        node = self._node("target", label, merged(config, own, wandb), parents, of, (target,))
+        yield node
+        tested = (target, *(name for name, run in study.targets.items() if run == target))
+        runs = {"runs": [str(study.folder / node.name)], "tasks": list(tested)}
+        yield self._evaluation(label, runs, (node.name,), of, tested)
+
+    def _evaluation(
+        self,
+        label: str,
+        own: Settings,
+        parents: tuple[str, ...],
+        of: Replicate,
+        targets: tuple[str, ...],
+    ) -> Node:
+        """An evaluation, with what the study says of the tasks that are tested in it."""
+        wandb = {"wandb": {"group": self._study.name, "job_type": "evaluate"}}
+        settings = merged(self._study.evaluate, own, wandb)
+        for key in ("split", "layer"):
+            if isinstance(settings.get(key), Mapping):
+                settings[key] = {name: value for name, value in settings[key].items() if name in targets}
+        return self._node("evaluate", label, settings, parents, of, targets)
+
+    def _start(self, node: Node | None) -> str:
+        """What the next phase begins with."""
+        return str(self._study.folder / node.name) if node else self._study.encoder
+
+    def _node(
+        self,
+        phase: Phase,
+        label: str,
+        settings: dict[str, Any],
+        parents: tuple[str, ...],
+        of: Replicate,
+        targets: tuple[str, ...] = (),
+    ) -> Node:
+        """A node with its name and its folder."""
+        digest = hashlib.sha256(json.dumps([_content(phase, settings), parents, self._encoder]).encode())
+        name = f"{phase}-{label}-{digest.hexdigest()[:10]}"
+        folder = str(self._study.folder / name)
+        if phase == "evaluate":
+            settings["out"] = folder
+        else:
+            settings["trainer"] = {**settings["trainer"], "default_root_dir": folder}
+        return Node(phase, name, settings, parents, *of, targets=targets)
+
+
+def _shares(tasks: Sequence[str], volume: int) -> Iterator[tuple[str, int]]:
+    """Each task's part of the examples; the first ones have one more where they cannot be equal."""
+    least, more = divmod(volume, len(tasks))
+    yield from ((task, least + (number < more)) for number, task in enumerate(tasks))
+
+
+def _in_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The config for so many steps, its warm-up and validations at their share of them."""
+    model, trainer = config.get("model", {}), config["trainer"]
+    share = steps / trainer["max_steps"]
+    shorter: dict[str, Any] = {"trainer": {"max_steps": steps}}
+    if model.get("warmup_steps"):
+        shorter["model"] = {"warmup_steps": round(model["warmup_steps"] * share)}
+    if trainer.get("val_check_interval"):
+        shorter["trainer"]["val_check_interval"] = max(1, round(trainer["val_check_interval"] * share))
+    return merged(config, shorter)
+
+
+def _content(phase: Phase, settings: Settings) -> Any:
+    """The settings that alter what comes out, in an order of their own."""
+    if phase == "evaluate":
+        kept = {
+            key: value for key, value in settings.items() if key not in (*EVALUATION_FREE, "encoder", "runs")
+        }
+    else:
+        flat = _flatten(settings)
+        kept = {key: value for key, value in flat.items() if not is_free(key) and key != "model.encoder"}
+    return json.loads(json.dumps(kept, sort_keys=True))
+
+
+def _flatten(nested: Settings, prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value."""
+    flat: dict[str, Any] = {}
+    for key, value in sorted(nested.items()):
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def merged(*configs: Settings) -> dict[str, Any]:
+    """Nested settings, the later over the earlier."""
+    result: dict[str, Any] = {}
+    for config in configs:
+        for key, value in config.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """A config of xlt.fit.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It names no tasks or no steps.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}, which the study names, is not there: give a config of xlt.fit")
+    config = yaml.safe_load(Path(path).read_text())
+    if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
+        raise ValueError(f"{path} is no config of xlt.fit: it has no data and trainer")
+    return config
+
+
+def logs_of(folder: Path, name: str, end: str) -> Path:
+    """A node's log (`txt`), its seconds (`json`) or its lock (`lock`)."""
+    return folder / "logs" / f"{name}.{end}"
+
+
+def is_finished(folder: Path, name: str) -> bool:
+    """Whether a node has its results."""
+    return (folder / name / "results.json").is_file()

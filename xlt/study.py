@@ -1,0 +1,81 @@
+"""Plan, run and report many runs as one study: `python -m xlt.study --config configs/study/mini.yaml`.
+
+The same command goes on where it stopped; what other studies in the same folder have finished is not run
+again. Exit codes: 0 every node is finished, 1 some failed (the report names their logs), 75 it was told to
+stop and can be continued, 2 an error that a user can mend.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+if __name__ == "__main__":
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
+from xlt.checks import require
+from xlt.cli import run_verb
+from xlt.parser import VerbParser
+from xlt.studies import cost, engine
+from xlt.studies.collect import missing_of
+from xlt.studies.plan import Study
+from xlt.training.watch import STOPPED
+
+log = logging.getLogger(__name__)
+
+
+def make_parser() -> VerbParser:
+    """The verb's command line: the keys of a study, and how to run it."""
+    parser = VerbParser(prog="xlt.study", description=__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file of the keys below")
+    parser.add_class_arguments(Study)
+    parser.add_argument(
+        "--dry_run", type=bool, default=False, help="show the plan and its cost, start nothing"
+    )
+    parser.add_argument(
+        "--report_only", type=bool, default=False, help="report what is finished, start nothing"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="nodes at a time, the cores shared out among them"
+    )
+    parser.add_argument("--retries", type=int, default=1, help="how often a node that failed is tried again")
+    parser.add_argument(
+        "--profile", type=str | None, default=None, help="a Snakemake profile, such as SLURM's"
+    )
+    parser.add_argument("--tokens_per_second", type=float | None, default=None, help="of training, for hours")
+    parser.add_argument(
+        "--power", type=float | None, default=None, help="a difference in points: seeds it needs"
+    )
+    return parser
+
+
+def study(args: Sequence[str]) -> int:
+    """The verb; its exit code.
+
+    Args:
+        args: Command-line arguments.
+    """
+    parser = make_parser()
+    settings = vars(parser.instantiate(parser.parse_args(list(args))))
+    settings.pop("config")
+    own = ("dry_run", "report_only", "jobs", "retries", "profile", "tokens_per_second", "power")
+    how = {key: settings.pop(key) for key in own}
+    require(how["jobs"] >= 1, "jobs", how["jobs"], "be at least 1")
+    plan = Study(**settings)
+    print(f"\n{plan.name}: {len(plan.nodes):,} nodes in {plan.folder}\n")
+    print(cost.table(cost.costs(plan, how["tokens_per_second"]), how["jobs"]))
+    if how["dry_run"]:
+        return 0
+    told = False
+    if not how["report_only"]:
+        told = engine.run(plan, how["jobs"], how["retries"], how["profile"])
+    missing = missing_of(plan)
+    print(
+        f"{len(missing):,} of {len(plan.nodes):,} nodes are missing" if missing else "every node is finished"
+    )
+    return STOPPED if told else int(bool(missing))
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(study, sys.argv[1:]))
