@@ -84,8 +84,8 @@ class Study:
         seeds: Of the replicates; an arm's replicate is paired with that of none.
         targets: Name of each XTREME task to the config that fine-tunes it; to the name of another target
             whose run it is tested with; or to null where nothing is trained.
-        steps: Optimizer steps of phase 2 by volume; those of the arm's config where a volume is not named. The
-            warm-up and the validations keep their share of the steps.
+        steps: Optimizer steps of phase 2 by volume; those of the arm's config where a volume is not named.
+            The warm-up and the validations keep their share of the steps.
         target_seeds: Fine-tunings of each run of phase 2.
         folder: Where nodes and studies go; studies in one folder share their nodes.
         fit: Keys of xlt.fit for both phases, nested, over those of the configs.
@@ -138,10 +138,13 @@ class Study:
         """Every node as often as the study uses it: what all replicates share has each one's seed in turn."""
         return list(_nodes(self))
 
-    @property
+    @cached_property
     def nodes(self) -> dict[str, Node]:
         """Every node by its name, parents first."""
-        return {node.name: node for node in reversed(self.uses)}
+        found: dict[str, Node] = {}
+        for use in self.uses:
+            found.setdefault(use.name, use)
+        return found
 
 
 def _nodes(study: Study) -> Iterator[Node]:

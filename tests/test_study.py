@@ -1,0 +1,319 @@
+"""xlt.study: what a study consists of, how its nodes are named, run, collected and paid for."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from benchmark_rows import write_root
+from conftest import run
+from transformers import AutoConfig, AutoModel
+
+from xlt.studies import node
+from xlt.studies.collect import COLUMNS, missing_of, runs_of, scores_of
+from xlt.studies.cost import costs, table
+from xlt.studies.engine import write
+from xlt.studies.plan import Study, is_finished, logs_of
+from xlt.study import study
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def weights(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny encoder with weights."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    folder.mkdir()
+    for path in Path(tiny_encoder).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def make(weights: str, samples: list[str], cache: str, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A small study's keys, of which some may be replaced."""
+    folder = tmp_path_factory.mktemp("study")
+    root = folder / "root"
+    root.mkdir()
+    write_root(Path(samples[0]), root)
+    roots = [str(root), samples[0]]
+    data = {"root": roots, "cache": cache, "max_length": 64, "stride": 16, "tokens_per_batch": 512}
+    trainer = {"accelerator": "cpu", "devices": 1, "max_steps": 4, "val_check_interval": 2}
+    for name, tasks in (
+        ("mnli", ["mnli"]),
+        ("mixture", ["mnli", "squad_v1", "cosmosqa"]),
+        ("xnli", ["xnli"]),
+    ):
+        own = {"tasks": tasks, "batches_per_step": 2 if name == "xnli" else 1, "validation_volume": 8}
+        config = {
+            "model": {"learning_rate": 1e-3, "warmup_steps": 2},
+            "data": {**data, **own},
+            "trainer": {**trainer, "enable_progress_bar": False},
+        }
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    evaluate = {"root": roots, "cache": cache, "accelerator": "cpu", "max_length": 64, "stride": 16}
+
+    def keys(**changes: Any) -> dict[str, Any]:
+        return {
+            "name": "small",
+            "encoder": weights,
+            "intermediate": {"mnli": str(folder / "mnli.yaml"), "mixture": str(folder / "mixture.yaml")},
+            "volumes": [9, 40],
+            "seeds": [0, 1],
+            "targets": {"xnli": str(folder / "xnli.yaml"), "tatoeba": None},
+            "folder": folder / "runs",
+            "evaluate": evaluate,
+        } | changes
+
+    return keys
+
+
+def by_phase(made: Study) -> dict[str, int]:
+    """Number of nodes by phase."""
+    return {cost.phase: cost.nodes for cost in costs(made, None)}
+
+
+# The plan
+
+
+def test_every_arm_volume_and_seed_has_its_runs_and_evaluations(make: Make):
+    made = Study(**make())
+    # 2 arms x 2 volumes x 2 seeds; a fine-tuning of each and of none's 2 seeds; an evaluation of each of
+    # these, and of retrieval with each run of phase 2 and once with the encoder as it is.
+    assert by_phase(made) == {"intermediate": 8, "target": 10, "evaluate": 10 + 8 + 1}
+    crossed = Study(**make(target_seeds=2))
+    assert by_phase(crossed) == {"intermediate": 8, "target": 20, "evaluate": 20 + 8 + 1}
+
+
+def test_parents_come_first(make: Make):
+    made = Study(**make())
+    seen: set[str] = set()
+    for use in made.uses:
+        assert set(use.parents) <= seen
+        seen.add(use.name)
+
+
+def test_a_target_can_be_tested_with_the_run_of_another(make: Make):
+    keys = make()
+    made = Study(**{**keys, "targets": {**keys["targets"], "pawsx": "xnli"}})
+    tested = {use.targets for use in made.uses if use.phase == "evaluate"}
+    assert tested == {("xnli", "pawsx"), ("tatoeba",)}
+    assert by_phase(made)["target"] == 10
+
+
+def test_studies_share_the_nodes_that_are_the_same(make: Make):
+    small, large = Study(**make()), Study(**make(name="large", volumes=[9, 40, 100], seeds=[0, 1, 2]))
+    assert set(small.nodes) < set(large.nodes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_other"),
+    [
+        ({"fit": {"trainer": {"accelerator": "auto"}, "data": {"num_workers": 1}}}, False),
+        ({"evaluate": {"accelerator": "auto"}}, None),
+        ({"fit": {"model": {"learning_rate": 2e-3}}}, True),
+        ({"fit_intermediate": {"data": {"temperature": 2.0}}}, True),
+    ],
+)
+def test_a_node_is_named_by_what_alters_its_scores(
+    make: Make, changes: dict[str, Any], is_other: bool | None
+):
+    first, second = Study(**make()), Study(**make(**changes))
+    names = [{n for n, made in s.nodes.items() if made.phase == "intermediate"} for s in (first, second)]
+    assert names[0].isdisjoint(names[1]) if is_other else names[0] == names[1]
+
+
+def test_a_run_of_another_start_has_another_name_though_its_own_keys_are_the_same(make: Make):
+    names = [
+        {
+            n
+            for n, made in Study(**make(**changes)).nodes.items()
+            if made.phase == "target" and made.arm != "none"
+        }
+        for changes in ({}, {"fit_intermediate": {"model": {"learning_rate": 2e-3}}})
+    ]
+    assert names[0].isdisjoint(names[1])
+
+
+def test_a_mixtures_volume_is_shared_out_among_its_tasks(make: Make):
+    made = Study(**make(volumes=[40, None], seeds=[0]))
+    found = {(u.arm, u.volume): u.settings["data"]["volume"] for u in made.uses if u.phase == "intermediate"}
+    assert found["mixture", 40] == {"mnli": 14, "squad_v1": 13, "cosmosqa": 13}
+    assert found["mnli", 40] == {"mnli": 40}
+    assert found["mixture", None] is None
+
+
+def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
+    made = Study(**make(steps={40: 40}, seeds=[0]))
+    of = {u.volume: u.settings for u in made.uses if u.phase == "intermediate" and u.arm == "mnli"}
+    assert of[9]["trainer"]["max_steps"] == 4
+    assert of[40]["trainer"] | {} == {**of[9]["trainer"], "max_steps": 40, "val_check_interval": 20} | {
+        "default_root_dir": of[40]["trainer"]["default_root_dir"]
+    }
+    assert of[40]["model"]["warmup_steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": []}, "seeds is .*name at least one"),
+        ({"volumes": [5, 5]}, "volumes is .*differ"),
+        ({"volumes": [0]}, "volumes is .*be 1 example or more"),
+        ({"intermediate": {"none": "x.yaml"}}, "leave out none"),
+        ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, is not there"),
+        ({"target_seeds": 0}, "target_seeds is 0"),
+        ({"steps": {7: 10}}, "steps is .*name volumes of the study"),
+        (
+            {"targets": {"tatoeba": None, "bucc2018": "tatoeba"}},
+            "bucc2018 is to be tested with the run of tatoeba",
+        ),
+        ({"volumes": [2]}, "volumes is 2: .*each task of mixture"),
+        ({"name": "a/b"}, "name is a/b"),
+    ],
+)
+def test_a_study_that_cannot_be_meant_is_refused(make: Make, changes: dict[str, Any], message: str):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        _ = Study(**make(**changes)).uses
+
+
+def test_a_config_that_is_none_of_fits_is_refused(make: Make, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("tasks: [xnli]\n")
+    with pytest.raises(ValueError, match=r"bad\.yaml is no config of xlt\.fit"):
+        _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).uses
+
+
+def test_the_plan_on_disk_names_each_nodes_config_and_parents(make: Make, tmp_path: Path):
+    made = Study(**make(folder=tmp_path, seeds=[0]))
+    plan = json.loads(write(made, 1).read_text())
+    assert plan["wanted"] == list(made.nodes)
+    for name, known in plan["nodes"].items():
+        config = yaml.safe_load(Path(known["config"]).read_text())
+        assert config.get("out", config.get("trainer", {}).get("default_root_dir")) == str(tmp_path / name)
+        assert known["parents"] == list(made.nodes[name].parents)
+
+
+# Its cost
+
+
+def test_hours_are_those_of_finished_nodes_by_token(make: Make, tmp_path: Path):
+    made = Study(**make(folder=tmp_path, seeds=[0], volumes=[9, 40], steps={40: 12}))
+    names = [n for n, known in made.nodes.items() if known.phase == "intermediate"]
+    assert {cost.phase: cost.hours for cost in costs(made, None)}["intermediate"] is None
+    # 4 steps of 512 tokens took two hours: what is left is 12 steps of this arm, 4 and 12 of the other.
+    (tmp_path / names[0]).mkdir()
+    (tmp_path / names[0] / "results.json").write_text("{}")
+    path = logs_of(tmp_path, names[0], "json")
+    path.parent.mkdir()
+    path.write_text('{"seconds": 7200, "exit_code": 0}')
+    found = {cost.phase: cost for cost in costs(made, None)}
+    assert found["intermediate"].finished == 1
+    assert found["intermediate"].tokens == (12 + 4 + 12) * 512
+    assert found["intermediate"].hours == pytest.approx(6 + 2 + 6)
+    assert "unknown" in table(list(found.values()), 2)
+    by_hand = {cost.phase: cost for cost in costs(made, 100.0)}
+    assert by_hand["target"].hours == pytest.approx(by_hand["target"].tokens / 100 / 3600)
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(make: Make, tmp_path: Path, capsys: Any):
+    assert call(make(folder=tmp_path / "runs"), tmp_path, dry_run=True) == 0
+    assert "37 nodes" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def call(keys: dict[str, Any], tmp_path: Path, **how: Any) -> Any:
+    """The verb on a study's keys."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**keys, "folder": str(keys["folder"])}))
+    return run([f"--config={path}", *(f"--{key}={value}" for key, value in how.items())], study)
+
+
+# A node
+
+
+def script(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A plan whose node runs the text as a program."""
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, str(program)])
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        assert number
+    return {"folder": str(tmp_path)}
+
+
+def test_a_node_that_was_told_to_stop_goes_on_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = f"""
+import sys
+from pathlib import Path
+count = Path({str(tmp_path / "count")!r})
+count.write_text(count.read_text() + "." if count.exists() else ".")
+print("start", len(count.read_text()))
+sys.exit(75 if len(count.read_text()) < 3 else 0)
+"""
+    assert node.run(script(tmp_path, text, monkeypatch), "a") == 0
+    assert logs_of(tmp_path, "a", "txt").read_text() == "start 1\nstart 2\nstart 3\n"
+    assert json.loads(logs_of(tmp_path, "a", "json").read_text())["exit_code"] == 0
+
+
+def test_a_node_that_fails_keeps_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = script(tmp_path, "import sys; print('error: no'); sys.exit(2)", monkeypatch)
+    assert node.run(plan, "a") == 2
+    assert node.run(plan, "a") == 2
+    assert logs_of(tmp_path, "a", "txt").read_text() == "error: no\n" * 2
+
+
+# The whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_path: Path, capfd: Any):
+    keys = make(folder=tmp_path / "runs", seeds=[0], volumes=[9], name="whole")
+    broken = tmp_path / "broken.yaml"
+    config = yaml.safe_load(Path(keys["intermediate"]["mnli"]).read_text())
+    broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": ["mnlii"]}}))
+    keys["intermediate"] = {"mnli": keys["intermediate"]["mnli"], "broken": str(broken)}
+    assert call(keys, tmp_path, jobs=2, retries=0) == 1
+    made = Study(**keys)
+    found = scores_of(made)
+    assert list(found.columns) == COLUMNS
+    assert set(found["intermediate"]) == {"none", "mnli"}
+    assert set(found["target"]) == {"xnli", "tatoeba"}
+    pairs = set(zip(found["intermediate"], found["volume"], strict=True))
+    assert pairs == {("none", 0), ("mnli", 9)}
+    check_scores(made, found)
+    check_missing(made)
+    # The same command again runs nothing that is finished.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/metrics.jsonl")}
+    assert call(keys, tmp_path, jobs=2, retries=0) == 1
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    capfd.readouterr()
+
+
+def check_scores(made: Study, found: pd.DataFrame) -> None:
+    """Each score is the one in its evaluation's results."""
+    for line in found.to_dict("records"):
+        results = json.loads((made.folder / line["run"] / "results.json").read_text())
+        assert results[line["target"]][line["language"]]["accuracy"] == pytest.approx(line["score"])
+    runs = runs_of(made)
+    assert set(runs["phase"]) == {"intermediate", "target", "evaluate"}
+    assert (runs["hours"] > 0).all()
+    assert (runs.loc[runs["phase"] != "evaluate", "tokens"] > 0).all()
+
+
+def check_missing(made: Study) -> None:
+    """The failed node says why, those after it wait."""
+    reasons = {name.split("-")[0]: (reason, log) for name, reason, log in missing_of(made)}
+    assert set(reasons) == {"intermediate", "target", "evaluate"}
+    assert "mnlii" in reasons["intermediate"][0]
+    assert Path(reasons["intermediate"][1]).is_file()
+    assert reasons["target"][0].startswith("waits for intermediate-broken")
+    assert not any(is_finished(made.folder, name) for name, *_ in missing_of(made))
