@@ -4,9 +4,7 @@ Encoder → target, and encoder → intermediate tasks → target, for XTREME's 
 are rows of, over seeds; then one table of both, and their difference by task and language. `--intermediate
 squad_v1` takes one task instead of the mixture. What is finished is kept: the same command goes on.
 
-The mirror has no English training rows of PAWS-X: 1,600 rows of its English development set take their place,
-200 others validate, the last 200 are tested with the German and Chinese test sets, which share no row with
-them.
+PAWS-X is trained on rows of its English development set (benchmarks.pawsx).
 """
 
 import argparse
@@ -23,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from benchmarks.__main__ import machine
+from benchmarks.pawsx import write_root
 from benchmarks.workload import REPOSITORY
 from xlt.evaluation.report import aligned, heat_map, save
 from xlt.evaluation.scores import hash_of, write
@@ -75,7 +73,7 @@ class Experiment:
 
     def __init__(self, folder: Path, encoder: str, root: Path, layer: int) -> None:
         self.folder, self.encoder, self.layer = folder, encoder, layer
-        self.roots = f"[{_pawsx_root(root, folder / 'root')}, {root}]"
+        self.roots = f"[{write_root(root, folder / 'root')}, {root}]"
 
     def intermediate(self, arm: str, seed: int) -> tuple[str, list[str]]:
         """The run of phase 2: the nine tasks in equal shares, or one of them."""
@@ -118,19 +116,6 @@ class Experiment:
             "trainer.default_root_dir": self.folder / name,
         }
         return "fit", [f"--{key}={value}" for key, value in {**settings, **keys}.items()]
-
-
-def _pawsx_root(mirror: Path, root: Path) -> Path:
-    """A data root with training rows of PAWS-X, taken from its English development set."""
-    rows = pq.read_table(mirror / "google/xtreme/PAWS-X.en/validation.parquet")
-    order = np.random.default_rng(0).permutation(rows.num_rows)
-    folder = root / "google" / "xtreme" / "PAWS-X.en"
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, first, last in (("train", 0, 1600), ("validation", 1600, 1800), ("test", 1800, 2000)):
-        path = folder / f"{split}.parquet"
-        if not path.is_file():
-            pq.write_table(rows.take(np.sort(order[first:last])), path)
-    return root
 
 
 def work(job: tuple[str, list[str]], log: Path) -> int:
