@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,8 +38,20 @@ SHARED = REPOSITORY.parent / "shared"
 HELD_OUT_ROWS = 400
 """Most held-out rows a language."""
 
-FINE_TUNING = {"mnli": 250, "udpos": 50, "commonsenseqa": 30}
-"""Tasks and optimizer steps of about 4,096 tokens."""
+
+class Recipe(NamedTuple):
+    """Optimizer steps, most tokens in one, and the peak learning rate."""
+
+    steps: int
+    tokens: int
+    learning_rate: float
+
+
+FINE_TUNING = {
+    "mnli": Recipe(800, 1024, 3e-4),
+    "udpos": Recipe(50, 4096, 5e-4),
+    "commonsenseqa": Recipe(30, 4096, 5e-4),
+}
 
 RUNS = [REPOSITORY / "runs" / name for name in ("pretrain-mini", "pretrain-mini-more")]
 HARDWARE = "2 CPU cores with AVX512"
@@ -208,40 +220,40 @@ def _bytes(text: Path, language: str) -> int:
 def fine_tuning(encoder: str, data: Path) -> dict[str, Any]:
     """Scores of fine-tuning from the weights and from random ones, by task, over seeds."""
     found: dict[str, Any] = {}
-    for task, steps in FINE_TUNING.items():
+    for task, recipe in FINE_TUNING.items():
         runs = {
-            form: [_fine_tuned(encoder, data, task, steps, seed, form == "random") for seed in SEEDS]
+            form: [_fine_tuned(encoder, data, task, recipe, seed, form == "random") for seed in SEEDS]
             for form in ("pretrained", "random")
         }
         gains = [ours - theirs for ours, theirs in zip(*runs.values(), strict=True)]
         found[task] = {
             "mean": round(statistics.mean(gains), 2),
             "sd": round(statistics.stdev(gains), 2),
-            "steps": steps,
+            **recipe._asdict(),
             **{form: [round(score, 2) for score in scores] for form, scores in runs.items()},
         }
         print(task, found[task], flush=True)
     return {"pretrained_minus_random": found}
 
 
-def _fine_tuned(encoder: str, data: Path, task: str, steps: int, seed: int, from_scratch: bool) -> float:
-    """The task's accuracy on its validation rows after so many steps, percent."""
+def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, from_scratch: bool) -> float:
+    """The task's score on its validation rows after the recipe's steps, percent."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         copied = Path(shutil.copytree(encoder, Path(folder) / "encoder"))
         keys = {
             "seed_everything": seed,
             "model.encoder": copied,
             "model.from_scratch": str(from_scratch).lower(),
-            "model.learning_rate": 5e-4,
-            "model.warmup_steps": steps // 10,
+            "model.learning_rate": recipe.learning_rate,
+            "model.warmup_steps": recipe.steps // 10,
             "data.tasks": f"[{task}]",
             "data.root": data,
             "data.max_length": 128,
             "data.stride": 32,
-            "data.tokens_per_batch": 4096,
+            "data.tokens_per_batch": recipe.tokens,
             "data.batches_per_step": 1,
-            "trainer.max_steps": steps,
-            "trainer.val_check_interval": steps,
+            "trainer.max_steps": recipe.steps,
+            "trainer.val_check_interval": recipe.steps,
             "trainer.gradient_clip_val": 1.0,
             "trainer.accelerator": "cpu",
             "trainer.devices": 1,
