@@ -9,8 +9,8 @@ replaced with the wanted probability. Gold answers and what overlaps them are ne
 All draws are keyed by the seed, the number of the mix and the text, so what is replaced at 15 percent is
 replaced at 30 percent too. The worst of several mixes estimates what an adversary finds.
 
-Source: Tan and Joty (2021), https://aclanthology.org/2021.naacl-main.282, sections 3.2 and 4 (phrases aligned between
-reference translations; p of the phrases); here mixes are drawn, where theirs are searched for the most harmful.
+Source: Tan and Joty (2021), https://aclanthology.org/2021.naacl-main.282 (BUMBLEBEE: phrases of aligned reference
+translations take the place of the example's own); here mixes are drawn, where theirs search for the most harmful.
 """
 
 import hashlib

@@ -13,9 +13,10 @@ A letter that comes in is one of the distinct letters that the text itself has i
 the one that was hit. All draws are keyed by the seed and the text, so the same text has the same noise
 wherever it stands, and what is hit at 5 percent is hit at 10 percent too.
 
-Source: the operations are those of Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, section 3.2, and of
-Cooper Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.116, whose noise is drawn from edits of
-Wikipedia instead.
+Source: Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, who swap and replace letters at random; the four
+operations are the typing errors of Damerau (1964), https://doi.org/10.1145/363958.363994. The question is that of
+Cooper Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.100, who draw errors of words from the edits
+of Wikipedia in five languages; drawn letter by letter, noise can be had in every language and at every level.
 """
 
 import hashlib
