@@ -46,8 +46,8 @@ def test_sentences_are_ranges_of_words():
 
 def test_links_of_both_directions_grow_from_those_that_both_have():
     forward, backward = {(0, 0), (1, 1), (2, 1), (5, 5)}, {(0, 0), (1, 1), (1, 2), (0, 4)}
-    # Both have 0-0 and 1-1; 2-1 and 1-2 are neighbours with a word that has no link yet; 5-5 stands alone, and
-    # both its words have none; 0-4 stands alone, but the word 0 has one.
+    # Both have 0-0 and 1-1; 2-1 and 1-2 are neighbours with a word that has no link yet; 5-5 stands alone,
+    # and both its words have none; 0-4 stands alone, but the word 0 has one.
     assert symmetrised(forward, backward) == {(0, 0), (1, 1), (2, 1), (1, 2), (5, 5)}
 
 
@@ -176,7 +176,9 @@ def test_pairs_of_other_languages_have_the_numbers_of_the_english_ones(mirror: P
     assert len(found) == len(own) < len(english)
 
     def numbers(example: TextPair) -> set[str]:
-        return {word for word in read(f"{example.first} {example.second}") if len(word) == 4 and word.isdigit()}
+        return {
+            word for word in read(f"{example.first} {example.second}") if len(word) == 4 and word.isdigit()
+        }
 
     with_years = [(numbers(a), numbers(b)) for a, b in found if numbers(b)]
     assert np.mean([a == b for a, b in with_years]) > 0.95
@@ -216,7 +218,7 @@ def mixing(translations: Any, language: str, *others: str, percent: int = 100, m
 
 def test_english_phrases_take_the_place_of_german_ones(translations: Translations):
     mixed = mixing(translations, "de")(EXAMPLES["de"])
-    # "hat das Haus gesehen" is one phrase: "saw", which two of its words are linked to, has "the house" inside.
+    # "hat das Haus gesehen" is one phrase: two of its words are linked to "saw", and "das Haus" is inside.
     assert mixed == TextPair("He saw the house.", "The house is old.", 0)
 
 

@@ -14,7 +14,17 @@ from xlt.data.store import Stored
 from xlt.metrics.tagging import span_counts, span_scores
 from xlt.splits import Splits
 
-CELLS = ["xnli/sw", "pawsx/ja", "udpos/te", "udpos/en", "panx/yo", "xquad/zh", "mlqa/de", "tydiqa/sw", "tatoeba/jv"]
+CELLS = [
+    "xnli/sw",
+    "pawsx/ja",
+    "udpos/te",
+    "udpos/en",
+    "panx/yo",
+    "xquad/zh",
+    "mlqa/de",
+    "tydiqa/sw",
+    "tatoeba/jv",
+]
 ROWS = 150
 
 

@@ -1,4 +1,6 @@
-"""Noise: what it leaves alone in every script, how much it changes, and that it is a function of text and seed."""
+"""Noise: what it leaves alone in every script, how much it changes, what it depends on."""
+
+# ruff: noqa: E501 (sentences in many scripts)
 
 import unicodedata
 from dataclasses import fields
@@ -152,7 +154,9 @@ def test_passage_and_question_of_a_real_language_are_noisy():
     assert noisy.context[noisy.starts[0] :].startswith("दिल्ली")
 
 
-WORDS = st.lists(st.one_of(ANYTHING.filter(bool), st.sampled_from(["a", "東", "น้ำ", "U.S.", "3"])), max_size=8)
+WORDS = st.lists(
+    st.one_of(ANYTHING.filter(bool), st.sampled_from(["a", "東", "น้ำ", "U.S.", "3"])), max_size=8
+)
 
 
 @settings(deadline=None)

@@ -174,9 +174,10 @@ class Task(ABC, Generic[E]):
     ) -> np.ndarray | None:
         """What the score is made of, example by example; None where it is made of no examples.
 
-        Shape (R,): each example's score in percent, the mean of its metrics; their mean is the task's score. Or
-        shape (R, 3): spans found right, spans predicted and gold spans of each sentence, whose sums a, b and c
-        give the score 200 a / (b + c). R examples, in the order of their numbers; args are those of `score`.
+        Shape (R,): each example's score in percent, the mean of its metrics; their mean is the task's score.
+        Or shape (R, 3): spans found right, spans predicted and gold spans of each sentence, whose sums a, b
+        and c give the score 200 a / (b + c). R examples, in the order of their numbers; args are those of
+        `score`.
         """
         return None
 

@@ -1,13 +1,13 @@
 """Which stretches of two texts translate each other: words aligned by eflomal, phrases read off the links.
 
-Words are runs of letters, marks and digits, and of apostrophes between them. Of the scripts that put no spaces
-between words, each Chinese character is a word, as in MLQA's mixed segmentation, and several may be aligned to one
-word; so is each run of Katakana and of Hiragana. Thai, Lao, Khmer and Burmese would need a dictionary: they are
-not mixed. Passages are cut into sentences where those of both seem to be the same.
+Words are runs of letters, marks and digits, and of apostrophes between them. Of the scripts that put no
+spaces between words, each Chinese character is a word, as in MLQA's mixed segmentation, and several may be
+aligned to one word; so is each run of Katakana and of Hiragana. Thai, Lao, Khmer and Burmese would need a
+dictionary: they are not mixed. Passages are cut into sentences where those of both seem to be the same.
 
 Source: eflomal, Östling and Tiedemann (2016), https://ufal.mff.cuni.cz/pbml/106/art-ostling-tiedemann.pdf;
-grow-diag-final-and, Koehn et al. (2005), https://aclanthology.org/2005.iwslt-1.8, section 2.1; consistent phrase
-pairs, Och and Ney (2004), https://aclanthology.org/J04-4002, section 3.
+grow-diag-final-and, Koehn et al. (2005), https://aclanthology.org/2005.iwslt-1.8; consistent phrase pairs,
+Och and Ney (2004), https://aclanthology.org/J04-4002.
 """
 
 import hashlib
@@ -123,14 +123,13 @@ def _read(path: Path) -> list[list[Link]]:
 
 def _links(texts: Texts) -> list[set[Link]]:
     """The symmetrised links of each pair of texts."""
-    stretches = [(n, *pair) for n, texts_ in enumerate(texts) for pair in _stretches(*texts_)]
+    stretches = [(n, *pair) for n, both in enumerate(texts) for pair in _stretches(*both)]
     found: list[set[Link]] = [set() for _ in texts]
     if not stretches:
         return found
-    lines = [
-        _lines([(texts[stretch[0]][side], stretch[1 + side]) for stretch in stretches]) for side in (0, 1)
-    ]
-    for (n, one, other), *ways in zip(stretches, *_both_ways(*lines), strict=True):
+    first = _lines([(texts[n][0], one) for n, one, _ in stretches])
+    second = _lines([(texts[n][1], other) for n, _, other in stretches])
+    for (n, one, other), *ways in zip(stretches, *_both_ways(first, second), strict=True):
         found[n] |= {(one[i], other[j]) for i, j in symmetrised(*ways)}
     return found
 

@@ -1,16 +1,18 @@
 """Code-mixing: so many percent of an example's phrases become their translations in another language.
 
-A phrase is replaced where a parallel test set has its translation: XNLI, PAWS-X and XQuAD hold each example in
-several languages. Into a language English is mixed; into English one of the others, drawn for each example and
-mix (no language has a claim to be the one, and a draw that changes with the mix lets the worst mix be the worst
-language too). Candidates are the phrases of xlt.data.alignment that hold a letter on both sides and read differently; each is
-replaced with the wanted probability. Gold answers and what overlaps them are never replaced, and their starts move.
+A phrase is replaced where a parallel test set has its translation: XNLI, PAWS-X and XQuAD hold each example
+in several languages. Into a language English is mixed; into English one of the others, drawn for each
+example and mix: no language has a claim to be the one, and so the worst mix may be the worst language too.
+Candidates are the phrases of xlt.data.alignment that hold a letter on both sides and read differently; each
+is replaced with the wanted probability. Gold answers and what overlaps them are never replaced, and their
+starts move with the passage.
 
 All draws are keyed by the seed, the number of the mix and the text, so what is replaced at 15 percent is
 replaced at 30 percent too. The worst of several mixes estimates what an adversary finds.
 
-Source: Tan and Joty (2021), https://aclanthology.org/2021.naacl-main.282 (BUMBLEBEE: phrases of aligned reference
-translations take the place of the example's own); here mixes are drawn, where theirs search for the most harmful.
+Source: Tan and Joty (2021), https://aclanthology.org/2021.naacl-main.282 (BUMBLEBEE: phrases of aligned
+reference translations take the place of the example's own); here mixes are drawn, where theirs search for
+the most harmful.
 """
 
 import hashlib
@@ -166,7 +168,7 @@ def _meet(one: str, other: str) -> bool:
 
 
 @singledispatch
-def _mixed(example: Any, mixing: CodeMixing, other: str) -> Any:
+def _mixed(example: Any, mixing: CodeMixing, other: str) -> Any:  # noqa: ARG001 (for the shapes below)
     """The example with phrases of the other language."""
     raise TypeError(f"a {type(example).__name__} cannot be code-mixed")
 

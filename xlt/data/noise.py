@@ -1,22 +1,23 @@
 """Typing noise: so many percent of an example's letters are inserted, deleted, replaced or swapped.
 
-A letter is what a reader takes for one: a grapheme cluster (UAX 29, `\\X` of the regex module) that begins with a
-letter, together with marks that follow it, which UAX 29 sets apart in Myanmar. Clusters are never torn.
+A letter is what a reader takes for one: a grapheme cluster (UAX 29) that begins with a letter, together with
+marks after it that UAX 29 sets apart, as in Burmese. Clusters are never torn.
 
-What an example means to its label stays: digits, punctuation and white space are untouched, a run of letters
+What decides an example's label stays: digits, punctuation and white space are untouched, and a run of letters
 keeps at least one, so no word vanishes and none is split or joined; gold answers stay verbatim, and their
 starts move with the passage; the English side of a pair of translations is left alone.
 
 Each letter is hit with the wanted probability. What happens to it is drawn from the four operations; where
-one cannot be done (a word's only letter deleted, a last letter swapped with the next) the next in the list is.
-A letter that comes in is one of the distinct letters that the text itself has in the same script, in the case of
-the one that was hit. All draws are keyed by the seed and the text, so the same text has the same noise
-wherever it stands, and what is hit at 5 percent is hit at 10 percent too.
+one cannot be done (a word's only letter deleted, a last letter swapped with the next) the next in the list
+is. A letter that comes in is one of the distinct letters that the text itself has in the same script, in the
+case of the one that was hit. All draws are keyed by the seed and the text, so the same text has the same
+noise wherever it stands, and what is hit at 5 percent is hit at 10 percent too.
 
-Source: Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, who swap and replace letters at random; the four
-operations are the typing errors of Damerau (1964), https://doi.org/10.1145/363958.363994. The question is that of
-Cooper Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.100, who draw errors of words from the edits
-of Wikipedia in five languages; drawn letter by letter, noise can be had in every language and at every level.
+Source: Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, who swap and replace letters at random;
+the four operations are the typing errors of Damerau (1964), https://doi.org/10.1145/363958.363994. The
+question is that of Cooper Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.100, who draw
+errors of words from the edits of Wikipedia in five languages; drawn letter by letter, noise can be had in
+every language and at every level.
 """
 
 import hashlib
@@ -202,7 +203,7 @@ class _Typist:
 
 
 @singledispatch
-def _noisy(example: Any, noise: Noise) -> Any:
+def _noisy(example: Any, noise: Noise) -> Any:  # noqa: ARG001 (for the shapes below)
     """The example with noise."""
     raise TypeError(f"there is no noise for a {type(example).__name__}")
 

@@ -61,8 +61,8 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
     alike = float(np.mean([a.label == b.label for a, b in pairs]))
     if alike < LABELS_AGREE:
         raise ValueError(
-            f"its {len(own):,} examples cannot be joined with the {len(other):,} of the other language: they have "
-            f"no ids, and put in order {100 * alike:.0f} % of the labels agree"
+            f"its {len(own):,} examples cannot be joined with the {len(other):,} of the other language: they "
+            f"have no ids, and put in order {100 * alike:.0f} % of the labels agree"
         )
     return pairs
 

@@ -1,7 +1,7 @@
 """Perturbed test sets by name: `noise-5` has 5 percent of its letters changed, `mix-15-0` is code-mixed.
 
-A perturbation maps examples to examples as rows are read (xlt.data.noise, xlt.data.code_mixing), so there are as
-many, in the same order, as without it. What cannot be perturbed is missing, with its reason.
+A perturbation maps examples to examples as rows are read (xlt.data.noise, xlt.data.code_mixing), so there
+are as many, in the same order, as without it. What cannot be perturbed is missing, with its reason.
 """
 
 import re
@@ -61,7 +61,8 @@ def names_of(perturbations: Iterable[str], mixes: int) -> list[Name]:
         kind, _, percent = text.partition("-")
         if kind not in ("noise", MIX) or not re.fullmatch(r"[0-9]+", percent):
             raise ValueError(
-                f"perturbations names {text!r}: it must be noise-PERCENT or mix-PERCENT, such as noise-5 or mix-15"
+                f"perturbations names {text!r}: it must be noise-PERCENT or mix-PERCENT, such as noise-5 or "
+                "mix-15"
             )
         require(1 <= int(percent) <= 100, f"perturbations {text}", f"{percent} percent", "be 1 to 100")
         found += [Name(kind, int(percent), mix) for mix in range(mixes if kind == MIX else 1)]
@@ -102,10 +103,8 @@ class Perturbations:
         """
         if not task.can_be_perturbed:
             raise Inapplicable(f"the examples of {task.group} are sentences whose pairs are to be found")
-        if name.kind == MIX:
-            perturb = self._mixing(name, task, split)
-        else:
-            perturb = Noise(name.percent, self._seed)
+        is_mix = name.kind == MIX
+        perturb = self._mixing(name, task, split) if is_mix else Noise(name.percent, self._seed)
         return tuple(
             replace(
                 part,
@@ -125,12 +124,14 @@ class Perturbations:
         translations = self._translations(task, split)
         rows = self._others(task, split)
         if not rows:
-            raise Inapplicable(f"{task.group} has rows in no language that could be mixed into {task.language}")
-        try:
-            for other in rows:
+            raise Inapplicable(
+                f"{task.group} has rows in no language that could be mixed into {task.language}"
+            )
+        for other in rows:
+            try:
                 translations.pairs(task.language, other)
-        except ValueError as error:
-            raise Inapplicable(f"{task.name} and {task.group}/{other}: {error}") from error
+            except ValueError as error:
+                raise Inapplicable(f"{task.name} and {task.group}/{other}: {error}") from error
         others = name.percent, name.mix, self._seed, task.language, tuple(rows), "; ".join(rows.values())
         return CodeMixing(*others, translations)
 

@@ -156,7 +156,7 @@ class Report:
         return aligned(lines, rule_before=len(lines) - 3)
 
     def perturbed_table(self) -> str:
-        """Tasks by perturbations: means over the languages, with their number where the clean ones are more."""
+        """Perturbations by tasks: means over the languages, with their number where it is not all."""
         names = [name for name in self.by_task if self.by_task[name]]
         lines = [["", *names]]
         for perturbation in ("", *self.perturbed()):

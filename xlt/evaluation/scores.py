@@ -102,7 +102,7 @@ class Finished:
         return found
 
     def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
-        """Write a cell's predictions and items, then its scores; predictions on perturbed rows are not kept."""
+        """Write a cell's predictions and items, then its scores; no predictions on perturbed rows."""
         submission = outcome.submission
         for folder, text in (("predictions", submission.predictions), ("gold", submission.gold)):
             path = self._out / folder / result.task / f"test-{result.language}.{submission.suffix}"

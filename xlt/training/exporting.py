@@ -71,7 +71,9 @@ def _chosen(folder: Path, step: int | None) -> Path:
         raise FileNotFoundError(f"{folder} has no checkpoint that verifies: let the run go on")
     fault = fault_of(path) if step is not None else ""
     if fault:
-        there = ", ".join(str(int(p.stem.removeprefix("step-"))) for p in sorted(folder.glob(f"step-*{SUFFIX}")))
+        there = ", ".join(
+            str(int(p.stem.removeprefix("step-"))) for p in sorted(folder.glob(f"step-*{SUFFIX}"))
+        )
         raise FileNotFoundError(f"checkpoint {path} {fault}: give another step; there are {there or 'none'}")
     return path
 
