@@ -24,6 +24,7 @@ from xlt.data.encode import load_tokenizer
 from xlt.evaluate import evaluate
 from xlt.evaluation.report import Average, Report, summarise
 from xlt.evaluation.scores import Scored
+from xlt.export import export
 from xlt.models.encoder import Encoder
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
@@ -284,6 +285,141 @@ def test_a_volume_takes_the_same_examples_in_every_language(test: Evaluate, tmp_
     found = results(tmp_path / "out")
     assert {cell["rows"] for cell in found["xnli"].values()} == {7}
     assert {cell["rows"] for cell in found["tatoeba"].values()} == {30}  # retrieval is among all sentences
+
+
+# Perturbed rows, and values of examples
+
+
+def add_up(items: np.ndarray) -> float:
+    """The score that per-example values make."""
+    if items.ndim == 1:
+        return float(items.mean())
+    right, predicted, gold = items.sum(0)
+    return float(200 * right / (predicted + gold))
+
+
+def mean(cell: dict[str, Any]) -> float:
+    return float(np.mean([cell[name] for name in ("accuracy", "f1", "exact_match") if name in cell]))
+
+
+def test_the_items_of_every_task_add_up_to_its_score(out: Path):
+    names = set()
+    for task, by_language in results(out).items():
+        for language, cell in by_language.items():
+            path = out / "items" / f"{task}-{language}.npy"
+            names.add(path.name)
+            if task == "bucc2018":
+                assert not path.exists()
+                continue
+            items = np.load(path)
+            assert items.dtype == np.float32
+            assert len(items) == cell["rows"]
+            score = cell["f1"] if items.ndim == 2 else mean(cell)
+            assert add_up(items) == pytest.approx(score, abs=1e-4)
+    assert {path.name for path in (out / "items").iterdir()} == names - {"bucc2018-de.npy"}
+
+
+@pytest.fixture(scope="session")
+def noisy(test: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation under noise."""
+    folder = tmp_path_factory.mktemp("noisy") / "out"
+    tasks = "[xnli, udpos, xquad, tatoeba, bucc2018]"
+    assert test(folder, tasks=tasks, perturbations="[noise-10, noise-100]") == 0
+    return folder
+
+
+def test_perturbed_cells_stand_beside_the_clean_ones(noisy: Path, out: Path):
+    perturbed = json.loads((noisy / "perturbed.json").read_text())
+    clean = {task: cells for task, cells in results(out).items() if task in results(noisy)}
+    assert results(noisy) == clean
+    assert list(perturbed) == ["noise-10", "noise-100"]
+    for name, by_task in perturbed.items():
+        assert {task: list(cells) for task, cells in by_task.items()} == {
+            task: list(cells) for task, cells in clean.items() if task != "bucc2018"
+        }
+        for task, cells in by_task.items():
+            for language, cell in cells.items():
+                assert cell["rows"] == clean[task][language]["rows"]
+                items = np.load(noisy / "items" / f"{task}-{language}-{name}.npy")
+                assert len(items) == cell["rows"]
+                assert add_up(items) == pytest.approx(cell["f1"] if items.ndim == 2 else mean(cell), abs=1e-4)
+    assert perturbed["noise-100"]["tatoeba"] != clean["tatoeba"]
+    files = {path.name for path in (noisy / "predictions" / "xnli").iterdir()}
+    assert files == {"test-ar.tsv", "test-de.tsv", "test-en.tsv"}
+
+
+def test_the_csv_and_the_summary_tell_of_perturbations(noisy: Path):
+    with (noisy / "results.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    perturbed = json.loads((noisy / "perturbed.json").read_text())
+    assert {row["perturbation"] for row in rows} == {"", "noise-10", "noise-100"}
+    for row in rows:
+        of = perturbed[row["perturbation"]] if row["perturbation"] else results(noisy)
+        assert float(row["score"]) == pytest.approx(of[row["task"]][row["language"]][row["metric"]], abs=1e-6)
+    summary = json.loads((noisy / "summary.json").read_text())
+    assert summary["tasks"]["xnli"]["mean"]["found"] == 3
+    missing = [entry for entry in summary["missing"] if entry["perturbation"]]
+    assert [(entry["task"], entry["perturbation"]) for entry in missing] == [
+        ("bucc2018", "noise-10"),
+        ("bucc2018", "noise-100"),
+    ]
+    assert all(entry["reason"] for entry in missing)
+
+
+def test_a_perturbed_cell_that_is_not_finished_is_tested_alone(
+    test: Evaluate, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(noisy, copy)
+    (copy / "scores" / "xnli-de-noise-10.json").unlink()
+    (copy / "items" / "xnli-de-noise-10.npy").unlink()
+    seen = []
+    predict = xlt.evaluate.predict
+    monkeypatch.setattr(
+        xlt.evaluate,
+        "predict",
+        lambda model, task, *rest: seen.append(task.name) or predict(model, task, *rest),
+    )
+    settings = {"tasks": "[xnli, udpos, xquad, tatoeba, bucc2018]", "perturbations": "[noise-10, noise-100]"}
+    assert test(copy, **settings) == 0
+    assert seen == ["xnli/de"]
+    for path in ("perturbed.json", "results.csv", "items/xnli-de-noise-10.npy"):
+        assert (copy / path).read_bytes() == (noisy / path).read_bytes()
+    table = capsys.readouterr().out.split("means of the languages")[1].splitlines()
+    assert [line.split()[0] for line in table if line][:5] == [
+        "xnli",
+        table[3],
+        "clean",
+        table[5],
+        "noise-10",
+    ]
+
+
+def test_an_unknown_perturbation_is_refused_before_any_work(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", perturbations="[typos-5]") == 2
+    assert "perturbations names 'typos-5'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# Other checkpoints of a run
+
+
+def test_another_checkpoint_of_a_run_is_exported_and_tested(
+    test: Evaluate, trained: Path, tmp_path: Path, capsys: Any
+):
+    steps = sorted(int(path.stem.removeprefix("step-")) for path in (trained / "checkpoints").glob("*.ckpt"))
+    best = json.loads((trained / "results.json").read_text())["run"]["best_step"]
+    other = next(step for step in steps if step != best)
+    assert run([f"--run={trained}", f"--out={tmp_path / 'other'}", f"--checkpoint={other}"], export) == 0
+    state = torch.load(trained / "checkpoints" / f"step-{other:09d}.ckpt", weights_only=True)["state_dict"]
+    heads, labels = load_heads(str(tmp_path / "other"))
+    assert torch.equal(heads["mnli"]["out_proj.weight"], state["heads.mnli.out_proj.weight"])
+    assert labels["mnli"] == ["entailment", "neutral", "contradiction"]
+    exported = {"runs": f"[{tmp_path / 'other'}]", "encoder": None, "tasks": "[xnli]", "languages": "[de]"}
+    assert test(tmp_path / "out", **exported) == 0
+    assert results(tmp_path / "out")["xnli"]["de"]["rows"] == 40
+    assert run([f"--run={trained}", f"--out={tmp_path / 'none'}", "--checkpoint=7"], export) == 2
+    assert f"is missing: give another step; there are {', '.join(map(str, steps))}" in capsys.readouterr().err
 
 
 # Bad input

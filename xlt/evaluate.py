@@ -21,14 +21,15 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.data.store import Stored
 from xlt.evaluation.dashboard import show
+from xlt.evaluation.perturbations import Perturbations, names_of
 from xlt.evaluation.plan import Cell, Choice, Models, Plan, make_plan
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, as_json, save
-from xlt.evaluation.scores import Finished, Scored, fingerprint, hash_of, scored, write
+from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
 from xlt.models.encoder import load_config, most_tokens
 from xlt.parser import VerbParser
 from xlt.splits import Splits
-from xlt.task import Scores, Submission, Task
+from xlt.task import Task
 from xlt.tasks import load
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.xtreme import GROUPS
@@ -46,7 +47,8 @@ class Evaluation:
     Args:
         out: Folder for predictions, scores, tables and the picture.
         encoder: The encoder as it is, for retrieval: a name on the hub, a folder, or a finished run's.
-        runs: Folders of finished runs: a task is tested with the run that trained its head.
+        runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export): a task is
+            tested with the run that trained its head.
         tasks: Names of the tasks, each of which must have a model; where not given, XTREME's nine, as far as
             there are models for them.
         languages: Languages to test in, which must have rows; where not given, each task's own that have.
@@ -62,7 +64,10 @@ class Evaluation:
         accelerator: cpu, cuda, mps or auto.
         precision: 32-true or bf16-mixed.
         cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
-        seed: Of the volume.
+        seed: Of the volume and the perturbations.
+        perturbations: What to test under besides: `noise-5` changes 5 percent of the letters, `mix-15` puts
+            15 percent of the phrases of a parallel test set into another language.
+        mixes: How many times each mixing is drawn.
         wandb: Where the evaluation stands on the dashboard.
     """
 
@@ -84,12 +89,15 @@ class Evaluation:
         precision: Literal["32-true", "bf16-mixed"] = "32-true",
         cache: str | None = None,
         seed: int = 0,
+        perturbations: list[str] | None = None,
+        mixes: int = 4,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
         require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
         require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
         require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
+        names_of_perturbations = names_of(perturbations or (), mixes)
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
         for task in self.tasks:
             require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
@@ -104,6 +112,8 @@ class Evaluation:
         folder = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
         self._splits = Splits(roots_of(root), folder, text)
+        kept = folder / "alignments"
+        self._perturbations = Perturbations(names_of_perturbations, self._splits, kept, seed)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb = tokens_per_batch, wandb
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
@@ -116,6 +126,8 @@ class Evaluation:
             "split": self._chosen,
             "volume": volume,
             "seed": seed,
+            "perturbations": perturbations,
+            "mixes": mixes,
         }
         self._has_news = False
         self._tested: tuple[tuple[str, int | None], Tested] | None = None
@@ -123,9 +135,10 @@ class Evaluation:
     def run(self) -> Report:
         """Test what is not finished, and write what came out."""
         asked = self.tasks, self._languages, self._models
-        plan = make_plan(*asked, self._splits, self._chosen, self._all_tasks)
+        plan = make_plan(*asked, self._splits, self._chosen, self._all_tasks, self._perturbations)
         for missing in plan.missing:
-            log.info("missing: %s %s: %s", missing.task, missing.language, missing.reason)
+            where = " ".join(filter(None, (missing.task, missing.language, missing.perturbation)))
+            log.info("missing: %s: %s", where, missing.reason)
         found = [self._finished.get(cell, self._fingerprint(cell)) for cell in plan.cells]
         report = Report(self.tasks, self._rest(plan, found))
         self._write(report, plan)
@@ -143,7 +156,7 @@ class Evaluation:
                 self._has_news = True
                 bar.update()
                 if bar.disable:
-                    log.info("%s %s: %.1f", result.task, result.language, result.mean)
+                    log.info("%s: %.1f", plan.cells[i].name, result.mean)
         return [score for score in scores if score is not None]
 
     def _layer_of(self, task: Task[Any], model: str) -> int | None:
@@ -166,21 +179,22 @@ class Evaluation:
         """Score a cell, and keep it."""
         scorer = cell.task
         if cell.split == "test" and scorer.needs_tuning:
-            scorer = scorer.tuned(self._score(cell, "validation", scorer)[0])
-        scores, submission, rows = self._score(cell, cell.split, scorer)
-        result = scored(cell, scores, rows, self._fingerprint(cell))
-        self._finished.keep(cell, result, submission)
+            scorer = scorer.tuned(self._score(cell, "validation", scorer).scores)
+        outcome = self._score(cell, cell.split, scorer)
+        result = scored(cell, outcome, self._fingerprint(cell))
+        self._finished.keep(cell, result, outcome)
         return result
 
-    def _score(self, cell: Cell, split: Split, scorer: Task[Any]) -> tuple[Scores, Submission, int]:
-        """Scores, submission and number of examples of a split in the cell's language."""
-        stored = self._splits.open(cell.task, split)
+    def _score(self, cell: Cell, split: Split, scorer: Task[Any]) -> Outcome:
+        """What comes out of a split in the cell's language."""
+        stored = self._splits.open(cell.task, split, cell.parts if split == cell.split else None)
         rows, examples = self._rows(cell.task, stored)
         model = self._model(cell)
         model.add_head(cell.task)
         self._fabric.to_device(model)
         outputs = predict(model.eval(), cell.task, stored.features, rows, self._tokens, self._fabric)
-        return *scorer.evaluated(outputs, stored.features, rows, stored.references()), examples
+        given = outputs, stored.features, rows, stored.references()
+        return Outcome(*scorer.evaluated(*given), scorer.items(*given), examples)
 
     def _rows(self, task: Task[Any], stored: Stored) -> tuple[Any, int]:
         """Numbers of the rows that the volume leaves, and of how many examples they are."""
@@ -197,8 +211,10 @@ class Evaluation:
         return self._tested[1]
 
     def _write(self, report: Report, plan: Plan) -> None:
-        """Write results, summary, CSV and picture; show them on the dashboard."""
+        """Write results, summary, CSV and picture; show those of the rows as they are on the dashboard."""
         write(self.out / "results.json", as_json(report.results()))
+        if report.perturbed():
+            write(self.out / "perturbed.json", as_json(report.perturbed()))
         summary = report.summary() | {"missing": [missing._asdict() for missing in plan.missing]}
         write(self.out / "summary.json", as_json(summary))
         write(self.out / "results.csv", report.csv())
@@ -243,6 +259,8 @@ def evaluate(args: Sequence[str]) -> None:
     report = evaluation.run()
     print(f"\nscores in percent\n\n{report.table()}\n")
     print("\n".join(f"{name:<20}{mean}" for name, mean in report.groups().items()))
+    if report.perturbed():
+        print(f"\nmeans of the languages\n\n{report.perturbed_table()}")
     print(f"\nthe evaluation's folder: {evaluation.out}")
 
 

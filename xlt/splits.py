@@ -48,14 +48,19 @@ class Splits:
         """
         return [part for source in task.sources for part in source.open(split, self._roots, task.language)]
 
-    def open(self, task: Task[Any], split: Split) -> Stored:
+    def open(self, task: Task[Any], split: Split, parts: Sequence[Part] | None = None) -> Stored:
         """The task's own rows of a split, encoded.
+
+        Args:
+            task: The task.
+            split: Whose rows.
+            parts: The rows in place of the task's own, such as perturbed ones.
 
         Raises:
             FileNotFoundError: They cannot be found.
             ValueError: A file or a row cannot be read.
         """
-        parts = self.parts(task, split)
+        parts = self.parts(task, split) if parts is None else parts
         return store(task, parts, self.text, self.folder(task, split, parts))
 
     def folder(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> Path:

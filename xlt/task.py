@@ -55,6 +55,7 @@ class Task(ABC, Generic[E]):
         validates_on: Name of the task whose validation rows are looked at in training, likewise.
         languages: Languages that it is evaluated in, by their ISO 639-1 codes; none for a task in English.
         only_test: Whether there is one set to evaluate on, which then is the development set as well.
+        is_parallel: Whether its examples in each language are translations of those in English.
         name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
     """
 
@@ -68,6 +69,7 @@ class Task(ABC, Generic[E]):
     validates_on: str = ""
     languages: tuple[str, ...] = ()
     only_test: bool = False
+    is_parallel: bool = False
     name: str = ""
 
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
@@ -78,6 +80,9 @@ class Task(ABC, Generic[E]):
 
     needs_tuning: ClassVar[bool] = False
     """Whether the development set has to be scored before the test set."""
+
+    can_be_perturbed: ClassVar[bool] = True
+    """Whether an example stays what it is where its text is noisy."""
 
     @property
     def group(self) -> str:
@@ -163,6 +168,18 @@ class Task(ABC, Generic[E]):
         """Scores and submission of the rows; args are those of `score`."""
         given = (outputs, features, rows, references)
         return self.score(*given), self.submission(*given)
+
+    def items(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> np.ndarray | None:
+        """What the score is made of, example by example; None where it is made of no examples.
+
+        Shape (R,): each example's score in percent, the mean of its metrics; their mean is the task's score.
+        Or shape (R, 3): spans found right, spans predicted and gold spans of each sentence, whose sums a, b
+        and c give the score 200 a / (b + c). R examples, in the order of their numbers; args are those of
+        `score`.
+        """
+        return None
 
     def tuned(self, scores: Scores) -> Self:
         """The task with what the scores of its development set settle for the test set."""

@@ -18,8 +18,8 @@ from xlt.data.features import Columns, Features
 from xlt.data.multilingual import ENGLISH
 from xlt.kinds import Classification, SpanExtraction, Tagging
 from xlt.metrics.mining import Pair, best_mining_threshold, mining_scores, ratio_margin_pairs
-from xlt.metrics.tagging import span_f1
-from xlt.metrics.xtreme_qa import mlqa_scores, squad_v1_scores
+from xlt.metrics.tagging import span_counts, span_f1
+from xlt.metrics.xtreme_qa import mlqa_by_question, mlqa_scores, squad_v1_by_question, squad_v1_scores
 from xlt.models.heads import Head
 from xlt.models.neighbours import both_ways, nearest
 from xlt.models.text_heads import RankingHead
@@ -54,6 +54,12 @@ class XtremeClassification(Classification):
         targets = features.gather("targets", rows)[0]
         found, gold = ([self.labels[i] for i in part] for part in (outputs["prediction"], targets))
         return Submission(_lines(found), _lines(gold))
+
+    def items(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> np.ndarray:
+        """100 where the class is right, else 0."""
+        return 100.0 * (np.hstack(outputs["prediction"]) == features.gather("targets", rows)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,12 @@ class XtremeTagging(Tagging):
         texts = ["".join(_lines(tags) + "\n" for tags in part) for part in (found, gold)]
         return Submission(texts[0], texts[1])
 
+    def items(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> np.ndarray:
+        """Spans found right, predicted, and gold, of each sentence."""
+        return span_counts(self._tags(outputs["prediction"]), self._gold(features, rows))
+
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeQuestions(SpanExtraction):
@@ -114,6 +126,16 @@ class XtremeQuestions(SpanExtraction):
         if self.by_language:
             return mlqa_scores(texts, gold, self.language or ENGLISH)
         return squad_v1_scores(texts, gold)
+
+    def items(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> np.ndarray:
+        """Mean of exact match and F1 of each question."""
+        answers = self.answers(outputs, features, rows, references)
+        texts, gold = list(answers.values()), [references[number]["answers"] for number in answers]
+        if self.by_language:
+            return mlqa_by_question(texts, gold, self.language or ENGLISH).mean(1)
+        return squad_v1_by_question(texts, gold).mean(1)
 
     def submission(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
@@ -149,8 +171,14 @@ class TranslationRetrieval(TranslationRanking):
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> Scores:
         """Share of the English sentences whose translation is the nearest."""
-        right = self._nearest(outputs) == np.arange(len(rows))
-        return Scores({"accuracy": 100 * float(right.mean())}, {"accuracy": 100 / len(rows)}, {})
+        items = self.items(outputs, features, rows, references)
+        return Scores({"accuracy": float(items.mean())}, {"accuracy": 100 / len(rows)}, {})
+
+    def items(
+        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
+    ) -> np.ndarray:
+        """100 for an English sentence whose translation is the nearest, else 0."""
+        return 100.0 * (self._nearest(outputs) == np.arange(len(rows)))
 
     def submission(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
@@ -176,6 +204,7 @@ class BitextMining(Task[Sentence]):
 
     needs_training: ClassVar[bool] = False
     needs_tuning: ClassVar[bool] = True
+    can_be_perturbed: ClassVar[bool] = False
     inputs: ClassVar[tuple[str, ...]] = ()
 
     def is_labelled(self, example: Sentence) -> bool:

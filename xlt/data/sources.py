@@ -44,6 +44,8 @@ class Part:
     load: Callable[[], Rows]
     keeps: Callable[[Row], bool] | None = None
     """Whether a row belongs to the split; None where all do."""
+    perturb: Callable[[Any], Any] | None = None
+    """What an example becomes before it is used; None where it stays. The fingerprint tells of it."""
 
     def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
         """The rows in order, `size` at a time, as columns.

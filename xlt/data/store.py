@@ -145,7 +145,7 @@ def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
     with _placed(task, row, part, number):
         example = task.read(row)
         task.check(example)
-        return example
+        return example if part.perturb is None else part.perturb(example)
 
 
 @contextmanager

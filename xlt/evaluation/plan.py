@@ -12,6 +12,8 @@ import yaml
 
 from xlt.data.encode import load_tokenizer
 from xlt.data.sources import Part, Split
+from xlt.evaluation.perturbations import Inapplicable, Perturbations
+from xlt.folders import HEADS
 from xlt.models.saving import load_heads
 from xlt.splits import Splits
 from xlt.task import Task
@@ -29,6 +31,7 @@ class Cell:
         split: What it is tested on.
         model: Name of the encoder, or folder of the run.
         parts: The rows.
+        perturbation: Name of what was done to them; empty for the rows as they are.
     """
 
     task: Task[Any]
@@ -36,19 +39,21 @@ class Cell:
     split: Split
     model: str
     parts: tuple[Part, ...]
+    perturbation: str = ""
 
     @property
     def name(self) -> str:
-        """Task and language."""
-        return f"{self.task.group}-{self.language}"
+        """Task and language, and the perturbation where there is one."""
+        return "-".join(filter(None, (self.task.group, self.language, self.perturbation)))
 
 
 class Missing(NamedTuple):
-    """A task, or a task in a language, that cannot be tested, and why."""
+    """A task, a task in a language, or a perturbation of it, that cannot be tested, and why."""
 
     task: str
     language: str
     reason: str
+    perturbation: str = ""
 
 
 class Plan(NamedTuple):
@@ -64,7 +69,7 @@ class Models:
 
     Args:
         encoder: Name of the encoder that the tasks without training are tested on; None where there is none.
-        runs: Folders of fine-tuned runs.
+        runs: Folders of fine-tuned runs, or of what python -m xlt.export made of one.
     """
 
     encoder: str | None
@@ -79,8 +84,8 @@ class Models:
         """
         heads: set[str] = set()
         for run in self.runs:
-            if not (Path(run) / "config.yaml").is_file():
-                raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml")
+            if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
+                raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
             heads |= set(load_heads(run)[0])
         wanted = {task.head_key for task in tasks if task.needs_training}
         if self.runs and wanted and not wanted & heads:
@@ -121,8 +126,9 @@ class Models:
 
 
 def _tasks_of(run: str) -> list[str]:
-    """The tasks that a run trained, by name."""
-    return yaml.safe_load((Path(run) / "config.yaml").read_text())["data"]["tasks"]
+    """The tasks that a run trained, by name; none of an export, which does not say."""
+    config = Path(run) / "config.yaml"
+    return yaml.safe_load(config.read_text())["data"]["tasks"] if config.is_file() else []
 
 
 def make_plan(
@@ -132,8 +138,9 @@ def make_plan(
     splits: Splits,
     chosen: Mapping[str, Choice],
     all_tasks: bool = False,
+    perturbations: Perturbations | None = None,
 ) -> Plan:
-    """Every task in every language that there are rows of.
+    """Every task in every language that there are rows of, and its perturbations after it.
 
     Args:
         tasks: The tasks.
@@ -142,6 +149,7 @@ def make_plan(
         splits: Opens the rows.
         chosen: The split of each task.
         all_tasks: Whether a task without a model is refused, not shown as missing.
+        perturbations: Those to test besides.
 
     Raises:
         FileNotFoundError: A model or a language asked for is not there.
@@ -159,7 +167,9 @@ def make_plan(
         task = _with_classes(task, model)
         for language in task.languages:
             if languages is None or language in languages:
-                _add(plan, task, language, model, splits, chosen[task.name], languages is not None)
+                cell = _add(plan, task, language, model, splits, chosen[task.name], languages is not None)
+                if cell is not None and perturbations is not None:
+                    _perturb(plan, cell, perturbations)
     if not plan.cells:
         reasons = "; ".join(dict.fromkeys(missing.reason for missing in plan.missing))
         raise FileNotFoundError(f"nothing can be evaluated: {reasons}")
@@ -168,8 +178,8 @@ def make_plan(
 
 def _add(
     plan: Plan, task: Task[Any], language: str, model: str, splits: Splits, choice: Choice, required: bool
-) -> None:
-    """Add a task in a language to what is tested, or to what is missing."""
+) -> Cell | None:
+    """Add a task in a language to what is tested, or to what is missing; return what is tested."""
     split: Split = "test" if task.only_test else choice
     task = replace(task, name=f"{task.name}/{language}")
     try:
@@ -178,8 +188,20 @@ def _add(
         if required:
             raise
         plan.missing.append(Missing(task.group, language, str(error)))
-    else:
-        plan.cells.append(Cell(task, language, split, model, parts))
+        return None
+    plan.cells.append(Cell(task, language, split, model, parts))
+    return plan.cells[-1]
+
+
+def _perturb(plan: Plan, cell: Cell, perturbations: Perturbations) -> None:
+    """Add the perturbations of a cell to what is tested, or to what is missing."""
+    for name in perturbations.names:
+        try:
+            parts = perturbations.parts(name, cell.task, cell.split, cell.parts)
+        except Inapplicable as error:
+            plan.missing.append(Missing(cell.task.group, cell.language, str(error), str(name)))
+        else:
+            plan.cells.append(replace(cell, parts=parts, perturbation=str(name)))
 
 
 def _check_languages(tasks: Sequence[Task[Any]], languages: Sequence[str] | None) -> None:

@@ -21,6 +21,9 @@ from xlt.xtreme import GROUPS
 
 NONE = "–"
 
+Results = dict[str, dict[str, dict[str, Any]]]
+"""Task to language to figures by name."""
+
 
 class Average(NamedTuple):
     """A mean, and of how many of how many."""
@@ -75,8 +78,9 @@ class Report:
 
     def __init__(self, tasks: Sequence[Task[Any]], scored: Sequence[Scored]) -> None:
         self.tasks, self.scored = tasks, scored
+        clean = [cell for cell in scored if not cell.perturbation]
         self.by_task = {
-            task.name: {cell.language: cell.mean for cell in scored if cell.task == task.name}
+            task.name: {cell.language: cell.mean for cell in clean if cell.task == task.name}
             for task in tasks
         }
         self.summaries = {task.name: summarise(task, self.by_task[task.name]) for task in tasks}
@@ -87,14 +91,20 @@ class Report:
         found = {language for scores in self.by_task.values() for language in scores}
         return sorted(found, key=lambda language: (language != ENGLISH, language))
 
-    def results(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Task to language to metrics, chance and rows."""
-        found: dict[str, dict[str, dict[str, Any]]] = {}
+    def results(self, perturbation: str = "") -> Results:
+        """Task to language to metrics, chance and rows, of the rows as they are or with a perturbation."""
+        found: Results = {}
         for cell in self.scored:
-            main = next(iter(cell.metrics))
-            figures = {**cell.metrics, **cell.details, "chance": cell.chance[main], "rows": cell.rows}
-            found.setdefault(cell.task, {})[cell.language] = {**figures, "split": cell.split}
+            if cell.perturbation == perturbation:
+                main = next(iter(cell.metrics))
+                figures = {**cell.metrics, **cell.details, "chance": cell.chance[main], "rows": cell.rows}
+                found.setdefault(cell.task, {})[cell.language] = {**figures, "split": cell.split}
         return found
+
+    def perturbed(self) -> dict[str, Results]:
+        """Perturbation to the results with it."""
+        names = dict.fromkeys(cell.perturbation for cell in self.scored if cell.perturbation)
+        return {name: self.results(name) for name in names}
 
     def groups(self) -> dict[str, Average]:
         """XTREME's group averages and the total: means of the tasks' averages."""
@@ -120,14 +130,16 @@ class Report:
         return {"tasks": tasks, "groups": {name: mean._asdict() for name, mean in self.groups().items()}}
 
     def csv(self) -> str:
-        """A line a task, language and metric."""
+        """A line a task, language, metric and perturbation."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(["task", "language", "metric", "score", "chance", "rows", "split", "model"])
+        titles = ["task", "language", "metric", "score", "chance", "rows", "split", "model", "perturbation"]
+        lines.writerow(titles)
         for cell in self.scored:
             for name, value in cell.metrics.items():
                 figures = [f"{value:.6f}", f"{cell.chance[name]:.6f}", cell.rows]
-                lines.writerow([cell.task, cell.language, name, *figures, cell.split, cell.model])
+                tested = [cell.split, cell.model, cell.perturbation]
+                lines.writerow([cell.task, cell.language, name, *figures, *tested])
         return text.getvalue()
 
     def table(self) -> str:
@@ -142,6 +154,23 @@ class Report:
         lines.append(["gap", *(NONE if s.gap is None else f"{s.gap:.1f}" for s in sums)])
         lines.append(["worst", *(NONE if s.worst is None else f"{s.worst} {s.lowest:.1f}" for s in sums)])
         return aligned(lines, rule_before=len(lines) - 3)
+
+    def perturbed_table(self) -> str:
+        """Perturbations by tasks: means over the languages, with their number where it is not all."""
+        names = [name for name in self.by_task if self.by_task[name]]
+        lines = [["", *names]]
+        for perturbation in ("", *self.perturbed()):
+            found = [
+                [c.mean for c in self.scored if (c.task, c.perturbation) == (name, perturbation)]
+                for name in names
+            ]
+            wanted = [len(self.by_task[name]) for name in names]
+            means = [
+                Average(float(np.mean(f)) if f else None, len(f), w)
+                for f, w in zip(found, wanted, strict=True)
+            ]
+            lines.append([perturbation or "clean", *map(str, means)])
+        return aligned(lines, rule_before=2)
 
     def figure(self) -> Figure:
         """A heat map, tasks by languages; what is missing is left white."""

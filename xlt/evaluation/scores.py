@@ -1,16 +1,20 @@
 """Scores of finished cells on disk: an evaluation goes on where it stopped, and mixes nothing.
 
-<out>/scores/<task>-<language>.json          metrics, rows, and a fingerprint of what they are of
+<out>/scores/<task>-<language>[-<perturbation>].json   metrics, rows, and a fingerprint of what they are of
+<out>/items/<task>-<language>[-<perturbation>].npy     float32: Task.items, example by example
 <out>/predictions/<task>/test-<language>.*   as XTREME's evaluator reads them
 <out>/gold/<task>/test-<language>.*          what it compares them with
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from xlt.evaluation.plan import Cell
 from xlt.folders import WEIGHTS, model_folder
@@ -31,6 +35,7 @@ class Scored:
         chance: The same metrics of knowing nothing.
         details: Other figures.
         fingerprint: Of the model, the rows and the settings.
+        perturbation: Name of what was done to the rows; empty for the rows as they are.
     """
 
     task: str
@@ -42,6 +47,7 @@ class Scored:
     chance: Mapping[str, float]
     details: Mapping[str, float]
     fingerprint: str
+    perturbation: str = ""
 
     @property
     def mean(self) -> float:
@@ -49,9 +55,20 @@ class Scored:
         return sum(self.metrics.values()) / len(self.metrics)
 
 
-def scored(cell: Cell, scores: Scores, rows: int, fingerprint: str) -> Scored:
+class Outcome(NamedTuple):
+    """What came out of a test."""
+
+    scores: Scores
+    submission: Submission
+    items: np.ndarray | None
+    rows: int
+    """Examples that were scored."""
+
+
+def scored(cell: Cell, outcome: Outcome, fingerprint: str) -> Scored:
     """A cell with its scores."""
-    return Scored(cell.task.group, cell.language, cell.split, cell.model, rows, *scores, fingerprint)
+    tested = cell.task.group, cell.language, cell.split, cell.model, outcome.rows
+    return Scored(*tested, *outcome.scores, fingerprint, cell.perturbation)
 
 
 class Finished:
@@ -84,19 +101,25 @@ class Finished:
             )
         return found
 
-    def keep(self, cell: Cell, result: Scored, submission: Submission) -> None:
-        """Write a cell's predictions, then its scores."""
+    def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
+        """Write a cell's predictions and items, then its scores; no predictions on perturbed rows."""
+        submission = outcome.submission
         for folder, text in (("predictions", submission.predictions), ("gold", submission.gold)):
             path = self._out / folder / result.task / f"test-{result.language}.{submission.suffix}"
-            write(path, text)
+            if not cell.perturbation:
+                write(path, text)
+        if outcome.items is not None:
+            content = io.BytesIO()
+            np.save(content, outcome.items.astype(np.float32))
+            write(self._out / "items" / f"{cell.name}.npy", content.getvalue())
         write(self._path(cell), json.dumps(asdict(result), indent=1) + "\n")
 
     def _path(self, cell: Cell) -> Path:
         return self._out / "scores" / f"{cell.name}.json"
 
 
-def write(path: Path, text: str) -> None:
-    """Give a file this text, whole or not at all.
+def write(path: Path, content: str | bytes) -> None:
+    """Give a file this content, whole or not at all.
 
     Raises:
         OSError: It cannot be written.
@@ -104,7 +127,7 @@ def write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}")
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
         scratch.replace(path)
     except OSError as error:
         raise OSError(

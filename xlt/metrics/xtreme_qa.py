@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+
 from xlt.metrics.squad import normalize
 
 
@@ -32,7 +34,12 @@ def squad_v1_scores(predictions: Sequence[str], answers: Sequence[Sequence[str]]
 
     Source: Rajpurkar et al. (2016) https://arxiv.org/abs/1606.05250, the script of version 1.1.
     """
-    return _mean_scores(predictions, answers, normalize)
+    return _means(squad_v1_by_question(predictions, answers))
+
+
+def squad_v1_by_question(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """Exact match and F1 of each question, in percent, shape (questions, 2); see `squad_v1_scores`."""
+    return _by_question(predictions, answers, normalize)
 
 
 def mlqa_scores(
@@ -50,9 +57,16 @@ def mlqa_scores(
 
     Source: Lewis et al. (2020) https://arxiv.org/abs/1910.07475, section 4.
     """
+    return _means(mlqa_by_question(predictions, answers, language))
+
+
+def mlqa_by_question(
+    predictions: Sequence[str], answers: Sequence[Sequence[str]], language: str
+) -> np.ndarray:
+    """Exact match and F1 of each question, in percent, shape (questions, 2); see `mlqa_scores`."""
     if language not in _REWRITTEN:
         raise ValueError(f"MLQA has no rules for language {language!r}; it has {', '.join(_REWRITTEN)}")
-    return _mean_scores(predictions, answers, partial(normalize_mlqa, language=language))
+    return _by_question(predictions, answers, partial(normalize_mlqa, language=language))
 
 
 def _articles(words: str) -> tuple[re.Pattern[str], str]:
@@ -89,18 +103,24 @@ def _is_punctuation(character: str) -> bool:
     return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
-def _mean_scores(
+def _means(by_question: np.ndarray) -> dict[str, float]:
+    """The means over the questions."""
+    exact_match, f1 = by_question.mean(0).tolist()
+    return {"exact_match": exact_match, "f1": f1}
+
+
+def _by_question(
     predictions: Sequence[str], answers: Sequence[Sequence[str]], normalized: Callable[[str], str]
-) -> dict[str, float]:
-    """The two means in percent, of answers compared after this normalisation."""
-    matches = overlaps = 0.0
+) -> np.ndarray:
+    """Both scores of each question in percent, of answers compared after this normalisation."""
+    scores = []
     for prediction, gold in zip(predictions, answers, strict=True):
         if not gold:
             raise ValueError("a question has no gold answer; these scores need at least one")
         given, wanted = normalized(prediction), [normalized(answer) for answer in gold]
-        matches += given in wanted
-        overlaps += max(_word_f1(given.split(), answer.split()) for answer in wanted)
-    return {"exact_match": 100 * matches / len(predictions), "f1": 100 * overlaps / len(predictions)}
+        overlap = max(_word_f1(given.split(), answer.split()) for answer in wanted)
+        scores.append((100.0 * (given in wanted), 100.0 * overlap))
+    return np.array(scores)
 
 
 def _word_f1(prediction: Sequence[str], gold: Sequence[str]) -> float:

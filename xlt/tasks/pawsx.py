@@ -19,6 +19,7 @@ TASK = XtremeClassification(
     read=read,
     labels=("0", "1"),
     languages=("en", "de", "es", "fr", "ja", "ko", "zh"),
+    is_parallel=True,
     licence="free for any use, with attribution",
     citation="Yang et al. 2019, D19-1382",
 )

@@ -25,6 +25,7 @@ TASK = XtremeClassification(
     labels=("entailment", "neutral", "contradiction"),
     trains_on="mnli",
     languages=("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    is_parallel=True,
     licence="CC BY-NC 4.0",
     citation="Conneau et al. 2018, D18-1269",
 )

@@ -15,6 +15,7 @@ TASK = XtremeQuestions(
     validates_on="squad_v1",
     languages=("en", "ar", "de", "el", "es", "hi", "ru", "th", "tr", "vi", "zh"),
     only_test=True,
+    is_parallel=True,
     licence="CC BY-SA 4.0",
     citation="Artetxe et al. 2020, 2020.acl-main.421",
 )

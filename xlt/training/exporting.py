@@ -1,4 +1,4 @@
-"""A run's best checkpoint as a model of its own: config, tokenizer, encoder and heads."""
+"""A run's best checkpoint, or another, as a model of its own: config, tokenizer, encoder and heads."""
 
 import json
 from collections.abc import Mapping
@@ -14,33 +14,37 @@ from xlt.models.encoder import Encoder
 from xlt.models.saving import save_encoder
 from xlt.task import group_of
 from xlt.tasks import load
-from xlt.training.checkpoints import VerifiedIO, best
+from xlt.training.checkpoints import SUFFIX, VerifiedIO, best, fault_of, path_of
 from xlt.training.run_folder import RunFolder
 
 MASKED = "mlm"
 """The head for hidden tokens, which transformers keeps with the encoder."""
 
 
-def export_run(run: Path, out: Path, precision: Literal["float16", "float32"] = "float32") -> Path:
+def export_run(
+    run: Path,
+    out: Path,
+    precision: Literal["float16", "float32"] = "float32",
+    checkpoint: int | None = None,
+) -> Path:
     """Write a run's encoder and heads; return the checkpoint that they are of.
 
     Args:
         run: The run's folder.
         out: Folder to write into; what it holds besides stays.
         precision: Of the weights.
+        checkpoint: Step of the checkpoint; the best one where not given.
 
     Raises:
-        FileNotFoundError: There is no such run, or it has no checkpoint that verifies.
+        FileNotFoundError: There is no such run, or it has no such checkpoint, or none that verifies.
         ValueError: The folder holds another tokenizer, or the run's encoder has changed its size.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is no run's folder: it has no {folder.config.name}")
-    checkpoint = best(folder.checkpoints)
-    if checkpoint is None:
-        raise FileNotFoundError(f"{folder.checkpoints} has no checkpoint that verifies: let the run go on")
+    path = _chosen(folder.checkpoints, checkpoint)
     name = yaml.safe_load(folder.config.read_text())["model"]["encoder"]
-    found = VerifiedIO().load_checkpoint(checkpoint)
+    found = VerifiedIO().load_checkpoint(path)
     encoder = Encoder(name, from_scratch=True)
     if found["encoder_shape"] != encoder.shape:
         raise ValueError(
@@ -53,7 +57,25 @@ def export_run(run: Path, out: Path, precision: Literal["float16", "float32"] = 
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
     save_encoder(encoder, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
-    return checkpoint
+    return path
+
+
+def _chosen(folder: Path, step: int | None) -> Path:
+    """The checkpoint of a step, or the best.
+
+    Raises:
+        FileNotFoundError: It is not there, or does not verify.
+    """
+    path = best(folder) if step is None else path_of(folder, step)
+    if path is None:
+        raise FileNotFoundError(f"{folder} has no checkpoint that verifies: let the run go on")
+    fault = fault_of(path) if step is not None else ""
+    if fault:
+        there = ", ".join(
+            str(int(p.stem.removeprefix("step-"))) for p in sorted(folder.glob(f"step-*{SUFFIX}"))
+        )
+        raise FileNotFoundError(f"checkpoint {path} {fault}: give another step; there are {there or 'none'}")
+    return path
 
 
 def _check_tokenizer(out: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,158 @@
+"""Perturbed test sets: their names, which rows they are made of, and what cannot be perturbed."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from benchmark_rows import write, write_root
+
+from xlt import tasks
+from xlt.data import alignment
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.noise import Noise
+from xlt.data.store import read_examples
+from xlt.evaluation.perturbations import Inapplicable, Name, Perturbations, names_of
+from xlt.splits import Splits
+
+
+@pytest.fixture(scope="session")
+def root(samples: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """XTREME's layout, with a parallel XNLI: the other languages are English with xx before each word."""
+    root = write_root(Path(samples[0]), tmp_path_factory.mktemp("perturbed"))
+    rows = pq.read_table(root / "google/xtreme/XNLI/validation.parquet").to_pylist()
+    english = [row for row in rows if row["language"] == "en"]
+    spoken = [
+        {
+            name: re.sub(r"\b(?=\w)", "xx", value) if name.startswith("sentence") and code != "en" else value
+            for name, value in {**row, "language": code}.items()
+        }
+        for code in ("ar", "de", "en", "th")
+        for row in english
+    ]
+    write(root, "XNLI", "validation", spoken)
+    return root
+
+
+@pytest.fixture
+def splits(root: Path, cache: str, tiny_encoder: str) -> Splits:
+    return Splits([root], Path(cache), TextEncoder(load_tokenizer(tiny_encoder), 128, 32))
+
+
+@pytest.fixture
+def found(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The parts of a task in a language with a perturbation; words are aligned by their place."""
+
+    def by_place(one: list[str], other: list[str]) -> Any:
+        links = [
+            {(i, i) for i in range(min(len(a.split()), len(b.split())))}
+            for a, b in zip(one, other, strict=True)
+        ]
+        return links, links
+
+    monkeypatch.setattr(alignment, "_both_ways", by_place)
+    pytest.importorskip("eflomal", reason="eflomal, of the extra study, is not installed")
+
+    def parts(name: Name, cell: str) -> Any:
+        task = tasks.load(cell)
+        split = "test" if task.only_test else "validation"
+        perturbations = Perturbations([name], splits, tmp_path / "alignments", seed=0)
+        return perturbations.parts(name, task, split, splits.parts(task, split))
+
+    return parts
+
+
+def examples(cell: str, parts: Any) -> list[Any]:
+    return [example for example, *_ in read_examples(tasks.load(cell), parts)]
+
+
+def test_each_mix_is_drawn_so_many_times_and_a_name_given_twice_counts_once():
+    names = names_of(["noise-5", "mix-15", "noise-5"], 2)
+    assert list(map(str, names)) == ["noise-5", "mix-15-0", "mix-15-1"]
+    assert names[1:] == [Name("mix", 15, 0), Name("mix", 15, 1)]
+    assert names_of([], 4) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "mixes", "message"),
+    [
+        (["nose-5"], 4, "perturbations names 'nose-5': it must be noise-PERCENT or mix-PERCENT"),
+        (["noise"], 4, "perturbations names 'noise'"),
+        (["mix-15-0"], 4, "perturbations names 'mix-15-0'"),
+        (["noise-0"], 4, "perturbations noise-0 is 0 percent: it must be 1 to 100"),
+        (["mix-101"], 4, "perturbations mix-101 is 101 percent: it must be 1 to 100"),
+        (["mix-15"], 0, "mixes is 0: it must be at least 1"),
+    ],
+)
+def test_what_is_no_perturbation_is_refused(names: list[str], mixes: int, message: str):
+    with pytest.raises(ValueError, match=message):
+        names_of(names, mixes)
+
+
+def test_noisy_rows_are_the_rows_with_noise(found: Any, splits: Splits):
+    clean = examples("xnli/de", splits.parts(tasks.load("xnli/de"), "validation"))
+    assert examples("xnli/de", found(Name("noise", 20), "xnli/de")) == [Noise(20, 0)(e) for e in clean]
+
+
+def test_rows_have_keys_of_their_own_and_the_clean_ones_keep_theirs(found: Any, splits: Splits):
+    task = tasks.load("xnli/de")
+    clean = splits.parts(task, "validation")
+    perturbed = [
+        found(name, "xnli/de")
+        for name in (Name("noise", 5), Name("noise", 10), Name("mix", 15), Name("mix", 15, 1))
+    ]
+    folders = [splits.folder(task, "validation", parts) for parts in (clean, *perturbed)]
+    assert len(set(folders)) == 5
+    assert folders[0] == splits.folder(task, "validation", splits.parts(task, "validation"))
+    opened = splits.open(task, "validation", perturbed[1])
+    assert opened.folder == folders[2]
+    assert opened.meta.examples == splits.open(task, "validation").meta.examples == 40
+    assert opened.meta.content != splits.open(task, "validation").meta.content
+
+
+def test_mixed_rows_hold_words_of_both_languages(found: Any):
+    for cell in ("xnli/de", "xnli/en"):
+        mixed = " ".join(example.first for example in examples(cell, found(Name("mix", 50), cell)))
+        speakers = [word.startswith("xx") for word in mixed.split() if word.isalpha()]
+        assert 0.4 < sum(speakers) / len(speakers) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "reason"),
+    [
+        (Name("noise", 5), "bucc2018/de", "sentences whose pairs are to be found"),
+        (Name("mix", 15), "bucc2018/de", "sentences whose pairs are to be found"),
+        (Name("mix", 15), "tatoeba/de", "tatoeba is not parallel"),
+        (Name("mix", 15), "udpos/de", "udpos is not parallel"),
+        (Name("mix", 15), "xnli/th", "the words of th cannot be told apart"),
+        (
+            Name("mix", 15),
+            "pawsx/de",
+            "in order .* of the labels agree",
+        ),  # other rows, not their translations
+    ],
+)
+def test_what_cannot_be_perturbed_has_a_reason(found: Any, name: Name, cell: str, reason: str):
+    with pytest.raises(Inapplicable, match=reason):
+        found(name, cell)
+
+
+def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_path: Path, splits: Splits):
+    rows = pq.read_table(root / "google/xtreme/XNLI/validation.parquet").to_pylist()
+    write(tmp_path, "XNLI", "validation", [row for row in rows if row["language"] == "de"])
+    alone = Splits([tmp_path], tmp_path / "cache", splits.text)
+    task = tasks.load("xnli/de")
+    with pytest.raises(Inapplicable, match="has no row in en"):
+        Perturbations([], alone, tmp_path, 0).parts(
+            Name("mix", 15), task, "validation", alone.parts(task, "validation")
+        )
+
+
+def test_mixing_asks_for_the_aligner_before_any_work(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(alignment, "find_spec", lambda name: None)
+    Perturbations([Name("noise", 5)], splits, tmp_path, 0)
+    with pytest.raises(ValueError, match="eflomal"):
+        Perturbations([Name("mix", 15)], splits, tmp_path, 0)
