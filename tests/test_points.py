@@ -50,7 +50,9 @@ def test_a_mean_is_over_the_languages_that_all_runs_have():
 
 
 def test_fine_tunings_of_one_seed_are_one_replicate():
-    lines = [("mnli", 100, seed, seed + k, "xnli", "en", 50.0 + 10 * seed + k) for seed in (0, 1) for k in (0, 2)]
+    lines = [
+        ("mnli", 100, seed, seed + k, "xnli", "en", 50.0 + 10 * seed + k) for seed in (0, 1) for k in (0, 2)
+    ]
     (point,) = over_seeds(over(table(lines), "language", ["target"]), ["target"]).to_dict("records")
     assert (point["mean"], point["seeds"]) == (56.0, 2)  # of 51 and 61
     assert point["high"] - point["mean"] == pytest.approx(12.7062 * 10 / 2, abs=1e-3)

@@ -54,7 +54,9 @@ def test_without_an_account_the_specification_goes_to_a_file(
 def panels(findings: Findings) -> list[dict[str, Any]]:
     """Every panel of the specification."""
     spec = specification(workspace(findings, "lab", "xlt"))["spec"]
-    return [panel for section in spec["section"]["panelBankConfig"]["sections"] for panel in section["panels"]]
+    return [
+        panel for section in spec["section"]["panelBankConfig"]["sections"] for panel in section["panels"]
+    ]
 
 
 def test_every_curve_is_drawn_over_the_volume_from_what_is_logged(findings: Findings):
@@ -78,7 +80,7 @@ def test_the_arm_without_intermediate_training_is_a_level_line(findings: Finding
 def test_the_table_by_language_has_every_effect_at_the_common_volume(findings: Findings):
     table = study_tables(findings)["by_language"]
     assert set(table["volume"]) == {1000}
-    assert len(table) == 2 * (15 + 36)
+    assert len(table) == 2 * (15 + 33)
 
 
 class Run:
@@ -101,7 +103,9 @@ def test_with_an_account_curves_and_tables_are_logged_and_the_workspace_saved(
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", lambda **settings: Run(told, **settings))
     monkeypatch.setattr(wandb, "Table", lambda dataframe: dataframe)
-    monkeypatch.setattr(Workspace, "save", lambda self: SimpleNamespace(url=f"https://wandb.ai/{self.entity}"))
+    monkeypatch.setattr(
+        Workspace, "save", lambda self: SimpleNamespace(url=f"https://wandb.ai/{self.entity}")
+    )
     assert run(["--study", str(study), "--entity", "lab"], dashboard) == 0
     assert "https://wandb.ai/lab" in capsys.readouterr().out
     assert [(job, name) for job, name, _ in told if job == "curve"] == [

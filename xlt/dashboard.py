@@ -1,7 +1,7 @@
 """Show a study on Weights & Biases: `python -m xlt.dashboard --study NAME`.
 
-Logs the study's curves and tables and builds a workspace of them: curves by volume, a section a target, effects by
-language. Without an account the workspace's specification is written to a file in the study's folder.
+Logs the study's curves and tables and builds a workspace of them: curves by volume, a section a target, effects
+by language. Without an account the workspace's specification is written to a file in the study's folder.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def dashboard(args: Sequence[str]) -> None:
         print(f"the workspace is {show(found, given.entity, given.project)}")
     except Exception as error:
         raise ValueError(
-            f"W&B has not taken the workspace of {folder} ({type(error).__name__}: {error}): the same command "
-            f"tries again; its specification is {path}"
+            f"W&B has not taken the workspace of {folder} ({type(error).__name__}: {error}): the same "
+            f"command tries again; its specification is {path}"
         ) from error
 
 

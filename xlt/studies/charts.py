@@ -1,9 +1,10 @@
-"""The three kinds of picture of a study: lines over the volume, a heat map, and intervals one below the other."""
+"""The kinds of picture of a study: lines over the volume, a heat map, intervals one below the other."""
 
 import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import altair as alt
 import pandas as pd
@@ -74,7 +75,7 @@ def lines(
     marks = base.mark_point(size=46, strokeWidth=1.6, opacity=1).encode(
         shape=shape, fill=alt.Fill("fill:N", scale=None)
     )
-    level_layers = _level(level, x, y) if level else []
+    level_layers = _level(level, y) if level else []
     ends = _ends(table, level, low, high)
     layers = [
         *level_layers,
@@ -119,7 +120,7 @@ def _volume_axis(volumes: Sequence[int]) -> alt.X:
     edge = max((high / low) ** 0.07, 1.35)
     scale = alt.Scale(type="log", domain=[low / edge, high * edge], nice=False)
     marked = sorted(volumes)
-    if len(marked) > 5 or any(b / a < 1.8 for a, b in zip(marked, marked[1:], strict=False)):
+    if len(marked) > 5 or any(b / a < 1.8 for a, b in pairwise(marked)):
         first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
         marked = [10**power for power in range(first, last + 1)] or [low]
     axis = alt.Axis(title="Intermediate training examples", values=marked, format=".3~s", grid=False)
@@ -134,7 +135,7 @@ def _axis(title: str, signed: bool) -> alt.Axis:
     )  # fmt: skip
 
 
-def _level(level: Level, x: alt.X, y: alt.Scale) -> list[alt.Chart]:
+def _level(level: Level, y: alt.Scale) -> list[alt.Chart]:
     """The level and its interval across the picture."""
     mean, low, high = level.interval
     table = pd.DataFrame([{"mean": mean, "low": low, "high": high}])
@@ -187,12 +188,15 @@ def heat_map(
     )
     scale = alt.Scale(scheme="blueorange", reverse=True, domain=[-reach, reach], clamp=True)
     legend = alt.Legend(
-        title="Effect in points", orient="bottom", gradientLength=180, gradientThickness=9, values=[-reach, 0, reach], labelExpr=SIGNED
+        title="Effect in points",
+        orient="bottom",
+        gradientLength=180,
+        gradientThickness=9,
+        values=[-reach, 0, reach],
+        labelExpr=SIGNED,
     )
     fill = base.mark_rect().encode(color=alt.Color("mean:Q", scale=scale, legend=legend))
-    ink = alt.condition(
-        f"abs(datum.mean) > {0.72 * reach}", alt.value("#fdfdfd"), alt.value("#111111")
-    )
+    ink = alt.condition(f"abs(datum.mean) > {0.72 * reach}", alt.value("#fdfdfd"), alt.value("#111111"))
     texts = [
         base.transform_filter("datum.certain" if bold else "!datum.certain")
         .mark_text(fontSize=10, fontWeight="bold" if bold else "normal")
@@ -213,7 +217,9 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
     words = [textwrap.wrap(text, 54) for text in rows["words"]]
     table["words"] = ["\n".join(parts) for parts in words]
     table["place"] = [50.0 * number + 38 for number in range(len(table))]
-    table["above"] = [place - 21 - 12 * (len(parts) - 1) for place, parts in zip(table["place"], words, strict=True)]
+    table["above"] = [
+        place - 21 - 12 * (len(parts) - 1) for place, parts in zip(table["place"], words, strict=True)
+    ]
     table["from"], table["to"] = table["place"] - 8, table["place"] + 8
     low, high = min(0.0, table["low"].min()), max(0.0, table["high"].max())
     margin = 0.04 * (high - low or 1.0)

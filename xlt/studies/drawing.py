@@ -1,7 +1,7 @@
 """How figures look, and how they become SVG for the page and files of their own.
 
-A figure is drawn by Vega-Lite (altair) and made an image without a browser (vl-convert). The page's SVG takes its
-ink from the page's style, so that it is legible on light and on dark paper; it holds no script.
+A figure is drawn by Vega-Lite (altair) and made an image without a browser (vl-convert). The page's SVG takes
+its ink from the page's style, so that it is legible on light and on dark paper; it holds no script.
 """
 
 import io
@@ -13,6 +13,7 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+from PIL import Image
 
 SVG = "http://www.w3.org/2000/svg"
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#dfe3e8", "#fffffe"
@@ -35,7 +36,16 @@ DARK = (
 """The same on dark paper."""
 
 SHAPES = (
-    *("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"),
+    *(
+        "circle",
+        "square",
+        "triangle-up",
+        "diamond",
+        "cross",
+        "triangle-down",
+        "triangle-right",
+        "triangle-left",
+    ),
     *("stroke", "wedge"),
 )
 
@@ -135,9 +145,12 @@ def save(figure: Figure, stem: Path) -> None:
     whole = alt.concat(*charts, columns=figure.columns, spacing=28)
     whole = whole.resolve_scale(color="independent", shape="independent", fill="independent")
     title = alt.Title(figure.title, fontSize=16, anchor="start", offset=16)
-    for suffix in ("png", "pdf"):
-        options: dict[str, Any] = {"scale_factor": 2} if suffix == "png" else {}
-        styled(whole.properties(title=title), "#ffffff").save(stem.with_suffix(f".{suffix}"), **options)
+    finished = styled(whole.properties(title=title), "#ffffff")
+    finished.save(stem.with_suffix(".pdf"))
+    picture = io.BytesIO()
+    finished.save(picture, format="png", scale_factor=2)
+    # A figure has few colours: a palette of them makes a sixth of the file.
+    Image.open(picture).convert("RGB").quantize(256).save(stem.with_suffix(".png"), optimize=True)
 
 
 def styled(chart: Any, background: str) -> Any:

@@ -16,6 +16,10 @@ VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MU
 """Colour of a claim's estimate."""
 
 HOLLOW = "A hollow mark is of fewer seeds than others."
+ROWS = (
+    "Bars are 95 % intervals: in a target over seeds and test rows (hierarchical bootstrap, rows drawn together "
+    "in all languages of a parallel test set), of all targets over seeds (Student's t)."
+)
 CUT = "An interval much longer than the differences leaves the picture."
 BARS = "Bars are 95 % intervals over seeds (Student's t)."
 
@@ -46,12 +50,18 @@ def effect_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         panels.append(_panel(own, looks, axis, names.task(target), zero, signed=True))
     says = [
         best(points),
-        "An effect is a score less that of the same seed without intermediate training, the mean over languages.",
-        *_bars(points),
+        "An effect is a score less that of the same seed without intermediate training, a mean over languages.",
+        *_bars(points, ROWS if findings.effects["of_rows"].all() else BARS),
         *_of_common(points, "targets"),
     ]
     numbers = pd.concat([points.assign(target="all"), findings.effects], ignore_index=True)
-    yield Figure("effect", "Effect of intermediate training against its volume", says, panels, tables.of_points(numbers, True))
+    yield Figure(
+        "effect",
+        "Effect of intermediate training against its volume",
+        says,
+        panels,
+        tables.of_points(numbers, True),
+    )
 
 
 def scores_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
@@ -89,16 +99,20 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
         own = cells[cells["intermediate"] == arm]
         hurt = f"{int((own['mean'] < 0).sum())} of {len(own)} cells are below zero"
         chart = heat_map(own[["row", "column", "mean", "certain"]], rows, columns, reach)
-        panels.append(Panel(chart, names.task(arm), f"{names.task(arm)}: effect by language and target; {hurt}."))
+        panels.append(
+            Panel(chart, names.task(arm), f"{names.task(arm)}: effect by language and target; {hurt}.")
+        )
     volume = common_volume(findings.by_language)
     at = f"{volume:,} examples" if volume else "each intermediate task's largest volume"
     says = [
         f"Effect in points at {at}, the mean over seeds: blue helps, orange hurts.",
-        "Bold: the 95 % interval over seeds excludes zero (one cell at a time, not corrected for their number).",
-        "Languages are ordered by their mean effect; a blank is a language that the target does not have, or that "
-        "is missing.",
+        "Bold: the 95 % interval over seeds excludes zero (each cell alone, not corrected for their number).",
+        "Languages are ordered by their mean effect; a blank is a language that the target does not have, or "
+        "that is missing.",
     ]
-    yield Figure("languages", "Effect by language and target", says, panels, tables.of_cells(cells), columns=2)
+    yield Figure(
+        "languages", "Effect by language and target", says, panels, tables.of_cells(cells), columns=2
+    )
 
 
 def robustness_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
@@ -108,7 +122,9 @@ def robustness_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         trained = measure.pooled[measure.pooled["intermediate"] != NONE]
         if len(trained):
             level = _level(measure.pooled)
-            panels.append(_panel(trained, looks, measure.axis, measure.title, level, measure.says))
+            panels.append(
+                _panel(trained, looks, measure.words.axis, measure.words.title, level, measure.words.says)
+            )
     if not panels:
         return
     says = ["Each is the mean over the targets that have it.", *_bars(findings.measures[0].pooled)]
@@ -128,7 +144,10 @@ def claims(findings: Findings) -> Iterator[Figure]:
     columns = ["words", "estimate", "low", "high", "verdict", "colour"]
     chart = forest(pd.DataFrame(rows, columns=pd.Index(columns)), "Estimate, points")
     told = "; ".join(f"{words}: {verdict}" for words, _, _, _, verdict, _ in rows)
-    says = ["This study's estimates with their 95 % intervals. Blue: supported; orange: contradicted; grey: undecided."]
+    says = [
+        "This study's estimates with their 95 % intervals.",
+        "Blue: supported; orange: contradicted; grey: undecided.",
+    ]
     panel = Panel(chart, "", f"Estimates of the claims. {told}.")
     yield Figure("claims", "Claims of Phang et al. (2020)", says, [panel], tables.of_claims(findings.judged))
 
@@ -165,10 +184,10 @@ def _level(points: pd.DataFrame) -> Level | None:
     return Level(Interval(found["mean"], found["low"], found["high"]), "none")
 
 
-def _bars(points: pd.DataFrame) -> list[str]:
+def _bars(points: pd.DataFrame, words: str = BARS) -> list[str]:
     """What the bars are, or why there are none; what a hollow mark is."""
     one_seed = points["low"].isna().all()
-    bars = ["There is one seed: no interval can be given."] if one_seed else [BARS, CUT]
+    bars = ["There is one seed: no interval can be given."] if one_seed else [words, CUT]
     return bars + ([] if points["complete"].all() else [HOLLOW])
 
 
@@ -178,7 +197,9 @@ def _of_common(points: pd.DataFrame, what: str) -> list[str]:
     if found.empty:
         return []
     parts = {f"{common} of {of}" for common, of in zip(found["common"], found["of"], strict=True)}
-    return [f"Means are over the {what} that all runs have: {', '.join(sorted(parts))} where some are missing."]
+    return [
+        f"Means are over the {what} that all runs have: {', '.join(sorted(parts))} where some are missing."
+    ]
 
 
 def best(points: pd.DataFrame) -> str:

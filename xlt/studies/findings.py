@@ -1,40 +1,20 @@
 """What a study found, worked out once for its figures, its tables and its page."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from xlt.studies import names, robustness
 from xlt.studies.claims import Judged, judge
-from xlt.studies.points import Reduce, at_common_volume, mean_of, over, over_seeds, over_targets
+from xlt.studies.intervals import bootstrap_effects
+from xlt.studies.measures import Measure, measures_of
+from xlt.studies.points import at_common_volume, over, over_seeds, over_targets
+from xlt.studies.power import paired_sds
 from xlt.studies.results import NONE, StudyResults
+from xlt.studies.statistics import mixed_model
 from xlt.studies.volumes import curves
-
-LEVEL = {"noise": 10, "mix": 30}
-"""Percent of characters or spans at which the page shows a measure, where there is that level."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of robustness against the volume.
-
-    Args:
-        name: Its name.
-        title: The same for a reader.
-        axis: Title of its axis, with the unit.
-        says: What it is, in a sentence.
-        by_target: A line a target, arm and volume, as `over_seeds` returns.
-        pooled: A line an arm and volume: the mean over targets.
-    """
-
-    name: str
-    title: str
-    axis: str
-    says: str
-    by_target: pd.DataFrame
-    pooled: pd.DataFrame
 
 
 class Findings:
@@ -46,7 +26,7 @@ class Findings:
 
     def __init__(self, study: StudyResults) -> None:
         self.study = study
-        self.clean = study.scores[study.scores["perturbation"] == ""]
+        self.clean = robustness.clean(study.scores)
         self.arms = names.arms(self.clean["intermediate"])
         self.targets = names.targets(self.clean["target"])
         self.seeds = sorted(set(self.clean["seed"]))
@@ -65,8 +45,7 @@ class Findings:
     @cached_property
     def by_language(self) -> pd.DataFrame:
         """The effect in each language: the score less that of the same seeds without intermediate training."""
-        found = robustness.effects(self.clean)
-        return found[found["intermediate"] != NONE]
+        return robustness.effects(self.clean)
 
     @cached_property
     def replicate_effects(self) -> pd.DataFrame:
@@ -75,8 +54,11 @@ class Findings:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """The same over seeds."""
-        return over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
+        """The same over seeds; `of_rows` says whether the interval is over seeds and test rows, or seeds alone."""
+        points = over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
+        if self.study.folder is None or not (self.clean["items"] != "").any():
+            return points.assign(of_rows=False)
+        return _with_rows(points, self.clean, self.study.folder)
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
@@ -92,61 +74,7 @@ class Findings:
     @cached_property
     def measures(self) -> list[Measure]:
         """The measures of robustness that there are numbers for."""
-        found = [*self._of_languages(), self._hurt(), *self._perturbed()]
-        return [measure for measure in found if len(measure.pooled)]
-
-    def _of_languages(self) -> list[Measure]:
-        """Those of the clean scores by language."""
-        gap = self._measure(
-            "transfer_gap", "Transfer gap", "Gap, points",
-            "English less the mean of the other languages: lower is better.",
-            self.clean, "score", robustness.transfer_gap,
-        )  # fmt: skip
-        quarter = self._measure(
-            "worst_quarter", "Worst quarter of languages", "Score, %",
-            "The mean score of the lowest quarter of each target's languages: higher is better.",
-            self.clean, "score", robustness.worst_quarter,
-        )  # fmt: skip
-        return [gap, quarter]
-
-    def _measure(
-        self, name: str, title: str, axis: str, says: str, frame: pd.DataFrame, value: str, reduce: Reduce
-    ) -> Measure:
-        """A measure of each replicate's values by language."""
-        own = over(frame, "language", ["target"], value, reduce)
-        by_target = over_seeds(own, ["target"], value, len(self.seeds))
-        return Measure(name, title, axis, says, by_target, over_targets(own, value))
-
-    def _hurt(self) -> Measure:
-        """The share of languages that an arm hurts: of their means over seeds, so that it has no interval."""
-        table = robustness.share_hurt(self.by_language)
-        table = table[table["languages"] > 0]
-        of = table["languages"] + table["incomplete"]
-        table = table.assign(mean=100 * table["share"], common=table["languages"], of=of, seed=0)
-        pooled = over(table, "target", (), "mean")
-        return Measure(
-            "share_hurt", "Languages hurt", "Share, %",
-            "The share of languages whose mean effect over seeds is below zero: lower is better. Where a task "
-            "does nothing, chance alone hurts half of them.",
-            _without_interval(table, len(self.seeds)), _without_interval(pooled, len(self.seeds)),
-        )  # fmt: skip
-
-    def _perturbed(self) -> Iterator[Measure]:
-        """Those of noisy and of code-mixed text, in percent of the clean score."""
-        noise, mix = robustness.noise_ratio(self.study.scores), robustness.worst_mix(self.study.scores)
-        mix = mix[mix["is_complete"]].assign(ratio=mix["worst"] / mix["clean"].where(mix["clean"] != 0))
-        for kind, frame, title, says in (
-            ("noise", noise, "Noise", "{level} % of characters changed"),
-            ("mix", mix, "Code-mixing", "{level} % of spans in other languages, the worst of the mixes"),
-        ):
-            if len(frame):
-                level = LEVEL[kind] if (frame["level"] == LEVEL[kind]).any() else int(frame["level"].max())
-                own = frame[frame["level"] == level].dropna(subset="ratio")
-                own = own.assign(ratio=100 * own["ratio"])
-                about = f"The score with {says.format(level=level)}, in percent of the clean score: higher is better."
-                yield self._measure(
-                    f"{kind}_{level}", f"{title}, {level} %", "Of the clean score, %", about, own, "ratio", mean_of
-                )
+        return measures_of(self.study.scores, self.by_language, len(self.seeds))
 
     @cached_property
     def judged(self) -> list[Judged]:
@@ -158,11 +86,29 @@ class Findings:
         """The curves of each arm: by target over its languages, and over all targets (an empty target)."""
         return curves(self.clean, by_language=False)
 
+    @cached_property
+    def model(self) -> pd.DataFrame:
+        """The mixed model of all scores; no terms where there are too few scores for one."""
+        try:
+            return mixed_model(self.clean)
+        except ValueError:
+            return pd.DataFrame(
+                columns=pd.Index(["term", "estimate", "low", "high", "p", "converged", "words"])
+            )
 
-def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
-    """Figures that are of all seeds at once, as `over_seeds` returns its own."""
-    own = table.assign(low=float("nan"), high=float("nan"), seeds=seeds)
-    own = own.assign(complete=own["common"] == own["of"])
-    keys = [name for name in ("target", "intermediate", "volume") if name in own]
-    rest = ["mean", "low", "high", "seeds", "common", "of", "complete"]
-    return own[[*keys, *rest]].sort_values(keys, ignore_index=True)
+    @cached_property
+    def sds(self) -> dict[str, float]:
+        """SD over seeds of the effect on each target, in points."""
+        return paired_sds(self.clean)
+
+
+def _with_rows(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The points with intervals over seeds and test rows, where all of a point's scores have their items."""
+    keys = ["target", "intermediate", "volume"]
+    drawn = bootstrap_effects(scores, lambda path: np.load(folder / path))
+    drawn = drawn.rename(columns={"low": "rows_low", "high": "rows_high", "seeds": "rows_seeds"})
+    drawn = drawn[[*keys, "rows_low", "rows_high", "rows_seeds", "languages"]]
+    both = points.merge(drawn, on=keys, how="left")
+    of_rows = (both["rows_seeds"] == both["seeds"]) & (both["languages"] == both["common"])
+    low, high = both["low"].mask(of_rows, both["rows_low"]), both["high"].mask(of_rows, both["rows_high"])
+    return points.assign(low=low, high=high, of_rows=of_rows)

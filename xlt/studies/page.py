@@ -2,10 +2,11 @@
 
 <out>/index.html
 <out>/figures/<name>.png, .pdf
-<out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, claims.csv, missing.csv
+<out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
+      claims.csv, missing.csv
 
-Names, reasons and configs are of whoever ran the study: the template escapes all text, and the page's own policy
-forbids scripts and whatever is not in the page.
+Names, reasons and configs are of whoever ran the study: the template escapes all text, and the page's own
+policy forbids scripts and whatever is not in the page.
 """
 
 import re
@@ -23,6 +24,7 @@ from xlt.studies.findings import Findings
 from xlt.studies.points import at_common_volume, common_volume
 from xlt.studies.results import NONE, StudyResults, checked
 from xlt.studies.run_list import groups_of
+from xlt.studies.volumes import pooling_words
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
@@ -77,7 +79,11 @@ def render(findings: Findings, made: Sequence[Figure]) -> str:
         coverage=rows_of(coverage(findings)),
         figures={figure.name: _shown(figure) for figure in made},
         claims=[_claim(one) for one in findings.judged],
-        fits=rows_of(tables.of_fits(findings.fits)),
+        fits=rows_of(tables.of_fits(findings.fits)) if len(findings.fits) else None,
+        told=pooling_words(findings.fits) if len(findings.fits) else "",
+        model=rows_of(tables.of_model(findings.model)),
+        model_words=sorted(set(findings.model["words"])),
+        power=rows_of(tables.of_power(findings)),
         missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
         runs=groups_of(study.runs),
         num_runs=len(study.runs),
@@ -113,7 +119,12 @@ def _is_number(text: str) -> bool:
 
 def _claim(one: Any) -> dict[str, str]:
     """A claim as the template takes it."""
-    return {"claim": str(one.claim), "verdict": one.verdict, "estimate": tables.estimate(one), "words": one.words}
+    return {
+        "claim": str(one.claim),
+        "verdict": one.verdict,
+        "estimate": tables.estimate(one),
+        "words": one.words,
+    }
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:
@@ -169,11 +180,11 @@ def in_short(findings: Findings) -> Iterator[str]:
         where = f"At {volume:,} examples" if volume else "At each task's largest volume"
         up, down = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
         yield (
-            f"{where}, of {len(own)} pairs of an intermediate task and a target, the interval of the effect lies "
-            f"above zero in {up} and below zero in {down}."
+            f"{where}, of {len(own)} pairs of an intermediate task and a target, the interval of the effect "
+            f"lies above zero in {up} and below zero in {down}."
         )
     elif findings.arms:
-        yield "No effect can be given: no run without intermediate training shares its seed with one that has it."
+        yield "No effect can be given: no run without intermediate training shares its seed with one with it."
     verdicts = pd.Series([one.verdict for one in findings.judged], dtype=str).value_counts(sort=False)
     if len(verdicts):
         told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
@@ -193,4 +204,6 @@ def coverage(findings: Findings) -> pd.DataFrame:
         cells = [counts.get((arm, volume), 0) for volume in volumes]
         texts = [f"{count} of {wanted}" if count else "" for count in cells]
         lines.append([names.task(arm), *texts])
-    return pd.DataFrame(lines, columns=pd.Index(["Intermediate task", *(f"{volume:,}" for volume in volumes)]))
+    return pd.DataFrame(
+        lines, columns=pd.Index(["Intermediate task", *(f"{volume:,}" for volume in volumes)])
+    )

@@ -63,7 +63,11 @@ def mean_of(values: Mapping[str, float]) -> float:
 
 
 def over(
-    frame: pd.DataFrame, across: str, groups: Sequence[str] = (), value: str = "score", reduce: Reduce = mean_of
+    frame: pd.DataFrame,
+    across: str,
+    groups: Sequence[str] = (),
+    value: str = "score",
+    reduce: Reduce = mean_of,
 ) -> pd.DataFrame:
     """One figure a replicate, of those languages or targets that all of its group's replicates have.
 

@@ -45,6 +45,7 @@ class StudyResults:
         runs: A line a finished run: `RUN_COLUMNS`; `wandb` is a URL or empty, `config` YAML.
         about: What else to say: encoder, date, versions, device, command; `words` are sentences on what the
             study can and cannot say.
+        folder: What the paths in the scores' column `items` are relative to; None where there are none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StudyResults:
     missing: Sequence[tuple[str, str, str]] = ()
     runs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=pd.Index(RUN_COLUMNS)))
     about: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def read_scores(path: Path) -> pd.DataFrame:

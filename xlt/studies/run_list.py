@@ -103,7 +103,11 @@ def _value(value: Any) -> str:
     """A value as YAML has it."""
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _is_plain(value) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if _is_plain(value)
+        else str(value)
+    )
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,13 +9,18 @@ import pandas as pd
 
 from xlt.studies import names
 from xlt.studies.claims import Judged
-from xlt.studies.findings import Findings, Measure
+from xlt.studies.findings import Findings
+from xlt.studies.measures import Measure
+from xlt.studies.power import smallest_difference
+from xlt.studies.statistics import seeds_needed
 
 
 def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
     """Name of each file to its table."""
     study = findings.study
-    missing = pd.DataFrame([tuple(line) for line in study.missing], columns=pd.Index(["what", "reason", "log"]))
+    missing = pd.DataFrame(
+        [tuple(line) for line in study.missing], columns=pd.Index(["what", "reason", "log"])
+    )
     pooled = findings.pooled.assign(target="all")
     return {
         "scores": study.scores,
@@ -23,6 +28,7 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
         "robustness": pd.concat([*map(_both, findings.measures)] or [pd.DataFrame()], ignore_index=True),
         "curves": findings.fits,
+        "mixed_model": findings.model,
         "claims": _claims(findings.judged),
         "missing": missing,
     }
@@ -66,7 +72,10 @@ def of_points(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
 
 def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
     """Points of the measures of robustness for a reader."""
-    parts = [of_points(m.pooled.assign(target="all")).assign(Measure=f"{m.title} ({m.axis})") for m in measures]
+    parts = [
+        of_points(m.pooled.assign(target="all")).assign(Measure=f"{m.words.title} ({m.words.axis})")
+        for m in measures
+    ]
     table = pd.concat(parts, ignore_index=True)
     return table[["Measure", *(name for name in table if name not in ("Measure", "Target"))]]
 
@@ -74,9 +83,14 @@ def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
 def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Effects by language for a reader: a line an arm and language, a column a target."""
     own = cells.assign(text=[f"{mean:+.1f}" for mean in cells["mean"]])
-    wide = own.pivot_table(index=["intermediate", "language"], columns="target", values="text", aggfunc="first")
+    wide = own.pivot_table(
+        index=["intermediate", "language"], columns="target", values="text", aggfunc="first"
+    )
     wide = wide[names.targets(wide.columns)].rename(columns=names.task).fillna("–").reset_index()
-    wide["intermediate"], wide["language"] = wide["intermediate"].map(names.task), wide["language"].map(names.language)
+    wide["intermediate"], wide["language"] = (
+        wide["intermediate"].map(names.task),
+        wide["language"].map(names.language),
+    )
     return wide.rename(columns={"intermediate": "Intermediate task", "language": "Language"})
 
 
@@ -89,12 +103,10 @@ def of_claims(judged: Sequence[Judged]) -> pd.DataFrame:
 ENDS = ("mean", "low", "high")
 
 
-def interval(point: Any, sign: str = "") -> str:
+def interval(point: Any, sign: str = "", digits: int = 1) -> str:
     """`41.2 [40.1, 42.3]`, or `41.2` where there is no interval."""
-    mean, low, high = (point[end] for end in ENDS)
-    if math.isnan(low):
-        return f"{mean:{sign}.1f}"
-    return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    mean, low, high = (f"{point[end]:{sign}.{digits}f}" for end in ENDS)
+    return mean if math.isnan(point["low"]) else f"{mean} [{low}, {high}]"
 
 
 def share(point: Any) -> str:
@@ -119,6 +131,28 @@ def of_fits(fits: pd.DataFrame) -> pd.DataFrame:
         "Exponent b": told,
         "Why": fits["reason"],
     })  # fmt: skip
+
+
+def of_model(model: pd.DataFrame) -> pd.DataFrame:
+    """The mixed model for a reader."""
+    texts = [f"{p:.3f}" if pd.notna(p) else "" for p in model["p"]]
+    numbers = [
+        interval(dict(zip(ENDS, ends, strict=True)), "+", 2)
+        for ends in model[["estimate", "low", "high"]].to_numpy()
+    ]
+    return pd.DataFrame({"Term": model["term"], "Estimate, points [95 % interval]": numbers, "p": texts})
+
+
+def of_power(findings: Findings) -> pd.DataFrame:
+    """SD over seeds of each target's effect, what the study's seeds see of it and what one point needs."""
+    seeds = len(findings.seeds)
+    lines = [
+        [names.task(target), f"{sd:.2f}", f"{smallest_difference(seeds, sd):.1f}", seeds_needed(1.0, sd)]
+        for target, sd in findings.sds.items()
+        if seeds > 1 and sd > 0
+    ]
+    heads = ["Target", "SD over seeds, points", f"Seen by {seeds} seeds, points", "Seeds for 1 point"]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
 
 
 def _exponent(fit: Any) -> str:

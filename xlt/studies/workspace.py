@@ -1,8 +1,8 @@
-"""A study's workspace at W&B: curves over the volume, a section a target, and the effects by language as a table.
+"""A study's workspace at W&B: curves over the volume, a section a target, effects by language as a table.
 
-The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric of a
-run over another, and no run of the study has several volumes. The arm without intermediate training logs the same
-score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
+The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric of
+a run over another, and no run of the study has several volumes. The arm without intermediate training logs the
+same score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
 """
 
 import hashlib
@@ -69,7 +69,9 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
 
 def _section(title: str, target: str, scores: bool = True) -> Section:
     """A target's curves."""
-    wanted = (("score", "Score, %"), ("effect", "Effect, points")) if scores else (("effect", "Effect, points"),)
+    wanted = (
+        (("score", "Score, %"), ("effect", "Effect, points")) if scores else (("effect", "Effect, points"),)
+    )
     panels = [
         LinePlot(
             title=f"{title}: {kind} by volume", x="volume", y=[f"{kind}/{target}"], log_x=True,
@@ -128,7 +130,9 @@ def _long(points: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Points as log keys with their figures: the mean, and its interval where there is one."""
     ends = [("mean", ""), ("low", "/low"), ("high", "/high")]
     parts = [
-        points[["intermediate", "volume"]].assign(key=f"{kind}/" + points["target"] + suffix, value=points[end])
+        points[["intermediate", "volume"]].assign(
+            key=f"{kind}/" + points["target"] + suffix, value=points[end]
+        )
         for end, suffix in ends
     ]
     return pd.concat(parts, ignore_index=True).dropna(subset="value")
