@@ -16,9 +16,9 @@ GAINS = {"squad_v1": 3.2, "mnli": 2.1, "hellaswag": 1.0, "mixture": 3.6, "ccg": 
 LEVELS = {
     "xnli": (62.0, "en ar bg de el es fr hi ru sw th tr ur vi zh"),
     "pawsx": (71.0, "en de es fr ja ko zh"),
-    "udpos": (58.0, "en ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tr ur vi zh"),
+    "udpos": (58.0, "en ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tr vi zh"),
     "xquad": (41.0, "en ar de el es hi ru th tr vi zh"),
-    "tatoeba": (30.0, "ar bg bn de el es et eu fa fi fr he hi id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr zh"),
+    "tatoeba": (30.0, "ar bg bn de el es et eu fa fi fr it ja jv ka kk ko ml mr pt ru sw ta te th tr zh"),
 }  # fmt: skip
 """Score without intermediate training, and languages."""
 

@@ -80,7 +80,7 @@ def test_the_arm_without_intermediate_training_is_a_level_line(findings: Finding
 def test_the_table_by_language_has_every_effect_at_the_common_volume(findings: Findings):
     table = study_tables(findings)["by_language"]
     assert set(table["volume"]) == {1000}
-    assert len(table) == 2 * (15 + 33)
+    assert len(table) == 2 * (15 + 27)
 
 
 class Run:

@@ -1,7 +1,7 @@
 """Show a study on Weights & Biases: `python -m xlt.dashboard --study NAME`.
 
-Logs the study's curves and tables and builds a workspace of them: curves by volume, a section a target, effects
-by language. Without an account the workspace's specification is written to a file in the study's folder.
+Logs the study's curves and tables and builds a workspace of them: curves by volume, a section a target,
+effects by language. Without an account its specification is written to a file in the study's folder.
 """
 
 import argparse

@@ -210,7 +210,7 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
     """Estimates with intervals, each below its words; a line marks zero.
 
     Args:
-        rows: Columns `words`, `estimate`, `low`, `high`, `verdict` and `colour`.
+        rows: Columns `words`, `estimate`, `low`, `high`, `seeds_low`, `seeds_high` and `colour`.
         axis: Title of the horizontal axis, with its unit.
     """
     table = rows.copy()
@@ -234,7 +234,10 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
     text = base.mark_text(align="left", baseline="middle", lineBreak="\n", lineHeight=12, color=INK)
     return alt.layer(
         zero,
-        drawn.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
+        drawn.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
+        drawn.mark_rule(strokeWidth=5, opacity=0.5).encode(
+            x=alt.X("seeds_low:Q", scale=x), x2="seeds_high:Q"
+        ),
         drawn.mark_point(size=60, filled=True, opacity=1).encode(x=at),
         text.encode(x=alt.value(0), y=alt.Y("above:Q", scale=None, axis=None), text="words:N"),
     )

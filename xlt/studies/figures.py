@@ -17,8 +17,8 @@ VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MU
 
 HOLLOW = "A hollow mark is of fewer seeds than others."
 ROWS = (
-    "Bars are 95 % intervals: in a target over seeds and test rows (hierarchical bootstrap, rows drawn together "
-    "in all languages of a parallel test set), of all targets over seeds (Student's t)."
+    "Bars are 95 % intervals: in a target over seeds and test rows (hierarchical bootstrap, rows drawn "
+    "together in all languages of a parallel test set), of all targets over seeds (Student's t)."
 )
 CUT = "An interval much longer than the differences leaves the picture."
 BARS = "Bars are 95 % intervals over seeds (Student's t)."
@@ -50,7 +50,7 @@ def effect_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         panels.append(_panel(own, looks, axis, names.task(target), zero, signed=True))
     says = [
         best(points),
-        "An effect is a score less that of the same seed without intermediate training, a mean over languages.",
+        "An effect is a score less that of the same seed without intermediate training, over all languages.",
         *_bars(points, ROWS if findings.effects["of_rows"].all() else BARS),
         *_of_common(points, "targets"),
     ]
@@ -134,22 +134,25 @@ def robustness_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
 
 def claims(findings: Findings) -> Iterator[Figure]:
     """The claims that this study can test, with their intervals."""
-    rows = [
-        (str(one.claim), *one.estimate, one.verdict, VERDICTS.get(one.verdict, MUTED))
-        for one in findings.judged
-        if one.estimate is not None and all(map(math.isfinite, one.estimate))
-    ]
-    if not rows:
+    drawn = [one for one in findings.judged if one.estimate and math.isfinite(one.estimate.low)]
+    if not drawn:
         return
-    columns = ["words", "estimate", "low", "high", "verdict", "colour"]
-    chart = forest(pd.DataFrame(rows, columns=pd.Index(columns)), "Estimate, points")
-    told = "; ".join(f"{words}: {verdict}" for words, _, _, _, verdict, _ in rows)
+    rows = [
+        (one.claim.text, *one.estimate, *one.here[1:], VERDICTS.get(one.verdict, MUTED))
+        for one in drawn
+        if one.estimate and one.here
+    ]
+    columns = ["words", "estimate", "low", "high", "seeds_low", "seeds_high", "colour"]
+    chart = forest(pd.DataFrame(rows, columns=pd.Index(columns)), "Difference, points")
+    told = "; ".join(f"{one.claim.text}: {one.verdict}" for one in drawn)
     says = [
-        "This study's estimates with their 95 % intervals.",
+        "This study's estimate of each claim.",
+        "Thin: 95 % interval over seeds and targets (or languages, for one target). Thick: over seeds alone.",
         "Blue: supported; orange: contradicted; grey: undecided.",
     ]
     panel = Panel(chart, "", f"Estimates of the claims. {told}.")
-    yield Figure("claims", "Claims of Phang et al. (2020)", says, [panel], tables.of_claims(findings.judged))
+    numbers = tables.of_claims(findings.judged)
+    yield Figure("claims", "Claims of Phang et al. (2020)", says, [panel], numbers)
 
 
 def _panel(

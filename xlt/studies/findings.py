@@ -44,7 +44,7 @@ class Findings:
 
     @cached_property
     def by_language(self) -> pd.DataFrame:
-        """The effect in each language: the score less that of the same seeds without intermediate training."""
+        """The effect in each language: the score less that of the same seeds without an intermediate task."""
         return robustness.effects(self.clean)
 
     @cached_property
@@ -54,7 +54,7 @@ class Findings:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """The same over seeds; `of_rows` says whether the interval is over seeds and test rows, or seeds alone."""
+        """The same over seeds; `of_rows` says whether the interval is over test rows as well."""
         points = over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
         if self.study.folder is None or not (self.clean["items"] != "").any():
             return points.assign(of_rows=False)

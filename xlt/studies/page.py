@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from xlt.studies import figures, names, tables
+from xlt.studies.claims import Judged
 from xlt.studies.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.findings import Findings
 from xlt.studies.points import at_common_volume, common_volume
@@ -117,14 +118,10 @@ def _is_number(text: str) -> bool:
     return re.match(r"[+\-−]?\d", text) is not None
 
 
-def _claim(one: Any) -> dict[str, str]:
-    """A claim as the template takes it."""
-    return {
-        "claim": str(one.claim),
-        "verdict": one.verdict,
-        "estimate": tables.estimate(one),
-        "words": one.words,
-    }
+def _claim(one: Judged) -> dict[str, str]:
+    """A claim as the template takes it; its words begin with the verdict, which stands apart."""
+    words = one.words.removeprefix(f"{one.verdict.capitalize()}: ")
+    return {"text": one.claim.text, "paper": one.claim.paper, "verdict": one.verdict, "words": words}
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:

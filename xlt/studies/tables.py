@@ -51,10 +51,11 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
     """The claims' file."""
     lines = []
     for one in judged:
-        estimate = one.estimate or (math.nan, math.nan, math.nan)
-        lines.append([str(one.claim), *estimate, one.verdict, one.words])
-    columns = ["claim", "estimate", "low", "high", "verdict", "words"]
-    return pd.DataFrame(lines, columns=pd.Index(columns))
+        estimate, here = (part or (math.nan, math.nan, math.nan) for part in (one.estimate, one.here))
+        about = [one.claim.name, one.claim.text, one.claim.paper, one.verdict]
+        lines.append([*about, *estimate, *here[1:], one.p, one.volume, one.words])
+    columns = ["name", "claim", "paper", "verdict", "estimate", "low", "high", "seeds_low", "seeds_high", "p"]
+    return pd.DataFrame(lines, columns=pd.Index([*columns, "volume", "words"]))
 
 
 def of_points(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
@@ -96,7 +97,7 @@ def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 def of_claims(judged: Sequence[Judged]) -> pd.DataFrame:
     """Claims for a reader."""
-    lines = [[str(one.claim), estimate(one), one.verdict, one.words] for one in judged]
+    lines = [[one.claim.text, estimate(one), one.verdict, one.words] for one in judged]
     return pd.DataFrame(lines, columns=pd.Index(["Claim", "Estimate, points", "Verdict", "Why"]))
 
 

@@ -1,8 +1,8 @@
 """A study's workspace at W&B: curves over the volume, a section a target, effects by language as a table.
 
-The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric of
-a run over another, and no run of the study has several volumes. The arm without intermediate training logs the
-same score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
+The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric
+of a run over another, and no run of the study has several volumes. The arm without intermediate training logs
+the same score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
 """
 
 import hashlib
