@@ -10,12 +10,11 @@ import pytest
 import wandb
 from conftest import REPOSITORY, run
 from synthetic_study import scores_of
-from wandb_workspaces.workspaces import Workspace
 
 from xlt.dashboard import dashboard
 from xlt.studies.findings import Findings
 from xlt.studies.results import StudyResults
-from xlt.studies.workspace import curve_runs, specification, study_tables, workspace
+from xlt.studies.workspace import Workspace, curve_runs, specification, study_tables, workspace
 
 SCORES = scores_of(["mnli", "mixture"], [100, 1000], [0, 1], ["xnli", "tatoeba"], [""])
 SNAPSHOT = REPOSITORY / "tests" / "data" / "workspace.json"

@@ -20,8 +20,8 @@ INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#dfe3e8", "#fffffe"
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 COLOURS = (
-    *("#0072b2", "#d55e00", "#00795a", "#a8487f", "#8a6a00"),
-    *("#4f5560", "#882255", "#443399", "#6e6e1e", "#1f8a80"),
+    *("#0072b2", "#bf5300", "#00795a", "#a8487f", "#8a6a00"),
+    *("#4f5560", "#882255", "#443399", "#6e6e1e", "#177a71"),
 )
 """Of arms on light paper, told apart by the colour-blind; each is also told by shape and name.
 

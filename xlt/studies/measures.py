@@ -105,13 +105,18 @@ def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
 
 def _perturbed(scores: pd.DataFrame, seeds: int) -> Iterator[Measure]:
     """Those of noisy and of code-mixed text, in percent of the clean score."""
-    noise, mix = robustness.noise_ratio(scores), robustness.worst_mix(scores)
-    mix = mix[mix["is_complete"]].assign(ratio=mix["worst"] / mix["clean"].where(mix["clean"] != 0))
-    for kind, frame in (("noise", noise), ("mix", mix)):
-        if len(frame):
+    for kind, left in (("noise", robustness.noise_ratio), ("mix", _worst_left)):
+        if scores["perturbation"].str.startswith(f"{kind}-").any():
+            frame = left(scores)
             level = LEVEL[kind] if (frame["level"] == LEVEL[kind]).any() else int(frame["level"].max())
             own = frame[frame["level"] == level].dropna(subset="ratio")
             title, axis, text = PERTURBED[kind]
             words = Words(f"{title}, {level} %", axis, LEFT.format(text=text.format(level=level)))
             own = own.assign(ratio=100 * own["ratio"])
             yield _reduced(f"{kind}_{level}", words, own, "ratio", mean_of, seeds)
+
+
+def _worst_left(scores: pd.DataFrame) -> pd.DataFrame:
+    """The share of a score that is left on the worst mix, where no mix of a level is lacking."""
+    mix = robustness.worst_mix(scores)
+    return mix[mix["is_complete"]].assign(ratio=mix["worst"] / mix["clean"].where(mix["clean"] != 0))

@@ -30,6 +30,9 @@ from xlt.studies.volumes import pooling_words
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
 
+SECTIONS = ("effect", "scores", "languages", "robustness", "claims")
+"""Figures that the page has a place for."""
+
 
 def page(study: StudyResults, out: Path) -> None:
     """Write a study's report.
@@ -78,12 +81,14 @@ def render(findings: Findings, made: Sequence[Figure]) -> str:
         words=_sentences(study.about.get("words")),
         short=list(in_short(findings)),
         coverage=rows_of(coverage(findings)),
-        figures={figure.name: _shown(figure) for figure in made},
+        figures=dict.fromkeys(SECTIONS) | {figure.name: _shown(figure) for figure in made},
         claims=[_claim(one) for one in findings.judged],
         fits=rows_of(tables.of_fits(findings.fits)) if len(findings.fits) else None,
         told=pooling_words(findings.fits) if len(findings.fits) else "",
         model=rows_of(tables.of_model(findings.model)),
-        model_words=sorted(set(findings.model["words"])),
+        model_words=[
+            f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
+        ],
         power=rows_of(tables.of_power(findings)),
         missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
         runs=groups_of(study.runs),

@@ -12,6 +12,7 @@ from xlt.studies.claims import Judged
 from xlt.studies.findings import Findings
 from xlt.studies.measures import Measure
 from xlt.studies.power import smallest_difference
+from xlt.studies.results import NONE
 from xlt.studies.statistics import seeds_needed
 
 
@@ -59,26 +60,40 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def of_points(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
-    """Points of curves for a reader."""
-    sign = "+" if signed else ""
-    return pd.DataFrame({
-        "Target": points["target"].map(lambda name: "all" if name == "all" else names.task(name)),
-        "Intermediate task": points["intermediate"].map(names.task),
-        "Examples": points["volume"].map("{:,}".format),
-        "Mean [95 % interval]": [interval(point, sign) for _, point in points.iterrows()],
-        "Seeds": points["seeds"],
-        "Of": [share(point) for _, point in points.iterrows()],
-    })  # fmt: skip
+    """Points of curves for a reader: a line a target and arm, a column a volume.
+
+    Args:
+        points: What `over_seeds` returns, by target, which is `all` for the mean of all.
+        signed: Whether they are differences.
+    """
+    lines, volumes = [], sorted(set(points["volume"]))
+    for target in ["all", *names.targets(set(points["target"]) - {"all"})]:
+        own = points[points["target"] == target]
+        for arm in [
+            arm for arm in [NONE, *names.arms(own["intermediate"])] if (own["intermediate"] == arm).any()
+        ]:
+            line = own[own["intermediate"] == arm]
+            cells = {point["volume"]: _cell(point, signed) for _, point in line.iterrows()}
+            shown = target if target == "all" else names.task(target)
+            lines.append([shown, names.task(arm), *(cells.get(v, "") for v in volumes), share(line.iloc[0])])
+    heads = ["Target", "Intermediate task", *(f"{volume:,}" for volume in volumes), "Mean of"]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
+
+
+def _cell(point: Any, signed: bool) -> str:
+    """A point with its interval, and its seeds where others have more."""
+    text = interval(point, "+" if signed else "")
+    return text if point["complete"] else f"{text} ({point['seeds']} of the seeds)"
 
 
 def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
-    """Points of the measures of robustness for a reader."""
-    parts = [
-        of_points(m.pooled.assign(target="all")).assign(Measure=f"{m.words.title} ({m.words.axis})")
-        for m in measures
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    return table[["Measure", *(name for name in table if name not in ("Measure", "Target"))]]
+    """Points of the measures of robustness for a reader: the means over targets."""
+    parts = []
+    for measure in measures:
+        table = of_points(measure.pooled.assign(target="all")).drop(columns="Target")
+        table.insert(0, "Measure", f"{measure.words.title} ({measure.words.axis})")
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True).fillna("")
 
 
 def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
@@ -136,11 +151,11 @@ def of_fits(fits: pd.DataFrame) -> pd.DataFrame:
 
 def of_model(model: pd.DataFrame) -> pd.DataFrame:
     """The mixed model for a reader."""
-    texts = [f"{p:.3f}" if pd.notna(p) else "" for p in model["p"]]
-    numbers = [
-        interval(dict(zip(ENDS, ends, strict=True)), "+", 2)
-        for ends in model[["estimate", "low", "high"]].to_numpy()
-    ]
+    texts = ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in model["p"]]
+    numbers = []
+    for _, term in model.rename(columns={"estimate": "mean"}).iterrows():
+        is_level = term["term"] == NONE or term["term"].startswith("SD of ")
+        numbers.append(interval(term, "" if is_level else "+", 2))
     return pd.DataFrame({"Term": model["term"], "Estimate, points [95 % interval]": numbers, "p": texts})
 
 
@@ -149,8 +164,8 @@ def of_power(findings: Findings) -> pd.DataFrame:
     seeds = len(findings.seeds)
     lines = [
         [names.task(target), f"{sd:.2f}", f"{smallest_difference(seeds, sd):.1f}", seeds_needed(1.0, sd)]
-        for target, sd in findings.sds.items()
-        if seeds > 1 and sd > 0
+        for target in names.targets(findings.sds)
+        if seeds > 1 and (sd := findings.sds[target]) > 0
     ]
     heads = ["Target", "SD over seeds, points", f"Seen by {seeds} seeds, points", "Seeds for 1 point"]
     return pd.DataFrame(lines, columns=pd.Index(heads))

@@ -7,19 +7,24 @@ the same score at every volume, so that it is a level line. One more run (job ty
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from wandb_workspaces import expr
-from wandb_workspaces.reports.v2 import LinePlot, WeavePanelSummaryTable
-from wandb_workspaces.reports.v2.interface import Layout
-from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
 
 from xlt.studies import names, tables
 from xlt.studies.findings import Findings
 from xlt.studies.results import NONE
+
+with warnings.catch_warnings():
+    # The library's own use of pydantic is older than pydantic.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from wandb_workspaces import expr
+    from wandb_workspaces.reports.v2 import LinePlot, WeavePanelSummaryTable
+    from wandb_workspaces.reports.v2.interface import Layout
+    from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
 
 CURVE, STUDY = "curve", "study"
 """Job types of the runs that the workspace shows."""
@@ -56,7 +61,7 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
     table = [WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")]
     sections.append(Section(name="Languages and claims", panels=table, is_open=True))
     runs = RunsetSettings(
-        filters=[expr.Metric("Group") == name, expr.Metric("JobType").isin([CURVE, STUDY])],
+        filters=expr.And(expr.Metric("Group") == name, expr.Metric("JobType").isin([CURVE, STUDY])),
         groupby=[expr.Config("intermediate")],
         order=[expr.Ordering(expr.Metric("Name"), ascending=True)],
     )
