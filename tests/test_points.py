@@ -1,12 +1,15 @@
 """Means over languages, targets and seeds: worked by hand, and never over what others lack."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_study import scores_of
 
-from xlt.studies.drawing import COLOURS, DARK, spread_out
+from xlt.studies.drawing import COLOURS, DARK, number, spread_out
+from xlt.studies.findings import Findings
 from xlt.studies.points import (
     at_common_volume,
     common_volume,
@@ -16,6 +19,7 @@ from xlt.studies.points import (
     over_seeds,
     over_targets,
 )
+from xlt.studies.results import StudyResults
 
 
 def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame:
@@ -82,6 +86,34 @@ def test_arms_meet_at_the_largest_volume_that_they_share():
     apart = table([line for line in lines if line[1] not in (10, 100)])
     assert common_volume(apart) is None
     assert set(at_common_volume(apart)["volume"]) == {390, 87}
+
+
+def with_items(folder: Path, spread: float) -> pd.DataFrame:
+    """Scores of two rows each, which lie this far on either side of the score."""
+    scores = scores_of(["mnli"], [100], [0, 1], ["xnli"], [""])
+    for place, score in scores["score"].items():
+        sign = 1 if scores.loc[place, "intermediate"] == "mnli" else -1
+        np.save(folder / f"{place}.npy", np.float32([score + sign * spread, score - sign * spread]))
+    return scores.assign(items=[f"{place}.npy" for place in scores.index])
+
+
+def test_intervals_of_effects_take_in_the_test_rows_where_they_are_kept(tmp_path: Path):
+    (alike,) = Findings(StudyResults("", with_items(tmp_path, 0.0), folder=tmp_path)).effects.to_dict(
+        "records"
+    )
+    (seeds,) = Findings(StudyResults("", with_items(tmp_path, 0.0))).effects.to_dict("records")
+    # Rows that are all alike add nothing to what the seeds vary.
+    assert [alike[end] for end in ("mean", "low", "high")] == pytest.approx(
+        [seeds[end] for end in ("mean", "low", "high")], rel=0.02
+    )
+    assert (alike["of_rows"], seeds["of_rows"]) == (True, False)
+    apart = Findings(StudyResults("", with_items(tmp_path, 20.0), folder=tmp_path)).effects.iloc[0]
+    # The mean of two drawn rows that differ by 80 points varies with an SD of 40 / sqrt(2).
+    assert (apart["high"] - apart["low"]) / 2 == pytest.approx(1.96 * 40 / math.sqrt(2), rel=0.1)
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert [number(value, "+") for value in (0.04, -0.04, 1.25, -1.26)] == ["0.0", "0.0", "+1.2", "−1.3"]
 
 
 def test_names_at_the_ends_of_lines_move_as_little_as_need_be():

@@ -1,5 +1,8 @@
 """The kinds of picture of a study: lines over the volume, a heat map, intervals one below the other."""
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
+
 import math
 import textwrap
 from collections.abc import Sequence
@@ -92,7 +95,8 @@ def _placed(points: pd.DataFrame, looks: Looks) -> pd.DataFrame:
     decades = math.log10(points["volume"].max() / points["volume"].min()) or 1.0
     table = points[["intermediate", "volume", "mean", "low", "high", "complete"]].copy()
     own = [looks[arm] for arm in table["intermediate"]]
-    shift = [(look.number - (len(looks) - 1) / 2) * 0.016 * decades for look in own]
+    step = decades * min(0.016, 0.08 / len(looks))
+    shift = [(look.number - (len(looks) - 1) / 2) * step for look in own]
     table["place"] = table["volume"] * [10**s for s in shift]
     table["colour"], table["shape"] = [look.colour for look in own], [look.shape for look in own]
     table["fill"] = table["colour"].where(table["complete"], PAPER)
@@ -173,7 +177,7 @@ def heat_map(
     """Effects of one arm, language by target; bold where the interval excludes zero.
 
     Args:
-        cells: Columns `row`, `column`, `mean` in points, and whether it is `certain`.
+        cells: Columns `row`, `column`, `mean` in points, its `text`, and whether it is `certain`.
         rows: Order of the rows.
         columns: Order of the columns.
         reach: Points at which the colours end.
@@ -200,7 +204,7 @@ def heat_map(
     texts = [
         base.transform_filter("datum.certain" if bold else "!datum.certain")
         .mark_text(fontSize=10, fontWeight="bold" if bold else "normal")
-        .encode(text=alt.Text("mean:Q", format="+.1f"), color=ink)
+        .encode(text="text:N", color=ink)
         for bold in (True, False)
     ]
     return alt.layer(fill, *texts)

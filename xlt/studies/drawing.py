@@ -36,17 +36,8 @@ DARK = (
 """The same on dark paper."""
 
 SHAPES = (
-    *(
-        "circle",
-        "square",
-        "triangle-up",
-        "diamond",
-        "cross",
-        "triangle-down",
-        "triangle-right",
-        "triangle-left",
-    ),
-    *("stroke", "wedge"),
+    *("circle", "square", "triangle-up", "diamond"),
+    *("cross", "triangle-down", "triangle-right", "triangle-left"),
 )
 
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
@@ -191,3 +182,9 @@ def _ends(block: Sequence[int], places: Sequence[float], gap: float) -> tuple[fl
     half = (len(block) - 1) * gap / 2
     middle = sum(places[i] for i in block) / len(block)
     return middle - half, middle + half
+
+
+def number(value: float, sign: str = "", digits: int = 1) -> str:
+    """A number as text: `+1.2` or `−0.3` where signed, and nothing below zero that is zero when rounded."""
+    text = f"{value:{sign}.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")

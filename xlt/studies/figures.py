@@ -1,5 +1,8 @@
 """The figures of a study: effects, scores, languages, robustness and the paper's claims."""
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
+
 import math
 from collections.abc import Iterator
 
@@ -7,7 +10,7 @@ import pandas as pd
 
 from xlt.studies import names, tables
 from xlt.studies.charts import Level, Looks, forest, heat_map, lines, looks_of
-from xlt.studies.drawing import COLOURS, MUTED, Figure, Panel
+from xlt.studies.drawing import COLOURS, MUTED, Figure, Panel, number
 from xlt.studies.findings import Findings
 from xlt.studies.points import Interval, common_volume
 from xlt.studies.results import NONE
@@ -90,6 +93,7 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
     if cells.empty:
         return
     cells = cells.assign(certain=(cells["low"] > 0) | (cells["high"] < 0))
+    cells["text"] = [number(mean, "+") for mean in cells["mean"]]
     cells["row"], cells["column"] = cells["language"].map(names.language), cells["target"].map(names.task)
     rows = cells.groupby("row")["mean"].mean().sort_values(ascending=False).index.tolist()
     columns = [names.task(target) for target in names.targets(cells["target"])]
@@ -98,7 +102,7 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
     for arm in names.arms(cells["intermediate"]):
         own = cells[cells["intermediate"] == arm]
         hurt = f"{int((own['mean'] < 0).sum())} of {len(own)} cells are below zero"
-        chart = heat_map(own[["row", "column", "mean", "certain"]], rows, columns, reach)
+        chart = heat_map(own[["row", "column", "mean", "text", "certain"]], rows, columns, reach)
         panels.append(
             Panel(chart, names.task(arm), f"{names.task(arm)}: effect by language and target; {hurt}.")
         )

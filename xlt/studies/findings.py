@@ -1,5 +1,8 @@
 """What a study found, worked out once for its figures, its tables and its page."""
 
+# pandas says what it returns too widely.
+# pyright: reportGeneralTypeIssues=false
+
 from functools import cached_property
 from pathlib import Path
 

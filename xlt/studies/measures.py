@@ -1,5 +1,8 @@
 """Measures of robustness against the volume: in each target, and the mean over targets."""
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -9,6 +9,9 @@ Names, reasons and configs are of whoever ran the study: the template escapes al
 policy forbids scripts and whatever is not in the page.
 """
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -4,6 +4,9 @@ Means are only compared where they are of the same: a mean is taken over the lan
 replicates have. Of languages, `robustness.complete_block` says which; of targets, `complete_part`.
 """
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportReturnType=false
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple

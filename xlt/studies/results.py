@@ -3,6 +3,9 @@
 A table of scores is a CSV file with a line a score, of the columns `COLUMNS`.
 """
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,5 +1,6 @@
 """The runs of a study as a list that stays small: what the configs of like runs share is shown once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,7 +61,8 @@ def groups_of(runs: pd.DataFrame) -> list[Group]:
         runs: A line a run.
     """
     found: dict[tuple[str, str], list[Any]] = {}
-    for run in runs.itertuples(index=False):
+    lines: Iterable[Any] = runs.itertuples(index=False)
+    for run in lines:
         subject = run.intermediate if run.phase == "intermediate" else run.target
         found.setdefault((str(run.phase), str(subject)), []).append(run)
     return [_group(*key, own) for key, own in found.items()]

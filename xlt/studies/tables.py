@@ -1,5 +1,8 @@
 """The numbers of a study: as files of comma-separated values, and as a reader takes them."""
 
+# pandas says what it returns too widely.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
+
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ import pandas as pd
 
 from xlt.studies import names
 from xlt.studies.claims import Judged
+from xlt.studies.drawing import number
 from xlt.studies.findings import Findings
 from xlt.studies.measures import Measure
 from xlt.studies.power import smallest_difference
@@ -98,7 +102,7 @@ def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
 
 def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Effects by language for a reader: a line an arm and language, a column a target."""
-    own = cells.assign(text=[f"{mean:+.1f}" for mean in cells["mean"]])
+    own = cells.assign(text=[number(mean, "+") for mean in cells["mean"]])
     wide = own.pivot_table(
         index=["intermediate", "language"], columns="target", values="text", aggfunc="first"
     )
@@ -121,8 +125,10 @@ ENDS = ("mean", "low", "high")
 
 def interval(point: Any, sign: str = "", digits: int = 1) -> str:
     """`41.2 [40.1, 42.3]`, or `41.2` where there is no interval."""
-    mean, low, high = (f"{point[end]:{sign}.{digits}f}" for end in ENDS)
-    return mean if math.isnan(point["low"]) else f"{mean} [{low}, {high}]"
+    if math.isnan(point["low"]):
+        return number(point["mean"], sign, digits)
+    mean, low, high = (number(point[end], sign, digits) for end in ENDS)
+    return f"{mean} [{low}, {high}]"
 
 
 def share(point: Any) -> str:

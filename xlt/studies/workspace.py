@@ -58,7 +58,9 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
     sections = [_section("All targets", ALL, scores=False)] if len(findings.pooled) else []
     sections += [_section(names.task(target), target) for target in findings.targets]
     wide = Layout(w=24, h=16)
-    table = [WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")]
+    table: list[Any] = [
+        WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")
+    ]
     sections.append(Section(name="Languages and claims", panels=table, is_open=True))
     runs = RunsetSettings(
         filters=expr.And(expr.Metric("Group") == name, expr.Metric("JobType").isin([CURVE, STUDY])),
@@ -77,7 +79,7 @@ def _section(title: str, target: str, scores: bool = True) -> Section:
     wanted = (
         (("score", "Score, %"), ("effect", "Effect, points")) if scores else (("effect", "Effect, points"),)
     )
-    panels = [
+    panels: list[Any] = [
         LinePlot(
             title=f"{title}: {kind} by volume", x="volume", y=[f"{kind}/{target}"], log_x=True,
             title_x="Intermediate training examples", title_y=axis, max_runs_to_show=100,
@@ -123,10 +125,10 @@ def curve_runs(findings: Findings) -> Iterator[CurveRun]:
         own = table[table["intermediate"] == arm]
         if arm == NONE and len(own):
             own = pd.concat([own.assign(volume=volume) for volume in findings.volumes] or [own])
-        lines = [
-            {"volume": float(volume), **dict(zip(part["key"], part["value"], strict=True))}
-            for volume, part in own.groupby("volume")
-        ]
+        lines = []
+        for volume in sorted(set(own["volume"])):
+            part = own[own["volume"] == volume]
+            lines.append({"volume": float(volume), **dict(zip(part["key"], part["value"], strict=True))})
         if lines:
             yield CurveRun(arm, lines)
 
@@ -148,6 +150,6 @@ def study_tables(findings: Findings) -> dict[str, pd.DataFrame]:
     cells = findings.cells
     found = {"claims": tables.of_claims(findings.judged)}
     if len(cells):
-        columns = ["intermediate", "volume", "target", "language", "mean", "low", "high", "seeds"]
-        found["by_language"] = cells[columns].rename(columns={"mean": "effect"})
+        columns = ["intermediate", "volume", "target", "language", "effect", "low", "high", "seeds"]
+        found["by_language"] = pd.DataFrame(cells.assign(effect=cells["mean"]), columns=pd.Index(columns))
     return found
