@@ -225,7 +225,8 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
         place - 21 - 12 * (len(parts) - 1) for place, parts in zip(table["place"], words, strict=True)
     ]
     table["from"], table["to"] = table["place"] - 8, table["place"] + 8
-    low, high = min(0.0, table["low"].min()), max(0.0, table["high"].max())
+    ends = table[["low", "high", "seeds_low", "seeds_high"]]
+    low, high = min(0.0, ends.min().min()), max(0.0, ends.max().max())
     margin = 0.04 * (high - low or 1.0)
     x = alt.Scale(domain=[low - margin, high + margin], nice=False)
     own = alt.Y("place:Q", scale=None, axis=None)

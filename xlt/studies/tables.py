@@ -102,16 +102,15 @@ def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
 
 def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Effects by language for a reader: a line an arm and language, a column a target."""
-    own = cells.assign(text=[number(mean, "+") for mean in cells["mean"]])
-    wide = own.pivot_table(
-        index=["intermediate", "language"], columns="target", values="text", aggfunc="first"
-    )
-    wide = wide[names.targets(wide.columns)].rename(columns=names.task).fillna("–").reset_index()
-    wide["intermediate"], wide["language"] = (
-        wide["intermediate"].map(names.task),
-        wide["language"].map(names.language),
-    )
-    return wide.rename(columns={"intermediate": "Intermediate task", "language": "Language"})
+    targets, lines = names.targets(cells["target"]), []
+    for arm in names.arms(cells["intermediate"]):
+        own = cells[cells["intermediate"] == arm]
+        found = {(line.language, line.target): number(line.mean, "+") for line in own.itertuples()}
+        for code in sorted(set(own["language"]), key=names.language):
+            texts = [found.get((code, target), "–") for target in targets]
+            lines.append([names.task(arm), names.language(code), *texts])
+    heads = ["Intermediate task", "Language", *map(names.task, targets)]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
 
 
 def of_claims(judged: Sequence[Judged]) -> pd.DataFrame:
