@@ -304,7 +304,7 @@ def test_power_goes_both_ways():
     with pytest.raises(ValueError, match="needs 2 at least"):
         smallest_difference(1, 1.0)
     words = power_words(1.0, 3)
-    assert "A difference of 1 points needs 10 seeds." in words
+    assert "A difference of 1 point needs 10 seeds." in words
     assert "3 seeds see differences of" in words
 
 

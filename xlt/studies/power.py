@@ -50,13 +50,18 @@ def paired_sds(scores: pd.DataFrame) -> dict[str, float]:
     return {str(target): math.sqrt(value) for target, value in pooled.items()}
 
 
+def counted(points: float) -> str:
+    """1 point, 2 points."""
+    return f"{points:g} point" + ("" if points == 1 else "s")
+
+
 def power_words(sd: float, seeds: int, differences: Sequence[float] = (0.5, 1.0, 2.0)) -> str:
     """What a study with such an SD of the paired differences can see, in words."""
     lines = [
         f"The SD of a paired difference over seeds is {sd:.2f} points (80 % power, 5 % error, paired t-test)."
     ]
     lines += [
-        f"A difference of {value:g} points needs {seeds_needed(value, sd)} seeds." for value in differences
+        f"A difference of {counted(value)} needs {seeds_needed(value, sd)} seeds." for value in differences
     ]
     if seeds > 1:
         lines.append(

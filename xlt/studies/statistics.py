@@ -249,8 +249,8 @@ FEW = 10
 def paired_power(size: float, seeds: int, alpha: float = 0.05) -> float:
     """Chance that a paired t-test sees a difference of so many SDs, on its own side of the two.
 
-    The chance to see it on the wrong side, below 1e-4 where this is above one half, is left out: SciPy does not know
-    it (NaN) where it is smallest.
+    Left out is the chance to see it on the wrong side, below 1e-4 where this is above one half: SciPy does
+    not know it (NaN) where it is smallest.
     """
     return float(TTestPower().power(abs(size), seeds, alpha / 2, alternative="larger"))
 
