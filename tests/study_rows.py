@@ -12,7 +12,7 @@ LANGUAGES = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "
 TARGETS = {"xnli": LANGUAGES[:4], "udpos": LANGUAGES[:4]}
 """Two targets in four languages: what tests take where they ask for no others."""
 
-FIVE_TARGETS = {name: LANGUAGES for name in ("xnli", "pawsx", "udpos", "xquad", "tatoeba")}
+FIVE_TARGETS = dict.fromkeys(("xnli", "pawsx", "udpos", "xquad", "tatoeba"), LANGUAGES)
 """As many cells as a study of the paper's size has."""
 
 EFFECTS = {"squad_v1": 4.0, "mnli": 2.0}
@@ -27,7 +27,7 @@ def everywhere(volume: int) -> float:
 
 
 def base(targets: Sequence[str], target: str, language: str) -> float:
-    """The score of a cell without an intermediate task: 60 in English, less by the language and the target."""
+    """A cell's score without an intermediate task: 60 in English, less by the language and the target."""
     order = LANGUAGES.index(language) if language in LANGUAGES else len(LANGUAGES)
     return 60.0 - order - 5.0 * list(targets).index(target)
 

@@ -1,1 +1,1 @@
-"""Studies of many runs: robustness, statistics, curves over the volume, the paper's claims, figures and the page."""
+"""Studies of many runs: robustness, statistics, curves, the paper's claims, figures, page."""

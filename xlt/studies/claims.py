@@ -1,7 +1,7 @@
-"""The claims of Phang et al. (2020), each judged by a study's own scores: supported, contradicted, undecided, not run.
+"""The claims of Phang et al. (2020), each judged by a study's own scores.
 
-Source: Phang et al. (2020), "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too",
-https://arxiv.org/abs/2005.13013: abstract and section 4.
+Source: Phang et al. (2020), "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer
+Too", https://arxiv.org/abs/2005.13013: abstract and section 4.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from xlt.studies.contrasts import Contrast, compare, largest_common_volume
@@ -58,9 +59,12 @@ CLAIMS = (
     Claim("mnli", "MNLI helps on average", "7.5 points", "mnli"),
     Claim("hellaswag", "HellaSwag helps on average", "7.0 points", "hellaswag"),
     Claim("mixture", "All tasks together help on average", "8.7 points", MIXTURE),
-    Claim("best", "All tasks together are better than any one", "8.7 points against 8.2 with SQuAD", MIXTURE, ALL_OTHERS),
+    Claim("best", "All tasks together are better than any one", "8.7 against 8.2", MIXTURE, ALL_OTHERS),
     Claim("xnli", "XNLI does not gain", "no gain from intermediate tasks", ALL_OTHERS, NONE, "xnli", False),
-    Claim("mlm", "Continued MLM beside a task is not better than the task alone", "no consistent gain", "_mlm", "", "", False),
+    Claim(
+        "mlm", "Continued MLM beside a task is not better than the task alone",
+        "no consistent gain", "_mlm", "", "", False,
+    ),
     Claim(
         "translated", "Machine-translated data beside a task's are not better than English alone",
         "no consistent gain", "_translated", "", "", False,
@@ -76,7 +80,8 @@ class Judged:
     Args:
         claim: The claim.
         estimate: The difference in points with an interval of 95 % over seeds and targets (over seeds and
-            languages where there is one target); of the closest rival where there are several; None if not run.
+            languages where there is one target); of the closest rival where there are several; None if not
+            run.
         verdict: By the p-values of all claims, raised by Holm's method.
         words: The verdict with its figures, and what it lacks.
         p: The raised p-value; NaN where there is none.
@@ -104,23 +109,25 @@ class Weighed(NamedTuple):
 
 
 def judge(scores: pd.DataFrame, alpha: float = ALPHA) -> list[Judged]:
-    """Every claim against a study's scores on rows as they are, at the largest volume that all its tasks have.
+    """Every claim against a study's scores (rows as they are), at the largest volume that all its tasks have.
 
-    A claim that an arm is better is supported where the difference is surely above 0 and contradicted where it is
-    surely below. That it is not better is supported where the gain is surely below 1 point, and contradicted where it
-    is surely above 0. Surely: p below alpha, raised by Holm's method over the claims that were run.
+    A claim that an arm is better is supported where the difference is surely above 0 and contradicted where
+    it is surely below. That it is not better is supported where the gain is surely below 1 point, and
+    contradicted where it is surely above 0. Surely: p below alpha, raised by Holm's method over the claims
+    that were run.
 
     Raises:
         ValueError: A score stands twice.
 
-    Source: Holm (1979); Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15(6) (a margin for
+    Source: Holm (1979); Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15(6) (a margin
+    for
     what is no difference); Berger (1982), Technometrics 24(4) (best of all: the weakest comparison counts).
     """
     kept = clean(scores)
     require_single(kept, ["intermediate", "volume", "seed", "target_seed", "target", "language"])
     found = [_weigh(claim, kept) for claim in CLAIMS]
-    family = {one.claim.name: min(one.p_for, one.p_against) for one in found if isinstance(one, Weighed)}
-    raised = holm({name: p for name, p in family.items() if not math.isnan(p)})
+    weighed = [one for one in found if isinstance(one, Weighed) and not math.isnan(one.p_for + one.p_against)]
+    raised = holm({one.claim.name: min(one.p_for, one.p_against) for one in weighed})
     return [_judged(one, raised, alpha) if isinstance(one, Weighed) else one for one in found]
 
 
@@ -130,7 +137,11 @@ def _weigh(claim: Claim, scores: pd.DataFrame) -> Weighed | Judged:
     contrasts = [
         contrast
         for plus, minus in pairs
-        if (contrast := compare(scores, plus, minus, largest_common_volume(scores, plus + minus), claim.target))
+        if (
+            contrast := compare(
+                scores, plus, minus, largest_common_volume(scores, plus + minus), claim.target
+            )
+        )
     ]
     if not contrasts:
         return Judged(claim, None, "not run", f"Not run: {_lacking(claim, scores)}.")
@@ -140,20 +151,20 @@ def _weigh(claim: Claim, scores: pd.DataFrame) -> Weighed | Judged:
 
 
 def _both_sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
-    """p-values for and against a claim, each doubled for the side not looked at."""
+    """p-values for and against a claim, doubled for the side not looked at; NaN where one seed tells none."""
     if claim.gains:
         sides = estimate.p_above(0.0), estimate.p_below(0.0)
     else:
         sides = estimate.p_below(NEGLIGIBLE), estimate.p_above(0.0)
-    return min(1.0, 2 * sides[0]), min(1.0, 2 * sides[1])
+    return float(np.minimum(1.0, 2 * sides[0])), float(np.minimum(1.0, 2 * sides[1]))
 
 
 def _weakest(claim: Claim, contrasts: Sequence[Contrast]) -> Weighed:
-    """Best of all: for it the weakest comparison counts; against it the strongest, times the number of rivals."""
+    """Best of all: for it the weakest comparison counts; against it the strongest, times the rivals."""
     sides = [_both_sides(claim, contrast.estimate) for contrast in contrasts]
     closest = min(contrasts, key=lambda contrast: contrast.estimate.value)
-    against = min(1.0, len(sides) * min(side[1] for side in sides))
-    return Weighed(claim, closest, max(side[0] for side in sides), against)
+    against = np.minimum(1.0, len(sides) * np.min([side[1] for side in sides]))
+    return Weighed(claim, closest, float(np.max([side[0] for side in sides])), float(against))
 
 
 def _pairs(claim: Claim, arms: Sequence[str]) -> list[tuple[list[str], list[str]]]:
@@ -177,9 +188,9 @@ def _lacking(claim: Claim, scores: pd.DataFrame) -> str:
         if claim.arm in VARIANTS:
             arm = f"a task with {VARIANTS[claim.arm]} (named TASK{claim.arm})"
         return f"the study needs {arm} and {rival}"
-    if claim.target and not (scores["target"] == claim.target).any():
+    if claim.target and claim.target not in set(scores["target"]):
         return f"the study has no target {claim.target}"
-    return "no seed has both arms at one volume yet"
+    return "no seed has all of the arms that it compares at one volume yet"
 
 
 def _judged(weighed: Weighed, raised: dict[str, float], alpha: float) -> Judged:

@@ -1,10 +1,10 @@
-"""Curves of a score over the volume of intermediate training: a power law, a logarithm, a constant, and which holds.
+"""Curves of a score over the volume of intermediate training: power law, logarithm, constant; which holds.
 
-The power law is s(n) = s_inf − a (n + n0)^−b: it begins at the score without intermediate training (n = 0) and levels
-off at s_inf. Few volumes and seeds do not tell its exponent: a curve says so. S seeds, V volumes.
+The power law is s(n) = s_inf − a (n + n0)^−b: it begins at the score without intermediate training (n = 0)
+and levels off at s_inf. Few volumes and seeds do not tell its exponent: a curve says so. S seeds, V volumes.
 
-Source of the form: pow4 of Domhan et al. (2015), https://www.ijcai.org/Proceedings/15/Papers/487.pdf, over volumes as
-in Rosenfeld et al. (2020), https://arxiv.org/abs/1909.12673.
+Source of the form: pow4 of Domhan et al. (2015), https://www.ijcai.org/Proceedings/15/Papers/487.pdf, over
+volumes as in Rosenfeld et al. (2020), https://arxiv.org/abs/1909.12673.
 """
 
 import math
@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from xlt.studies.power_law import (
     EXPONENTS,
     Coefficients,
-    Grid,
     Law,
     fit_drawn,
     fit_laws,
@@ -26,6 +25,7 @@ from xlt.studies.power_law import (
     lines,
     log_feature,
     make_grid,
+    refine,
     unit,
 )
 
@@ -49,7 +49,8 @@ class Curve:
         b: Its exponent.
         b_low: The lowest exponent that fits as well at 95 % (profile of the likelihood).
         b_high: The highest.
-        identifiable: Whether the scores tell the exponent; where not, s_inf, a, n0 and b are one choice of many.
+        identifiable: Whether the scores tell the exponent; where not, s_inf, a, n0 and b are one choice of
+            many.
         reason: Why, in words.
         volumes: Those that there are scores of.
         seeds: How many.
@@ -78,7 +79,9 @@ class Curve:
         """Scores of the best curve at these volumes, in points."""
         return self.point.at(np.atleast_1d(np.asarray(n, float)))[0]
 
-    def band(self, n: float | Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def band(
+        self, n: float | Sequence[float] | np.ndarray, level: float = 0.95
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Where the mean score at these volumes may lie, in points; NaN with one seed, which does not tell.
 
         The standard error is that of the curves of drawn seeds, corrected for few seeds, times Student's t.
@@ -89,7 +92,9 @@ class Curve:
         if self.draws is None:
             return np.full_like(middle, np.nan), np.full_like(middle, np.nan)
         spread = self.draws.at(np.atleast_1d(np.asarray(n, float))).std(axis=0, ddof=1)
-        margin = spread * math.sqrt(self.seeds / (self.seeds - 1)) * stats.t.ppf((1 + level) / 2, self.seeds - 1)
+        margin = (
+            spread * math.sqrt(self.seeds / (self.seeds - 1)) * stats.t.ppf((1 + level) / 2, self.seeds - 1)
+        )
         return middle - margin, middle + margin
 
 
@@ -105,7 +110,10 @@ class Sample(NamedTuple):
 
 
 def fit(
-    volumes: Sequence[int] | np.ndarray, scores: Sequence[Sequence[float]] | np.ndarray, bootstrap: int = 200, seed: int = 0
+    volumes: Sequence[int] | np.ndarray,
+    scores: Sequence[Sequence[float]] | np.ndarray,
+    bootstrap: int = 200,
+    seed: int = 0,
 ) -> Curve:
     """Fit the three curves, choose one by AICc, and say whether the exponent can be told.
 
@@ -118,36 +126,50 @@ def fit(
     Raises:
         ValueError: The shapes do not match, a volume stands twice, or fewer than two volumes have scores.
 
-    Source: Burnham and Anderson (2002), Model Selection and Multimodel Inference, section 2.4 (AICc); Efron and
+    Source: Burnham and Anderson (2002), Model Selection and Multimodel Inference, section 2.4 (AICc); Efron
+    and
     Tibshirani (1993), chapter 9 (drawing whole cases).
     """
     points, table = _checked(volumes, scores)
     sample, grid = _summed(table), make_grid(points)
-    law = fit_laws(*_batch(sample), grid)
-    refined = _refined(law, sample, grid)
-    misfits = _misfits(points, sample, refined[1])
-    count = int(sample.weights.sum())
-    aicc = {name: _aicc(misfit + sample.within, count, PARAMETERS[name]) for name, misfit in misfits.items()}
+    values, weights = sample.values[None], sample.weights[None]
+    law = fit_laws(values, weights, np.array([sample.within]), grid)
+    power, misfit = refine(law, values, weights, grid)
+    linear = {name: fit_linear(name, points, values, weights) for name in ("constant", "log-linear")}
+    misfits = {
+        name: float((weights * (curve.at(points) - values) ** 2).sum()) for name, curve in linear.items()
+    }
+    aicc = _criteria(misfits | {"power": misfit}, sample.within, int(weights.sum()))
     best = min(aicc, key=lambda name: aicc[name])
-    identifiable, reason = _identified(law, aicc, count, len(points))
-    power, scale = refined[0], unit(points)
-    seeds = len(table)
+    told, reason = _identified(law, aicc, int(weights.sum()), len(points))
     return Curve(
-        best, aicc, float(power.level[0]), float(power.slope[0] * scale ** power.b[0]), float(power.n0[0] * scale),
-        float(power.b[0]), float(law.b_low[0]), float(law.b_high[0]), identifiable, reason,
-        tuple(int(n) for n in points), seeds, int(np.isnan(table).sum()),
-        power if best == "power" else fit_linear(best, points, sample.values[None], sample.weights[None]),
-        fit_drawn(best, table, grid, bootstrap, seed) if seeds > 1 and bootstrap > 1 else None,
-    )  # fmt: skip
+        best=best,
+        aicc=aicc,
+        s_inf=float(power.level[0]),
+        a=float(power.slope[0] * power.unit ** power.b[0]),
+        n0=float(power.n0[0] * power.unit),
+        b=float(power.b[0]),
+        b_low=float(law.b_low[0]),
+        b_high=float(law.b_high[0]),
+        identifiable=told,
+        reason=reason,
+        volumes=tuple(int(n) for n in points),
+        seeds=len(table),
+        missing=int(np.isnan(table).sum()),
+        point=(linear | {"power": power})[best],
+        draws=fit_drawn(best, table, grid, bootstrap, seed) if len(table) > 1 < bootstrap else None,
+    )
 
 
-def _checked(volumes: Sequence[int] | np.ndarray, scores: Sequence[Sequence[float]] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+    volumes: Sequence[int] | np.ndarray, scores: Sequence[Sequence[float]] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Volumes that have scores, ascending, and their scores by seed."""
     points, table = np.asarray(volumes, float), np.atleast_2d(np.asarray(scores, float))
     if points.ndim != 1 or table.shape[1:] != points.shape or len(set(points.tolist())) < len(points):
         raise ValueError(
-            f"volumes of shape {points.shape} and scores of shape {table.shape}: give each volume once, and a line "
-            "of scores a seed, NaN where one is missing"
+            f"volumes of shape {points.shape} and scores of shape {table.shape}: give each volume once, "
+            "and a line of scores a seed, NaN where one is missing"
         )
     order = np.argsort(points)
     points, table = points[order], table[:, order]
@@ -165,37 +187,9 @@ def _summed(table: np.ndarray) -> Sample:
     return Sample(means, has.sum(0).astype(float), float(np.nansum((table - means) ** 2)))
 
 
-def _batch(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One sample as a batch of one."""
-    return sample.values[None], sample.weights[None], np.array([sample.within])
-
-
-def _refined(law: Law, sample: Sample, grid: Grid) -> tuple[Coefficients, float]:
-    """The power law between the points of the grid, and its misfit."""
-    scale = unit(grid.volumes)
-
-    def line(logs: np.ndarray) -> tuple[float, float, float]:
-        feature = -((grid.volumes / scale + math.exp(logs[0])) ** -math.exp(logs[1]))
-        level, slope, misfit = lines(sample.values[None], sample.weights[None], (feature - feature[-1])[None])
-        return float(level[0, 0] - slope[0, 0] * feature[-1]), float(slope[0, 0]), float(misfit[0, 0])
-
-    place = int(law.place[0])
-    start = np.log([grid.n0[place], grid.b[place]])
-    edges = [(math.log(grid.n0.min()), math.log(grid.n0.max())), tuple(np.log(EXPONENTS[[0, -1]]))]
-    found = optimize.minimize(
-        lambda logs: line(logs)[2], start, method="Nelder-Mead", bounds=edges,
-        options={"xatol": 1e-4, "fatol": 1e-10, "maxiter": 300},
-    )  # fmt: skip
-    level, slope, misfit = line(found.x)
-    n0, b = np.exp(found.x)
-    return Coefficients("power", scale, *(np.array([value]) for value in (level, slope, n0, b))), misfit
-
-
-def _misfits(volumes: np.ndarray, sample: Sample, power: float) -> dict[str, float]:
-    """Each curve's weighted sum of squares about the means."""
-    flat, logs = np.zeros((1, len(volumes))), log_feature(volumes, unit(volumes))[None]
-    found = [float(lines(sample.values[None], sample.weights[None], feature).misfit[0, 0]) for feature in (flat, logs)]
-    return {"constant": found[0], "log-linear": found[1], "power": power}
+def _criteria(misfits: Mapping[str, float], within: float, count: int) -> dict[str, float]:
+    """Each curve's AICc from its sum of squares about the means."""
+    return {name: _aicc(misfits[name] + within, count, size) for name, size in PARAMETERS.items()}
 
 
 def _aicc(squares: float, count: int, parameters: int) -> float:
@@ -218,7 +212,10 @@ def _identified(law: Law, aicc: Mapping[str, float], count: int, volumes: int) -
         return False, f"{count} scores are too few for the power law's four parameters"
     if best != "power":
         margin = aicc["power"] - aicc[best]
-        return False, f"a {best} curve does as well (AICc lower by {margin:.1f}), so the exponent says nothing"
+        return (
+            False,
+            f"a {best} curve does as well (AICc lower by {margin:.1f}), so the exponent says nothing",
+        )
     ends = [("a logarithm without end", low <= EXPONENTS[0]), ("a jump to a plateau", high >= EXPONENTS[-1])]
     if any(is_open for _, is_open in ends):
         names = " and ".join(name for name, is_open in ends if is_open)
@@ -241,6 +238,9 @@ class Truth(NamedTuple):
         return self.s_inf - self.a * (volumes + self.n0) ** -self.b
 
 
+TRUTH = Truth()
+
+
 class Simulation(NamedTuple):
     """What studies of one size would find of a known exponent."""
 
@@ -257,7 +257,7 @@ def simulate(
     sd: float = 1.0,
     volumes: Sequence[int] = (1000, 4000, 16000, 64000),
     seeds: int = 3,
-    truth: Truth = Truth(),  # noqa: B008
+    truth: Truth = TRUTH,
     repeats: int = 400,
     seed: int = 0,
 ) -> Simulation:
@@ -273,23 +273,25 @@ def simulate(
     """
     points = np.asarray(sorted(volumes), float)
     noise = np.random.default_rng(seed).normal(0, sd, (repeats, seeds, len(points)))
-    means, within = truth.at(points) + noise.mean(1), ((noise - noise.mean(1, keepdims=True)) ** 2).sum((1, 2))
+    means, within = (
+        truth.at(points) + noise.mean(1),
+        ((noise - noise.mean(1, keepdims=True)) ** 2).sum((1, 2)),
+    )
     weights, grid = np.full_like(means, seeds), make_grid(points)
     law, count = fit_laws(means, weights, within, grid), seeds * len(points)
     features = np.stack([np.zeros(len(points)), log_feature(points, unit(points))])
     misfits = np.column_stack([lines(means, weights, features).misfit, law.misfit]) + within[:, None]
     told = 0
     for number, squares in enumerate(misfits):
-        aicc = {
-            name: _aicc(float(value), count, size)
-            for value, (name, size) in zip(squares, PARAMETERS.items(), strict=True)
-        }
+        aicc = _criteria(dict(zip(PARAMETERS, squares.tolist(), strict=True)), 0.0, count)
         one = law._replace(b_low=law.b_low[number : number + 1], b_high=law.b_high[number : number + 1])
         told += _identified(one, aicc, count, len(points))[0]
     low, high = (float(value) for value in np.quantile(grid.b[law.place], (0.025, 0.975)))
+    share = told / repeats
+    points_of_sd = f"{sd:g} point" + ("" if sd == 1 else "s")
     words = (
-        f"With an SD of {sd:g} points over {seeds} seeds and {len(points)} volumes, {repeats} simulated studies of a curve "
-        f"with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; {100 * told / repeats:.0f} % of them "
-        "could tell it."
+        f"With an SD of {points_of_sd} over {seeds} seeds and {len(points)} volumes, {repeats} simulated studies "
+        f"of a curve with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; "
+        f"{100 * share:.0f} % of them could tell it."
     )
-    return Simulation(told / repeats, low, high, words)
+    return Simulation(share, low, high, words)

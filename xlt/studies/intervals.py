@@ -3,6 +3,9 @@
 D draws, N lines of the table, S seeds.
 """
 
+# pandas says what it returns too widely.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,7 +42,10 @@ class Drawn(NamedTuple):
     """Whether rows were drawn together in all languages."""
 
 
-def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = Settings()) -> pd.DataFrame:  # noqa: B008
+DEFAULTS = Settings()
+
+
+def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = DEFAULTS) -> pd.DataFrame:
     """Every intermediate task and volume against none, by target, averaged over languages; rows as they are.
 
     Args:
@@ -48,9 +54,9 @@ def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = Set
         settings: Draws, their seed, and the level of the intervals.
 
     Returns:
-        The arm's columns, `estimate`, `low`, `high` in points, `seeds`, `languages` (those that all these seeds have),
-        `wanted` (languages that the target has in any line), `aligned` (whether rows were drawn together in
-        all languages: a parallel test set with as many rows in each).
+        The arm's columns, `estimate`, `low`, `high` in points, `seeds`, `languages` (those that all these
+        seeds have), `wanted` (languages that the target has in any line), `aligned` (whether rows were drawn
+        together in all languages: a parallel test set with as many rows in each).
 
     Source: see `xlt.studies.statistics.from_draws`.
     """
@@ -71,7 +77,9 @@ def _of_target(target: str, lines: pd.DataFrame, read: Read, settings: Settings)
     scored, wanted = _drawn(target, lines, read, settings), lines["language"].nunique()
     control = _places(lines[lines["intermediate"] == NONE])
     found = []
-    for (arm, volume), mine in lines[lines["intermediate"] != NONE].groupby(["intermediate", "volume"], sort=True):
+    for (arm, volume), mine in lines[lines["intermediate"] != NONE].groupby(
+        ["intermediate", "volume"], sort=True
+    ):
         treated = _places(mine)
         other = control.reindex(index=treated.index, columns=treated.columns)
         block = complete_block(treated.where(other.notna()))

@@ -22,13 +22,16 @@ def check_items(items: np.ndarray, where: str) -> None:
         ValueError: There are none, or one is not finite.
     """
     if items.size == 0 or not np.isfinite(items).all():
-        raise ValueError(f"items of {where}: empty or not finite, shape {items.shape}: evaluate that cell again")
+        raise ValueError(
+            f"items of {where}: empty or not finite, shape {items.shape}: evaluate that cell again"
+        )
 
 
 def score_of(items: np.ndarray) -> np.ndarray:
     """Scores of the items as they are, in percent: (S, R) or (S, R, 3) to (S,).
 
-    Source: the mean, or the F1 of all spans counted together (seqeval's micro average, as XTREME scores tags).
+    Source: the mean, or the F1 of all spans counted together (seqeval's micro average, as XTREME scores
+    tags).
     """
     return drawn_scores(items, np.ones((1, items.shape[1]), np.float32))[0]
 
@@ -59,7 +62,9 @@ def item_counts(rows: int, draws: int, key: Sequence[int]) -> np.ndarray:
     return np.bincount(places.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float32)
 
 
-def counts_by_language(rows: Mapping[str, int], draws: int, seed: int, parallel: bool) -> dict[str, np.ndarray]:
+def counts_by_language(
+    rows: Mapping[str, int], draws: int, seed: int, parallel: bool
+) -> dict[str, np.ndarray]:
     """Draws of the rows of each language: the same ones in all languages of a parallel test set, else apart.
 
     Raises:

@@ -1,14 +1,16 @@
 """s(n) = s_inf − a (n + n0)^−b fitted on a grid of (n0, b), many samples at once.
 
-Where n0 and b are given, s_inf and a follow by least squares; so the whole curve is found by trying a grid of the two,
-which also shows every b that fits as well (the profile of the likelihood). B samples, V volumes, G points of the grid.
+Where n0 and b are given, s_inf and a follow by least squares; so the whole curve is found by trying a grid of
+the two, which also shows every b that fits as well (the profile of the likelihood). B samples, V volumes, G
+points of the grid.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 EXPONENTS = np.geomspace(0.02, 5, 96)
 """Tried values of b. Next to the lowest the curve is a logarithm, at the highest a step."""
@@ -109,8 +111,10 @@ def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: 
         within: Sum of squares of the scores about these means, shape (B,).
         grid: Shapes to try.
 
-    Source: Golub and Pereyra (1973), SIAM Journal on Numerical Analysis 10(2) (variable projection); Raue et al.
-    (2009), Bioinformatics 25(15) (identifiable where the profile is bounded); F: Bates and Watts (1988), chapter 6.
+    Source: Golub and Pereyra (1973), SIAM Journal on Numerical Analysis 10(2) (variable projection); Raue et
+    al.
+    (2009), Bioinformatics 25(15) (identifiable where the profile is bounded); F: Bates and Watts (1988),
+    chapter 6.
     """
     found = lines(values, weights, grid.shapes)
     place = found.misfit.argmin(1)
@@ -121,16 +125,11 @@ def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: 
     best, freedom = profile.min(1), weights.sum(1) - 4
     with np.errstate(invalid="ignore", divide="ignore"):
         limit = best * (1 + stats.f.ppf(0.95, 1, np.maximum(freedom, 1)) / np.maximum(freedom, 1))
-    fits = (profile <= np.where(freedom >= 1, limit, np.inf)[:, None] + 1e-9)
+    fits = profile <= np.where(freedom >= 1, limit, np.inf)[:, None] + 1e-9
     # A step of the grid more on either side: the limits lie between its points.
     low = EXPONENTS[np.maximum(fits.argmax(1) - 1, 0)]
     high = EXPONENTS[::-1][np.maximum(fits[:, ::-1].argmax(1) - 1, 0)]
     return Law(place, s_inf, slope, found.misfit[rows, place], low, high)
-
-
-def log_feature(volumes: np.ndarray, scale: float) -> np.ndarray:
-    """The logarithm of the volume for the log-linear curve, log(1 + n / unit): 0 without intermediate training."""
-    return np.log1p(volumes / scale)
 
 
 class Coefficients(NamedTuple):
@@ -151,6 +150,39 @@ class Coefficients(NamedTuple):
         if self.name == "log-linear":
             return self.level[:, None] + self.slope[:, None] * np.log1p(n)
         return self.level[:, None] - self.slope[:, None] * (n + self.n0[:, None]) ** -self.b[:, None]
+
+
+def refine(law: Law, values: np.ndarray, weights: np.ndarray, grid: Grid) -> tuple[Coefficients, float]:
+    """The power law of one sample between the points of the grid, and its misfit."""
+    volumes = grid.volumes / unit(grid.volumes)
+
+    def solve(logs: np.ndarray) -> Line:
+        """The line for one n0 and b; its feature is counted from the last volume's: steadier."""
+        feature = -((volumes + math.exp(logs[0])) ** -math.exp(logs[1]))
+        line = lines(values, weights, (feature - feature[-1])[None])
+        return line._replace(level=line.level - line.slope * feature[-1])
+
+    place = int(law.place[0])
+    edges = [
+        (math.log(grid.n0.min()), math.log(grid.n0.max())),
+        (math.log(EXPONENTS[0]), math.log(EXPONENTS[-1])),
+    ]
+    found = optimize.minimize(
+        lambda logs: float(solve(logs).misfit[0, 0]),
+        np.log([grid.n0[place], grid.b[place]]),
+        method="Nelder-Mead",
+        bounds=edges,
+        options={"xatol": 1e-4, "fatol": 1e-10, "maxiter": 300},
+    )
+    line, (n0, b) = solve(found.x), np.exp(found.x)
+    level, slope, misfit = (float(part[0, 0]) for part in line)
+    parts = (np.array([value]) for value in (level, slope, n0, b))
+    return Coefficients("power", unit(grid.volumes), *parts), misfit
+
+
+def log_feature(volumes: np.ndarray, scale: float) -> np.ndarray:
+    """What the log-linear curve is linear in, log(1 + n / unit): 0 without intermediate training."""
+    return np.log1p(volumes / scale)
 
 
 def fit_linear(name: str, volumes: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Coefficients:
@@ -177,5 +209,7 @@ def fit_drawn(name: str, table: np.ndarray, grid: Grid, draws: int, seed: int) -
         found = fit_linear(name, grid.volumes, values, weights)
     else:
         law = fit_laws(values, weights, np.zeros(len(values)), grid)
-        found = Coefficients(name, unit(grid.volumes), law.s_inf, law.a, grid.n0[law.place], grid.b[law.place])
+        found = Coefficients(
+            name, unit(grid.volumes), law.s_inf, law.a, grid.n0[law.place], grid.b[law.place]
+        )
     return Coefficients(name, found.unit, *(part[places] for part in found[2:]))

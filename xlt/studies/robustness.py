@@ -1,8 +1,12 @@
-"""Robustness beside the mean: spread over seeds, worst languages, paired effects, selection, noise, code-mixing.
+"""Robustness beside the mean: seeds, worst languages, paired effects, selection, noise, code-mixing.
 
-A table of scores has a line a score: intermediate, volume, seed, target_seed, target, language, perturbation, score,
-split. A line may be absent; nothing is averaged over what another arm has and this one lacks, unless it is counted.
+A table of scores has a line a score: intermediate, volume, seed, target_seed, target, language, perturbation,
+score, split. A line may be absent; nothing is averaged over what another arm has and this one lacks, unless
+it is counted.
 """
+
+# pandas says what it returns too widely.
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
 
 import math
 from collections.abc import Mapping, Sequence
@@ -43,7 +47,8 @@ def _scripts() -> dict[str, str]:
 SCRIPTS: Mapping[str, str] = MappingProxyType(_scripts())
 """Script (ISO 15924) of each of XTREME's languages in most of its test sets; Chinese as in XNLI.
 
-Source: languages of Hu et al. (2020), https://arxiv.org/abs/2003.11080; codes of https://www.unicode.org/iso15924/.
+Source: languages of Hu et al. (2020), https://arxiv.org/abs/2003.11080; codes of
+https://www.unicode.org/iso15924/.
 """
 
 
@@ -92,7 +97,8 @@ def worst_language(by_language: Mapping[str, float]) -> tuple[str, float]:
     Raises:
         ValueError: There is no language.
 
-    Source: worst-group performance, Sagawa et al. (2020), https://arxiv.org/abs/1911.08731, groups being languages.
+    Source: worst-group performance, Sagawa et al. (2020), https://arxiv.org/abs/1911.08731, groups being
+    languages.
     """
     _require_languages(by_language)
     worst = min(by_language, key=lambda language: by_language[language])
@@ -105,7 +111,8 @@ def worst_quarter(by_language: Mapping[str, float]) -> float:
     Raises:
         ValueError: There is no language.
 
-    Source: a conditional value at risk at 1/4 over languages: Rockafellar and Uryasev (2000), Journal of Risk 2(3).
+    Source: a conditional value at risk at 1/4 over languages: Rockafellar and Uryasev (2000), Journal of Risk
+    2(3).
     """
     _require_languages(by_language)
     lowest = sorted(by_language.values())[: math.ceil(len(by_language) / 4)]
@@ -136,16 +143,17 @@ def clean(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects(scores: pd.DataFrame) -> pd.DataFrame:
-    """What an intermediate task adds to each score, in points, paired by seed; `unpaired` has the lines left out.
+    """What an intermediate task adds to each score, paired by seed; `unpaired` has the lines left out.
 
     Returns:
-        The key's columns, `split`, and `effect`: the score less that of "none" with the same seeds, target, language,
-        perturbation and split.
+        The key's columns, `split`, and `effect`: the score less that of "none" with the same seeds, target,
+        language, perturbation and split.
 
     Raises:
         ValueError: A score stands twice.
 
-    Source: Phang et al. (2020), https://arxiv.org/abs/2005.13013, section 4 (gains over plain XLM-R), here by seed:
+    Source: Phang et al. (2020), https://arxiv.org/abs/2005.13013, section 4 (gains over plain XLM-R), here by
+    seed:
     Dror et al. (2018), https://aclanthology.org/P18-1128, on paired comparison.
     """
     both = _with_plain(scores)
@@ -178,22 +186,22 @@ def complete_block(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_hurt(effects: pd.DataFrame) -> pd.DataFrame:
-    """How many languages an intermediate task hurts, by intermediate, volume and target; rows as they are only.
+    """How many languages an intermediate task hurts, by intermediate, volume and target; rows as they are.
 
     Returns:
         `hurt`: languages whose effect, a mean over seeds, is below 0. `hurt_by_every_seed`: those where it is
-        below 0 in each. `languages`: of how many. `incomplete`: languages that another arm has and that lack a
-        seed here; they are not counted. `seeds`. `share`: hurt / languages, NaN where there is none. Where a task
-        does nothing, half of the languages are hurt by chance, and one in eight by each of three seeds.
+        below 0 in each. `languages`: of how many. `incomplete`: languages that another arm has and that lack
+        a seed here; they are not counted. `seeds`. `share`: hurt / languages, NaN where there is none. Where
+        a task does nothing, half of the languages are hurt by chance, and one in eight by each of three
+        seeds.
 
-    Source: Standley et al. (2020), https://arxiv.org/abs/1905.07553, on negative transfer; Wang et al. (2020),
+    Source: Standley et al. (2020), https://arxiv.org/abs/1905.07553, on negative transfer; Wang et al.
+    (2020),
     https://aclanthology.org/2020.emnlp-main.359, by language.
     """
     kept = clean(effects)
     wanted = kept.groupby("target")["language"].nunique()
-    lines = [
-        (*arm, *_hurt(group, int(wanted[arm[2]]))) for arm, group in kept.groupby(ARM, sort=True)
-    ]
+    lines = [(*arm, *_hurt(group, int(wanted[arm[2]]))) for arm, group in kept.groupby(ARM, sort=True)]
     names = ["hurt", "hurt_by_every_seed", "languages", "incomplete", "seeds", "share"]
     return pd.DataFrame(lines, columns=[*ARM, *names])
 
@@ -215,9 +223,9 @@ def selection_gap(scores: pd.DataFrame, english: str = ENGLISH) -> pd.DataFrame:
         english: The language that a zero-shot setting may select by.
 
     Returns:
-        The key's columns (rows as they are), `own` and `chosen` (the step best by the language's own and by English
-        development rows; the earliest of equals), `gap` (test score of `own` less that of `chosen`, in points),
-        `checkpoints` (how many have all three scores); `gap` is NaN where none has.
+        The key's columns (rows as they are), `own` and `chosen` (the step best by the language's own and by
+        English development rows; the earliest of equals), `gap` (test score of `own` less that of `chosen`,
+        in points), `checkpoints` (how many have all three scores); `gap` is NaN where none has.
 
     Source: Keung et al. (2020), "Don't Use English Dev", https://aclanthology.org/2020.emnlp-main.40.
     """
@@ -247,11 +255,12 @@ def noise_ratio(scores: pd.DataFrame) -> pd.DataFrame:
     """The share of a score that is left on noisy test rows.
 
     Returns:
-        The key's columns, `level` (percent of characters), `script`, `clean`, `noisy`, and `ratio` (noisy / clean):
-        NaN where the clean score is missing or 0. A score near chance stays where it is, so a ratio near 1 says
-        nothing there.
+        The key's columns, `level` (percent of characters), `script`, `clean`, `noisy`, and `ratio` (noisy /
+        clean): NaN where the clean score is missing or 0. A score near chance stays where it is, so a ratio
+        near 1 says nothing there.
 
-    Source: Cooper Stickland et al. (2022), "Robustification of Multilingual Language Models to Real-world Noise",
+    Source: Cooper Stickland et al. (2022), "Robustification of Multilingual Language Models to Real-world
+    Noise",
     https://arxiv.org/abs/2210.04782.
     """
     noisy = _perturbed(scores, "noise").rename(columns={"score": "noisy"})
@@ -265,8 +274,8 @@ def worst_mix(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores on code-mixed test rows: the mean and the worst over the mixes of a level.
 
     Returns:
-        The key's columns, `level` (percent of spans), `clean`, `mean`, `worst`, `mixes` (how many), `is_complete`
-        (no other cell of the target and level has more: a worst of fewer is milder).
+        The key's columns, `level` (percent of spans), `clean`, `mean`, `worst`, `mixes` (how many),
+        `is_complete` (no other cell of the target and level has more: a worst of fewer is milder).
 
     Source: Tan and Joty (2021), "Code-Mixing on Sesame Street", https://aclanthology.org/2021.naacl-main.282:
     the adversary there takes the worst of many mixes of an example; here it is the worst of whole mixed sets.

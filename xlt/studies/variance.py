@@ -1,10 +1,13 @@
-"""A linear model with crossed random intercepts, fitted by statsmodels in a fraction of the time it takes by itself.
+"""A linear model with crossed random intercepts, made quick for statsmodels to fit.
 
-statsmodels takes crossed intercepts as one group, in time that grows with the square of the lines or worse: minutes
-for 4,000. Turning the lines by an orthogonal matrix leaves the likelihood as it is; turned so that fixed and random
-columns lie in the first r coordinates, the other n − r hold noise alone and go into groups of their own.
-N lines, r rank of all columns.
+statsmodels takes crossed intercepts as one group, in time that grows with the square of the lines or worse:
+minutes for 4,000. Turning the lines by an orthogonal matrix leaves the likelihood as it is; turned so that
+fixed and random columns lie in the first r coordinates, the other n − r hold noise alone and go into groups
+of their own. N lines, r rank of all columns.
 """
+
+# pandas says what it returns too widely.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
 import math
 import warnings
@@ -22,13 +25,15 @@ from xlt.studies.robustness import NONE
 GROUP = 300
 """Most lines of noise in a group: larger ones cost more than they save."""
 
-AT_ZERO, NEAR_ZERO = 1e-3, 1e-2
-"""A component is taken as 0 where its variance is below this share of the residual variance; the second share where
-the fit failed with it: next to 0 the likelihood is too flat to find its maximum."""
+AT_ZERO = 1e-3
+"""A component is taken as 0 where its variance is below this share of the residual variance."""
+
+NEAR_ZERO = 1e-2
+"""The same where the fit failed with it: next to 0 the likelihood is too flat to find its maximum."""
 
 
 def fixed_terms(lines: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Columns of the fixed terms, and each line's doublings of the volume from the mean log volume (0 for none).
+    """Columns of the fixed terms, and each line's doublings from the mean log volume (0 for none).
 
     Raises:
         ValueError: There are fewer lines than terms.
@@ -78,7 +83,8 @@ class Fitted:
     Args:
         estimates: Of the fixed terms.
         errors: Their standard errors.
-        variances: Of the random components, those left out as 0 included; the residual variance as "residual".
+        variances: Of the random components, those left out as 0 included; the residual variance as
+            "residual".
         converged: Whether the fit ended at a maximum.
         words: What is to be said of the fit; empty where nothing is.
     """
@@ -90,8 +96,8 @@ class Fitted:
     words: str
 
 
-def fit_components(scores: pd.Series, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> Fitted:
-    """Fit by restricted maximum likelihood; a component whose variance goes to 0 is left out, and that is said.
+def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> Fitted:
+    """Fit by restricted maximum likelihood; a component whose variance goes to 0 is left out and named.
 
     Args:
         scores: Shape (N,).
@@ -103,7 +109,7 @@ def fit_components(scores: pd.Series, fixed: pd.DataFrame, random: Mapping[str, 
     """
     left = dict(random)
     while True:
-        result, scales, messages = _fit(scores.to_numpy(float), fixed, left)
+        result, scales, messages = _fit(scores, fixed, left)
         variances = dict(zip(left, result.vcomp * scales, strict=True))
         smallest = min(variances, key=lambda name: variances[name], default=None)
         limit = NEAR_ZERO if messages else AT_ZERO
@@ -124,7 +130,9 @@ def fit_components(scores: pd.Series, fixed: pd.DataFrame, random: Mapping[str, 
     )
 
 
-def _fit(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray, list[str]]:
+def _fit(
+    scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]
+) -> tuple[Any, np.ndarray, list[str]]:
     """One fit: the result, the factors its variances are to be multiplied by, and its warnings."""
     scales = _scales(scores, fixed.to_numpy(float), random)
     columns = [part * math.sqrt(scale) for part, scale in zip(random.values(), scales, strict=True)]
@@ -143,7 +151,7 @@ def _fit(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarra
 
 
 def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A first guess of each component's variance, in residual variances, which the optimizer then sees as 1."""
+    """A first guess of each component's variance, in residual variances: the optimizer sees it as 1."""
     rest = scores - fixed @ np.linalg.lstsq(fixed, scores)[0]
     guesses = []
     for part in random.values():
