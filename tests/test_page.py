@@ -1,0 +1,267 @@
+"""The report of a study: whole without a network or a script, whatever the study lacks and its names hold."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from synthetic_study import runs_of, scores_of, study_of
+
+from xlt.studies.drawing import Figure
+from xlt.studies.figures import draw
+from xlt.studies.findings import Findings
+from xlt.studies.page import page, render, write_pictures
+from xlt.studies.results import StudyResults, find_scores, find_study, read_scores
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TABLES = [
+    "scores",
+    "effects",
+    "effects_by_volume",
+    "robustness",
+    "curves",
+    "mixed_model",
+    "claims",
+    "missing",
+]
+EVIL = "<script>alert(1)</script>"
+SMALL = scores_of(["mnli", "squad_v1"], [100, 1000, 10000], [0, 1], ["xnli", "xquad", "tatoeba"])
+FAILED = (
+    "target-mnli-100-s1-xnli",
+    f"error: {EVIL} at step 3",
+    "runs/study/logs/target-mnli-100-s1-xnli.txt",
+)
+
+
+def without(scores: pd.DataFrame, **cell: Any) -> pd.DataFrame:
+    """The scores without those of a cell."""
+    return scores[~(scores[list(cell)] == pd.Series(cell)).all(axis=1)]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study that lacks a run, with names that a page must not believe."""
+    scores = without(SMALL, intermediate="mnli", volume=100, seed=1, target="xnli")
+    runs = runs_of(scores)
+    runs.loc[0, ["wandb", "config"]] = ["javascript:alert(1)", f"note: '{EVIL}'"]
+    runs.loc[1, "config"] = f"not: yaml: {EVIL}"
+    out = tmp_path_factory.mktemp("study") / "report"
+    page(study_of(scores, runs=runs, missing=[FAILED], about={"encoder": EVIL, "words": EVIL}), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def html(report: Path) -> str:
+    """The page's text."""
+    return (report / "index.html").read_text()
+
+
+def test_the_report_has_its_page_its_tables_and_each_figure_as_png_and_pdf(report: Path):
+    assert {path.stem for path in report.glob("*.csv")} == set(TABLES)
+    for name in ("effect", "scores", "languages", "robustness"):
+        assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (report / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_tables_hold_the_paired_effects(report: Path):
+    scores, effects = read_scores(report / "scores.csv"), pd.read_csv(report / "effects.csv")
+    cell = {"seed": 1, "target": "xquad", "language": "de", "perturbation": ""}
+    own = scores[(scores[list(cell)] == pd.Series(cell)).all(axis=1)].set_index(["intermediate", "volume"])[
+        "score"
+    ]
+    found = effects.query("intermediate == 'mnli' and volume == 1000 and seed == 1")
+    (effect,) = found.query("target == 'xquad' and language == 'de'")["effect"]
+    assert effect == pytest.approx(own["mnli", 1000] - own["none", 0], abs=1e-3)
+    assert not len(
+        effects.query("intermediate == 'mnli' and volume == 100 and seed == 1 and target == 'xnli'")
+    )
+
+
+class Links(HTMLParser):
+    """Collects what a page refers to, its tags and the attributes that run code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_names_reasons_and_configs_are_text_and_nothing_comes_from_elsewhere(html: str):
+    found = Links()
+    found.feed(html)
+    assert "script" not in found.tags
+    assert not found.handlers
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # encoder, words, reason, configs
+    outside = [
+        link for link in found.links if not re.match(r"#|data:,|figures/|\w+\.csv|https://wandb\.ai/", link)
+    ]
+    assert not outside
+    assert "url(http" not in html
+
+
+def test_the_page_says_what_it_is_and_each_figure_stands_beside_its_numbers(html: str):
+    assert '<html lang="en">' in html
+    assert "<title>made-up: a study of cross-lingual transfer</title>" in html
+    assert html.count("Numbers of this figure") == 4
+    assert (
+        html.count('role="img"') == html.count("<svg") == html.count('aria-label="') - 1
+    )  # and the sections' list
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_what_is_missing_is_listed_with_its_log_and_counted(html: str):
+    assert FAILED[2] in html
+    assert "5 of 6" in html  # pairs of a seed and a target of MNLI at 100 examples
+    assert "A hollow mark is of fewer seeds than others." in html
+    assert "(1 of the seeds)" in html
+
+
+BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
+
+
+@pytest.mark.parametrize(
+    ("scores", "says", "figures"),
+    [
+        pytest.param(BARE, "There is one seed: no interval can be given", 3, id="one_of_everything"),
+        pytest.param(BARE[BARE["intermediate"] == "none"], "No run is missing", 0, id="no_arm"),
+        pytest.param(
+            BARE[BARE["intermediate"] == "mnli"], "No effect can be given", 1, id="none_to_compare_with"
+        ),
+        pytest.param(
+            BARE[BARE["language"] == "sw"], "There is one seed", 3, id="one_language_without_english"
+        ),
+        pytest.param(
+            scores_of(["mixture"], [100, 200], [3, 4], ["tatoeba"], [""]), "mixture", 3, id="no_english"
+        ),
+    ],
+)
+def test_a_study_with_little_in_it_has_a_page(scores: pd.DataFrame, says: str, figures: int):
+    findings = Findings(StudyResults("little", scores.reset_index(drop=True)))
+    made = [figure for figure in draw(findings) if figure.name not in ("claims", "robustness")]
+    assert len(made) == figures
+    assert says in render(findings, made)
+
+
+def test_the_list_of_1500_runs_stays_small():
+    runs = pd.concat([runs_of(SMALL)] * 40, ignore_index=True).head(1500)
+    runs["wandb"] = "https://wandb.ai/lab/xlt/runs/0123abcd"
+    text = render(Findings(study_of(BARE, runs=runs)), [])
+    assert text.count('class="run"') == 1500
+    assert len(text.encode()) < 1_000_000
+
+
+def test_a_figure_that_is_no_more_leaves_no_files(tmp_path: Path):
+    for name in ("old.png", "old.pdf", "notes.txt"):
+        (tmp_path / name).touch()
+    nothing: list[Figure] = []
+    write_pictures(nothing, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(columns="language"), "has no column language"),
+        (lambda t: t.head(0), "holds no scores"),
+        (lambda t: pd.concat([t, t.head(1)]), "has two scores of"),
+        (lambda t: t.assign(score="high"), "row 0: score is 'high', and must be a number"),
+        (lambda t: t.assign(volume=0.5), "row 0: volume is '0.5'"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_by_name(tmp_path: Path, change: Any, words: str):
+    path = tmp_path / "scores.csv"
+    change(BARE).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        read_scores(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_study_is_found_by_name_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "runs" / "study" / "studies" / "volume"
+    own.mkdir(parents=True)
+    assert find_study("volume").resolve() == find_study(str(own)) == own
+    with pytest.raises(FileNotFoundError, match=r"no study 'volum'.*there are: volume"):
+        find_study("volum")
+    with pytest.raises(FileNotFoundError, match=r"has no scores\.csv"):
+        find_scores(own)
+    (own / "scores.csv").touch()
+    assert find_scores(own) == own / "scores.csv"
+
+
+# In a browser
+
+
+MEASURE = """<script>
+addEventListener("load", () => {
+  const drawn = [...document.querySelectorAll("svg")].map(svg => {
+    const box = svg.getBoundingClientRect();
+    return [box.width, box.right, svg.querySelectorAll("path,line,rect,text").length];
+  });
+  const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest("svg, .scroll"))
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.tagName);
+  console.error("a line of the console");
+  parent.postMessage([innerWidth, document.documentElement.scrollWidth, drawn, wide], "*");
+});
+</script>"""
+
+PHONE = """<iframe src="copy.html" width="390" height="800" style="border: 0"></iframe><script>
+addEventListener("message", event => { document.title = "SEEN" + JSON.stringify(event.data) + "SEEN"; });
+</script>"""
+"""A browser's window is no narrower than 500 pixels; a frame is."""
+
+
+def browse(page: Path, width: int, profile: Path) -> tuple[str, list[str]]:
+    """The page's elements in a browser of this width, and the lines of its console."""
+    command = [
+        *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+        *(
+            f"--user-data-dir={profile}",
+            "--enable-logging=stderr",
+            f"--window-size={width},900",
+            "--dump-dom",
+        ),
+        page.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+def test_a_browser_draws_every_figure_without_an_error(report: Path, tmp_path: Path):
+    dom, console = browse(report / "index.html", 1280, tmp_path / "profile")
+    assert not console
+    assert dom.count("<svg") == (report / "index.html").read_text().count("<svg") > 10
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+def test_on_a_phone_nothing_is_wider_than_the_screen(html: str, tmp_path: Path):
+    # The page forbids scripts: a copy that does not is measured.
+    open_page = re.sub(r"<meta http-equiv[^>]*>", "", html).replace("</body>", f"{MEASURE}</body>")
+    (tmp_path / "copy.html").write_text(open_page)
+    (tmp_path / "phone.html").write_text(PHONE)
+    dom, console = browse(tmp_path / "phone.html", 800, tmp_path / "profile")
+    assert len(console) == 1  # its own: an error would be seen
+    width, scrolled, drawn, wide = json.loads(dom.split("SEEN")[1])
+    assert width == scrolled == 390
+    assert not wide
+    assert len(drawn) == html.count("<svg")
+    for size, right, marks in drawn:
+        assert size > 200
+        assert right <= 390
+        assert marks > 5
