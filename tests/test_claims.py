@@ -111,27 +111,27 @@ def test_missing_cells_cost_their_language_alone_and_are_counted():
 
 
 def test_intervals_hold_over_studies():
-    """Seeds and targets drawn anew in 100 studies; fewer than 89 come to pass once in 100 times."""
+    """Seeds and targets drawn anew in 60 studies; fewer than 53 come to pass once in 100 times."""
     held = 0
-    for random in range(100):
+    for random in range(60):
         scores = make_scores(
             {"mnli": 2.0, "squad_v1": 0.0}, (1000,), targets=TARGETS | {"xquad": LANGUAGES[:2]},
             seed_sd=1.0, heterogeneity_sd=0.7, noise_sd=0.5, random=random,
         )  # fmt: skip
         interval = compare(scores, ["mnli"], ["none"], 1000).estimate.interval()
         held += interval.low <= 2.0 <= interval.high
-    assert held >= 89
+    assert held >= 53
 
 
 def test_false_verdicts_are_rare():
-    """No task does anything: one study in twenty may decide, four of 16 do once in 100 times."""
+    """No task does anything: one study in twenty may decide, three of ten do once in 100 times."""
     wrong = 0
-    for random in range(16):
+    for random in range(10):
         effects = dict.fromkeys(("squad_v1", "mnli", "hellaswag"), 0.0)
         scores = make_scores(effects, (1000,), targets=TARGETS, seed_sd=1.0, noise_sd=0.5, random=random)
         found = verdicts(scores)
         wrong += any(found[name] in ("supported", "contradicted") for name in ("squad", "mnli", "hellaswag"))
-    assert wrong < 4
+    assert wrong < 3
 
 
 def test_holm_raises_the_p_values_of_the_claims_that_were_run():

@@ -203,7 +203,7 @@ def _alike(tables: Mapping[str, pd.DataFrame], blocks: Mapping[str, pd.DataFrame
     means = []
     for name, block in blocks.items():
         cells = tables[name].loc[block.index, block.columns]
-        by_arm = cells.T.groupby(level="intermediate").agg(lambda column: column.mean(skipna=False)).T
+        by_arm = cells.T.groupby(level="intermediate").mean().T
         complete = block.shape[1] == cells.notna().T.groupby(level="intermediate").sum().T
         means.append(by_arm.where(complete).groupby(level="seed").mean())
     mean = sum(means[1:], start=means[0]) / len(means)

@@ -290,8 +290,8 @@ def simulate(
     share = told / repeats
     points_of_sd = f"{sd:g} point" + ("" if sd == 1 else "s")
     words = (
-        f"With an SD of {points_of_sd} over {seeds} seeds and {len(points)} volumes, {repeats} simulated studies "
-        f"of a curve with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; "
+        f"With an SD of {points_of_sd} over {seeds} seeds and {len(points)} volumes, {repeats} simulated "
+        f"studies of a curve with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; "
         f"{100 * share:.0f} % of them could tell it."
     )
     return Simulation(share, low, high, words)
