@@ -57,7 +57,7 @@ lock:
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0 && $(PIP) setuptools -e .
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[study,dev]'
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
 
 clean:

@@ -5,7 +5,6 @@ again. Exit codes: 0 every node is finished, 1 some failed (the report names the
 stop and can be continued, 2 an error that a user can mend.
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -16,13 +15,19 @@ if __name__ == "__main__":
 
 from xlt.checks import require
 from xlt.cli import run_verb
+from xlt.evaluation.scores import write
 from xlt.parser import VerbParser
 from xlt.studies import cost, engine
-from xlt.studies.collect import missing_of
+from xlt.studies.collect import missing_of, results_of
+from xlt.studies.page import page
 from xlt.studies.plan import Study
+from xlt.studies.power import paired_sds
+from xlt.studies.results import SCORES
+from xlt.studies.statistics import seeds_needed
 from xlt.training.watch import STOPPED
 
-log = logging.getLogger(__name__)
+SHOWN = 20
+"""Most missing nodes that are named on the screen; the report names all."""
 
 
 def make_parser() -> VerbParser:
@@ -70,11 +75,26 @@ def study(args: Sequence[str]) -> int:
     told = False
     if not how["report_only"]:
         told = engine.run(plan, how["jobs"], how["retries"], how["profile"])
-    missing = missing_of(plan)
-    print(
-        f"{len(missing):,} of {len(plan.nodes):,} nodes are missing" if missing else "every node is finished"
-    )
-    return STOPPED if told else int(bool(missing))
+    nodes = [missing for missing in missing_of(plan) if missing.what in plan.nodes]
+    for what, reason, _ in nodes[:SHOWN]:
+        print(f"missing: {what}: {reason}")
+    print(f"{len(nodes):,} of {len(plan.nodes):,} nodes are missing" if nodes else "every node is finished")
+    report(plan, " ".join(["python -m xlt.study", *args]), how["power"])
+    return STOPPED if told else int(bool(nodes))
+
+
+def report(plan: Study, command: str, power: float | None) -> None:
+    """Write the table of scores and the page of what is finished; say how many seeds a difference needs."""
+    found = results_of(plan, command, plan.words)
+    if found.scores.empty:
+        print("no evaluation has ended yet: there is nothing to report")
+        return
+    write(plan.own_folder / SCORES, found.scores.to_csv(index=False))
+    page(found, plan.own_folder / "report")
+    print(f"the report: {plan.own_folder / 'report' / 'index.html'}")
+    for target, sd in paired_sds(found.scores).items() if power else ():
+        needed = seeds_needed(power or 0.0, sd)
+        print(f"{target}: seed SD of differences {sd:.2f}; {needed:,} seeds to see {power} points")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
 """A study's scores as one table, its runs as another, and what is missing and why."""
 
 import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
 
-from xlt.studies.plan import NONE, Node, Study, is_finished, logs_of
-
-COLUMNS = [
-    *("intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"),
-    *("score", "rows", "split", "items", "run"),
-]
-"""Of the table of scores."""
+from xlt.studies.plan import Node, Study, is_finished, logs_of
+from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
+from xlt.studies.robustness import NONE
+from xlt.training.results import versions
 
 
 class Missing(NamedTuple):
-    """A node without results."""
+    """A node without results, or a cell that evaluations could not test."""
 
     what: str
     reason: str
@@ -31,7 +33,7 @@ def scores_of(study: Study) -> pd.DataFrame:
     """
     lines = [line for use in study.uses if use.phase == "evaluate" for line in _lines(study, use)]
     table = pd.DataFrame(lines, columns=pd.Index(COLUMNS))
-    return table.sort_values(COLUMNS[:7], kind="stable", ignore_index=True)
+    return table.sort_values(KEY, kind="stable", ignore_index=True)
 
 
 def _lines(study: Study, use: Node) -> list[list[Any]]:
@@ -63,13 +65,25 @@ def volume_of(study: Study, use: Node) -> int:
 
 
 def missing_of(study: Study) -> list[Missing]:
-    """The nodes without results: failed, not begun, or waiting for one that failed."""
+    """The nodes without results: failed, not begun, or waiting for one that failed; cells without rows."""
     found = []
     for name, node in study.nodes.items():
         if not is_finished(study.folder, name):
             log = logs_of(study.folder, name, "txt")
             found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
-    return found
+    return found + _cells(study)
+
+
+def _cells(study: Study) -> list[Missing]:
+    """What finished evaluations could not test, once for all of them, with their number."""
+    found: Counter[tuple[str, str]] = Counter()
+    for name, node in study.nodes.items():
+        if node.phase == "evaluate" and is_finished(study.folder, name):
+            summary = json.loads((study.folder / name / "summary.json").read_text())
+            for cell in summary["missing"]:
+                names = (cell["task"], cell["language"], cell.get("perturbation", ""))
+                found[" ".join(filter(None, names)), cell["reason"]] += 1
+    return [Missing(f"{what} ({count} evaluations)", reason, "") for (what, reason), count in found.items()]
 
 
 def _reason(study: Study, node: Node, log: Path) -> str:
@@ -99,7 +113,7 @@ def runs_of(study: Study) -> pd.DataFrame:
             "config": config,
         }
         lines.append(key | rest | own)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=pd.Index(RUN_COLUMNS))
 
 
 def tokens_of(study: Study, node: Node) -> int:
@@ -113,3 +127,23 @@ def hours_of(study: Study, name: str) -> float | None:
     """Hours that a node has taken, all its starts together; None where it was not run by the engine."""
     path = logs_of(study.folder, name, "json")
     return json.loads(path.read_text())["seconds"] / 3600 if path.is_file() else None
+
+
+def results_of(study: Study, command: str, words: str) -> StudyResults:
+    """All that a study's report shows.
+
+    Args:
+        study: The study.
+        command: The command that runs it.
+        words: Sentences on what it can and cannot say.
+    """
+    device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    about: Mapping[str, Any] = {
+        "encoder": study.encoder,
+        "date": date.today().isoformat(),
+        "command": command,
+        "device": device,
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "words": words,
+    }
+    return StudyResults(study.name, scores_of(study), missing_of(study), runs_of(study), about, study.folder)

@@ -1,7 +1,6 @@
 """Hands a study's nodes to Snakemake: here on so many processes, or on a cluster by a profile."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -57,10 +56,8 @@ def run(study: Study, jobs: int, retries: int, profile: str | None) -> bool:
         profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
 
     Raises:
-        ValueError: Snakemake is not installed, or another process runs this study.
+        ValueError: Another process runs this study.
     """
-    if importlib.util.find_spec("snakemake") is None:
-        raise ValueError("a study is run by Snakemake, which is not installed: pip install 'xlt[study]'")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     plan = write(study, threads)
     with locked(study.own_folder / "lock", 1.0):

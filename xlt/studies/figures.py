@@ -13,7 +13,7 @@ from xlt.studies.charts import Level, Looks, forest, heat_map, lines, looks_of
 from xlt.studies.drawing import COLOURS, MUTED, Figure, Panel, number
 from xlt.studies.findings import Findings
 from xlt.studies.points import Interval, common_volume
-from xlt.studies.results import NONE
+from xlt.studies.robustness import NONE
 
 VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MUTED}
 """Colour of a claim's estimate."""

@@ -15,7 +15,8 @@ from xlt.studies.intervals import bootstrap_effects
 from xlt.studies.measures import Measure, measures_of
 from xlt.studies.points import at_common_volume, over, over_seeds, over_targets
 from xlt.studies.power import paired_sds
-from xlt.studies.results import NONE, StudyResults
+from xlt.studies.results import StudyResults
+from xlt.studies.robustness import NONE
 from xlt.studies.statistics import mixed_model
 from xlt.studies.volumes import curves
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from xlt.studies.results import NONE
+from xlt.studies.robustness import NONE
 
 TASKS = {
     "none": "no intermediate task", "mixture": "mixture",

@@ -26,7 +26,8 @@ from xlt.studies.claims import Judged
 from xlt.studies.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.findings import Findings
 from xlt.studies.points import at_common_volume, common_volume
-from xlt.studies.results import NONE, StudyResults, checked
+from xlt.studies.results import StudyResults, checked
+from xlt.studies.robustness import NONE
 from xlt.studies.run_list import groups_of
 from xlt.studies.volumes import pooling_words
 

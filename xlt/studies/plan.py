@@ -18,13 +18,11 @@ import yaml
 from xlt.checks import require
 from xlt.evaluation.scores import hash_of
 from xlt.folders import model_folder
+from xlt.studies.robustness import NONE
 from xlt.training.run_folder import is_free
 
 Phase = Literal["intermediate", "target", "evaluate"]
 Settings = Mapping[str, Any]
-
-NONE = "none"
-"""The arm without intermediate training."""
 
 EVALUATION_FREE = ("accelerator", "cache", "root", "tokens_per_batch", "wandb")
 """Keys of xlt.evaluate that alter no score."""
@@ -92,6 +90,7 @@ class Study:
         fit_intermediate: The same for phase 2 alone.
         fit_target: The same for phase 3 alone.
         evaluate: Keys of xlt.evaluate.
+        words: What the study can and cannot say, for its report.
     """
 
     name: str
@@ -107,6 +106,7 @@ class Study:
     fit_intermediate: dict[str, Any] = field(default_factory=dict)
     fit_target: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
+    words: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from xlt.studies.results import NONE
-from xlt.studies.robustness import complete_block
+from xlt.studies.robustness import NONE, complete_block
 
 REPLICATE = ["intermediate", "volume", "seed", "target_seed"]
 """Columns that tell a fine-tuned model from others of the same target."""

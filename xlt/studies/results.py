@@ -13,9 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-NONE = "none"
-"""The arm without intermediate training."""
-
 KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
 """Columns that tell a score from the others."""
 

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from xlt.studies import names
-from xlt.studies.results import NONE
+from xlt.studies.robustness import NONE
 
 Pairs = list[tuple[str, str]]
 """Dotted keys of a config with their values."""

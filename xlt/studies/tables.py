@@ -16,7 +16,7 @@ from xlt.studies.drawing import number
 from xlt.studies.findings import Findings
 from xlt.studies.measures import Measure
 from xlt.studies.power import smallest_difference
-from xlt.studies.results import NONE
+from xlt.studies.robustness import NONE
 from xlt.studies.statistics import seeds_needed
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from xlt.studies import names, tables
 from xlt.studies.findings import Findings
-from xlt.studies.results import NONE
+from xlt.studies.robustness import NONE
 
 with warnings.catch_warnings():
     # The library's own use of pydantic is older than pydantic.

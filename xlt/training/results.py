@@ -40,9 +40,14 @@ def results_of(
         "tokens": totals.tokens,
         "padding_share": totals.padding_share,
         "peak_rss_bytes": peak_rss_bytes(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": versions(),
     }
     return {**scores, "run": run}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that scores depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def peak_rss_bytes() -> int:
