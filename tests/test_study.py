@@ -311,9 +311,13 @@ def check_scores(made: Study, found: pd.DataFrame) -> None:
 
 def check_missing(made: Study) -> None:
     """The failed node says why, those after it wait."""
-    reasons = {name.split("-")[0]: (reason, log) for name, reason, log in missing_of(made)}
+    nodes = [line for line in missing_of(made) if line.what in made.nodes]
+    reasons = {name.split("-")[0]: (reason, log) for name, reason, log in nodes}
     assert set(reasons) == {"intermediate", "target", "evaluate"}
     assert "mnlii" in reasons["intermediate"][0]
     assert Path(reasons["intermediate"][1]).is_file()
     assert reasons["target"][0].startswith("waits for intermediate-broken")
-    assert not any(is_finished(made.folder, name) for name, *_ in missing_of(made))
+    assert not any(is_finished(made.folder, name) for name, *_ in nodes)
+    cells = {line.what for line in missing_of(made)} - set(made.nodes)
+    assert "xnli sw (2 evaluations)" in cells
+    assert (made.own_folder / "report" / "index.html").is_file()
