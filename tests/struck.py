@@ -10,7 +10,7 @@ from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
 
 from benchmarks.faults import Fault, ended
 
-HANG = 200
+HANG = 600
 """Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
 
 CHANGES = {
@@ -19,7 +19,7 @@ CHANGES = {
     "trainer.val_check_interval": 4,
     "trainer.log_every_n_steps": 4,
     "checkpoints.every_n_steps": 3,
-    "preemption.time_limit": 30,
+    "preemption.time_limit": 45,
 }
 """A run with a validation every four steps, and a checkpoint every three and after the best."""
 

@@ -10,9 +10,11 @@ import pytest
 import yaml
 from conftest import NINE, REPOSITORY
 
-from xlt import tasks
+import xlt.studies.plan
+from xlt import dashboard, study, tasks
 from xlt.cli import Cli
 from xlt.evaluate import make_parser
+from xlt.studies.plan import Study
 from xlt.training.exporting import export_run
 from xlt.xtreme import GROUPS
 
@@ -40,7 +42,8 @@ def name_of(path: Path) -> str:
 
 
 EVALUATED = [path for path in CONFIGS if path.parent.name == "evaluate"]
-TRAINED = [path for path in CONFIGS if path not in EVALUATED]
+STUDIED = [path for path in CONFIGS if path.parent.name == "study"]
+TRAINED = [path for path in CONFIGS if path not in EVALUATED + STUDIED]
 
 
 @pytest.mark.parametrize("path", EVALUATED, ids=name_of)
@@ -79,6 +82,27 @@ def test_config_opens_with_the_command_that_runs_it(path: Path):
     assert importlib.util.find_spec(found[1])
 
 
+@pytest.mark.parametrize("path", STUDIED, ids=name_of)
+def test_each_run_and_evaluation_of_a_study_parses(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(xlt.studies.plan, "hash_of", lambda name: name)
+    made = Study(**yaml.safe_load(path.read_text()) | {"folder": tmp_path})
+    parsed = vars(study.make_parser().parse_args(["--config", str(path)]))
+    assert parsed["volumes"] == made.volumes
+    # The first of each kind: the others differ in seeds and volumes.
+    first = {(node.phase, node.arm, node.targets): node for node in reversed(made.uses) if node.seed == 0}
+    for node in first.values():
+        if node.phase == "target" and node.arm != "none":
+            continue
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(dict(node.settings)))
+        if node.phase == "evaluate":
+            make_parser().parse_args(["--config", str(config)])
+        else:
+            assert Parsed(["--config", str(config)]).config.data.tasks == node.settings["data"]["tasks"]
+
+
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_tasks_of_a_config_load(path: Path):
     for name in yaml.safe_load(path.read_text())["data"]["tasks"]:
@@ -101,6 +125,13 @@ def test_quickstart_trains_the_nine_tasks_on_the_rows_of_the_repository():
     for root in config["data"]["root"]:
         assert (REPOSITORY / root).is_dir()
     assert (REPOSITORY / config["model"]["encoder"] / "config.json").is_file()
+
+
+PARSERS = {
+    "xlt.evaluate": make_parser,
+    "xlt.study": study.make_parser,
+    "xlt.dashboard": dashboard.make_parser,
+}
 
 
 def readme() -> str:
@@ -126,8 +157,8 @@ def test_commands_of_the_readme_parse():
         if verb == "xlt.export":
             keys = inspect.signature(export_run).parameters
             assert {arg.removeprefix("--") for arg in args[::2]} <= set(keys)
-        elif verb == "xlt.evaluate":
-            make_parser().parse_args(args)
+        elif verb in PARSERS:
+            PARSERS[verb]().parse_args(args)
         elif verb == "xlt.wandb_sync":
             assert [Path(arg).parent.name for arg in args] == ["runs"]
         else:

@@ -164,11 +164,21 @@ def test_ranking_loss_is_the_one_worked_out_by_hand():
     packing = pack([2, 1, 1, 2])
     vectors = head(states, packing, {})
     expected = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [0.0, 1.0]]])
-    assert torch.allclose(vectors, expected, atol=1e-6)
-    # Cosines: 0.6 0 / 0.8 1; less the margin on the diagonal, times 10: 4 0 / 8 8.
+    assert torch.allclose(vectors[0], expected, atol=1e-6)
+    half = 0.5**0.5
+    firsts = torch.tensor([[[half, half], [0.6, 0.8]], [[0.0, 1.0], [-half, half]]])
+    assert torch.allclose(vectors[1], firsts, atol=1e-6)
+    assert torch.equal(head.predict(vectors, packing, {})["vectors"], vectors[0])
+    # Cosines of means: 0.6 0 / 0.8 1; less the margin on the diagonal, times 10: 4 0 / 8 8.
     by_row = np.log1p(np.exp(0 - 4)) + np.log1p(np.exp(8 - 8))
     by_column = np.log1p(np.exp(8 - 4)) + np.log1p(np.exp(0 - 8))
-    assert head.loss(vectors, packing, {}).item() == pytest.approx((by_row + by_column) / 2, rel=1e-6)
+    means = (by_row + by_column) / 2
+    # Cosines of first tokens: 1.4 half 0 / 0.8 half, of which half = 0.7071: 9.8995 - 2, 0 / 8, 7.0711 - 2.
+    a, b, c, d = 14 * half - 2, 0.0, 8.0, 10 * half - 2
+    by_row = np.log1p(np.exp(b - a)) + np.log1p(np.exp(c - d))
+    by_column = np.log1p(np.exp(c - a)) + np.log1p(np.exp(b - d))
+    firsts_loss = (by_row + by_column) / 2
+    assert head.loss(vectors, packing, {}).item() == pytest.approx((means + firsts_loss) / 2, rel=1e-6)
 
 
 def test_ranking_is_scored_by_the_nearest_of_all_rows_and_equal_sentences_count():

@@ -67,7 +67,10 @@ class MaskedHead(Head):
 
 
 class RankingHead(Head):
-    """Cosines of sentences and translations, each the mean of its tokens' states.
+    """Cosines of sentences and translations, read off the mean of the states and off the first token's.
+
+    The mean is what retrieval compares. The first token is what classification reads; its state is nearly the
+    same for all texts in an encoder that only guesses hidden tokens.
 
     Args:
         scale: What cosines are multiplied by.
@@ -81,19 +84,26 @@ class RankingHead(Head):
 
     def forward(
         self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
-    ) -> Float[Tensor, "R sides D"]:
-        """Vectors of length 1 of each row's sentences."""
+    ) -> Float[Tensor, "2 R sides D"]:
+        """Vectors of length 1 of each row's sentences: means, then first tokens."""
         # The mean's length does not count, so neither does the number of tokens.
-        sums = sum_by_sequence(states, packing)
-        return F.normalize(sums, dim=-1).view(-1, self.sides, states.shape[1])
+        readings = torch.stack([sum_by_sequence(states, packing), states[packing.starts]])
+        return F.normalize(readings, dim=-1).view(2, -1, self.sides, states.shape[1])
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy of the true pair, the mean of both directions, summed over rows.
+        """Cross-entropy of the true pair, the mean of both directions and readings, summed over rows.
 
         A sentence that stands twice in the micro-batch is no wrong answer.
         """
-        with torch.autocast(logits.device.type, enabled=False):
-            cosines, alike = logits[:, 0] @ logits[:, 1].T, _alike(logits.detach())
+        # A mean tells equal sentences; first tokens may be alike of any two.
+        alike = _alike(logits[0].detach())
+        losses = [self._loss(vectors, alike) for vectors in logits.unbind()]
+        return torch.stack(losses).mean()
+
+    def _loss(self, vectors: Float[Tensor, "R 2 D"], alike: Bool[Tensor, "R R"]) -> Float[Tensor, ""]:
+        """The loss of one reading."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            cosines = vectors[:, 0] @ vectors[:, 1].T
         own = torch.arange(len(cosines), device=cosines.device)
         scores = self.scale * (cosines - self.margin * torch.eye(len(cosines), device=cosines.device))
         scores = scores.masked_fill(alike, -torch.inf)
@@ -101,8 +111,8 @@ class RankingHead(Head):
         return both / 2
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """The vectors."""
-        return {"vectors": logits.float()}
+        """The means' vectors."""
+        return {"vectors": logits[0].float()}
 
 
 def _alike(vectors: Float[Tensor, "R 2 D"]) -> Bool[Tensor, "R R"]:
