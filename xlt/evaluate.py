@@ -22,7 +22,7 @@ from xlt.data.sources import Split, roots_of
 from xlt.data.store import Stored
 from xlt.evaluation.dashboard import show
 from xlt.evaluation.perturbations import Perturbations, names_of
-from xlt.evaluation.plan import Cell, Choice, Models, Plan, make_plan
+from xlt.evaluation.plan import Cell, Choice, Models, Plan, in_words, make_plan
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, as_json, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
@@ -136,9 +136,8 @@ class Evaluation:
         """Test what is not finished, and write what came out."""
         asked = self.tasks, self._languages, self._models
         plan = make_plan(*asked, self._splits, self._chosen, self._all_tasks, self._perturbations)
-        for missing in plan.missing:
-            where = " ".join(filter(None, (missing.task, missing.language, missing.perturbation)))
-            log.info("missing: %s: %s", where, missing.reason)
+        for line in in_words(plan.missing):
+            log.info("missing: %s", line)
         found = [self._finished.get(cell, self._fingerprint(cell)) for cell in plan.cells]
         report = Report(self.tasks, self._rest(plan, found))
         self._write(report, plan)

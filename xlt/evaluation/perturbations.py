@@ -40,9 +40,14 @@ class Name(NamedTuple):
     percent: int
     mix: int = 0
 
+    @property
+    def level(self) -> str:
+        """The name without the number of the mix: `noise-5` or `mix-15`."""
+        return f"{self.kind}-{self.percent}"
+
     def __str__(self) -> str:
         """`noise-5` or `mix-15-0`."""
-        return f"{self.kind}-{self.percent}" + (f"-{self.mix}" if self.kind == MIX else "")
+        return self.level + (f"-{self.mix}" if self.kind == MIX else "")
 
 
 def names_of(perturbations: Iterable[str], mixes: int) -> list[Name]:

@@ -56,6 +56,14 @@ class Missing(NamedTuple):
     perturbation: str = ""
 
 
+def in_words(missing: Sequence[Missing]) -> list[str]:
+    """A line for each task and reason: what is missing, and why."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for task, language, reason, perturbation in missing:
+        where.setdefault((task, reason), []).extend(filter(None, (language, perturbation)))
+    return [f"{' '.join([task, *dict.fromkeys(names)])}: {reason}" for (task, reason), names in where.items()]
+
+
 class Plan(NamedTuple):
     """What is tested, and what is not."""
 
@@ -199,7 +207,9 @@ def _perturb(plan: Plan, cell: Cell, perturbations: Perturbations) -> None:
         try:
             parts = perturbations.parts(name, cell.task, cell.split, cell.parts)
         except Inapplicable as error:
-            plan.missing.append(Missing(cell.task.group, cell.language, str(error), str(name)))
+            missing = Missing(cell.task.group, cell.language, str(error), name.level)
+            if missing not in plan.missing[-1:]:  # once for all mixes
+                plan.missing.append(missing)
         else:
             plan.cells.append(replace(cell, parts=parts, perturbation=str(name)))
 
