@@ -14,6 +14,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.noise import Noise
 from xlt.data.store import read_examples
 from xlt.evaluation.perturbations import Inapplicable, Name, Perturbations, names_of
+from xlt.evaluation.plan import Missing, in_words
 from xlt.splits import Splits
 
 
@@ -156,3 +157,13 @@ def test_mixing_asks_for_the_aligner_before_any_work(
     Perturbations([Name("noise", 5)], splits, tmp_path, 0)
     with pytest.raises(ValueError, match="eflomal"):
         Perturbations([Name("mix", 15)], splits, tmp_path, 0)
+
+
+def test_what_is_missing_is_told_once_for_each_reason():
+    missing = [
+        Missing("udpos", "de", "not parallel", "mix-15"),
+        Missing("udpos", "en", "not parallel", "mix-15"),
+        Missing("udpos", "de", "not parallel", "mix-30"),
+        Missing("xnli", "sw", "no rows"),
+    ]
+    assert in_words(missing) == ["udpos de mix-15 en mix-30: not parallel", "xnli sw: no rows"]

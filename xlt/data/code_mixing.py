@@ -48,6 +48,7 @@ class Translations:
     def __init__(self, read: Callable[[str], Sequence[Any]], folder: Path) -> None:
         self._read, self._folder = read, folder
         self._examples: dict[str, Sequence[Any]] = {}
+        self._pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._aligned: dict[tuple[str, str], dict[str, tuple[str, list[Link]]]] = {}
 
     def pairs(self, one: str, other: str) -> list[tuple[str, str]]:
@@ -56,9 +57,11 @@ class Translations:
         Raises:
             ValueError: It cannot be told which translate each other.
         """
-        examples = joined(self._in(one), self._in(other))
-        texts = [zip(texts_of(a), texts_of(b), strict=True) for a, b in examples]
-        return list(dict.fromkeys(pair for pairs in texts for pair in pairs))
+        if (one, other) not in self._pairs:
+            examples = joined(self._in(one), self._in(other))
+            texts = [zip(texts_of(a), texts_of(b), strict=True) for a, b in examples]
+            self._pairs[one, other] = list(dict.fromkeys(pair for pairs in texts for pair in pairs))
+        return self._pairs[one, other]
 
     def _in(self, language: str) -> Sequence[Any]:
         if language not in self._examples:
