@@ -39,9 +39,10 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
     config = AutoConfig.from_pretrained(folder)
     size = (folder / "model.safetensors").stat().st_size / 1e6
     report = json.loads((folder / "tokenizer_report.json").read_text())["languages"]
-    parts = [_opening(config, size)]
+    place = f"encoders/{folder.name}"
+    parts = [_opening(config, size, place)]
     if "runs" in found:
-        parts.append(_how(found))
+        parts.append(_how(found, place))
     if "tatoeba" in found:
         parts.append(_retrieval(found))
     if "pretrained_minus_random" in found:
@@ -52,7 +53,7 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
     write_whole(folder / "README.md", "\n\n".join(parts) + "\n")
 
 
-def _opening(config: Any, size: float) -> str:
+def _opening(config: Any, size: float, folder: str) -> str:
     return f"""\
 # xlt's mini encoder
 
@@ -62,15 +63,22 @@ little text of 43 languages, a third of it machine-translated technical prose. I
 intermediate training and zero-shot transfer do. It is no substitute for XLM-R, whose text is 2.5 TB (Conneau et al.
 2020); this one's is 0.2 GB.
 
-    AutoModel.from_pretrained("encoders/mini")              # or AutoModelForMaskedLM
-    python -m xlt.fit --config ... --model.encoder encoders/mini
+    AutoModel.from_pretrained("{folder}")              # or AutoModelForMaskedLM
+    python -m xlt.fit --config ... --model.encoder {folder}
 
 All figures here are of `python -m benchmarks.encoder`, which writes this page and `metrics.json`; they are of small
 samples and must not be compared with published ones."""
 
 
-def _how(found: Mapping[str, Any]) -> str:
+def _how(found: Mapping[str, Any], folder: str) -> str:
     """Commands, steps and hours."""
+    names = [run["name"] for run in found["runs"]]
+    places = [*(["encoders/candidate"] * (len(names) - 1)), folder]
+    commands = "\n".join(
+        f"    python -m xlt.fit --config configs/pretrain/{name.removeprefix('pretrain-').replace('-', '_')}.yaml\n"
+        f"    python -m xlt.export --run runs/{name} --out {place} --precision float16"
+        for name, place in zip(names, places, strict=True)
+    )
     rows = [
         [
             run["name"],
@@ -85,18 +93,15 @@ def _how(found: Mapping[str, Any]) -> str:
 ## How it was made
 
     python scripts/train_tokenizer.py --text ../shared/text --out encoders/mini      # the tokenizer, once
-    python -m xlt.fit --config configs/pretrain/mini.yaml
-    python -m xlt.export --run runs/pretrain-mini --out runs/mini --precision float16
-    python -m xlt.fit --config configs/pretrain/mini_sentences.yaml
-    python -m xlt.export --run runs/pretrain-mini-sentences --out encoders/mini --precision float16
-    python -m benchmarks.encoder
+{commands}
+    python -m benchmarks.encoder --encoder {folder}
 
 {_table(["run", "steps", "tokens", "hours", "shares of the steps"], rows)}
 
 On {found["hardware"]}, {found["runs"][0]["precision"]}, torch {found["runs"][0]["torch"]}. `mlm` is masked language
 modelling (15 % of the tokens, 80/10/10, a batch in one language), `tlm` the same on sentence pairs, `ranking` the ranking
-of translations (Feng et al. 2022) by their means and, in the second run, by their first tokens, which trains what
-Tatoeba and BUCC test: those two are no test of transfer for this encoder. Languages are drawn with alpha = 0.3. One text in fifty is held out.
+of translations (Feng et al. 2022), which trains what Tatoeba and BUCC test: those two are no test of transfer for this
+encoder. Languages are drawn with alpha = 0.3. One text in fifty is held out.
 
 ![loss on held-out text by language](loss.png)"""
 

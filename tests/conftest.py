@@ -37,7 +37,14 @@ REPOSITORY = Path(__file__).parents[1]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]
 
 
-LONGEST = ("test_preemption.py", "test_deaths.py", "test_quickstart.py", "test_fit.py", "test_dashboard.py")
+LONGEST = (
+    "test_preemption.py",
+    "test_deaths.py",
+    "test_study.py",
+    "test_quickstart.py",
+    "test_fit.py",
+    "test_dashboard.py",
+)
 """Files that take minutes: they begin first, so that no core waits for them at the end."""
 
 

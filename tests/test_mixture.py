@@ -215,6 +215,13 @@ def test_xlmrs_alpha_is_the_default_temperature_of_languages():
     assert found == pytest.approx({"mlm/aa": 10_000**0.3 / total, "mlm/bb": 2_000_000**0.3 / total})
 
 
+def test_a_language_may_have_a_weight_beside_its_tasks_others():
+    sizes = {"a/x": 5, "a/y": 10, "a/z": 30, "b": 90}
+    found = shares_by_language(sizes, 1, 2**17, {"a/x": 2, "a": 4, "b": 2}, 1.0)
+    # a/x 2 of 8; a's 4 of 8 shared by y and z as 10 to 30; b 2 of 8.
+    assert found == pytest.approx({"a/x": 0.25, "a/y": 0.125, "a/z": 0.375, "b": 0.25})
+
+
 def test_weights_are_of_tasks_whatever_their_languages():
     found = shares_by_language({"a/x": 5, "a/y": 5, "b": 90}, 1, 2**17, {"a": 3, "b": 1}, math.inf)
     assert found == pytest.approx({"a/x": 0.375, "a/y": 0.375, "b": 0.25})

@@ -56,8 +56,10 @@ def test_a_run_told_to_stop_saves_says_75_and_goes_on(
         step = before + fault.step
         code, output = ended(command(args, replace(fault, step=step)), HANG)
         assert code == STOPPED, f"{fault}: {output}"
-        # It stops after the step, at the latest after the next validation and the step after that.
-        assert step <= last_step(folder) <= step + 5, fault
+        # It stops after the step, at the latest after the next validation and the step after that; the thread
+        # that finishes a save may be behind by as much as the machine is starved.
+        latest = CHANGES["trainer.max_steps"] - 1 if fault.place in ("sync", "delete") else step + 5
+        assert step <= last_step(folder) <= latest, fault
         assert not fault_of(path_of(folder / "checkpoints", last_step(folder)))
         assert not (folder / "results.json").exists()
     code, output = ended(command(args), HANG)

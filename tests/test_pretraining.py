@@ -146,7 +146,7 @@ def test_masked_head_has_the_loss_and_gradients_of_transformers(folder: str, tmp
     logits = head(states, batch.packing, batch.columns)
     ours = head.loss(logits, batch.packing, batch.columns) / len(batch.columns["targets"])
     ours.backward()
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert ours.item() == pytest.approx(theirs.item(), rel=5e-6)
     expected = reference.roberta.embeddings.word_embeddings.weight.grad
     error = (encoder.words.weight.grad - expected).norm() / expected.norm()
     assert error < 1e-5
@@ -443,13 +443,13 @@ def test_a_labelled_task_in_a_language_reads_the_translated_rows(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("volume", {"mlm/aa": 5}), ("weights", {"mlm/aa": 1.0, "mnli": 1.0})]
+    ("key", "value"), [("volume", {"mlm/aa": 5}), ("weights", {"mlm/zz": 1.0, "mnli": 1.0})]
 )
-def test_volumes_and_weights_are_of_tasks_without_a_language(
+def test_volumes_are_of_tasks_and_weights_of_tasks_or_their_languages(
     key: str, value: Any, text_root: Path, tiny_encoder: str
 ):
     with pytest.raises(
-        ValueError, match=rf"data.{key} names \['mlm/aa'.*(mlm, not mlm/sw|without a language)"
+        ValueError, match=rf"data.{key} names \['mlm/..'.*(mlm, not mlm/sw|weight of its own)"
     ):
         TransferData(["mlm/aa", "mnli"], root=str(text_root), encoder=tiny_encoder, **{key: value})
 

@@ -18,7 +18,8 @@ from xlt.studies import node
 from xlt.studies.collect import COLUMNS, missing_of, runs_of, scores_of
 from xlt.studies.cost import costs, table
 from xlt.studies.engine import write
-from xlt.studies.plan import Study, is_finished, logs_of
+from xlt.studies.places import is_finished, logs_of
+from xlt.studies.plan import Study
 from xlt.study import study
 
 Make = Callable[..., dict[str, Any]]

@@ -69,8 +69,8 @@ class MaskedHead(Head):
 class RankingHead(Head):
     """Cosines of sentences and translations, read off the mean of the states and off the first token's.
 
-    The mean is what retrieval compares. The first token is what classification reads; its state is nearly the
-    same for all texts in an encoder that only guesses hidden tokens.
+    The mean is what retrieval compares, the first token what classification reads and LaBSE ranks by (Feng et
+    al. 2022, section 3.1).
 
     Args:
         scale: What cosines are multiplied by.

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from xlt.studies.plan import Node, Study, is_finished, logs_of
+from xlt.studies.places import is_finished, logs_of
+from xlt.studies.plan import Node, Study
 from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.robustness import NONE
 from xlt.training.results import versions

@@ -12,7 +12,8 @@ from types import FrameType
 
 import yaml
 
-from xlt.studies.plan import Study, is_finished
+from xlt.studies.places import is_finished
+from xlt.studies.plan import Study
 from xlt.training.checkpoints import write_whole
 from xlt.training.lock import locked
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from xlt.studies.plan import logs_of
-from xlt.training.checkpoints import write_whole
+from xlt.studies.places import logs_of
 from xlt.training.lock import locked
 from xlt.training.watch import STOPPED
 
@@ -78,9 +77,10 @@ def run(plan: dict[str, Any], name: str) -> int:
         spent = json.loads(seconds.read_text())["seconds"] if seconds.is_file() else 0.0
         began = time.monotonic()
         code = job.run()
-        write_whole(
-            seconds, json.dumps({"seconds": spent + time.monotonic() - began, "exit_code": code}) + "\n"
-        )
+        report = {"seconds": spent + time.monotonic() - began, "exit_code": code}
+        scratch = seconds.with_suffix(".new")
+        scratch.write_text(json.dumps(report) + "\n")
+        scratch.replace(seconds)
     if code == STOPPED and "SLURM_JOB_ID" in os.environ:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
     return code

@@ -328,13 +328,3 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
         raise ValueError(f"{path} is no config of xlt.fit: it has no data and trainer")
     return config
-
-
-def logs_of(folder: Path, name: str, end: str) -> Path:
-    """A node's log (`txt`), its seconds (`json`) or its lock (`lock`)."""
-    return folder / "logs" / f"{name}.{end}"
-
-
-def is_finished(folder: Path, name: str) -> bool:
-    """Whether a node has its results."""
-    return (folder / name / "results.json").is_file()
