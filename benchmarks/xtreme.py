@@ -235,7 +235,7 @@ def main() -> None:
     if not arguments.root.is_dir():
         sys.exit(f"{arguments.root} is not there: give --root, a mirror of the hub")
     if Path(arguments.encoder, "config.json").is_file() and not Path(arguments.encoder, WEIGHTS).is_file():
-        sys.exit(f"{arguments.encoder} has no weights: give --encoder, such as an export of configs/pretrain")
+        sys.exit(f"{arguments.encoder} has no weights: give --encoder, such as encoders/candidate")
     os.environ["OMP_NUM_THREADS"] = "1"
     began = time.perf_counter()
     folder, arm, workers = arguments.folder, arguments.intermediate, arguments.workers
