@@ -41,6 +41,8 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
     report = json.loads((folder / "tokenizer_report.json").read_text())["languages"]
     place = f"encoders/{folder.name}"
     parts = [_opening(config, size, place)]
+    if "pretrained_minus_random" in found:
+        parts.append(_verdict(found["pretrained_minus_random"]))
     if "runs" in found:
         parts.append(_how(found, place))
     if "tatoeba" in found:
@@ -68,6 +70,21 @@ intermediate training and zero-shot transfer do. It is no substitute for XLM-R, 
 
 All figures here are of `python -m benchmarks.encoder`, which writes this page and `metrics.json`; they are of small
 samples and must not be compared with published ones."""
+
+
+MUST_WIN = ("mnli", "udpos")
+"""Tasks that the encoder must be better at than random weights, or it is not the default."""
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """Whether it is clearly better than random weights."""
+    lost = [task for task in MUST_WIN if found[task]["mean"] <= 2 * found[task]["sd"]]
+    if not lost:
+        return f"It is clearly better than random weights on {' and '.join(MUST_WIN)} (more than two SDs over seeds)."
+    return (
+        f"**A candidate, not the default.** It is not clearly better than random weights on {' and '.join(lost)} "
+        "(by more than two SDs over seeds; below). configs/pretrain/mini_sentences.yaml goes on from it."
+    )
 
 
 def _how(found: Mapping[str, Any], folder: str) -> str:

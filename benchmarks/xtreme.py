@@ -25,9 +25,10 @@ import numpy as np
 from benchmarks.__main__ import machine
 from benchmarks.pawsx import write_root
 from benchmarks.workload import REPOSITORY
-from xlt.evaluation.report import aligned, heat_map, save
+from xlt.evaluation.report import heat_map, save
 from xlt.evaluation.scores import hash_of, write
 from xlt.folders import WEIGHTS
+from xlt.tables import aligned
 from xlt.tasks import load
 from xlt.xtreme import GROUPS
 
@@ -205,7 +206,7 @@ def table(found: Mapping[str, Any], arm: str) -> str:
         languages = len(row["languages"])
         count = f"{languages} of {len(load(task).languages)}"
         lines.append([task, count, *cells, difference, f"{row['hurt']} of {languages}"])
-    return aligned(lines, rule_before=len(lines))
+    return aligned(lines)
 
 
 def picture(found: Mapping[str, Any], path: Path, arm: str) -> None:

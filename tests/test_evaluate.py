@@ -76,6 +76,19 @@ def out(test: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def predicted_tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tasks that are predicted from now on, as they are."""
+    seen: list[str] = []
+    predict = xlt.evaluate.predict
+
+    def watched(model: Any, task: Any, *rest: Any) -> Any:
+        seen.append(task.name)
+        return predict(model, task, *rest)
+
+    monkeypatch.setattr(xlt.evaluate, "predict", watched)
+    return seen
+
+
 def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
 
@@ -254,13 +267,7 @@ def test_only_what_is_not_finished_is_tested(
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     (copy / "scores" / "xnli-de.json").unlink()
-    seen = []
-    predict = xlt.evaluate.predict
-    monkeypatch.setattr(
-        xlt.evaluate,
-        "predict",
-        lambda model, task, *rest: seen.append(task.name) or predict(model, task, *rest),
-    )
+    seen = predicted_tasks(monkeypatch)
     assert test(copy) == 0
     assert seen == ["xnli/de"]
     assert results(copy) == results(out)
@@ -373,13 +380,7 @@ def test_a_perturbed_cell_that_is_not_finished_is_tested_alone(
     shutil.copytree(noisy, copy)
     (copy / "scores" / "xnli-de-noise-10.json").unlink()
     (copy / "items" / "xnli-de-noise-10.npy").unlink()
-    seen = []
-    predict = xlt.evaluate.predict
-    monkeypatch.setattr(
-        xlt.evaluate,
-        "predict",
-        lambda model, task, *rest: seen.append(task.name) or predict(model, task, *rest),
-    )
+    seen = predicted_tasks(monkeypatch)
     settings = {"tasks": "[xnli, udpos, xquad, tatoeba, bucc2018]", "perturbations": "[noise-10, noise-100]"}
     assert test(copy, **settings) == 0
     assert seen == ["xnli/de"]

@@ -2,16 +2,19 @@
 
 import json
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from benchmark_rows import write_root
-from conftest import run
+from conftest import REPOSITORY, run
 from transformers import AutoConfig, AutoModel
 
 from xlt.studies import node
@@ -21,6 +24,8 @@ from xlt.studies.engine import write
 from xlt.studies.places import is_finished, logs_of
 from xlt.studies.plan import Study
 from xlt.study import study
+from xlt.training.dashboard import keep_address
+from xlt.training.watch import STOPPED
 
 Make = Callable[..., dict[str, Any]]
 
@@ -282,6 +287,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     config = yaml.safe_load(Path(keys["intermediate"]["mnli"]).read_text())
     broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": ["mnlii"]}}))
     keys["intermediate"] = {"mnli": keys["intermediate"]["mnli"], "broken": str(broken)}
+    stop_after_a_checkpoint(keys, tmp_path)
     assert call(keys, tmp_path, jobs=2, retries=0) == 1
     made = Study(**keys)
     found = scores_of(made)
@@ -299,12 +305,32 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     capfd.readouterr()
 
 
+def stop_after_a_checkpoint(keys: dict[str, Any], tmp_path: Path) -> None:
+    """Begin the study, and tell it to stop once a run has begun: it ends with 75, and so has the run."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**keys, "folder": str(keys["folder"])}))
+    words = [sys.executable, "-m", "xlt.study", f"--config={path}", "--retries=0"]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(keys["folder"].glob("intermediate-mnli*/lock")) and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(300) == STOPPED
+    begun = json.loads(next(keys["folder"].glob("logs/intermediate-mnli*.json")).read_text())
+    # It may have been done before it was told.
+    assert begun["exit_code"] in (STOPPED, 0)
+    assert not list(keys["folder"].glob("target-mnli*"))
+
+
 def check_scores(made: Study, found: pd.DataFrame) -> None:
     """Each score is the one in its evaluation's results."""
     for line in found.to_dict("records"):
         results = json.loads((made.folder / line["run"] / "results.json").read_text())
         assert results[line["target"]][line["language"]]["accuracy"] == pytest.approx(line["score"])
+    named = next(name for name in made.nodes if is_finished(made.folder, name))
+    keep_address(made.folder / named, SimpleNamespace(url="https://wandb.example/run"))
     runs = runs_of(made)
+    assert dict(zip(runs["name"], runs["wandb"], strict=True))[named] == "https://wandb.example/run"
+    assert set(runs["wandb"]) == {"", "https://wandb.example/run"}
     assert set(runs["phase"]) == {"intermediate", "target", "evaluate"}
     assert (runs["hours"] > 0).all()
     assert (runs.loc[runs["phase"] != "evaluate", "tokens"] > 0).all()

@@ -1,9 +1,7 @@
 """The LightningDataModule: tasks, encoded rows, the mixture, and loaders whose only state is the step."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,13 @@ from xlt.data.batches import nested_subset, sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
+from xlt.data.outputs import Collected
 from xlt.data.sources import Split, roots_of
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
-from xlt.data.store import Stored
-from xlt.models.encoder import load_config, most_tokens
+from xlt.data.store import Stored, cache_folder
+from xlt.data_keys import check_sizes, check_trainable, volumes_of
 from xlt.splits import Splits, with_labels
-from xlt.task import Scores, Task, group_of
+from xlt.task import Scores, group_of
 from xlt.tasks import load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
@@ -76,12 +75,12 @@ class TransferData(LightningDataModule):
         super().__init__()
         self.roots = roots_of(root)
         self.tasks = load_all(tasks, self.roots)
-        _check_trainable(self.tasks)
+        check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
-        self._check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
-        self._volume = _volumes(volume, groups)
+        check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
+        self._volume = volumes_of(volume, groups)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         require(
             validation_volume is None or validation_volume >= 1,
@@ -94,7 +93,7 @@ class TransferData(LightningDataModule):
         self.language_temperature = language_temperature
         self.tokens_per_batch, self.batches_per_step = tokens_per_batch, batches_per_step
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
-        self._cache = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+        self._cache = cache_folder(cache)
         self.num_workers, self.seed = num_workers, seed
         self.stored: dict[str, dict[Split, Stored]] = {}
         """Each task's encoded splits, once prepared."""
@@ -102,27 +101,6 @@ class TransferData(LightningDataModule):
         self.steps: Steps | None = None
         self._references: dict[str, list[Any]] = {}
         self._masking: dict[str, Masking | None] = {}
-
-    @staticmethod
-    def _check_sizes(
-        tokens_per_batch: int, batches_per_step: int, max_length: int, stride: int, encoder: str
-    ) -> None:
-        """Raise ValueError where lengths and limits contradict each other."""
-        limit = most_tokens(load_config(encoder))
-        if max_length > limit:
-            raise ValueError(
-                f"data.max_length is {max_length} tokens, but {encoder} has positions for {limit}: "
-                f"set data.max_length to at most {limit}"
-            )
-        require(max_length >= 8, "data.max_length", max_length, "be at least 8 tokens")
-        require(
-            tokens_per_batch >= max_length,
-            "data.tokens_per_batch",
-            tokens_per_batch,
-            f"hold a sequence of data.max_length, {max_length} tokens",
-        )
-        require(batches_per_step >= 1, "data.batches_per_step", batches_per_step, "be at least 1")
-        require(0 <= stride < max_length, "data.stride", stride, "lie between 0 and data.max_length")
 
     # Preparing
 
@@ -297,52 +275,13 @@ class TransferData(LightningDataModule):
         stored = self.stored[name]["validation"]
         if name not in self._references:
             self._references[name] = stored.references()
-        rows = np.concatenate([part["rows"] for part in parts])
-        order = np.argsort(rows, kind="stable")
-        split = [_by_row(part) for part in parts]
-        found = {key: [value for part in split for value in part[key]] for key in split[0]}
-        outputs = {key: [values[i] for i in order] for key, values in found.items()}
-        return self.tasks[name].score(outputs, stored.features, rows[order], self._references[name])
+        rows = np.sort(np.concatenate([part["rows"] for part in parts]))
+        collected = Collected(rows)
+        for part in parts:
+            collected.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
+        return self.tasks[name].score(collected.outputs, stored.features, rows, self._references[name])
 
     def num_validation_examples(self, name: str) -> int:
         """Validation examples of the task, after the volume."""
         total = self.stored[name]["validation"].meta.examples
         return min(total, self._validation_volume or total)
-
-
-def _by_row(part: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """A batch's predictions, an array a row."""
-    ends = np.cumsum(part["counts"])[:-1] if "counts" in part else None
-    return {
-        key: list(values) if ends is None else np.split(values, ends)
-        for key, values in part.items()
-        if key not in ("rows", "counts")
-    }
-
-
-def _check_trainable(tasks: Mapping[str, Task[Any]]) -> None:
-    """Raise ValueError for a task that is evaluated only."""
-    for name, task in tasks.items():
-        if not task.needs_training:
-            raise ValueError(
-                f"data.tasks names {name}, which has no training rows: python -m xlt.evaluate tests an "
-                "encoder on it as it is"
-            )
-
-
-def _volumes(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:
-    """The volume of each task.
-
-    Raises:
-        ValueError: One is below 1, or of a task that is not there.
-    """
-    by_task = volume if isinstance(volume, dict) else dict.fromkeys(tasks, volume)
-    unknown = set(by_task) - set(tasks)
-    if unknown:
-        raise ValueError(
-            f"data.volume names {sorted(unknown)}, where data.tasks has {list(tasks)}: a volume is of a task "
-            "in each of its languages, mlm, not mlm/sw"
-        )
-    for name, value in by_task.items():
-        require(value is None or value >= 1, f"data.volume of {name}", value, "be at least 1 example")
-    return {name: by_task.get(name) for name in tasks}

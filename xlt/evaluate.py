@@ -5,7 +5,6 @@ tested is said, shown as missing, and left out of no average without a word.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +18,17 @@ from xlt.cli import WandbSettings, run_verb
 from xlt.data.batches import nested_subset
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
-from xlt.data.store import Stored
+from xlt.data.store import Stored, cache_folder
 from xlt.evaluation.dashboard import show
 from xlt.evaluation.perturbations import Perturbations, names_of
 from xlt.evaluation.plan import Cell, Choice, Models, Plan, in_words, make_plan
 from xlt.evaluation.predict import Tested, predict
-from xlt.evaluation.report import Report, as_json, save
+from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
 from xlt.models.encoder import load_config, most_tokens
 from xlt.parser import VerbParser
 from xlt.splits import Splits
+from xlt.tables import as_json
 from xlt.task import Task
 from xlt.tasks import load
 from xlt.training.precision import warn_of_slow_bf16
@@ -109,7 +109,7 @@ class Evaluation:
         self._models.check(self.tasks)
         self._length = min(max_length, *(most_tokens(load_config(name)) for name in names))
         self._layer = layer
-        folder = Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+        folder = cache_folder(cache)
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
         self._splits = Splits(roots_of(root), folder, text)
         kept = folder / "alignments"

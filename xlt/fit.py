@@ -14,10 +14,11 @@ if __name__ == "__main__":
     leave_at_signals()
 
 from xlt.cli import Cli, run_verb
+from xlt.tables import as_json
 from xlt.training.checkpoints import newest, write_whole
 from xlt.training.exporting import export_run
 from xlt.training.lock import locked
-from xlt.training.results import as_json, results_of, table
+from xlt.training.results import results_of, table
 from xlt.training.watch import Watch, bounded_end
 
 

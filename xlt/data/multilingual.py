@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xlt.data.sources import Hub, Part, Row, Split
+from xlt.data.sources import Hub, Part, Row, Split, hash_file
 
 ENGLISH = "en"
 """The language that is trained on."""
@@ -139,9 +139,7 @@ def _part_of(paths: Sequence[Path], name: str) -> Part:
     """The part that three files make."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-
+        digest.update(hash_file(path).encode())
     _gold(paths)
     return Part(name, str(paths[0]), None, digest.hexdigest(), partial(_Sentences, paths))
 

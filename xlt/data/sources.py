@@ -246,7 +246,7 @@ def open_parquet(path: Path, name: str) -> Part:
         # Streaming reads the file itself: no copy of it that could be stale.
         return load_dataset("parquet", data_files={"rows": str(path)}, split="rows", streaming=True)
 
-    return Part(name, str(path), None, _hash_file(path), load)
+    return Part(name, str(path), None, hash_file(path), load)
 
 
 def _unreadable(location: str | Path, error: Exception) -> ValueError:
@@ -257,7 +257,7 @@ def _unreadable(location: str | Path, error: Exception) -> ValueError:
     )
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

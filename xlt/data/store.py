@@ -33,6 +33,11 @@ CHUNK = 1000
 """Rows read, encoded and written at a time."""
 
 
+def cache_folder(cache: str | None) -> Path:
+    """The folder of encoded rows: as given, else XLT_CACHE, else ~/.cache/xlt."""
+    return Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+
+
 class Readable(Protocol):
     """What the store needs of a task."""
 

@@ -9,7 +9,7 @@ import wandb
 from matplotlib.figure import Figure
 
 from xlt.evaluation.report import Report
-from xlt.training.dashboard import mode
+from xlt.training.dashboard import keep_address, mode
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
             config=config,
             settings=wandb.Settings(silent=True),
         )
+        keep_address(out, run)
         run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **_averages(report)})
         run.finish()
     except Exception as error:

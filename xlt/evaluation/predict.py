@@ -3,7 +3,6 @@
 R rows.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from xlt.data.batches import sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.features import Features
+from xlt.data.outputs import Collected
 from xlt.data.steps import ValidationBatches, as_is
 from xlt.models.encoder import Encoder
 from xlt.models.heads import Head
@@ -90,40 +90,5 @@ def predict(
         batch = fabric.to_device(batch)
         with fabric.autocast():
             found = model(task.head_key, batch)
-        kept.add(batch.rows, found)
+        kept.add(batch.rows.cpu().numpy(), {name: value.cpu().numpy() for name, value in found.items()})
     return kept.outputs
-
-
-class Collected:
-    """Predictions put in the order of the rows as they come, in one array where all are of one size.
-
-    Args:
-        rows: Numbers of the rows, ascending, shape (R,).
-    """
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self._rows = rows
-        self.outputs: dict[str, Any] = {}
-
-    def add(self, rows: Tensor, found: Mapping[str, Tensor]) -> None:
-        """Keep what was predicted for some rows; `counts` says how many values each has where that varies."""
-        places = np.searchsorted(self._rows, rows.cpu().numpy())
-        values = {name: tensor.cpu().numpy() for name, tensor in found.items()}
-        counts = values.pop("counts", None)
-        for name, array in values.items():
-            if counts is None:
-                self._whole(name, array)[places] = array
-            else:
-                self._apart(name, places, np.split(array, np.cumsum(counts)[:-1]))
-
-    def _whole(self, name: str, array: np.ndarray) -> np.ndarray:
-        """The array of all rows' values."""
-        if name not in self.outputs:
-            self.outputs[name] = np.zeros((len(self._rows), *array.shape[1:]), array.dtype)
-        return self.outputs[name]
-
-    def _apart(self, name: str, places: np.ndarray, parts: Sequence[np.ndarray]) -> None:
-        """Put each row's own array into its place."""
-        found = self.outputs.setdefault(name, [np.zeros(0)] * len(self._rows))
-        for place, part in zip(places, parts, strict=True):
-            found[place] = part

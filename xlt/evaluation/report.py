@@ -5,7 +5,6 @@ An average over fewer languages or tasks than XTREME has says how many it is of.
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.scores import Scored
+from xlt.tables import aligned
 from xlt.task import Task
 from xlt.xtreme import GROUPS
 
@@ -208,25 +208,7 @@ def heat_map(
     return figure
 
 
-def aligned(lines: Sequence[Sequence[str]], rule_before: int) -> str:
-    """Columns of equal width, the first one to the left; rules below the first line and before another."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    rule = "-" * len(rows[0])
-    return "\n".join(row.rstrip() for row in [rows[0], rule, *rows[1:rule_before], rule, *rows[rule_before:]])
-
-
 def save(figure: Figure, path: Path) -> None:
     """Write a picture."""
     with mpl.rc_context({"savefig.dpi": 160}):
         figure.savefig(path)
-
-
-def as_json(values: Any) -> str:
-    """The file's text."""
-    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"

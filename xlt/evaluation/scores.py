@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
 from xlt.folders import WEIGHTS, model_folder
 from xlt.task import Scores, Submission
+from xlt.training.checkpoints import write_whole
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,7 @@ def write(path: Path, content: str | bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}")
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-        scratch.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({error.strerror}): give a folder that can as out"
@@ -142,8 +142,7 @@ def hash_of(model: str) -> str:
         return model
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]) or [folder / WEIGHTS]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(hash_file(path).encode())
     return digest.hexdigest()
 
 

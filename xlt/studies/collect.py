@@ -16,6 +16,7 @@ from xlt.studies.places import is_finished, logs_of
 from xlt.studies.plan import Node, Study
 from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.robustness import NONE
+from xlt.training.dashboard import address_of
 from xlt.training.results import versions
 
 
@@ -110,7 +111,7 @@ def runs_of(study: Study) -> pd.DataFrame:
         own = {
             "tokens": tokens_of(study, node),
             "hours": hours_of(study, name),
-            "wandb": "",
+            "wandb": address_of(study.folder / name),
             "config": config,
         }
         lines.append(key | rest | own)

@@ -6,10 +6,10 @@ from inspect import signature
 from typing import NamedTuple, get_args
 
 from xlt.datamodule import TransferData
-from xlt.evaluation.report import aligned
 from xlt.studies.collect import hours_of
 from xlt.studies.places import is_finished
 from xlt.studies.plan import Node, Phase, Study
+from xlt.tables import aligned
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(TransferData).parameters.items()}
 

@@ -7,25 +7,19 @@ again.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from xlt.checks import require
 from xlt.evaluation.scores import hash_of
 from xlt.folders import model_folder
+from xlt.studies.configs import Settings, content, in_steps, merged, read_config, shares
 from xlt.studies.robustness import NONE
-from xlt.training.run_folder import is_free
 
 Phase = Literal["intermediate", "target", "evaluate"]
-Settings = Mapping[str, Any]
-
-EVALUATION_FREE = ("accelerator", "cache", "root", "tokens_per_batch", "wandb")
-"""Keys of xlt.evaluate that alter no score."""
 
 
 class Replicate(NamedTuple):
@@ -185,9 +179,9 @@ class _Maker:
         tasks = config["data"]["tasks"]
         if volume is not None:
             require(volume >= len(tasks), "volumes", volume, f"be at least 1 example for each task of {arm}")
-        each = None if volume is None else dict(_shares(tasks, volume))
+        each = None if volume is None else dict(shares(tasks, volume))
         if volume in study.steps:
-            config = _in_steps(config, study.steps[volume])
+            config = in_steps(config, study.steps[volume])
         own = {"seed_everything": seed, "model": {"encoder": study.encoder}, "data": {"volume": each}}
         wandb = {"wandb": {"group": study.name, "job_type": "intermediate"}}
         label = f"{arm}-{'all' if volume is None else volume}-s{seed}"
@@ -255,7 +249,9 @@ class _Maker:
         targets: tuple[str, ...] = (),
     ) -> Node:
         """A node with its name and its folder."""
-        digest = hashlib.sha256(json.dumps([_content(phase, settings), parents, self._encoder]).encode())
+        digest = hashlib.sha256(
+            json.dumps([content(phase, settings), parents, self._encoder], sort_keys=True).encode()
+        )
         name = f"{phase}-{label}-{digest.hexdigest()[:10]}"
         folder = str(self._study.folder / name)
         if phase == "evaluate":
@@ -263,68 +259,3 @@ class _Maker:
         else:
             settings["trainer"] = {**settings["trainer"], "default_root_dir": folder}
         return Node(phase, name, settings, parents, *of, targets=targets)
-
-
-def _shares(tasks: Sequence[str], volume: int) -> Iterator[tuple[str, int]]:
-    """Each task's part of the examples; the first ones have one more where they cannot be equal."""
-    least, more = divmod(volume, len(tasks))
-    yield from ((task, least + (number < more)) for number, task in enumerate(tasks))
-
-
-def _in_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The config for so many steps, its warm-up and validations at their share of them."""
-    model, trainer = config.get("model", {}), config["trainer"]
-    share = steps / trainer["max_steps"]
-    shorter: dict[str, Any] = {"trainer": {"max_steps": steps}}
-    if model.get("warmup_steps"):
-        shorter["model"] = {"warmup_steps": round(model["warmup_steps"] * share)}
-    if trainer.get("val_check_interval"):
-        shorter["trainer"]["val_check_interval"] = max(1, round(trainer["val_check_interval"] * share))
-    return merged(config, shorter)
-
-
-def _content(phase: Phase, settings: Settings) -> Any:
-    """The settings that alter what comes out, in an order of their own."""
-    if phase == "evaluate":
-        kept = {
-            key: value for key, value in settings.items() if key not in (*EVALUATION_FREE, "encoder", "runs")
-        }
-    else:
-        flat = _flatten(settings)
-        kept = {key: value for key, value in flat.items() if not is_free(key) and key != "model.encoder"}
-    return json.loads(json.dumps(kept, sort_keys=True))
-
-
-def _flatten(nested: Settings, prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value."""
-    flat: dict[str, Any] = {}
-    for key, value in sorted(nested.items()):
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        )
-    return flat
-
-
-def merged(*configs: Settings) -> dict[str, Any]:
-    """Nested settings, the later over the earlier."""
-    result: dict[str, Any] = {}
-    for config in configs:
-        for key, value in config.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = merged(result[key], value) if both else value
-    return result
-
-
-def read_config(path: str) -> dict[str, Any]:
-    """A config of xlt.fit.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It names no tasks or no steps.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}, which the study names, is not there: give a config of xlt.fit")
-    config = yaml.safe_load(Path(path).read_text())
-    if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
-        raise ValueError(f"{path} is no config of xlt.fit: it has no data and trainer")
-    return config

@@ -5,7 +5,6 @@ hashes it, renames it and syncs the folder. `<name>.sha256` holds the hash in sh
 """
 
 import contextlib
-import hashlib
 import os
 import pickle
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
+
+from xlt.data.sources import hash_file
 
 SUFFIX = ".ckpt"
 
@@ -69,7 +70,7 @@ class VerifiedIO(CheckpointIO):
         try:
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
-            write_whole(_manifest(path), f"{_sha256(scratch)}  {path.name}\n")
+            write_whole(_manifest(path), f"{hash_file(scratch)}  {path.name}\n")
             scratch.replace(path)
             _sync_folder(path.parent)
             if self._after_save:
@@ -158,7 +159,7 @@ def fault_of(path: Path) -> str:
         return "is missing"
     try:
         expected = manifest.read_bytes().split(b" ")[0].decode()
-        found = _sha256(path)
+        found = hash_file(path)
     except FileNotFoundError:
         return f"has no {manifest.name}"
     except (OSError, UnicodeDecodeError) as error:
@@ -166,12 +167,12 @@ def fault_of(path: Path) -> str:
     return "" if expected == found else "is damaged: its SHA-256 is not the one in " + manifest.name
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Give a file this text, whole or not at all."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Give a file this content, whole or not at all."""
     scratch = _beside(path)
     try:
-        with scratch.open("w") as file:
-            file.write(text)
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
@@ -193,12 +194,6 @@ def _beside(path: Path) -> Path:
 def _manifest(path: Path) -> Path:
     """Where a checkpoint's hash stands."""
     return path.with_name(path.name + ".sha256")
-
-
-def _sha256(path: Path) -> str:
-    """Hash of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,12 +4,14 @@ A restarted run stays one run: its id is kept in the run's folder, and what W&B 
 is told first. Offline, each start writes a file of its own, the last of which holds everything.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import netrc
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -66,6 +68,7 @@ class Dashboard(WandbLogger):
             settings=Settings(silent=mode() == "offline"),
         )
         self._wandb_init.pop("anonymous", None)
+        self._folder = folder.path
         self._closed = False
         self._events: SimpleQueue[Told | None] = SimpleQueue()
         self._exit_code, self._has_all = 0, True
@@ -99,6 +102,7 @@ class Dashboard(WandbLogger):
         try:
             run = super().experiment
             self._is_ready.set()
+            keep_address(self._folder, run)
             # A run that is there already has the steps before its own: their figures are the same again.
             first = run.step
             while event := self._events.get():
@@ -178,6 +182,24 @@ def mode() -> str:
     except (FileNotFoundError, netrc.NetrcParseError):
         known = None
     return "online" if known else "offline"
+
+
+ADDRESS = "wandb_url"
+"""File of a run's folder that says where its page is; none for a run that is offline."""
+
+
+def keep_address(folder: Path, run: Any) -> None:
+    """Write down where the run's page is, where it has one and the folder can be written."""
+    address = getattr(run, "url", None)
+    if isinstance(address, str):
+        with contextlib.suppress(OSError):
+            (folder / ADDRESS).write_text(address + "\n")
+
+
+def address_of(folder: Path) -> str:
+    """Where a run's page is; empty where it has none."""
+    path = folder / ADDRESS
+    return path.read_text().strip() if path.is_file() else ""
 
 
 def run_id(folder: RunFolder, config: Mapping[str, Any]) -> str:

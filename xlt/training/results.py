@@ -1,6 +1,5 @@
 """results.json and the table at the end of a run, both read off metrics.jsonl."""
 
-import json
 import platform
 import resource
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
+from xlt.tables import aligned
 from xlt.training.metrics_file import read_events
 from xlt.training.recorder import Totals
 from xlt.training.run_folder import RunFolder
@@ -71,18 +71,4 @@ def table(results: Mapping[str, Any], module: TransferModule) -> str:
                     f"{scores['rows']:,}",
                 )
             )
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    rows = [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    rows.insert(1, "-" * len(rows[0]))
-    return "\n".join(rows)
-
-
-def as_json(results: Mapping[str, Any]) -> str:
-    """The file's text."""
-    return json.dumps(results, indent=1) + "\n"
+    return aligned(lines, num_left=2)

@@ -99,7 +99,7 @@ class RunFolder:
 
     def _compare(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
         """Raise ValueError where a key differs that matters."""
-        there, here = _flatten(theirs), _flatten(ours)
+        there, here = flatten(theirs), flatten(ours)
         changed = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
             for key in sorted(there | here)
@@ -129,12 +129,12 @@ def _check_writable(folder: Path) -> None:
             probe.unlink()
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key to value."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

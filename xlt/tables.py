@@ -1,0 +1,31 @@
+"""Tables of text, and JSON as files hold it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def aligned(lines: Sequence[Sequence[str]], rule_before: int | None = None, num_left: int = 1) -> str:
+    """Columns of equal width.
+
+    Args:
+        lines: Their cells; the first line is a heading, with a rule below it.
+        rule_before: Number of a line with a rule above it.
+        num_left: Columns that are written to the left; the others stand to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [str.ljust] * num_left + [str.rjust] * (len(widths) - num_left)
+    rows = [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, line, widths, strict=True))
+        for line in lines
+    ]
+    rule = "-" * len(rows[0])
+    for place in (rule_before, 1):
+        if place is not None:
+            rows.insert(place, rule)
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def as_json(values: Any) -> str:
+    """The file's text."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
