@@ -188,6 +188,13 @@ def test_a_study_that_cannot_be_meant_is_refused(make: Make, changes: dict[str, 
         _ = Study(**make(**changes)).uses
 
 
+def test_an_encoder_without_weights_is_refused(make: Make, tiny_encoder: str):
+    with pytest.raises(
+        FileNotFoundError, match=r"tiny has no weights \(model.safetensors\): give an encoder"
+    ):
+        _ = Study(**make(encoder=tiny_encoder)).uses
+
+
 def test_a_config_that_is_none_of_fits_is_refused(make: Make, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("tasks: [xnli]\n")
     with pytest.raises(ValueError, match=r"bad\.yaml is no config of xlt\.fit"):

@@ -136,12 +136,22 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def hash_of(model: str) -> str:
-    """What tells a model from others: a hash of its weights, or its name where the hub has them."""
+    """What tells a model from others: a hash of its weights, or its name where the hub has them.
+
+    Raises:
+        FileNotFoundError: A folder has none.
+    """
     folder = Path(model_folder(model))
     if not folder.is_dir():
         return model
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if not weights:
+        raise FileNotFoundError(
+            f"{folder} has no weights ({WEIGHTS}): give an encoder that has, such as what xlt.export "
+            "makes of a run"
+        )
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]) or [folder / WEIGHTS]:
+    for path in weights:
         digest.update(hash_file(path).encode())
     return digest.hexdigest()
 
