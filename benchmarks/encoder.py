@@ -33,6 +33,7 @@ from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
 from xlt.training.checkpoints import write_whole
 from xlt.training.exporting import export_run
+from xlt.training.precision import has_bf16
 
 SHARED = REPOSITORY.parent / "shared"
 HELD_OUT_ROWS = 400
@@ -48,7 +49,7 @@ class Recipe(NamedTuple):
 
 
 FINE_TUNING = {
-    "mnli": Recipe(800, 1024, 3e-4),
+    "mnli": Recipe(300, 4096, 5e-4),
     "udpos": Recipe(50, 4096, 5e-4),
     "commonsenseqa": Recipe(30, 4096, 5e-4),
 }
@@ -255,6 +256,7 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
             "trainer.max_steps": recipe.steps,
             "trainer.val_check_interval": recipe.steps,
             "trainer.gradient_clip_val": 1.0,
+            "trainer.precision": "bf16-mixed" if has_bf16() else "32-true",
             "trainer.accelerator": "cpu",
             "trainer.devices": 1,
             "trainer.default_root_dir": f"{folder}/run",

@@ -83,14 +83,14 @@ def _verdict(found: Mapping[str, Any]) -> str:
         return f"It is clearly better than random weights on {' and '.join(MUST_WIN)} (more than two SDs over seeds)."
     return (
         f"**A candidate, not the default.** It is not clearly better than random weights on {' and '.join(lost)} "
-        "(by more than two SDs over seeds; below). configs/pretrain/mini_sentences.yaml goes on from it."
+        "(by more than two SDs over seeds; below)."
     )
 
 
 def _how(found: Mapping[str, Any], folder: str) -> str:
     """Commands, steps and hours."""
     names = [run["name"] for run in found["runs"]]
-    places = [*(["encoders/candidate"] * (len(names) - 1)), folder]
+    places = [*(f"runs/{name.removeprefix('pretrain-')}" for name in names[:-1]), folder]
     commands = "\n".join(
         f"    python -m xlt.fit --config configs/pretrain/{name.removeprefix('pretrain-').replace('-', '_')}.yaml\n"
         f"    python -m xlt.export --run runs/{name} --out {place} --precision float16"

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 import yaml
 
+from xlt.studies.launcher import ADDRESS, launcher
 from xlt.studies.places import is_finished
 from xlt.studies.plan import Study
 from xlt.training.checkpoints import write_whole
@@ -62,7 +63,12 @@ def run(study: Study, jobs: int, retries: int, profile: str | None) -> bool:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     plan = write(study, threads)
     with locked(study.own_folder / "lock", 1.0):
-        return _wait_for(_command(plan, jobs, threads, retries, profile), threads)
+        command = _command(plan, jobs, threads, retries, profile)
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        if profile:
+            return _wait_for(command, environment)
+        with launcher(environment) as address:
+            return _wait_for(command, {**environment, ADDRESS: address})
 
 
 def _command(plan: Path, jobs: int, threads: int, retries: int, profile: str | None) -> list[str]:
@@ -84,9 +90,8 @@ def _command(plan: Path, jobs: int, threads: int, retries: int, profile: str | N
     ]
 
 
-def _wait_for(command: Sequence[str], threads: int) -> bool:
+def _wait_for(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Run the command; whether a signal came, which it passed on so that the nodes save."""
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     with _told(process) as numbers:
         process.wait()

@@ -5,6 +5,7 @@ What the node prints goes to its log, its seconds beside it. A node that was tol
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from xlt.studies.launcher import ADDRESS, Started, start
 from xlt.studies.places import logs_of
 from xlt.training.lock import locked
 from xlt.training.watch import STOPPED
@@ -24,7 +26,7 @@ PATIENCE = 24 * 3600.0
 
 
 class Job:
-    """The process of a node.
+    """The process of a node: started by the study's launcher where there is one.
 
     Args:
         command: Its command.
@@ -33,7 +35,7 @@ class Job:
 
     def __init__(self, command: list[str], log: Path) -> None:
         self._command, self._log = command, log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         self.is_told = False
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self._pass_on)
@@ -41,20 +43,30 @@ class Job:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Tell the process what this one is told; a Ctrl-C is to stop as well."""
         self.is_told = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM if number == signal.SIGINT else number)
 
     def run(self) -> int:
         """Its exit code, once it has ended otherwise than by being told to stop."""
         while True:
-            with self._log.open("ab") as log:
-                # A session of its own: what the terminal tells all reaches it through this process alone.
-                self._process = subprocess.Popen(
-                    self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-                )
-                code = self._process.wait()
+            process = self._start()
+            self._pid = process.pid
+            if self.is_told:
+                self._pass_on(signal.SIGTERM, None)
+            code = process.wait()
+            self._pid = None
             if code != STOPPED or self.is_told:
                 return code
+
+    def _start(self) -> Started | subprocess.Popen[bytes]:
+        """Begin, in a session of its own: what a terminal tells all reaches it through this process alone."""
+        if ADDRESS in os.environ:
+            return start(os.environ[ADDRESS], self._command, self._log)
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
 
 def command_of(plan: dict[str, Any], name: str) -> list[str]:
