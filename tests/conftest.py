@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jaxtyping import install_import_hook
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="xlt-tests-")
@@ -29,11 +30,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
     import wandb
+    from benchmark_rows import write_root
+    from transformers import AutoConfig, AutoModel
 
     from xlt.cli import run_verb
     from xlt.fit import fit
 
 REPOSITORY = Path(__file__).parents[1]
+StudyKeys = Callable[..., dict[str, Any]]
 NINE = ["anli_plus", "mnli", "qqp", "squad_v1", "squad_v2", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"]
 
 
@@ -171,3 +175,55 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         yield made
     finally:
         subprocess.run(["umount", "-l", str(made.folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def encoder_with_weights(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny encoder with weights."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    folder.mkdir()
+    for path in Path(tiny_encoder).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def study_keys(
+    encoder_with_weights: str, samples: list[str], cache: str, tmp_path_factory: pytest.TempPathFactory
+) -> StudyKeys:
+    """A small study's keys, of which some may be replaced."""
+    folder = tmp_path_factory.mktemp("study")
+    root = folder / "root"
+    root.mkdir()
+    write_root(Path(samples[0]), root)
+    roots = [str(root), samples[0]]
+    data = {"root": roots, "cache": cache, "max_length": 64, "stride": 16, "tokens_per_batch": 512}
+    trainer = {"accelerator": "cpu", "devices": 1, "max_steps": 4, "val_check_interval": 2}
+    for name, tasks in (
+        ("mnli", ["mnli"]),
+        ("mixture", ["mnli", "squad_v1", "cosmosqa"]),
+        ("xnli", ["xnli"]),
+    ):
+        own = {"tasks": tasks, "batches_per_step": 2 if name == "xnli" else 1, "validation_volume": 8}
+        config = {
+            "model": {"learning_rate": 1e-3, "warmup_steps": 2},
+            "data": {**data, **own},
+            "trainer": {**trainer, "enable_progress_bar": False},
+        }
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    evaluate = {"root": roots, "cache": cache, "accelerator": "cpu", "max_length": 64, "stride": 16}
+
+    def keys(**changes: Any) -> dict[str, Any]:
+        return {
+            "name": "small",
+            "encoder": encoder_with_weights,
+            "intermediate": {"mnli": str(folder / "mnli.yaml"), "mixture": str(folder / "mixture.yaml")},
+            "volumes": [9, 40],
+            "seeds": [0, 1],
+            "targets": {"xnli": str(folder / "xnli.yaml"), "tatoeba": None},
+            "folder": folder / "runs",
+            "evaluate": evaluate,
+        } | changes
+
+    return keys

@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Command
+import yaml
+from conftest import REPOSITORY, Command, StudyKeys
 from test_fit import assert_same_weights, events, steps, timeless, weights
+
+from xlt.studies.collect import missing_of
+from xlt.studies.plan import Study
 
 pytestmark = [
     pytest.mark.slurm,
@@ -36,13 +41,14 @@ SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
+MinJobAge=600
 TaskPlugin=task/none
 SelectType=select/linear
 ReturnToService=2
 JobRequeue=1
 KillWait=30
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first}
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second}
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} RealMemory=2000
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} RealMemory=2000
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -53,6 +59,17 @@ CHANGES = {
     "checkpoints.every_n_steps": 50,
     "trainer.log_every_n_steps": 5,
 }
+
+PROFILE = """
+executor: slurm
+jobs: 2
+slurm-requeue: true
+slurm-no-account: true
+slurm-init-seconds-before-status-checks: 5
+default-resources:
+  runtime: 60
+  mem_mb: 500
+"""
 
 Slurm = Callable[..., str]
 
@@ -92,7 +109,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     key.chmod(0o400)
     own = {**os.environ, "SLURM_CONF": str(config), "PYTHON": sys.executable}
     # Both nodes are this machine.
-    own |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    own |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "WANDB_MODE": "disabled"}
     munge = [f"--{name}={folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
     daemons = [["munged", "--foreground", "--force", f"--key-file={key}", *munge]]
     daemons += [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
@@ -150,3 +167,35 @@ def test_a_job_of_two_nodes_that_is_requeued_has_the_curve_of_an_undisturbed_one
     assert timeless(events(struck)) == timeless(events(calm))
     assert_same_weights(weights(struck), weights(calm))
     print(log.read_text())
+
+
+def jobs(slurm: Slurm) -> dict[str, str]:
+    """State by number of the jobs in the queue."""
+    lines = slurm("squeue", "--noheader", "--format=%A %T").split("\n")
+    return dict(line.split() for line in lines if line)
+
+
+def test_a_study_whose_node_is_preempted_goes_on_with_it(slurm: Slurm, study_keys: StudyKeys, tmp_path: Path):
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "config.yaml").write_text(PROFILE)
+    keys = study_keys(folder=tmp_path / "runs", seeds=[0], volumes=[9], name="slurm")
+    keys["intermediate"] = {"mnli": keys["intermediate"]["mnli"]}
+    keys["fit_intermediate"] = {"trainer": {"max_steps": 3000, "val_check_interval": 1000}}
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump({**keys, "folder": str(keys["folder"])}))
+    words = [sys.executable, "-m", "xlt.study", f"--config={config}", f"--profile={profile}", "--retries=0"]
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(slurm, *words)
+        struck = "intermediate-mnli-9-s0-*"
+        wait_for(lambda: bool(list(keys["folder"].glob(f"{struck}/metrics.jsonl"))) or whole.done(), "a step")
+        slurm("scancel", "--signal=TERM", *jobs(slurm))
+        wait_for(lambda: "PENDING" in jobs(slurm).values() or whole.done(), "the requeueing")
+        for job, at in jobs(slurm).items():
+            if at == "PENDING":
+                slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+        print(whole.result())
+    log = next(keys["folder"].glob(f"logs/{struck}.txt")).read_text()
+    print(log)
+    assert "continuing from" in log
+    assert not [line for line in missing_of(Study(**keys)) if line.what in Study(**keys).nodes]

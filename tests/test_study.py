@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from benchmark_rows import write_root
-from conftest import REPOSITORY, run
-from transformers import AutoConfig, AutoModel
+from conftest import REPOSITORY, StudyKeys, run
 
 from xlt.studies import node
 from xlt.studies.collect import COLUMNS, missing_of, runs_of, scores_of
@@ -27,57 +24,12 @@ from xlt.study import study
 from xlt.training.dashboard import keep_address
 from xlt.training.watch import STOPPED
 
-Make = Callable[..., dict[str, Any]]
+Make = StudyKeys
 
 
 @pytest.fixture(scope="session")
-def weights(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny encoder with weights."""
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    folder.mkdir()
-    for path in Path(tiny_encoder).iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def make(weights: str, samples: list[str], cache: str, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """A small study's keys, of which some may be replaced."""
-    folder = tmp_path_factory.mktemp("study")
-    root = folder / "root"
-    root.mkdir()
-    write_root(Path(samples[0]), root)
-    roots = [str(root), samples[0]]
-    data = {"root": roots, "cache": cache, "max_length": 64, "stride": 16, "tokens_per_batch": 512}
-    trainer = {"accelerator": "cpu", "devices": 1, "max_steps": 4, "val_check_interval": 2}
-    for name, tasks in (
-        ("mnli", ["mnli"]),
-        ("mixture", ["mnli", "squad_v1", "cosmosqa"]),
-        ("xnli", ["xnli"]),
-    ):
-        own = {"tasks": tasks, "batches_per_step": 2 if name == "xnli" else 1, "validation_volume": 8}
-        config = {
-            "model": {"learning_rate": 1e-3, "warmup_steps": 2},
-            "data": {**data, **own},
-            "trainer": {**trainer, "enable_progress_bar": False},
-        }
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    evaluate = {"root": roots, "cache": cache, "accelerator": "cpu", "max_length": 64, "stride": 16}
-
-    def keys(**changes: Any) -> dict[str, Any]:
-        return {
-            "name": "small",
-            "encoder": weights,
-            "intermediate": {"mnli": str(folder / "mnli.yaml"), "mixture": str(folder / "mixture.yaml")},
-            "volumes": [9, 40],
-            "seeds": [0, 1],
-            "targets": {"xnli": str(folder / "xnli.yaml"), "tatoeba": None},
-            "folder": folder / "runs",
-            "evaluate": evaluate,
-        } | changes
-
-    return keys
+def make(study_keys: Make) -> Make:
+    return study_keys
 
 
 def by_phase(made: Study) -> dict[str, int]:

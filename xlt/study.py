@@ -42,7 +42,10 @@ def make_parser() -> VerbParser:
         "--report_only", type=bool, default=False, help="report what is finished, start nothing"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="nodes at a time, the cores shared out among them"
+        "--jobs",
+        type=int | None,
+        default=None,
+        help="nodes at a time, the cores shared out among them; one, or what the profile says",
     )
     parser.add_argument("--retries", type=int, default=1, help="how often a node that failed is tried again")
     parser.add_argument(
@@ -66,10 +69,10 @@ def study(args: Sequence[str]) -> int:
     settings.pop("config")
     own = ("dry_run", "report_only", "jobs", "retries", "profile", "tokens_per_second", "power")
     how = {key: settings.pop(key) for key in own}
-    require(how["jobs"] >= 1, "jobs", how["jobs"], "be at least 1")
+    require(how["jobs"] is None or how["jobs"] >= 1, "jobs", how["jobs"], "be at least 1")
     plan = Study(**settings)
     print(f"\n{plan.name}: {len(plan.nodes):,} nodes in {plan.folder}\n")
-    print(cost.table(cost.costs(plan, how["tokens_per_second"]), how["jobs"]))
+    print(cost.table(cost.costs(plan, how["tokens_per_second"]), how["jobs"] or 1))
     if how["dry_run"]:
         return 0
     told = False

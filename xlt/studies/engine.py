@@ -48,32 +48,36 @@ def write(study: Study, threads: int) -> Path:
     return path
 
 
-def run(study: Study, jobs: int, retries: int, profile: str | None) -> bool:
+def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bool:
     """Run what is not finished; whether it was told to stop before the end.
 
     Args:
         study: The study.
-        jobs: Nodes at a time.
+        jobs: Nodes at a time; None leaves it to the profile, or is one.
         retries: How often a node that failed is tried again.
         profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
 
     Raises:
         ValueError: Another process runs this study.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # A profile says itself how many cores its jobs have: set-threads.
+    threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     plan = write(study, threads)
     with locked(study.own_folder / "lock", 1.0):
         command = _command(plan, jobs, threads, retries, profile)
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         if profile:
-            return _wait_for(command, environment)
+            return _wait_for(command, os.environ)
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         with launcher(environment) as address:
             return _wait_for(command, {**environment, ADDRESS: address})
 
 
-def _command(plan: Path, jobs: int, threads: int, retries: int, profile: str | None) -> list[str]:
+def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: str | None) -> list[str]:
     """Snakemake's command line."""
-    where = ["--profile", profile] if profile else ["--cores", str(jobs * threads)]
+    if profile:
+        where = ["--profile", profile, *(["--jobs", str(jobs)] if jobs else [])]
+    else:
+        where = ["--cores", str((jobs or 1) * threads), "--jobs", str(jobs or 1)]
     return [
         *(
             sys.executable,
@@ -84,7 +88,7 @@ def _command(plan: Path, jobs: int, threads: int, retries: int, profile: str | N
             "--config",
             f"plan={plan.resolve()}",
         ),
-        *("--directory", str(plan.parent), *where, "--jobs", str(jobs), "--retries", str(retries)),
+        *("--directory", str(plan.parent), *where, "--retries", str(retries)),
         *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
         *("--quiet", "rules", "--", "all"),
     ]

@@ -1,7 +1,9 @@
 """Run one node of a study: `python -m xlt.studies.node --plan PLAN --node NAME`; the engine calls it.
 
 What the node prints goes to its log, its seconds beside it. A node that was told to stop and saved (exit code
-75) goes on at once; where its own job is told to stop, it is put back into SLURM's queue, or ends with 75.
+75) goes on at once; where its own job is told to stop, it is put back into SLURM's queue, or ends with 75. A
+job is told here, some minutes ahead of its time limit: SLURM's own warning (`--signal`) would end the engine
+in between.
 """
 
 import argparse
@@ -24,6 +26,9 @@ from xlt.training.watch import STOPPED
 PATIENCE = 24 * 3600.0
 """Seconds to wait for another study that runs the same node."""
 
+AHEAD = 300
+"""Seconds ahead of a job's end at which its node is told to stop; at most half of those that it has."""
+
 
 class Job:
     """The process of a node: started by the study's launcher where there is one.
@@ -37,15 +42,18 @@ class Job:
         self._command, self._log = command, log
         self._pid: int | None = None
         self.is_told = False
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, self._pass_on)
+        if "SLURM_JOB_END_TIME" in os.environ:
+            left = float(os.environ["SLURM_JOB_END_TIME"]) - time.time()
+            signal.alarm(max(1, round(left - min(AHEAD, left / 2))))
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        """Tell the process what this one is told; a Ctrl-C is to stop as well."""
+        """Tell the process what this one is told; a Ctrl-C and the end of the job are to stop as well."""
         self.is_told = True
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM if number == signal.SIGINT else number)
+                os.kill(self._pid, signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
 
     def run(self) -> int:
         """Its exit code, once it has ended otherwise than by being told to stop."""
