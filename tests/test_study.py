@@ -1,6 +1,7 @@
 """xlt.study: what a study consists of, how its nodes are named, run, collected and paid for."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -233,6 +234,43 @@ def test_a_node_that_fails_keeps_its_code(tmp_path: Path, monkeypatch: pytest.Mo
     assert node.run(plan, "a") == 2
     assert node.run(plan, "a") == 2
     assert logs_of(tmp_path, "a", "txt").read_text() == "error: no\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("29:50", 1790), ("1-02:03:04", 93784), ("4:00:00", 14400), ("UNLIMITED", None), ("", None)],
+)
+def test_the_time_that_a_job_has_left_is_asked_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, seconds: int | None
+):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho '{said}'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert node.seconds_left("7") == seconds
+    assert node.seconds_left(None) is None
+
+
+WAITS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+time.sleep(600)
+"""
+
+
+def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_path: Path):
+    for name, line in (("squeue", "echo 0:08"), ("scontrol", f"echo $* > {tmp_path}/told")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "waits.py").write_text(WAITS)
+    plan = tmp_path / "plan.json"
+    nodes = {"a": {"verb": "waits", "config": "none", "parents": []}}
+    plan.write_text(json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "nodes": nodes}))
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-m", "xlt.studies.node", f"--plan={plan}", "--node=a"]
+    done = subprocess.run(words, env=os.environ | own, check=False, cwd=tmp_path, capture_output=True)
+    assert done.returncode == STOPPED
+    assert (tmp_path / "told").read_text() == "requeue 7\n"
 
 
 # The whole

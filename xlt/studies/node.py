@@ -44,8 +44,8 @@ class Job:
         self.is_told = False
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, self._pass_on)
-        if "SLURM_JOB_END_TIME" in os.environ:
-            left = float(os.environ["SLURM_JOB_END_TIME"]) - time.time()
+        left = seconds_left(os.environ.get("SLURM_JOB_ID"))
+        if left is not None:
             signal.alarm(max(1, round(left - min(AHEAD, left / 2))))
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
@@ -75,6 +75,25 @@ class Job:
             return subprocess.Popen(
                 self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+
+def seconds_left(job: str | None) -> int | None:
+    """Until SLURM ends a job; None where it has no limit, or there is no job.
+
+    Args:
+        job: The job's number.
+    """
+    if job is None:
+        return None
+    # The environment does not tell: the executor takes most of SLURM's variables out of it.
+    words = ["squeue", "--noheader", f"--job={job}", "--format=%L"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    days, _, clock = said.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts):  # UNLIMITED, NOT_SET
+        return None
+    seconds = sum(int(part) * 60**place for place, part in enumerate(reversed(parts)))
+    return seconds + 86400 * int(days or 0)
 
 
 def command_of(plan: dict[str, Any], name: str) -> list[str]:
