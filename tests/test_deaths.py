@@ -22,10 +22,8 @@ def calm(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
 DEATHS = [
     Fault(2, signal="SIGKILL", rank=1),
-    Fault(2, signal="SIGKILL", rank=0),
     Fault(1, "validation", "SIGKILL", rank=1),
     Fault(1, "save", "SIGKILL", rank=0),
-    Fault(-999, "start", "SIGKILL", rank=1),
     Fault(-999, "start", "SIGKILL", rank=0),
     Fault(2, signal="SIGSTOP", rank=1),
 ]

@@ -101,6 +101,7 @@ def test_retrieval_is_as_the_card_says(figures: dict[str, Any], mirror: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")  # inside Lightning
 def test_perplexity_is_as_the_card_says(figures: dict[str, Any], mirror: Path, cache: str):
     data = TransferData(
         ["mlm/kk"],
