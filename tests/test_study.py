@@ -38,6 +38,24 @@ def by_phase(made: Study) -> dict[str, int]:
     return {cost.phase: cost.nodes for cost in costs(made, None)}
 
 
+LACKS = """
+import runpy, sys
+sys.modules["statsmodels"] = None
+sys.argv = ["study", "--config=none.yaml"]
+runpy.run_module({verb!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("verb", ["xlt.study", "xlt.dashboard"])
+def test_without_the_extra_the_verb_says_what_to_install(verb: str):
+    words = [sys.executable, "-c", LACKS.format(verb=verb)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: studies need statsmodels")
+    assert "pip install" in line
+
+
 # The plan
 
 

@@ -12,6 +12,11 @@ if __name__ == "__main__":
     from xlt.training.watch import leave_at_signals
 
     leave_at_signals()
+    try:
+        import xlt.studies  # noqa: F401
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 from xlt.checks import require
 from xlt.cli import run_verb
