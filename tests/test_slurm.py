@@ -65,6 +65,7 @@ executor: slurm
 jobs: 2
 slurm-requeue: true
 slurm-no-account: true
+slurm-status-command: squeue
 slurm-init-seconds-before-status-checks: 5
 default-resources:
   runtime: 60
