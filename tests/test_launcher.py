@@ -58,8 +58,8 @@ def test_a_node_that_is_told_to_stop_saves_and_goes_on(address: str, tiny_run: C
 
 
 def test_a_node_whose_process_is_killed_tells_the_signal(address: str, tmp_path: Path):
-    command = [sys.executable, "-m", "xlt.fit", "--help"]
-    started = start(address, command, tmp_path / "log.txt")
+    lasting = [sys.executable, "-m", "http.server", "0"]
+    started = start(address, lasting, tmp_path / "log.txt")
     os.kill(started.pid, signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
 

@@ -267,6 +267,9 @@ def test_the_time_that_a_job_has_left_is_asked_of_slurm(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert node.seconds_left("7") == seconds
     assert node.seconds_left(None) is None
+    squeue.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert node.seconds_left("7") is None
 
 
 WAITS = """

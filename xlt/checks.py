@@ -1,4 +1,7 @@
-"""The one way to refuse a value of the config."""
+"""The one way to refuse a value of the config, and to say what is not installed."""
+
+import sys
+from importlib import import_module
 
 
 def require(fits: bool, key: str, value: object, rule: str) -> None:
@@ -12,3 +15,16 @@ def require(fits: bool, key: str, value: object, rule: str) -> None:
     """
     if not fits:
         raise ValueError(f"{key} is {value}: it must {rule}")
+
+
+def leave_without(package: str) -> None:
+    """End the process with a line and exit code 2 where a package cannot be imported.
+
+    Args:
+        package: A package of xlt whose libraries are an extra's; its own error names them.
+    """
+    try:
+        import_module(package)
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

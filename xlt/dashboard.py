@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    try:
-        import xlt.studies  # noqa: F401
-    except ImportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    from xlt.checks import leave_without
+
+    leave_without("xlt.studies")
 
 import wandb
 

@@ -9,14 +9,11 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
+    from xlt.checks import leave_without
     from xlt.training.watch import leave_at_signals
 
     leave_at_signals()
-    try:
-        import xlt.studies  # noqa: F401
-    except ImportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave_without("xlt.studies")
 
 from xlt.checks import require
 from xlt.cli import run_verb

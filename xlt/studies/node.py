@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,12 +79,12 @@ class Job:
 
 
 def seconds_left(job: str | None) -> int | None:
-    """Until SLURM ends a job; None where it has no limit, or there is no job.
+    """Until SLURM ends a job; None where it has no limit, there is no job, or SLURM cannot be asked.
 
     Args:
         job: The job's number.
     """
-    if job is None:
+    if job is None or shutil.which("squeue") is None:  # such as in a container
         return None
     # The environment does not tell: the executor takes most of SLURM's variables out of it.
     words = ["squeue", "--noheader", f"--job={job}", "--format=%L"]
