@@ -396,6 +396,19 @@ def test_a_perturbed_cell_that_is_not_finished_is_tested_alone(
     ]
 
 
+def test_a_task_that_perturbations_does_not_name_is_tested_as_it_is(test: Evaluate, tmp_path: Path):
+    settings = {"tasks": "[xnli, udpos]", "languages": "[de]", "perturbations": "{udpos: [noise-10]}"}
+    assert test(tmp_path / "out", **settings) == 0
+    assert list(results(tmp_path / "out")) == ["xnli", "udpos"]
+    perturbed = json.loads((tmp_path / "out" / "perturbed.json").read_text())
+    assert {name: list(by_task) for name, by_task in perturbed.items()} == {"noise-10": ["udpos"]}
+
+
+def test_perturbations_of_a_task_that_is_not_tested_are_refused(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", tasks="[xnli]", perturbations="{panx: [noise-10]}") == 2
+    assert "perturbations names panx, which tasks does not" in capsys.readouterr().err
+
+
 def test_an_unknown_perturbation_is_refused_before_any_work(test: Evaluate, tmp_path: Path, capsys: Any):
     assert test(tmp_path / "out", perturbations="[typos-5]") == 2
     assert "perturbations names 'typos-5'" in capsys.readouterr().err

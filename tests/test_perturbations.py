@@ -58,7 +58,7 @@ def found(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
     def parts(name: Name, cell: str) -> Any:
         task = tasks.load(cell)
         split = "test" if task.only_test else "validation"
-        perturbations = Perturbations([name], splits, tmp_path / "alignments", seed=0)
+        perturbations = Perturbations({task.group: [name]}, splits, tmp_path / "alignments", seed=0)
         return perturbations.parts(name, task, split, splits.parts(task, split))
 
     return parts
@@ -145,7 +145,7 @@ def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_p
     alone = Splits([tmp_path], tmp_path / "cache", splits.text)
     task = tasks.load("xnli/de")
     with pytest.raises(Inapplicable, match="has no row in en"):
-        Perturbations([], alone, tmp_path, 0).parts(
+        Perturbations({}, alone, tmp_path, 0).parts(
             Name("mix", 15), task, "validation", alone.parts(task, "validation")
         )
 
@@ -154,9 +154,9 @@ def test_mixing_asks_for_the_aligner_before_any_work(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(alignment, "find_spec", lambda name: None)
-    Perturbations([Name("noise", 5)], splits, tmp_path, 0)
+    Perturbations({"xnli": [Name("noise", 5)]}, splits, tmp_path, 0)
     with pytest.raises(ValueError, match="eflomal"):
-        Perturbations([Name("mix", 15)], splits, tmp_path, 0)
+        Perturbations({"xnli": [Name("mix", 15)]}, splits, tmp_path, 0)
 
 
 def test_what_is_missing_is_told_once_for_each_reason():

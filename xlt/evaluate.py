@@ -6,7 +6,7 @@ tested is said, shown as missing, and left out of no average without a word.
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ class Evaluation:
         cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
         seed: Of the volume and the perturbations.
         perturbations: What to test under besides: `noise-5` changes 5 percent of the letters, `mix-15` puts
-            15 percent of the phrases of a parallel test set into another language.
+            15 percent of the phrases of a parallel test set into another language. For all tasks or by name.
         mixes: How many times each mixing is drawn.
         wandb: Where the evaluation stands on the dashboard.
     """
@@ -89,7 +89,7 @@ class Evaluation:
         precision: Literal["32-true", "bf16-mixed"] = "32-true",
         cache: str | None = None,
         seed: int = 0,
-        perturbations: list[str] | None = None,
+        perturbations: list[str] | dict[str, list[str]] | None = None,
         mixes: int = 4,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
@@ -97,8 +97,14 @@ class Evaluation:
         require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
         require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
         require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
-        names_of_perturbations = names_of(perturbations or (), mixes)
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
+        asked = (
+            perturbations
+            if isinstance(perturbations, Mapping)
+            else dict.fromkeys(tasks or NINE, perturbations or [])
+        )
+        _check_named("perturbations", asked, self.tasks)
+        drawn = {task: names_of(names, mixes) for task, names in asked.items()}
         for task in self.tasks:
             require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
@@ -113,7 +119,7 @@ class Evaluation:
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
         self._splits = Splits(roots_of(root), folder, text)
         kept = folder / "alignments"
-        self._perturbations = Perturbations(names_of_perturbations, self._splits, kept, seed)
+        self._perturbations = Perturbations(drawn, self._splits, kept, seed)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb = tokens_per_batch, wandb
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
@@ -231,10 +237,15 @@ def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -
     """
     if not isinstance(split, Mapping):
         return {task.name: split for task in tasks}
-    unknown = sorted(set(split) - {task.name for task in tasks})
-    if unknown:
-        raise ValueError(f"split names {', '.join(unknown)}, which tasks does not")
+    _check_named("split", split, tasks)
     return {task.name: split.get(task.name, "validation") for task in tasks}
+
+
+def _check_named(key: str, by_task: Iterable[str], tasks: Sequence[Task[Any]]) -> None:
+    """Raise ValueError for a task that a key names and that is not evaluated."""
+    unknown = sorted(set(by_task) - {task.name for task in tasks})
+    if unknown:
+        raise ValueError(f"{key} names {', '.join(unknown)}, which tasks does not")
 
 
 def make_parser() -> VerbParser:

@@ -5,7 +5,7 @@ are as many, in the same order, as without it. What cannot be perturbed is missi
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class Perturbations:
     """The perturbed rows of tasks.
 
     Args:
-        names: The perturbations asked for.
+        names: The perturbations asked for, by task.
         splits: Opens the rows.
         folder: Where alignments are kept.
         seed: What is drawn depends on it.
@@ -87,11 +87,11 @@ class Perturbations:
         ValueError: Languages are to be mixed without the word aligner.
     """
 
-    def __init__(self, names: Sequence[Name], splits: Splits, folder: Path, seed: int) -> None:
+    def __init__(self, names: Mapping[str, Sequence[Name]], splits: Splits, folder: Path, seed: int) -> None:
         self.names = names
         self._splits, self._folder, self._seed = splits, folder, seed
         self._known: dict[tuple[str, Split], Translations] = {}
-        if any(name.kind == MIX for name in names):
+        if any(name.kind == MIX for of_task in names.values() for name in of_task):
             check_aligner()
 
     def parts(self, name: Name, task: Task[Any], split: Split, parts: Sequence[Part]) -> tuple[Part, ...]:

@@ -203,7 +203,7 @@ def _add(
 
 def _perturb(plan: Plan, cell: Cell, perturbations: Perturbations) -> None:
     """Add the perturbations of a cell to what is tested, or to what is missing."""
-    for name in perturbations.names:
+    for name in perturbations.names.get(cell.task.group, ()):
         try:
             parts = perturbations.parts(name, cell.task, cell.split, cell.parts)
         except Inapplicable as error:

@@ -230,7 +230,7 @@ class _Maker:
         """An evaluation, with what the study says of the tasks that are tested in it."""
         wandb = {"wandb": {"group": self._study.name, "job_type": "evaluate"}}
         settings = merged(self._study.evaluate, own, wandb)
-        for key in ("split", "layer"):
+        for key in ("split", "layer", "perturbations"):
             if isinstance(settings.get(key), Mapping):
                 settings[key] = {name: value for name, value in settings[key].items() if name in targets}
         return self._node("evaluate", label, settings, parents, of, targets)
