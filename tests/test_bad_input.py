@@ -421,6 +421,7 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("trainer.log_every_n_steps", "0"),
         ("checkpoints.every_n_steps", "0"),
         ("checkpoints.keep", "0"),
+        ("checkpoints.keep_period", "0"),
         ("preemption.look_every_n_steps", "0"),
         ("preemption.time_limit", "0"),
     ],

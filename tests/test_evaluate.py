@@ -434,6 +434,14 @@ def test_another_checkpoint_of_a_run_is_exported_and_tested(
     exported = {"runs": f"[{tmp_path / 'other'}]", "encoder": None, "tasks": "[xnli]", "languages": "[de]"}
     assert test(tmp_path / "out", **exported) == 0
     assert results(tmp_path / "out")["xnli"]["de"]["rows"] == 40
+    direct = exported | {"runs": f"[{trained}]", "checkpoint": other}
+    assert test(tmp_path / "direct", **direct) == 0
+    assert results(tmp_path / "direct") == results(tmp_path / "out")
+    assert test(tmp_path / "best", **direct | {"checkpoint": best}) == 0
+    assert test(tmp_path / "model", **direct | {"checkpoint": None}) == 0
+    assert results(tmp_path / "best") == results(tmp_path / "model")
+    assert test(tmp_path / "gone", **direct | {"checkpoint": 7}) == 2
+    assert "is missing: give another step" in capsys.readouterr().err
     assert run([f"--run={trained}", f"--out={tmp_path / 'none'}", "--checkpoint=7"], export) == 2
     assert f"is missing: give another step; there are {', '.join(map(str, steps))}" in capsys.readouterr().err
 

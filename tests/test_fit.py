@@ -258,6 +258,22 @@ def test_best_checkpoint_is_kept_beside_the_newest(tiny_run: Command, tmp_path: 
     assert kept == [f"step-{step:09d}.ckpt" for step in (1, 5, 6)]
 
 
+@pytest.mark.parametrize("interval", [2, 3])
+def test_every_checkpoint_of_the_period_is_kept(tiny_run: Command, tmp_path: Path, interval: int):
+    changes = {
+        "data.tasks": "[mnli]",
+        "trainer.max_steps": 9,
+        "trainer.val_check_interval": interval,
+        "checkpoints.every_n_steps": 5,
+        "checkpoints.keep": 1,
+        "checkpoints.keep_period": 3,
+    }
+    folder = tmp_path / "run"
+    assert run(tiny_run(folder, changes)) == 0
+    kept = {int(path.stem.removeprefix("step-")) for path in (folder / "checkpoints").glob("*.ckpt")}
+    assert kept == {3, 6, 9, results(folder)["run"]["best_step"]}
+
+
 # What the numbers are made of
 
 

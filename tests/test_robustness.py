@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from study_rows import make_scores
+from synthetic_study import study_of
 
 from xlt.studies import robustness
+from xlt.studies.findings import Findings
 from xlt.tasks import load
 
 BY_LANGUAGE = {"en": 80.0, "de": 70.0, "sw": 40.0, "th": 50.0, "ur": 60.0}
@@ -129,6 +131,13 @@ def test_selection_gap_is_what_english_costs():
     found = robustness.selection_gap(selection_table()).set_index("language")
     assert found.loc["sw", ["own", "chosen", "gap", "checkpoints"]].tolist() == [10, 20, 3, 2]
     assert found.loc["en", "gap"] == 0
+
+
+def test_a_study_of_checkpoints_has_the_gap_among_its_measures():
+    assert "selection_gap" not in [measure.name for measure in Findings(study_of()).measures]
+    findings = Findings(study_of(checkpoints=selection_table()))
+    (measure,) = [measure for measure in findings.measures if measure.name == "selection_gap"]
+    assert measure.by_target[["target", "mean"]].values.tolist() == [["xnli", 1.5]]
 
 
 def test_selection_gap_is_unknown_where_a_split_is_missing():

@@ -16,7 +16,7 @@ import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
 from xlt.studies import node
-from xlt.studies.collect import COLUMNS, missing_of, runs_of, scores_of
+from xlt.studies.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of
 from xlt.studies.cost import costs, table
 from xlt.studies.engine import write
 from xlt.studies.places import is_finished, logs_of
@@ -136,6 +136,26 @@ def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
     assert of[40]["model"]["warmup_steps"] == 20
 
 
+def test_selection_tests_checkpoints_on_both_splits_and_trains_nothing_anew(make: Make):
+    plain, made = Study(**make()), Study(**make(selection={"xnli": 2}))
+    assert set(plain.nodes) < set(made.nodes)
+    of: dict[str, set[tuple[int, str]]] = {}
+    for known in made.nodes.values():
+        if known.checkpoint is not None:
+            of.setdefault(known.parents[0], set()).add((known.checkpoint, known.settings["split"]))
+    trained = {name for name, known in made.nodes.items() if known.phase == "target"}
+    tested = {(step, split) for step in (2, 4) for split in ("validation", "test")}
+    assert of == dict.fromkeys(trained, tested)
+    assert all(made.nodes[name].settings["checkpoints"]["keep_period"] == 2 for name in trained)
+
+
+def test_selection_in_one_set_is_refused(make: Make):
+    keys = make()
+    targets = {**keys["targets"], "xquad": keys["targets"]["xnli"]}
+    with pytest.raises(ValueError, match=r"selection is xquad: .*development and test rows"):
+        Study(**{**keys, "targets": targets, "selection": {"xquad": 2}})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -152,6 +172,10 @@ def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
         ),
         ({"volumes": [2]}, "volumes is 2: .*each task of mixture"),
         ({"name": "a/b"}, "name is a/b"),
+        ({"selection": {"tatoeba": 2}}, "selection is tatoeba: .*fine-tuned"),
+        ({"selection": {"pawsx": 2}}, "selection is pawsx: .*fine-tuned"),
+        ({"selection": {"xnli": 1}}, "selection xnli is 1: .*at least 2"),
+        ({"selection": {"xnli": 5}}, "selection xnli is 5: .*at most the 4 steps"),
     ],
 )
 def test_a_study_that_cannot_be_meant_is_refused(make: Make, changes: dict[str, Any], message: str):
@@ -300,7 +324,7 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_path: Path, capfd: Any):
-    keys = make(folder=tmp_path / "runs", seeds=[0], volumes=[9], name="whole")
+    keys = make(folder=tmp_path / "runs", seeds=[0], volumes=[9], name="whole", selection={"xnli": 2})
     broken = tmp_path / "broken.yaml"
     config = yaml.safe_load(Path(keys["intermediate"]["mnli"]).read_text())
     broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": ["mnlii"]}}))
@@ -316,6 +340,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     assert pairs == {("none", 0), ("mnli", 9)}
     check_scores(made, found)
     check_missing(made)
+    check_checkpoints(made)
     # The same command again runs nothing that is finished.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/metrics.jsonl")}
     assert call(keys, tmp_path, jobs=2, retries=0) == 1
@@ -352,6 +377,18 @@ def check_scores(made: Study, found: pd.DataFrame) -> None:
     assert set(runs["phase"]) == {"intermediate", "target", "evaluate"}
     assert (runs["hours"] > 0).all()
     assert (runs.loc[runs["phase"] != "evaluate", "tokens"] > 0).all()
+
+
+def check_checkpoints(made: Study) -> None:
+    """Both checkpoints of both runs are tested on both splits, and the report has their gap."""
+    found = checkpoints_of(made)
+    runs = found.groupby(["intermediate", "checkpoint", "split"]).size()
+    assert set(runs.index) == {
+        (arm, step, split) for arm in ("none", "mnli") for step in (2, 4) for split in ("test", "validation")
+    }
+    robustness = pd.read_csv(made.own_folder / "report" / "robustness.csv")
+    assert "selection_gap" in set(robustness["measure"])
+    assert len(pd.read_csv(made.own_folder / "report" / "checkpoints.csv")) == len(found)
 
 
 def check_missing(made: Study) -> None:

@@ -66,10 +66,12 @@ class CheckpointSettings:
     Args:
         every_n_steps: Optimizer steps between checkpoints.
         keep: How many of the newest to keep; the best is kept besides.
+        keep_period: Checkpoints of the multiples of so many steps are written and kept for good.
     """
 
     every_n_steps: int = 500
     keep: int = 2
+    keep_period: int | None = None
 
 
 @dataclass
@@ -223,6 +225,7 @@ class Cli(LightningCLI):
             self.folder.checkpoints,
             settings.every_n_steps,
             settings.keep,
+            settings.keep_period,
             self.recorder.flush,
             self._watch,
             preemption.look_every_n_steps,

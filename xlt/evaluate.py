@@ -5,9 +5,11 @@ tested is said, shown as missing, and left out of no average without a word.
 """
 
 import logging
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from lightning.fabric import Fabric
@@ -25,12 +27,14 @@ from xlt.evaluation.plan import Cell, Choice, Models, Plan, in_words, make_plan
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
+from xlt.folders import MODEL
 from xlt.models.encoder import load_config, most_tokens
 from xlt.parser import VerbParser
 from xlt.splits import Splits
 from xlt.tables import as_json
 from xlt.task import Task
 from xlt.tasks import load
+from xlt.training.exporting import export_run
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.xtreme import GROUPS
 
@@ -49,6 +53,8 @@ class Evaluation:
         encoder: The encoder as it is, for retrieval: a name on the hub, a folder, or a finished run's.
         runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export): a task is
             tested with the run that trained its head.
+        checkpoint: Step of the runs' checkpoint to test, which they must have kept
+            (checkpoints.keep_period); the best where not given.
         tasks: Names of the tasks, each of which must have a model; where not given, XTREME's nine, as far as
             there are models for them.
         languages: Languages to test in, which must have rows; where not given, each task's own that have.
@@ -76,6 +82,7 @@ class Evaluation:
         out: Path,
         encoder: str | None = None,
         runs: list[str] | None = None,
+        checkpoint: int | None = None,
         tasks: list[str] | None = None,
         languages: list[str] | None = None,
         split: Choice | dict[str, Choice] = "validation",
@@ -108,7 +115,9 @@ class Evaluation:
         for task in self.tasks:
             require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
-        self._models = Models(encoder, tuple(runs or ()))
+        self._exports = TemporaryDirectory(prefix="xlt-checkpoints-")
+        tested = runs or [] if checkpoint is None else self._exported(runs or [], checkpoint)
+        self._models = Models(encoder, tuple(tested))
         names = [name for name in (encoder, *self._models.runs) if name]
         if not names:
             raise ValueError("nothing to evaluate: name an encoder, or the folders of runs")
@@ -129,6 +138,7 @@ class Evaluation:
         self._config = {
             "encoder": encoder,
             "runs": runs,
+            "checkpoint": checkpoint,
             "split": self._chosen,
             "volume": volume,
             "seed": seed,
@@ -137,6 +147,16 @@ class Evaluation:
         }
         self._has_news = False
         self._tested: tuple[tuple[str, int | None], Tested] | None = None
+
+    def _exported(self, runs: Sequence[str], step: int) -> list[str]:
+        """Folders as of finished runs, with the models of their checkpoints of a step."""
+        folders = []
+        for number, run in enumerate(runs):
+            folder = Path(self._exports.name, f"{number}-{Path(run).name}")
+            export_run(Path(run), folder / MODEL, checkpoint=step)
+            shutil.copy(Path(run, "config.yaml"), folder)
+            folders.append(str(folder))
+        return folders
 
     def run(self) -> Report:
         """Test what is not finished, and write what came out."""

@@ -3,12 +3,8 @@
 The folder holds config, tokenizer, weights and heads of the best checkpoint; the head for hidden tokens where
 transformers looks for it. A run that ends writes the same into its own folder, as `model/`.
 
-`--checkpoint STEP` takes another checkpoint that the run still has: the best, and the newest
-`checkpoints.keep`. python -m xlt.evaluate takes such a folder in `runs`, so several checkpoints of a run can
-be compared on the development sets of the target languages:
-
-    python -m xlt.export --run runs/NAME --checkpoint 400 --out runs/NAME/step-400
-    python -m xlt.evaluate --runs '[runs/NAME/step-400]' --tasks '[xnli]' --out runs/NAME/evaluate-400
+`--checkpoint STEP` takes another checkpoint that the run still has: the best, the newest `checkpoints.keep`,
+and those of `checkpoints.keep_period`. `python -m xlt.evaluate --checkpoint STEP` tests one without export.
 """
 
 import sys

@@ -33,9 +33,18 @@ def scores_of(study: Study) -> pd.DataFrame:
 
     Scores that all replicates share, such as those of retrieval with the encoder as it is, stand once a seed.
     """
-    lines = [line for use in study.uses if use.phase == "evaluate" for line in _lines(study, use)]
+    uses = [use for use in study.uses if use.phase == "evaluate" and use.checkpoint is None]
+    lines = [line for use in uses for line in _lines(study, use)]
     table = pd.DataFrame(lines, columns=pd.Index(COLUMNS))
     return table.sort_values(KEY, kind="stable", ignore_index=True)
+
+
+def checkpoints_of(study: Study) -> pd.DataFrame:
+    """A line a score of a checkpoint that the selection gap is measured over, on either split."""
+    uses = [use for use in study.uses if use.checkpoint is not None]
+    lines = [[*line, use.checkpoint] for use in uses for line in _lines(study, use)]
+    table = pd.DataFrame(lines, columns=pd.Index([*COLUMNS, "checkpoint"]))
+    return table.sort_values([*KEY, "checkpoint", "split"], kind="stable", ignore_index=True)
 
 
 def _lines(study: Study, use: Node) -> list[list[Any]]:
@@ -148,4 +157,5 @@ def results_of(study: Study, command: str, words: str) -> StudyResults:
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "words": words,
     }
-    return StudyResults(study.name, scores_of(study), missing_of(study), runs_of(study), about, study.folder)
+    tables = scores_of(study), checkpoints_of(study), missing_of(study), runs_of(study)
+    return StudyResults(study.name, *tables, about, study.folder)

@@ -78,7 +78,7 @@ class Findings:
     @cached_property
     def measures(self) -> list[Measure]:
         """The measures of robustness that there are numbers for."""
-        return measures_of(self.study.scores, self.by_language, len(self.seeds))
+        return measures_of(self.study.scores, self.study.checkpoints, self.by_language, len(self.seeds))
 
     @cached_property
     def judged(self) -> list[Judged]:

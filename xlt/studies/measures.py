@@ -36,6 +36,12 @@ HURT = Words(
     "The share of languages whose mean effect over seeds is below zero: lower is better. Where a task does "
     "nothing, chance alone hurts half of them.",
 )
+SELECTION = Words(
+    "Selection gap",
+    "Gap, points",
+    "Test score of the checkpoint that is best by the language's own development rows, less that of the one "
+    "that is best by English ones: lower is better.",
+)
 PERTURBED = {
     "noise": Words("Noise", "Of the clean score, %", "{level} % of characters changed"),
     "mix": Words(
@@ -64,11 +70,14 @@ class Measure:
     pooled: pd.DataFrame
 
 
-def measures_of(scores: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[Measure]:
+def measures_of(
+    scores: pd.DataFrame, checkpoints: pd.DataFrame, effects: pd.DataFrame, seeds: int
+) -> list[Measure]:
     """The measures that there are numbers for.
 
     Args:
         scores: The study's table.
+        checkpoints: Scores of other checkpoints on both splits; may be empty.
         effects: The effect in each language.
         seeds: How many there are where nothing is missing.
     """
@@ -77,6 +86,7 @@ def measures_of(scores: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list
         _reduced("transfer_gap", GAP, clean, "score", robustness.transfer_gap, seeds),
         _reduced("worst_quarter", QUARTER, clean, "score", robustness.worst_quarter, seeds),
         _hurt(effects, seeds),
+        *_selection(checkpoints, seeds),
         *_perturbed(scores, seeds),
     ]
     return [measure for measure in found if len(measure.pooled)]
@@ -104,6 +114,13 @@ def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
     keys = [name for name in ("target", "intermediate", "volume") if name in own]
     rest = ["mean", "low", "high", "seeds", "common", "of", "complete"]
     return own[[*keys, *rest]].sort_values(keys, ignore_index=True)
+
+
+def _selection(checkpoints: pd.DataFrame, seeds: int) -> Iterator[Measure]:
+    """What choosing checkpoints in English costs, in the languages that both splits have rows of."""
+    if len(checkpoints):
+        gaps = robustness.selection_gap(checkpoints).dropna(subset="gap")
+        yield _reduced("selection_gap", SELECTION, gaps, "gap", mean_of, seeds)
 
 
 def _perturbed(scores: pd.DataFrame, seeds: int) -> Iterator[Measure]:

@@ -18,6 +18,7 @@ from xlt.evaluation.scores import hash_of
 from xlt.folders import model_folder
 from xlt.studies.configs import Settings, content, in_steps, merged, read_config, shares
 from xlt.studies.robustness import NONE
+from xlt.tasks import load
 
 Phase = Literal["intermediate", "target", "evaluate"]
 
@@ -58,6 +59,11 @@ class Node:
     targets: tuple[str, ...] = ()
 
     @property
+    def checkpoint(self) -> int | None:
+        """The step of the checkpoint that it tests; None for the best, and where nothing is tested."""
+        return self.settings.get("checkpoint")
+
+    @property
     def verb(self) -> str:
         """The module that runs it."""
         return "xlt.evaluate" if self.phase == "evaluate" else "xlt.fit"
@@ -79,6 +85,8 @@ class Study:
         steps: Optimizer steps of phase 2 by volume; those of the arm's config where a volume is not named.
             The warm-up and the validations keep their share of the steps.
         target_seeds: Fine-tunings of each run of phase 2.
+        selection: Target to the number of its checkpoints, evenly spaced, that are tested on the
+            development and the test rows of every language, for the selection gap. Each run keeps them all.
         folder: Where nodes and studies go; studies in one folder share their nodes.
         fit: Keys of xlt.fit for both phases, nested, over those of the configs.
         fit_intermediate: The same for phase 2 alone.
@@ -95,6 +103,7 @@ class Study:
     targets: dict[str, str | None]
     steps: dict[int, int] = field(default_factory=dict)
     target_seeds: int = 1
+    selection: dict[str, int] = field(default_factory=dict)
     folder: Path = Path("runs/study")
     fit: dict[str, Any] = field(default_factory=dict)
     fit_intermediate: dict[str, Any] = field(default_factory=dict)
@@ -117,6 +126,17 @@ class Study:
         unknown = sorted(set(self.steps) - set(self.volumes))
         require(not unknown, "steps", self.steps, f"name volumes of the study, which {unknown} are not")
         require(self.target_seeds >= 1, "target_seeds", self.target_seeds, "be at least 1")
+        for target, count in self.selection.items():
+            require(
+                target in self.targets and self.targets[target] not in (None, *self.targets),
+                "selection",
+                target,
+                "be a target of the study that is fine-tuned",
+            )
+            require(
+                not load(target).only_test, "selection", target, "be a task with development and test rows"
+            )
+            require(count >= 2, f"selection {target}", count, "be at least 2 checkpoints")
         require("/" not in self.name, "name", self.name, "be the name of a folder, without /")
         for name, run in self.targets.items():
             if run in self.targets and self.targets[run or ""] is None:
@@ -210,7 +230,10 @@ class _Maker:
         """A fine-tuning, and the evaluation of the targets that its run tests."""
         study = self._study
         config = merged(self._configs[str(study.targets[target])], study.fit, study.fit_target)
-        own = {"seed_everything": of.target_seed, "model": {"encoder": self._start(start)}}
+        own: dict[str, Any] = {"seed_everything": of.target_seed, "model": {"encoder": self._start(start)}}
+        period = self._period(target, config)
+        if period:
+            own["checkpoints"] = {"keep_period": period}
         wandb = {"wandb": {"group": study.name, "job_type": "target"}}
         parents = (start.name,) if start else ()
         node = self._node("target", label, merged(config, own, wandb), parents, of, (target,))
@@ -218,6 +241,26 @@ class _Maker:
         tested = (target, *(name for name, run in study.targets.items() if run == target))
         runs = {"runs": [str(study.folder / node.name)], "tasks": list(tested)}
         yield self._evaluation(label, runs, (node.name,), of, tested)
+        yield from self._selection(target, label, node, period, of)
+
+    def _period(self, target: str, config: Settings) -> int | None:
+        """Steps between the checkpoints that selection is measured over; None where it is not."""
+        count, steps = self._study.selection.get(target), config["trainer"]["max_steps"]
+        if count is None:
+            return None
+        require(count <= steps, f"selection {target}", count, f"be at most the {steps} steps of its config")
+        return steps // count
+
+    def _selection(
+        self, target: str, label: str, node: Node, period: int | None, of: Replicate
+    ) -> Iterator[Node]:
+        """The evaluations of a run's checkpoints on both splits, the rows as they are."""
+        for number in range(self._study.selection.get(target, 0)):
+            step = (number + 1) * (period or 0)
+            own = {"runs": [str(self._study.folder / node.name)], "tasks": [target], "checkpoint": step}
+            for split in ("validation", "test"):
+                tested = {**own, "split": split, "perturbations": []}
+                yield self._evaluation(f"{label}-step{step}-{split}", tested, (node.name,), of, (target,))
 
     def _evaluation(
         self,

@@ -41,6 +41,8 @@ class StudyResults:
     Args:
         name: The study's name.
         scores: A line a score, in percent: `COLUMNS`.
+        checkpoints: The same of other checkpoints, on both splits, with a column `checkpoint` (step); empty
+            where none were tested.
         missing: What is missing, the reason, and the path of the log or an empty text.
         runs: A line a finished run: `RUN_COLUMNS`; `wandb` is a URL or empty, `config` YAML.
         about: What else to say: encoder, date, versions, device, command; `words` are sentences on what the
@@ -50,6 +52,7 @@ class StudyResults:
 
     name: str
     scores: pd.DataFrame
+    checkpoints: pd.DataFrame = field(default_factory=pd.DataFrame)
     missing: Sequence[tuple[str, str, str]] = ()
     runs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=pd.Index(RUN_COLUMNS)))
     about: Mapping[str, Any] = field(default_factory=dict)

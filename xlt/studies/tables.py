@@ -27,7 +27,8 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         [tuple(line) for line in study.missing], columns=pd.Index(["what", "reason", "log"])
     )
     pooled = findings.pooled.assign(target="all")
-    return {
+    tested = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
+    return tested | {
         "scores": study.scores,
         "effects": findings.by_language,
         "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),

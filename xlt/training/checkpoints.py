@@ -152,6 +152,11 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}{SUFFIX}"
 
 
+def step_of(path: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def fault_of(path: Path) -> str:
     """What is wrong with a checkpoint; empty where nothing is."""
     manifest = _manifest(path)

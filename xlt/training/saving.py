@@ -17,7 +17,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
 from xlt.checks import require
-from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of
+from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of, step_of
 from xlt.training.watch import STOPPED, Watch
 
 
@@ -28,6 +28,7 @@ class Checkpoints(Checkpoint):
         folder: Where they go, as step-<number>.ckpt.
         every_n_steps: Steps between checkpoints.
         keep: How many of the newest to keep; the best is kept besides.
+        keep_period: Checkpoints of the multiples of so many steps are written and kept for good.
         before_save: Called first, with the trainer: what must reach the disk before a checkpoint does.
         watch: Knows whether this process was told to stop.
         look_every_n_steps: Steps between looks whether any process was.
@@ -38,15 +39,18 @@ class Checkpoints(Checkpoint):
         folder: Path,
         every_n_steps: int,
         keep: int,
+        keep_period: int | None,
         before_save: Callable[[Trainer], None],
         watch: Watch,
         look_every_n_steps: int = 1,
     ) -> None:
         require(every_n_steps >= 1, "checkpoints.every_n_steps", every_n_steps, "be at least 1 step")
         require(keep >= 1, "checkpoints.keep", keep, "be at least 1")
+        period = keep_period
+        require(period is None or period >= 1, "checkpoints.keep_period", period, "be at least 1 step")
         look = look_every_n_steps
         require(look >= 1, "preemption.look_every_n_steps", look, "be at least 1 step")
-        self._folder, self._every, self._keep = folder, every_n_steps, keep
+        self._folder, self._every, self._keep, self._period = folder, every_n_steps, keep, keep_period
         self._before_save, self._watch, self._look = before_save, watch, look_every_n_steps
         self.io = VerifiedIO(self._thin_out)
         self._stopped = False
@@ -74,7 +78,7 @@ class Checkpoints(Checkpoint):
         self._must_leave = step % self._look == 0 and self._told_to_stop(trainer)
         if self._validates(trainer, step):
             return
-        if self._must_leave or step % self._every == 0:
+        if self._must_leave or self._is_due(step):
             self._save(trainer, step)
         self._leave(trainer)
 
@@ -88,7 +92,7 @@ class Checkpoints(Checkpoint):
         if best:
             self.best_step, self.best_score = step, score
         self._stopped = trainer.should_stop
-        is_due = step % self._every == 0 or self._must_leave
+        is_due = self._is_due(step) or self._must_leave
         if best or is_due or step >= trainer.max_steps or trainer.should_stop:
             self._save(trainer, step)
         if not trainer.should_stop:
@@ -119,6 +123,14 @@ class Checkpoints(Checkpoint):
         trainer.strategy.barrier("saved")
         raise SystemExit(STOPPED)
 
+    def _is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after this step."""
+        return step % self._every == 0 or self._is_milestone(step)
+
+    def _is_milestone(self, step: int) -> bool:
+        """Whether the step's checkpoint is kept for good."""
+        return self._period is not None and step % self._period == 0
+
     @staticmethod
     def _validates(trainer: Trainer, step: int) -> bool:
         """Whether Lightning validates after this step."""
@@ -134,13 +146,14 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(path, weights_only=False)
 
     def _thin_out(self, newest: Path) -> None:
-        """Delete what is neither new nor best, once the newest verifies."""
+        """Delete what is neither new nor best nor to be kept, once the newest verifies."""
         if fault_of(newest):
             return
         # A later one is damaged, for the run has passed it over; it is written anew in its turn.
         paths = sorted(path for path in self._folder.glob(f"step-*{SUFFIX}") if path <= newest)
         for path in set(paths[: -self._keep]) - {self._best_saved}:
-            self.io.remove_checkpoint(path)
+            if not self._is_milestone(step_of(path)):
+                self.io.remove_checkpoint(path)
 
     def state_dict(self) -> dict[str, Any]:
         """The best step and its score."""
