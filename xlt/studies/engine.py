@@ -90,6 +90,7 @@ def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: 
         ),
         *("--directory", str(plan.parent), *where, "--retries", str(retries)),
         *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
+        *("--scheduler", "greedy"),  # nodes of a rule are alike: there is nothing to solve for
         *("--quiet", "rules", "--", "all"),
     ]
 
