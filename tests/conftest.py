@@ -52,6 +52,11 @@ LONGEST = (
 """Files that take minutes: they begin first, so that no core waits for them at the end."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, for some tests wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

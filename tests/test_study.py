@@ -142,6 +142,7 @@ def test_selection_tests_checkpoints_on_both_splits_and_trains_nothing_anew(make
     of: dict[str, set[tuple[int, str]]] = {}
     for known in made.nodes.values():
         if known.checkpoint is not None:
+            assert known.settings["wandb"]["job_type"] == "selection"
             of.setdefault(known.parents[0], set()).add((known.checkpoint, known.settings["split"]))
     trained = {name for name, known in made.nodes.items() if known.phase == "target"}
     tested = {(step, split) for step in (2, 4) for split in ("validation", "test")}

@@ -271,7 +271,8 @@ class _Maker:
         targets: tuple[str, ...],
     ) -> Node:
         """An evaluation, with what the study says of the tasks that are tested in it."""
-        wandb = {"wandb": {"group": self._study.name, "job_type": "evaluate"}}
+        job = "selection" if "checkpoint" in own else "evaluate"
+        wandb = {"wandb": {"group": self._study.name, "job_type": job}}
         settings = merged(self._study.evaluate, own, wandb)
         for key in ("split", "layer", "perturbations"):
             if isinstance(settings.get(key), Mapping):
