@@ -442,6 +442,8 @@ def test_another_checkpoint_of_a_run_is_exported_and_tested(
     assert results(tmp_path / "best") == results(tmp_path / "model")
     assert test(tmp_path / "gone", **direct | {"checkpoint": 7}) == 2
     assert "is missing: give another step" in capsys.readouterr().err
+    assert test(tmp_path / "gone", **direct | {"runs": None, "encoder": "none"}) == 2
+    assert f"checkpoint is {other}" in capsys.readouterr().err
     assert run([f"--run={trained}", f"--out={tmp_path / 'none'}", "--checkpoint=7"], export) == 2
     assert f"is missing: give another step; there are {', '.join(map(str, steps))}" in capsys.readouterr().err
 

@@ -7,9 +7,10 @@ tested is said, shown as missing, and left out of no average without a word.
 import logging
 import shutil
 import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, Literal
 
 from lightning.fabric import Fabric
@@ -104,6 +105,7 @@ class Evaluation:
         require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
         require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
         require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
+        require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be one of the runs': name them")
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
         asked = (
             perturbations
@@ -115,8 +117,11 @@ class Evaluation:
         for task in self.tasks:
             require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
-        self._exports = TemporaryDirectory(prefix="xlt-checkpoints-")
-        tested = runs or [] if checkpoint is None else self._exported(runs or [], checkpoint)
+        tested = runs or []
+        if checkpoint is not None:
+            exports = Path(mkdtemp(prefix="xlt-checkpoints-"))
+            weakref.finalize(self, shutil.rmtree, exports, ignore_errors=True)
+            tested = _exported(tested, checkpoint, exports)
         self._models = Models(encoder, tuple(tested))
         names = [name for name in (encoder, *self._models.runs) if name]
         if not names:
@@ -147,16 +152,6 @@ class Evaluation:
         }
         self._has_news = False
         self._tested: tuple[tuple[str, int | None], Tested] | None = None
-
-    def _exported(self, runs: Sequence[str], step: int) -> list[str]:
-        """Folders as of finished runs, with the models of their checkpoints of a step."""
-        folders = []
-        for number, run in enumerate(runs):
-            folder = Path(self._exports.name, f"{number}-{Path(run).name}")
-            export_run(Path(run), folder / MODEL, checkpoint=step)
-            shutil.copy(Path(run, "config.yaml"), folder)
-            folders.append(str(folder))
-        return folders
 
     def run(self) -> Report:
         """Test what is not finished, and write what came out."""
@@ -259,6 +254,17 @@ def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -
         return {task.name: split for task in tasks}
     _check_named("split", split, tasks)
     return {task.name: split.get(task.name, "validation") for task in tasks}
+
+
+def _exported(runs: Sequence[str], step: int, out: Path) -> list[str]:
+    """Folders as of finished runs, with the models of the runs' checkpoints of a step."""
+    folders = []
+    for number, run in enumerate(runs):
+        folder = out / f"{number}-{Path(run).name}"
+        export_run(Path(run), folder / MODEL, checkpoint=step)
+        shutil.copy(Path(run, "config.yaml"), folder)
+        folders.append(str(folder))
+    return folders
 
 
 def _check_named(key: str, by_task: Iterable[str], tasks: Sequence[Task[Any]]) -> None:
