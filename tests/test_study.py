@@ -402,5 +402,5 @@ def check_missing(made: Study) -> None:
     assert reasons["target"][0].startswith("waits for intermediate-broken")
     assert not any(is_finished(made.folder, name) for name, *_ in nodes)
     cells = {line.what for line in missing_of(made)} - set(made.nodes)
-    assert "xnli sw (2 evaluations)" in cells
+    assert cells >= {"xnli sw (6 evaluations)", "xnli sw (4 evaluations)"}  # a reason a split
     assert (made.own_folder / "report" / "index.html").is_file()
