@@ -196,7 +196,11 @@ def in_short(findings: Findings) -> Iterator[str]:
         told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         yield f"Of {len(findings.judged)} claims of Phang et al. (2020): {told}."
     count = len(findings.study.missing)
-    yield f"{count:,} runs are missing; they are listed below." if count else "No run is missing."
+    yield (
+        f"{count:,} runs, or tasks in a language, are missing; they are listed below."
+        if count
+        else "No run is missing."
+    )
 
 
 def coverage(findings: Findings) -> pd.DataFrame:
