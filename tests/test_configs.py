@@ -43,7 +43,9 @@ def name_of(path: Path) -> str:
 
 EVALUATED = [path for path in CONFIGS if path.parent.name == "evaluate"]
 STUDIED = [path for path in CONFIGS if path.parent.name == "study"]
-TRAINED = [path for path in CONFIGS if path not in EVALUATED + STUDIED]
+# A study's own recipes, which only the study completes.
+RECIPES = [path for path in CONFIGS if path.parent.parent.name == "study"]
+TRAINED = [path for path in CONFIGS if path not in EVALUATED + STUDIED + RECIPES]
 
 
 @pytest.mark.parametrize("path", EVALUATED, ids=name_of)
@@ -73,13 +75,23 @@ def test_config_parses_against_the_signatures(path: Path):
     assert config.trainer.val_check_interval <= config.trainer.max_steps
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path not in RECIPES], ids=name_of)
 def test_config_opens_with_the_command_that_runs_it(path: Path):
     first = path.read_text().splitlines()[0]
     found = re.fullmatch(r"# python -m (xlt\.\w+) --config (\S+)", first)
     assert found
     assert found[2] == name_of(path)
     assert importlib.util.find_spec(found[1])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipe_opens_with_the_study_that_uses_it(path: Path):
+    first = path.read_text().splitlines()[0]
+    found = re.fullmatch(r"# The fine-tuning of (\w+) in (\S+), which holds the other keys\.", first)
+    assert found
+    assert yaml.safe_load(path.read_text())["data"]["tasks"] == [found[1]]
+    targets = yaml.safe_load((REPOSITORY / found[2]).read_text())["targets"]
+    assert targets[found[1]] == name_of(path)
 
 
 @pytest.mark.parametrize("path", STUDIED, ids=name_of)
