@@ -1,5 +1,6 @@
 """Attention in blocks: where tokens lie, and equality with attention written out a sequence at a time."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from xlt.data.order import seed_of
 from xlt.models import blocks
 from xlt.models.blocks import Side, block_attention, lay_out
-from xlt.packing import Packing, pack
+from xlt.packing import GRAIN, Packing, pack
 
 LAW = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
@@ -44,13 +45,13 @@ def attend(
 def is_padding(packing: Packing, side: Side) -> list[bool]:
     """Of each slot of each head, whether it is rounded up."""
     found: list[bool] = []
-    for (_, products, slots), floor in zip(side.spans, side.floors, strict=True):
+    for (products, slots), floor in zip(side.shapes, side.floors, strict=True):
         sequences = products // HEADS
         rounded = torch.zeros(sequences, slots, dtype=torch.bool)
         if floor is not None:
             assert ((floor == 0) | (floor == -torch.inf)).all()
-            rounded = floor[:, 0, 0] == -torch.inf
-        assert rounded.shape == (sequences, slots)
+            assert floor.shape[:3] == (sequences, 1, 1)
+            rounded[:, slots - floor.shape[3] :] = floor[:, 0, 0] == -torch.inf
         found += rounded[:, None].expand(-1, HEADS, -1).flatten().tolist()
     return found
 
@@ -80,15 +81,17 @@ def test_a_slice_of_a_block_is_one_sequence_and_head(case: tuple[list[int], list
     for side, counts in zip(both, case, strict=True):
         starts, rows, padding = [0, *accumulate(counts)], side.rows.tolist(), is_padding(packing, side)
         row = 0
-        for block, span in zip(packing.blocks, side.spans, strict=True):
+        for block, (products, slots) in zip(packing.blocks, side.shapes, strict=True):
             members = packing.order[block.first : block.first + block.sequences].tolist()
-            assert span == (row, block.sequences * HEADS, max(counts[member] for member in members))
+            most = max(counts[member] for member in members)
+            assert products == block.sequences * HEADS
+            assert slots == (most if most < 2 else min(block.length, math.ceil(most / GRAIN) * GRAIN))
             for member in members:
                 for head in range(HEADS):
                     tokens = range(starts[member], starts[member] + counts[member])
                     assert rows[row : row + len(tokens)] == [token * HEADS + head for token in tokens]
                     assert not any(padding[row : row + len(tokens)])
-                    row += span[2]
+                    row += slots
         assert row == len(rows)
 
 
@@ -193,10 +196,14 @@ def test_with_the_same_masks_dropout_equals_plain_dropout(
     found = with_gradients(attend(states, counts, lengths, dropout=0.25), states)
     packing = pack(lengths)
     kept: dict[int, Tensor] = {}
-    for block, mask in zip(packing.blocks, drawn, strict=True):
-        members = packing.order[block.first : block.first + block.sequences].tolist()
-        for member, part in zip(members, mask.view(block.sequences, HEADS, *mask.shape[1:]), strict=True):
+    (mask,), first = drawn, 0
+    _, queries, keys = sides(counts, lengths)
+    for block, (_, wide), (_, long) in zip(packing.blocks, queries.shapes, keys.shapes, strict=True):
+        for member in packing.order[block.first : block.first + block.sequences].tolist():
+            part = mask[first : first + HEADS * wide * long].view(HEADS, wide, long)
             kept[member] = part[:, : counts[member], : lengths[member]] / 0.75
+            first += part.numel()
+    assert first == len(mask)
     exact = [part.detach().double().requires_grad_() for part in states]
     by_sequence = [kept[i].double() for i in range(len(lengths))]
     expected = with_gradients(plain_attention(*exact, counts, lengths, kept=by_sequence), exact)

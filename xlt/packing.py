@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHRINK = 0.92
-"""A block ends where a sequence is shorter than this share of the block's longest."""
+GRAIN = 16
+"""A block's length is a multiple of so many tokens."""
+
+SHRINK = 0.85
+"""No sequence is shorter than this share of its block's length, but for the block's first."""
 
 
 class Block(NamedTuple):
-    """Sequences of like length that one batched product serves, each rounded up to the longest."""
+    """Sequences of like length that one batched product serves, each rounded up to the block's length."""
 
     first: int
     """Place of the first of them in the packing's order."""
     sequences: int
     length: int
-    """Tokens of the longest."""
+    """Slots of each, at least the tokens of the longest."""
 
 
 class Packing(NamedTuple):
@@ -62,12 +65,24 @@ def pack(lengths: Sequence[int] | np.ndarray) -> Packing:
 
 
 def _blocks(descending: list[int]) -> list[Block]:
-    """Cut the sequences, longest first, wherever one falls below SHRINK of its block's longest."""
+    """Cut the sequences, longest first, into blocks of few different shapes.
+
+    A library that compiles its products for their shapes, as oneDNN does, meets most of them again: lengths
+    are multiples of GRAIN, and the sequences of a block as many as the largest power of two that are no
+    shorter than SHRINK of its length.
+    """
     blocks, first = [], 0
-    for place, size in enumerate(descending):
-        if size < SHRINK * descending[first]:
-            blocks.append(Block(first, place - first, descending[first]))
-            first = place
-    if descending:
-        blocks.append(Block(first, len(descending) - first, descending[first]))
+    while first < len(descending):
+        length = round_up(descending[first])
+        alike = 1
+        while first + alike < len(descending) and descending[first + alike] >= SHRINK * length:
+            alike += 1
+        sequences = 1 << alike.bit_length() - 1
+        blocks.append(Block(first, sequences, length))
+        first += sequences
     return blocks
+
+
+def round_up(tokens: int) -> int:
+    """The next multiple of GRAIN."""
+    return -(-tokens // GRAIN) * GRAIN

@@ -5,6 +5,8 @@ block's slice is what a batched product takes, without another copy. M query tok
 K width of a head, P slots: tokens plus those rounded up in blocks.
 """
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xlt.models.dropout import keep_mask, scale_of
-from xlt.packing import Packing
+from xlt.packing import Packing, round_up
 
 
 class Side(NamedTuple):
@@ -23,34 +25,35 @@ class Side(NamedTuple):
     """(P · H,) for each slot of each head its row among the tokens' (N · H); any row where rounded up."""
     places: Tensor
     """(N · H,) the inverse."""
-    spans: list[tuple[int, int, int]]
-    """Of each block: its first row, its products (sequences · heads), and the slots of each."""
+    shapes: list[tuple[int, int]]
+    """Of each block: its products (sequences · heads), and the slots of each."""
     floors: list[Tensor | None]
-    """Of each block: (sequences, 1, 1, slots), added to its scores, -inf where rounded up, else 0; None where
-    no slot is."""
+    """Of each block: (sequences, 1, 1, last slots), added to its scores, -inf where rounded up, else 0; None
+    where no slot is."""
 
 
 def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
     """The blocks of a packing for so many tokens of each sequence, which lie end to end."""
     begins, head = torch.cumsum(counts, 0) - counts, torch.arange(heads)[:, None]
-    rows, real, spans, floors, first = [], [], [], [], 0
+    rows, real, shapes, floors = [], [], [], []
     for block in packing.blocks:
         members = packing.order[block.first : block.first + block.sequences]
-        column = torch.arange(int(counts[members].max()))
-        padding = column >= counts[members, None]
+        sizes = counts[members]
+        least, most = int(sizes.min()), int(sizes.max())
+        column = torch.arange(most if most <= 1 else min(round_up(most), block.length))
+        padding = column >= sizes[:, None]
         tokens = (begins[members, None] + column).masked_fill_(padding, 0)
         rows.append((tokens[:, None] * heads + head).flatten())
         real.append((~padding)[:, None].expand(-1, heads, -1).flatten())
-        spans.append((first, block.sequences * heads, len(column)))
-        floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None]
-        floors.append(floor if bool(padding.any()) else None)
-        first += len(rows[-1])
+        shapes.append((block.sequences * heads, len(column)))
+        floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None, least:]
+        floors.append(floor if floor.numel() else None)
     joined = torch.cat(rows) if rows else begins
     places = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
     if rows:
         kept = torch.cat(real).nonzero().squeeze(1)
         places[joined[kept]] = kept
-    return Side(joined, places, spans, floors)
+    return Side(joined, places, shapes, floors)
 
 
 def block_attention(
@@ -68,9 +71,10 @@ def block_attention(
 
 
 class _Blocks(torch.autograd.Function):
-    """Attention of all blocks with its own backward: no zero-filled slices, no copies, one mask a block.
+    """Attention of all blocks with its own backward: no zero-filled slices, no copies, one mask.
 
-    What is kept of the weights is scaled up on the narrower side, in the values and their gradient.
+    The weights of all blocks lie end to end, so that what treats each alike takes one operation for all. What
+    is kept of them is scaled up on the narrower side, in the values and their gradient.
     """
 
     @staticmethod
@@ -89,40 +93,44 @@ class _Blocks(torch.autograd.Function):
         scale = scale_of(dropout)
         if dropout > 0:
             v.mul_(scale)
-        attended = torch.empty_like(q)
-        weights, all_kept = [], []
-        for number, floor in enumerate(keys.floors):
-            scores = torch.bmm(_block(q, queries, number), _block(k, keys, number).transpose(1, 2))
+        shapes = [(*one, other[1]) for one, other in zip(queries.shapes, keys.shapes, strict=True)]
+        weights = q.new_empty(sum(map(prod, shapes)))
+        blocks = zip(_cut(weights, shapes), _rows(q, queries), _rows(k, keys), keys.floors, strict=True)
+        for scores, q_block, k_block, floor in blocks:
+            torch.bmm(q_block, k_block.transpose(1, 2), out=scores)
             if floor is not None:
-                scores.unflatten(0, (len(floor), len(scores) // len(floor))).add_(floor.to(scores.dtype))
-            weight = torch.softmax(scores, -1).to(v.dtype)
-            weights.append(weight)
-            if dropout > 0:
-                weight = keep_mask(weight, dropout).mul_(weight)
-                all_kept.append(weight)
-            torch.bmm(weight, _block(v, keys, number), out=_block(attended, queries, number))
-        ctx.save_for_backward(q, k, v, *weights, *all_kept)
-        ctx.plan = queries, keys, scaling, scale
+                rounded = scores[..., -floor.shape[-1] :]
+                rounded.unflatten(0, (len(floor), -1)).add_(floor.to(scores.dtype))
+            torch.softmax(scores, -1, out=scores)
+        kept = keep_mask(weights, dropout).mul_(weights) if dropout > 0 else weights
+        attended = torch.empty_like(q)
+        blocks = zip(_cut(kept, shapes), _rows(v, keys), _rows(attended, queries), strict=True)
+        for weight, v_block, out in blocks:
+            torch.bmm(weight, v_block, out=out)
+        ctx.save_for_backward(q, k, v, weights, kept)
+        ctx.plan = queries, keys, shapes, scaling, scale
         return attended.index_select(0, queries.places)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, scaling, scale = ctx.plan
-        q, k, v, *saved = ctx.saved_tensors
-        weights = saved[: len(keys.spans)]
-        all_kept = saved[len(keys.spans) :] or weights
+        queries, keys, shapes, scaling, scale = ctx.plan
+        q, k, v, weights, kept = ctx.saved_tensors
         grad_out = torch.zeros_like(q).index_copy_(0, queries.places, grad.to(q.dtype))
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for number, (weight, kept) in enumerate(zip(weights, all_kept, strict=True)):
-            out = _block(grad_out, queries, number)
-            torch.bmm(kept.transpose(1, 2), out, out=_block(grad_v, keys, number))
-            slope = torch.bmm(out, _block(v, keys, number).transpose(1, 2))
-            # Of the softmax, from what is kept of its weights: kept · slope - weight · (sum of kept · slope).
-            slope.mul_(kept)
+        grad_q, grad_k, grad_v, slopes = map(torch.empty_like, (q, k, v, weights))
+        outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
+        blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
+        for weight, slope, out, v_block, to_value in blocks:
+            torch.bmm(weight.transpose(1, 2), out, out=to_value)
+            torch.bmm(out, v_block.transpose(1, 2), out=slope)
+        # Of the softmax, from what is kept of its weights: kept · slope - weight · (sum of kept · slope).
+        slopes.mul_(kept)
+        queried, keyed = (_rows(q, queries), _rows(grad_q, queries)), (_rows(k, keys), _rows(grad_k, keys))
+        blocks = zip(_cut(weights, shapes), _cut(slopes, shapes), *queried, *keyed, strict=True)
+        for weight, slope, q_block, to_query, k_block, to_key in blocks:
             slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
-            torch.bmm(slope, _block(k, keys, number), out=_block(grad_q, queries, number))
-            torch.bmm(slope.transpose(1, 2), _block(q, queries, number), out=_block(grad_k, keys, number))
+            torch.bmm(slope, k_block, out=to_query)
+            torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
         return (
             grad_q.index_select(0, queries.places).mul_(scaling),
             grad_k.index_select(0, keys.places),
@@ -131,7 +139,12 @@ class _Blocks(torch.autograd.Function):
         )
 
 
-def _block(rows: Tensor, side: Side, number: int) -> Tensor:
-    """A block's rows, shape (sequences · heads, slots, K)."""
-    first, products, slots = side.spans[number]
-    return rows[first : first + products * slots].view(products, slots, rows.shape[1])
+def _rows(states: Tensor, side: Side) -> list[Tensor]:
+    """The rows of each block, of shape (sequences · heads, slots, K)."""
+    return _cut(states, [(*shape, states.shape[1]) for shape in side.shapes])
+
+
+def _cut(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Values that lie end to end, as tensors of these shapes."""
+    parts = values.view(-1).split([prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

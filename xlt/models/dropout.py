@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+DRAWN = 2**20
+"""Numbers drawn at a time: few enough that their memory is taken again by the next."""
+
 
 class _Masked(torch.autograd.Function):
     """Multiply by a 0/1 mask and the inverse of the probability to keep."""
@@ -42,15 +45,18 @@ def scale_of(probability: float) -> float:
 
 def keep_mask(states: Tensor, probability: float) -> Tensor:
     """A mask in the states' shape and dtype: 0 with this probability, else 1."""
-    count, dropped = states.numel(), round(probability * 2**16)
+    dropped = round(probability * 2**16)
     if dropped == 2**16:
         return torch.zeros_like(states)
     seed = int(torch.empty((), dtype=torch.int64).random_(2**63 - 1))
-    words = np.random.SFC64(seed).random_raw((count + 3) // 4)
-    numbers = torch.from_numpy(words.view(np.int16)[:count]).view(states.shape)
+    generator = np.random.SFC64(seed)
     # A mask in the states' own dtype is applied by one multiplication.
     mask = torch.empty(states.shape, dtype=states.dtype)
-    return torch.ge(numbers, dropped - 2**15, out=mask)
+    for part in mask.view(-1).split(DRAWN):
+        words = generator.random_raw((len(part) + 3) // 4)
+        numbers = torch.from_numpy(words.view(np.int16)[: len(part)])
+        torch.ge(numbers, dropped - 2**15, out=part)
+    return mask
 
 
 def dropout(states: Tensor, probability: float) -> Tensor:
