@@ -185,7 +185,7 @@ def test_every_steps_event_is_complete(undisturbed: Path):
         assert math.isfinite(event["train/loss"])
         assert event[f"train/{task}/loss"] == event["train/loss"]
         assert event["train/gradient_norm"] > 0
-        assert 0 <= event["train/padding_share"] < 0.125
+        assert 0 <= event["train/padding_share"] < 0.2
         assert event["train/tokens_per_second"] > 0
         assert event[f"mixture/{task}/steps"] >= 1
         assert event[f"mixture/{task}/epochs"] > 0

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GRAIN = 16
-"""A block's length is a multiple of so many tokens."""
+GRAIN = 8
+"""A block's length is a multiple of so many tokens, or of twice as many where it is above LONG."""
+
+LONG = 128
 
 SHRINK = 0.85
 """No sequence is shorter than this share of its block's length, but for the block's first."""
@@ -68,7 +70,7 @@ def _blocks(descending: list[int]) -> list[Block]:
     """Cut the sequences, longest first, into blocks of few different shapes.
 
     A library that compiles its products for their shapes, as oneDNN does, meets most of them again: lengths
-    are multiples of GRAIN, and the sequences of a block as many as the largest power of two that are no
+    are rounded up, and the sequences of a block as many as the largest power of two that are no
     shorter than SHRINK of its length.
     """
     blocks, first = [], 0
@@ -84,5 +86,6 @@ def _blocks(descending: list[int]) -> list[Block]:
 
 
 def round_up(tokens: int) -> int:
-    """The next multiple of GRAIN."""
-    return -(-tokens // GRAIN) * GRAIN
+    """The length of a block whose longest sequence has so many tokens."""
+    grain = GRAIN if tokens <= LONG else 2 * GRAIN
+    return -(-tokens // grain) * grain
