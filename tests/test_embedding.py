@@ -1,5 +1,6 @@
 """Word embeddings that hold their gradient back, against `nn.Embedding`."""
 
+import pickle
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -99,13 +100,44 @@ def test_gradients_add_up_where_they_are_not_cleared() -> None:
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
 
 
+def gradient(table: nn.Embedding, ids: Sequence[int]) -> Tensor:
+    """The table's own gradient, not a copy, once it is no longer its parameter's."""
+    table.zero_grad()
+    loss(table, ids).backward()
+    found = table.weight.grad
+    assert found is not None
+    table.zero_grad()
+    return found
+
+
+def test_the_next_gradient_lies_in_the_memory_of_one_given_up() -> None:
+    ours, _ = tables()
+    places = {gradient(ours, ids).data_ptr() for ids in ([2], [3, 4], [5])}
+    assert len(places) == 1
+
+
+def test_a_gradient_that_someone_keeps_stays_as_it_is() -> None:
+    ours, theirs = tables()
+    kept = [(gradient(ours, ids), gradient(theirs, ids)) for ids in ([2, 3], [3, 4], [5])]
+    for mine, plain in kept:
+        torch.testing.assert_close(mine, plain)
+
+
+def test_two_lookups_of_one_backward_add_up() -> None:
+    ours, theirs = tables()
+    for table in (ours, theirs):
+        (loss(table, [2, 3]) * loss(table, [3, 4, 5])).backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
 class Dense(TorchDispatchMode):
     """Counts the gradients of a whole table."""
 
     count = 0
+    makers = (torch.ops.aten.embedding_dense_backward.default, torch.ops.aten.index_add_.default)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten.embedding_dense_backward.default
+        self.count += func in self.makers
         return func(*args, **(kwargs or {}))
 
 
@@ -154,7 +186,15 @@ def test_the_table_keeps_its_weight_and_its_name() -> None:
 
 def test_a_copy_holds_for_itself() -> None:
     ours, theirs = tables()
+    loss(ours, [6]).backward()
     other = deepcopy(ours)
+    ours.zero_grad()
     with ours.holding():
         loss(ours, [2, 3]).backward()
         torch.testing.assert_close(train(other, [[4], [5]]), train(theirs, [[4], [5]]))
+
+
+def test_a_table_that_was_trained_can_be_pickled() -> None:
+    ours, _ = tables()
+    loss(ours, [2, 3]).backward()
+    assert torch.equal(pickle.loads(pickle.dumps(ours)).weight, ours.weight)
