@@ -30,7 +30,7 @@ def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeat
     def seconds(left: torch.Tensor, right: torch.Tensor) -> float:
         def run() -> None:
             for _ in range(count):
-                left @ right
+                torch.mm(left, right)
 
         return _median_seconds(run, device, repeats)
 
