@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -124,7 +124,25 @@ def step_of(path: object) -> int:
     return int(re.findall(r"step-(\d+)", str(path))[-1])
 
 
-def ended(process: subprocess.Popen[str], limit: float) -> tuple[int | None, str]:
+class Process(Protocol):
+    """What is needed of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, once it has ended."""
+        ...
+
+    def communicate(self, *, timeout: float) -> tuple[str, object]:
+        """Wait for its end; what it printed."""
+        ...
+
+
+def ended(process: Process, limit: float) -> tuple[int | None, str]:
     """Exit code and output of a command with a session of its own.
 
     Args:

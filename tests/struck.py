@@ -1,11 +1,11 @@
 """Runs that are struck: told to stop or killed, and compared with one that was left in peace."""
 
 import os
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
-from conftest import REPOSITORY, Command
+from conftest import SCRATCH, Command
+from forked import Forked
 from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
 
 from benchmarks.faults import Fault, ended
@@ -24,18 +24,15 @@ CHANGES = {
 """A run with a validation every four steps, and a checkpoint every three and after the best."""
 
 
-def command(args: list[str], fault: Fault | None = None) -> subprocess.Popen[str]:
+def command(args: list[str], fault: Fault | None = None) -> Forked:
     """The command in a session of its own, to be struck as told."""
     inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.faults", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**inherited, **(fault.environment() if fault else {})},
-        cwd=REPOSITORY,
-        start_new_session=True,
-    )
+    environment = {**inherited, **(fault.environment() if fault else {})}
+    number, output = tempfile.mkstemp(dir=SCRATCH.name)
+    os.close(number)
+    given = dict(word.split("=", 1) for word in args)
+    processes = int(given.get("--trainer.devices", 1))
+    return Forked("benchmarks.faults", args, environment, Path(output), processes)
 
 
 class Calm:
