@@ -275,7 +275,7 @@ def test_neither_a_silent_network_nor_a_bad_key_stops_training(
     tiny_run: Command, tmp_path: Path, key: str, url: str
 ):
     folder = tmp_path / "run"
-    own = {"WANDB_MODE": "online", "WANDB_API_KEY": key, "WANDB_BASE_URL": url}
+    own = {"WANDB_MODE": "online", "WANDB_API_KEY": key, "WANDB_BASE_URL": url, "WANDB_INIT_TIMEOUT": "10"}
     done = launch(tiny_run(folder, SHORT), **own)
     assert done.returncode == 0, done.stderr
     assert [event["step"] for event in steps(folder)] == [1, 2, 3]
