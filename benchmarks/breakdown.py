@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
 from lightning import Callback
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.clock import now
 from benchmarks.systems import Setting, xlt_run
 
 PARTS = {
@@ -21,38 +23,87 @@ PARTS = {
 }
 """Operations by part of the step; all others, Python and random numbers among them, are the rest."""
 
+KERNELS = {
+    "linear layers": "nvjet gemm cutlass xmma cublas splitK",
+    "attention": "flash fmha",
+    "fused by compilation": "triton_",
+    "optimizer and norm": "adam multi_tensor",
+    "word table's gradient": "embedding radix sort Reduce_by_key segment",
+    "layer norm": "layer_norm",
+    "GELU": "gelu",
+    "dropout": "dropout",
+    "copies, fills, casts": "copy memcpy memset fill",
+    "sums": "reduce add Add",
+}
+"""On CUDA, words in the names of the kernels of a part; the first part that has one counts."""
+
 FIRST, LAST = 2, 5
-"""Steps that are profiled."""
+"""Steps that are profiled, after those of warming up."""
 
 
 class _Profile(Callback):
     """Profiles some steps."""
 
-    def __init__(self, device: str) -> None:
-        kinds = [ProfilerActivity.CPU] if device == "cpu" else [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    def __init__(self, device: str, first: int) -> None:
+        self._steps = (first, first + LAST - FIRST)
+        kinds = [ProfilerActivity.CPU] if device == "cpu" else [ProfilerActivity.CUDA]
         self.profile = profile(activities=kinds)
+        self.seconds = 0.0
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Begin."""
-        if batch_idx == FIRST:
+        if batch_idx == self._steps[0]:
+            self._wait()
             self.profile.start()
+            self.seconds = -now()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End."""
-        if batch_idx == LAST:
+        if batch_idx == self._steps[1]:
+            self._wait()
+            self.seconds += now()
             self.profile.stop()
+
+    @staticmethod
+    def _wait() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
 def shares(setting: Setting) -> dict[str, float]:
     """Share of the profiled time by part, largest first; they add up to 1."""
-    callback = _Profile(setting.device)
+    callback = _Profile(setting.device, max(FIRST, setting.warm_up))
     xlt_run(setting, callbacks=[callback])
-    on_cpu = setting.device == "cpu"
-    events = callback.profile.key_averages()
-    times = {e.key: e.self_cpu_time_total if on_cpu else e.self_device_time_total for e in events}
-    total = sum(times.values())
-    found = {part: sum(times.get(name, 0) for name in names) / total for part, names in PARTS.items()}
-    found["the rest"] = 1 - sum(found.values())
+    if setting.device == "cpu":
+        found = _by_operation(callback.profile)
+        name = "the rest"
+    else:
+        found = _by_kernel(callback.profile, callback.seconds)
+        name = "idle"
+    found[name] = 1 - sum(found.values())
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _by_operation(profiled: profile) -> dict[str, float]:
+    """Shares of the CPU's time."""
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(times.values())
+    return {part: sum(times.get(name, 0) for name in names) / total for part, names in PARTS.items()}
+
+
+def _by_kernel(profiled: profile, seconds: float) -> dict[str, float]:
+    """Shares of the GPU's time, in which it may be idle."""
+    found = dict.fromkeys([*KERNELS, "other kernels"], 0.0)
+    for event in profiled.key_averages():
+        words = KERNELS.items()
+        part = next((p for p, names in words if any(n in event.key for n in names.split())), "other kernels")
+        found[part] += event.self_device_time_total / 1e6 / seconds
+    return found
+
+
+def slowest_kernels(profiled: profile, number: int = 30) -> list[tuple[str, int, float]]:
+    """Names, calls and milliseconds of the kernels that took longest."""
+    events = sorted(profiled.key_averages(), key=lambda event: -event.self_device_time_total)
+    return [(e.key[:90], e.count, e.self_device_time_total / 1e3) for e in events[:number]]

@@ -11,7 +11,7 @@ from benchmarks.workload import Size
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 """Lightning's name of a precision, and the type that its matrix products run in."""
 
-ROWS = 4096
+ROWS = {"cpu": 4096, "cuda": 16_384}
 """Tokens in a micro-batch."""
 
 
@@ -21,10 +21,11 @@ def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeat
     They are a feed-forward layer's: to the wide side, back, and the weight's gradient. Each is the median of
     some runs on cached operands, so that a training step cannot do better.
     """
-    states = torch.randn(ROWS, width, device=device).to(dtype)
-    inner = torch.randn(ROWS, 4 * width, device=device).to(dtype)
+    rows = ROWS[device]
+    states = torch.randn(rows, width, device=device).to(dtype)
+    inner = torch.randn(rows, 4 * width, device=device).to(dtype)
     weight = torch.randn(4 * width, width, device=device).to(dtype)
-    operations = 2 * ROWS * 4 * width**2
+    operations = 2 * rows * 4 * width**2
     count = max(1, int(2e8 / operations)) if device == "cpu" else 50
 
     def seconds(left: torch.Tensor, right: torch.Tensor) -> float:

@@ -2,36 +2,42 @@
 
 Random weights, 24 layers of 1,024, 250,002 pieces, bf16. Real tokens a second in training and evaluation,
 at MNLI's lengths and at mixed lengths, against the GPU's own rate of matrix products and against
-`transformers.Trainer` at its best (bf16, length grouping, fused AdamW, the fastest batch), with the encoder's
-attention dropout and without, which decides the kernel (xlt/models/attention.py). Peak memory in GiB.
+`transformers.Trainer` at its best (bf16, length grouping, fused AdamW, the fastest batch, compiled or not).
+xlt with its layers compiled, as they come, and without dropout of attention's weights. Peak memory in GiB.
 """
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import XLMRobertaModel
 
 from benchmarks import breakdown, ceiling
 from benchmarks.__main__ import encode_rows, machine, quiet
-from benchmarks.systems import Setting, trainer_run, xlt_run
-from benchmarks.workload import SIZES, write_encoder, write_rows
+from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
+from benchmarks.workload import MIXED, SIZES, write_encoder, write_rows
 
 SIZE = SIZES["24x1024, 250k pieces"]
-ROWS = 60_000
-STEPS = {"xlt": 12, "trainer": 40}
-BATCH_SIZES = (32, 64, 128)
+ROWS = 40_000
+KINDS = {"mnli": ("mnli",), "mixed": MIXED}
+"""Kinds of rows that are measured."""
+BATCH_SIZES = {"mnli": (64, 256, 512), "mixed": (32, 128, 256)}
 """Rows in a batch that are tried for the Trainer."""
+STEPS, TRIAL_STEPS = 40, 15
+REPEATS = 2
 
 
 def main() -> None:
     """Measure, print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file, as they come")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("no CUDA device is visible to torch: run this on a machine with a GPU")
@@ -42,64 +48,97 @@ def main() -> None:
         "device": torch.cuda.get_device_name(),
         "products_per_second": ceiling.rate_of_products(SIZE.width, torch.bfloat16, "cuda"),
     }
-    for kind in ("mnli", "mixed"):
-        with tempfile.TemporaryDirectory() as folder:
-            found[kind] = measure(Path(folder), kind, found["products_per_second"])
+
+    def keep(key: str, figures: dict[str, Any]) -> None:
+        """Write what there is so far."""
+        found[key] = figures
+        found["minutes"] = round((time.monotonic() - begin) / 60, 1)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in KINDS:
+            measure(Path(folder), kind, found["products_per_second"], keep)
     found |= {
-        "training_tokens_per_second": found["mixed"]["xlt"]["train"],
-        "inference_tokens_per_second": found["mixed"]["xlt"]["evaluation"],
-        "utilisation": found["mixed"]["xlt"]["utilisation"],
+        "training_tokens_per_second": found["mixed"]["xlt compiled"]["train"],
+        "inference_tokens_per_second": found["mixed"]["xlt compiled"]["evaluation"],
+        "utilisation": found["mixed"]["xlt compiled"]["utilisation"],
         "train_vs_trainer_best_mnli": found["mnli"]["train_vs_trainer_best"],
-        "minutes": round((time.monotonic() - begin) / 60, 1),
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    keep("peak_gib", found["mixed"]["xlt compiled"]["peak_gib"])
     print(json.dumps(found))
 
 
-def measure(root: Path, kind: str, products_per_second: float) -> dict[str, Any]:
-    """Every figure for rows of a kind: `mnli`, or `mixed` with longer ones."""
-    write_rows(root / "rows", ROWS, 8192, ("mnli",) if kind == "mnli" else ("mnli", "cosmosqa", "squad_v1"))
-    train, validation = encode_rows(root)
-    found: dict[str, Any] = {}
+def measure(
+    root: Path, kind: str, products_per_second: float, keep: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Every figure for rows of a kind, each told as soon as there is one."""
+    rows = root / kind
+    write_rows(rows / "rows", ROWS, 8192, KINDS[kind])
+    train, validation = encode_rows(rows)
     setting = Setting(
-        root,
-        write_encoder(root / "large", SIZE),
+        rows,
+        write_weights(root / "large"),
         SIZE,
-        STEPS["xlt"],
+        STEPS,
         "bf16-mixed",
         validation_rows=8192,
         tokens_per_batch=16_384,
         batches_per_step=2,
         device="gpu",
+        warm_up=5,
+        compile=True,
     )
-    without = write_encoder(root / "without", SIZE, attention_dropout=0.0)
-    for name, encoder in (("xlt", setting.encoder), ("xlt, no attention dropout", without)):
+    undropped = replace(setting, encoder=write_weights(root / "undropped", attention_dropout=0.0))
+    ours = {
+        "xlt compiled": lambda: xlt_run(setting),
+        "xlt": lambda: xlt_run(replace(setting, compile=False)),
+        "xlt compiled, attention undropped": lambda: xlt_run(undropped),
+    }
+
+    def theirs(size: int, compile: bool, steps: int = STEPS) -> Measured:
+        return trainer_run(
+            replace(setting, steps=steps, compile=compile), train, validation, size, best=True, seed=0
+        )
+
+    found: dict[str, Any] = {}
+
+    def note(name: str, runs: list[Callable[[], Measured]]) -> None:
+        """The medians of some runs."""
         torch.cuda.reset_peak_memory_stats()
-        run = xlt_run(replace(setting, encoder=encoder))
+        measured = [run() for run in runs]
+        speed = statistics.median(run.train.rate for run in measured)
         found[name] = {
-            "train": run.train.rate,
-            "evaluation": run.evaluation.rate,
-            "utilisation": run.train.rate * ceiling.operations_per_token(SIZE, True) / products_per_second,
+            "train": speed,
+            "evaluation": statistics.median(run.evaluation.rate for run in measured),
+            "utilisation": speed * ceiling.operations_per_token(SIZE, True) / products_per_second,
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         }
-    found["trainer"] = {}
-    theirs = replace(setting, steps=STEPS["trainer"])
-    for size in BATCH_SIZES:
-        torch.cuda.reset_peak_memory_stats()
-        run = trainer_run(theirs, train, validation, size, best=True, seed=0)
-        found["trainer"][size] = {
-            "train": run.train.rate,
-            "evaluation": run.evaluation.rate,
-            "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
-        }
-    best = max(found["trainer"].values(), key=lambda figures: figures["train"])
-    found["train_vs_trainer_best"] = found["xlt"]["train"] / best["train"]
-    found["eval_vs_trainer_best"] = found["xlt"]["evaluation"] / max(
-        figures["evaluation"] for figures in found["trainer"].values()
-    )
-    found["time"] = breakdown.shares(replace(setting, steps=7, validation_rows=64))
-    return found
+        keep(kind, found)
+
+    note("xlt compiled", [ours["xlt compiled"]] * REPEATS)
+    note("xlt", [ours["xlt"]] * REPEATS)
+    for size in BATCH_SIZES[kind]:
+        note(f"trainer, {size} rows", [lambda size=size: theirs(size, False, TRIAL_STEPS)])
+    best = max(BATCH_SIZES[kind], key=lambda size: found[f"trainer, {size} rows"]["train"])
+    note(f"trainer, {best} rows", [lambda: theirs(best, False)] * REPEATS)
+    note(f"trainer compiled, {best} rows", [lambda: theirs(best, True)] * REPEATS)
+    note("xlt compiled, attention undropped", [ours["xlt compiled, attention undropped"]])
+    rivals = [figures for name, figures in found.items() if name.startswith("trainer")]
+    for verb in ("train", "evaluation"):
+        found[f"{verb}_vs_trainer_best"] = found["xlt compiled"][verb] / max(r[verb] for r in rivals)
+    found["time"] = breakdown.shares(replace(setting, steps=10, validation_rows=64))
+    keep(kind, found)
+
+
+def write_weights(folder: Path, attention_dropout: float | None = None) -> Path:
+    """The encoder's folder, with random weights, so that no run draws them anew."""
+    if not folder.exists():
+        write_encoder(folder, SIZE, attention_dropout=attention_dropout)
+        with torch.device("cuda"):
+            XLMRobertaModel(SIZE.config, add_pooling_layer=False).save_pretrained(folder / "weights")
+        (folder / "weights" / "model.safetensors").rename(folder / "model.safetensors")
+    return folder
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -36,27 +37,43 @@ from xlt.packing import Packing
 LEARNING_RATE = 1e-4
 WARM_UP = 2
 """Steps left out at the beginning of a measurement."""
+WORKERS = 4
+"""Processes that pad the Trainer's batches on a GPU; where cores compute, they would only take their time."""
 
 
 @dataclass
 class Stopwatch:
-    """Real tokens and seconds of successive steps."""
+    """Real tokens and moments of successive steps; on a GPU the moments are its own, and nothing waits."""
 
-    tokens: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    tokens: list[int | Tensor] = field(default_factory=list)
+    moments: list[float | torch.cuda.Event] = field(default_factory=list)
+    warm_up: int = WARM_UP
 
-    def step(self, tokens: int) -> None:
-        """A step of so many tokens is done."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+    def step(self, tokens: int | Tensor) -> None:
+        """A step of so many tokens is done, or queued on the GPU."""
         self.tokens.append(tokens)
-        self.times.append(now())
+        if torch.cuda.is_available():
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.moments.append(event)
+        else:
+            self.moments.append(now())
 
     @property
     def rate(self) -> float:
         """Tokens a second after the first steps; of an evaluation of fewer batches, after its first."""
-        skipped = min(WARM_UP, len(self.times) - 1)
-        return sum(self.tokens[skipped:]) / (self.times[-1] - self.times[skipped - 1])
+        skipped = min(self.warm_up, len(self.moments) - 1)
+        return int(sum(self.tokens[skipped:])) / _seconds(self.moments[skipped - 1], self.moments[-1])
+
+
+def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    """Between two moments."""
+    if isinstance(begin, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        end.synchronize()
+        return begin.elapsed_time(end) / 1000
+    assert isinstance(begin, float)
+    assert isinstance(end, float)
+    return end - begin
 
 
 class Measured(NamedTuple):
@@ -76,9 +93,9 @@ class Measured(NamedTuple):
 class _Watch(Callback):
     """Tells the stopwatches of each step or evaluation batch."""
 
-    def __init__(self) -> None:
-        self.train, self.evaluation = Stopwatch(), Stopwatch()
-        self.losses: list[float] = []
+    def __init__(self, warm_up: int) -> None:
+        self.train, self.evaluation = Stopwatch(warm_up=warm_up), Stopwatch()
+        self.losses: list[Tensor] = []
         self.slots = 0
 
     def on_train_batch_end(
@@ -86,7 +103,7 @@ class _Watch(Callback):
     ) -> None:
         """An optimizer step is done."""
         self.train.step(sum(part.num_tokens for part in batch))
-        self.losses.append(float(pl_module.step_loss))
+        self.losses.append(pl_module.step_loss)
         self.slots += sum(part.packing.num_slots for part in batch)
 
     def on_validation_batch_end(
@@ -118,18 +135,28 @@ class Setting:
     tokens_per_batch: int = 4096
     batches_per_step: int = 1
     device: str = "cpu"
+    warm_up: int = WARM_UP
+    """Steps of training that are left out at the beginning."""
+    compile: bool = False
+    """Compile the encoder's layers, each system's own."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the encoder's weights are in its folder, or are drawn by each run."""
+        return (self.encoder / "model.safetensors").exists()
 
 
 def xlt_run(
     setting: Setting, padded: bool = False, callbacks: Sequence[Callback] = (), options: Sequence[str] = ()
 ) -> Measured:
     """Train and evaluate with xlt's own command; `padded` puts a padded encoder in the packed one's place."""
-    watch = _Watch()
+    watch = _Watch(setting.warm_up)
     with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
         cli = Cli(
             [
                 f"--model.encoder={setting.encoder}",
-                "--model.from_scratch=true",
+                f"--model.from_scratch={not setting.has_weights}",
+                f"--model.compile={setting.compile}",
                 f"--model.learning_rate={LEARNING_RATE}",
                 "--data.tasks=[benchmarks.mixed]",
                 f"--data.root={setting.root / 'rows'}",
@@ -152,9 +179,11 @@ def xlt_run(
         )
         if padded:
             pad(cli.model.encoder)
-        cli.trainer.callbacks.extend([*callbacks, watch])  # type: ignore[attr-defined]
+        # Nothing is measured of saving.
+        kept = [one for one in cli.trainer.callbacks if not isinstance(one, Checkpoint)]  # type: ignore[attr-defined]
+        cli.trainer.callbacks = [*kept, *callbacks, watch]  # type: ignore[attr-defined]
         cli.trainer.fit(cli.model, cli.datamodule)
-    return Measured(watch.train, watch.evaluation, watch.losses, watch.slots)
+    return Measured(watch.train, watch.evaluation, [float(loss) for loss in watch.losses], watch.slots)
 
 
 class _Padded(nn.Module):
@@ -224,7 +253,7 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int) -> li
 class _TrainerWatch(TrainerCallback):
     """Tells the stopwatch of each step or evaluation batch of the Trainer."""
 
-    def __init__(self, train: Stopwatch, evaluation: Stopwatch, tokens: Callable[[], int]) -> None:
+    def __init__(self, train: Stopwatch, evaluation: Stopwatch, tokens: Callable[[], int | Tensor]) -> None:
         self._train, self._evaluation, self._tokens = train, evaluation, tokens
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -266,14 +295,19 @@ def trainer_run(
     config = setting.size.config
     config.num_labels = 3
     config._attn_implementation = attention
-    model = XLMRobertaForSequenceClassification(config)
-    watches, tokens = (Stopwatch(), Stopwatch()), 0
+    with torch.device("cuda" if setting.device == "gpu" else setting.device):
+        model = XLMRobertaForSequenceClassification(config)
+    if setting.compile:
+        for layer in model.roberta.encoder.layer:
+            layer.compile(dynamic=True)
+    watches = Stopwatch(warm_up=setting.warm_up), Stopwatch()
+    tokens: int | Tensor = 0
 
     def count(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
         nonlocal tokens
-        tokens += int(kwargs["attention_mask"].sum())
+        tokens = tokens + kwargs["attention_mask"].sum()
 
-    def taken() -> int:
+    def taken() -> int | Tensor:
         nonlocal tokens
         found, tokens = tokens, 0
         return found
@@ -290,6 +324,7 @@ def trainer_run(
             bf16=half,
             bf16_full_eval=half,
             use_cpu=setting.device == "cpu",
+            dataloader_num_workers=0 if setting.device == "cpu" else WORKERS,
             report_to=[],
             save_strategy="no",
             disable_tqdm=True,

@@ -1,15 +1,25 @@
 """Which attention kernel serves which device and type, and that each gives what the blocks give."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from plain import HEADS, SCALING, WIDTH, error, plain_attention, random_states, with_gradients
 from torch import Tensor, nn
+from transformers import XLMRobertaConfig
 
 from xlt.models import attention
-from xlt.models.attention import Layout, Tokens, jagged_attention, layout_of, packed_attention
+from xlt.models.attention import (
+    Layout,
+    Tokens,
+    flash_attention,
+    jagged_attention,
+    layout_of,
+    packed_attention,
+)
+from xlt.models.encoder import Encoder
 from xlt.packing import Packing, pack
 
 LENGTHS = [30, 512, 1, 29, 7]
@@ -19,8 +29,9 @@ READ = {
     "all": None,
     "starts": [0, 30, 542, 543, 572],
     "some": [0, 2, 29, 30, 541, 542, 543, 572, 573, 578],
+    "few": [0, 2, 542, 573, 578],
 }
-COUNTS = {"all": LENGTHS, "starts": [1] * 5, "some": [3, 2, 1, 1, 3]}
+COUNTS = {"all": LENGTHS, "starts": [1] * 5, "some": [3, 2, 1, 1, 3], "few": [2, 0, 1, 0, 2]}
 
 cases = pytest.mark.parametrize("read", READ)
 
@@ -78,7 +89,7 @@ def test_no_sequence_at_all_has_a_layout() -> None:
 def test_on_the_cpu_attention_is_computed_in_blocks(
     read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("varlen_attn", "jagged_attention"):
+    for name in ("flash_attention", "jagged_attention"):
         monkeypatch.delattr(attention, name)
     packing = pack(LENGTHS)
     states = random_states(COUNTS[read], LENGTHS, 0, dtype)
@@ -89,46 +100,18 @@ def test_on_the_cpu_attention_is_computed_in_blocks(
     assert error(found, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
-@cases
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_halves_without_dropout_go_to_the_variable_length_kernel(
-    read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def loop(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        query_ends: Tensor,
-        key_ends: Tensor,
-        most_queries: int,
-        most_keys: int,
-        *,
-        scale: float,
-    ) -> Tensor:
-        calls.append((query_ends.dtype, key_ends.dtype, most_keys, scale))
-        parts = []
-        for (a, b), (c, d) in zip(pairwise(query_ends.tolist()), pairwise(key_ends.tolist()), strict=True):
-            assert b - a <= most_queries
-            one = (query[a:b].float(), key[c:d].float(), value[c:d].float())
-            parts.append(plain_attention(*one, [b - a], [d - c], scale))
-        return torch.cat(parts).to(query.dtype)
-
-    monkeypatch.setattr(attention, "varlen_attn", loop)
-    monkeypatch.delattr(attention, "jagged_attention")
-    packing = pack(LENGTHS)
-    layout = layout_of(packing, HEADS, places_of(read, packing))
-    states = random_states(COUNTS[read], LENGTHS, 0, dtype)
-    found = with_gradients(attend(states, without_blocks(layout)), states)
-    assert calls == [(torch.int32, torch.int32, 512, SCALING)]
-    expected = with_gradients(attend(states, layout), states)
-    assert all(error(*pair) < 2e-2 for pair in zip(found, expected, strict=True))
-
-
-@pytest.mark.parametrize(("dtype", "dropout"), [(torch.float32, 0.0), (torch.bfloat16, 0.1)])
-def test_dropout_and_single_precision_go_to_jagged_tensors(
-    dtype: torch.dtype, dropout: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dtype", "width", "capability", "kernel"),
+    [
+        (torch.bfloat16, 64, (8, 0), "flash_attention"),
+        (torch.float16, 64, (9, 0), "flash_attention"),
+        (torch.float32, 64, (9, 0), "jagged_attention"),
+        (torch.bfloat16, 20, (9, 0), "jagged_attention"),
+        (torch.float16, 64, (7, 5), "jagged_attention"),
+    ],
+)
+def test_flash_attention_is_taken_where_the_device_and_the_type_allow_it(
+    dtype: torch.dtype, width: int, capability: tuple[int, int], kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
@@ -138,13 +121,29 @@ def test_dropout_and_single_precision_go_to_jagged_tensors(
         calls.append((queries, keys, *rest))
         return query
 
-    monkeypatch.setattr(attention, "jagged_attention", record)
-    monkeypatch.delattr(attention, "varlen_attn")
+    other = {"flash_attention": "jagged_attention", "jagged_attention": "flash_attention"}[kernel]
+    monkeypatch.setattr(attention, kernel, record)
+    monkeypatch.delattr(attention, other)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     packing = pack(LENGTHS)
     layout = without_blocks(layout_of(packing, HEADS, packing.starts))
-    attend(random_states(COUNTS["starts"], LENGTHS, 0, dtype), layout, dropout)
+    states = [torch.zeros(count, HEADS, width, dtype=dtype) for count in (5, 579, 579)]
+    attend(states, layout, 0.1)
     ((queries, keys, *rest),) = calls
-    assert (queries, keys, rest) == (layout.read, layout.tokens, [SCALING, dropout])
+    assert (queries, keys, rest) == (layout.read, layout.tokens, [SCALING, 0.1])
+
+
+def test_torch_still_has_the_operator_of_flash_attention() -> None:
+    packing = pack(LENGTHS)
+    layout = layout_of(packing, HEADS, packing.starts)
+    read, tokens = (s._replace(boundaries=s.boundaries.to("meta")) for s in (layout.read, layout.tokens))
+    query, key = (
+        torch.empty(n, HEADS, WIDTH, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        for n in (5, 579)
+    )
+    found = flash_attention(query, key, key, read, tokens, SCALING, 0.1)
+    assert found.shape == query.shape
+    assert found.requires_grad
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -158,13 +157,13 @@ def test_jagged_tensors_give_what_the_blocks_give(read: str) -> None:
     assert all(error(*pair) < 1e-5 for pair in zip(found, expected, strict=True))
 
 
-def kept_share(layout: Layout, dropout: float, device: str) -> float:
+def kept_share(layout: Layout, dropout: float, device: str, dtype: torch.dtype = torch.float32) -> float:
     """Share of weights that dropout keeps: zero queries weigh alike, and values of one sum what is kept."""
     tokens = sum(LENGTHS)
-    zeros = torch.zeros(tokens, HEADS, WIDTH, device=device)
+    zeros = torch.zeros(tokens, HEADS, WIDTH, device=device, dtype=dtype)
     attended = attend((zeros, zeros, torch.ones_like(zeros)), layout, dropout)
     weights = torch.tensor(LENGTHS, device=device).repeat_interleave(torch.tensor(LENGTHS, device=device))
-    mean = (attended[..., 0] * weights[:, None]).sum() / (weights.sum() * HEADS)
+    mean = (attended[..., 0].float() * weights[:, None]).sum() / (weights.sum() * HEADS)
     return mean.item() * (1 - dropout)
 
 
@@ -197,11 +196,51 @@ def test_the_kernels_of_cuda_give_what_the_blocks_give(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_kernels_of_cuda_drop_at_the_rate() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernels_of_cuda_drop_at_the_rate(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     weights = HEADS * sum(length**2 for length in LENGTHS)
-    share = kept_share(layout_of(on_cuda(pack(LENGTHS)), HEADS), 0.1, "cuda")
-    assert abs(share - 0.9) < 4.5 * (0.1 * 0.9 / weights) ** 0.5
+    share = kept_share(layout_of(on_cuda(pack(LENGTHS)), HEADS), 0.1, "cuda", dtype)
+    rounding = 0.0 if dtype == torch.float32 else 2**-9
+    assert abs(share - 0.9) < 4.5 * (0.1 * 0.9 / weights) ** 0.5 + rounding
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@cases
+def test_compiled_layers_have_the_states_and_gradients_of_the_others(read: str, tmp_path: Path) -> None:
+    config = XLMRobertaConfig(
+        vocab_size=50,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=256,
+        max_position_embeddings=514,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    config.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    plain = Encoder(str(tmp_path), from_scratch=True).cuda()
+    compiled = deepcopy(plain)
+    compiled.compile_layers()
+    for lengths in (LENGTHS, [3, 80, 80, 1]):
+        packing = on_cuda(pack(lengths))
+        ids = torch.randint(3, 50, (1, sum(lengths)), device="cuda")
+        positions = torch.cat([torch.arange(length) for length in lengths])[None].cuda() + 2
+        places = places_of(read, packing) if lengths is LENGTHS or read == "all" else packing.starts
+        states = []
+        for encoder in (plain, compiled):
+            encoder.zero_grad()
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                states.append(encoder(ids, positions, packing, places))
+            (states[-1].float()[:, :64] ** 2).mean().backward()
+        assert error(states[1].cpu(), states[0].cpu()) < 2e-2
+        ours, theirs = (
+            torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+            for encoder in (compiled, plain)
+        )
+        assert error(ours, theirs) < 2e-2
 
 
 def test_the_blocks_drop_at_the_rate() -> None:

@@ -170,7 +170,7 @@ class TransferData(LightningDataModule):
             collate_fn=as_is,
             num_workers=self.num_workers,
             worker_init_fn=leave_signals_to_parent,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
+            pin_memory=self._pins,
         )
 
     def check_processes(self, world_size: int) -> None:
@@ -210,6 +210,11 @@ class TransferData(LightningDataModule):
     def _trainer(self) -> Trainer:
         assert self.trainer is not None
         return self.trainer
+
+    @property
+    def _pins(self) -> bool:
+        """Whether batches are copied to the device while it computes, from memory that stays in place."""
+        return self._trainer.strategy.root_device.type == "cuda"
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps trained, and what their order depends on."""
@@ -254,7 +259,10 @@ class TransferData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """A loader a task: this process's share of the batches, as many on every process."""
-        return [DataLoader(self._validation(name), batch_size=None, collate_fn=as_is) for name in self.tasks]
+        return [
+            DataLoader(self._validation(name), batch_size=None, collate_fn=as_is, pin_memory=self._pins)
+            for name in self.tasks
+        ]
 
     def _validation(self, name: str) -> ValidationBatches:
         features = self.stored[name]["validation"].features

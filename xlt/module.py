@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from xlt.checks import require
 from xlt.data.collate import Batch
+from xlt.data.fetching import Fetcher
 from xlt.data.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.models.encoder import Encoder
@@ -37,6 +38,8 @@ class TransferModule(LightningModule):
             given.
         keep_heads: Begin with the heads that stand beside the encoder, which its run trained, instead of
             fresh ones.
+        compile: Compile the encoder's layers with torch.compile, which takes about half a minute once and
+            pays in runs of more than a few minutes; on CUDA, in half precision.
         seed: Of the heads' first weights (follows seed_everything).
     """
 
@@ -50,6 +53,7 @@ class TransferModule(LightningModule):
         from_scratch: bool = False,
         dropout: float | None = None,
         keep_heads: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class TransferModule(LightningModule):
         self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
         fits = dropout is None or 0 <= dropout < 1
         require(fits, "model.dropout", dropout, "lie in 0 to 1, 1 excluded, or be left out")
+        self.compile_layers = compile
         self.encoder = Encoder(encoder, from_scratch, dropout)
         self._trained_heads = load_heads(encoder) if keep_heads else None
         self.heads = nn.ModuleDict()
@@ -72,6 +77,7 @@ class TransferModule(LightningModule):
         self.scores: dict[str, Scores] = {}
         """Of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
+        self._fetcher = Fetcher(self._keep)
 
     @property
     def data(self) -> TransferData:
@@ -84,8 +90,10 @@ class TransferModule(LightningModule):
         Languages of a task share its head, and so do tasks that name another's.
 
         Raises:
-            ValueError: Tasks that share a head have other classes.
+            ValueError: Tasks that share a head have other classes, or the layers cannot be compiled.
         """
+        if self.compile_layers:
+            self._compile()
         users: dict[str, Task[Any]] = {}
         for task in self.data.tasks.values():
             first = users.setdefault(task.head_key, task)
@@ -97,6 +105,18 @@ class TransferModule(LightningModule):
             self._head_keys[task.name] = task.head_key
             if task.head_key not in self.heads:
                 self.heads[task.head_key] = self._fresh_head(task)
+
+    def _compile(self) -> None:
+        """Compile the encoder's layers, where that is of use."""
+        device, precision = self.trainer.strategy.root_device.type, str(self.trainer.precision)
+        require(
+            device == "cuda" and "16" in precision,
+            "model.compile",
+            True,
+            f"be false on {device} in {precision}; layers are compiled on CUDA in half precision, such as "
+            "trainer.precision bf16-mixed",
+        )
+        self.encoder.compile_layers()
 
     def _fresh_head(self, task: Task[Any]) -> Head:
         """A head whose first weights depend on the seed and its name alone."""
@@ -179,11 +199,15 @@ class TransferModule(LightningModule):
             return
         head = self._head(batch.task)
         found = head.predict(self.logits(batch), batch.packing, batch.columns)
-        kept = {name: tensor.cpu().numpy() for name, tensor in found.items()}
-        self._outputs.setdefault(batch.task, []).append({**kept, "rows": batch.rows.cpu().numpy()})
+        self._fetcher.add(batch.task, {**found, "rows": batch.rows})
+
+    def _keep(self, task: str, found: dict[str, np.ndarray]) -> None:
+        """Keep a validation batch's predictions."""
+        self._outputs.setdefault(task, []).append(found)
 
     def on_validation_epoch_end(self) -> None:
         """Score every task on the predictions of all processes."""
+        self._fetcher.finish()
         parts: list[Any] = [self._outputs]
         if self.trainer.world_size > 1:
             parts = [None] * self.trainer.world_size

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from xlt.data.batches import sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.features import Features
+from xlt.data.fetching import Fetcher
 from xlt.data.outputs import Collected
 from xlt.data.steps import ValidationBatches, as_is
 from xlt.models.encoder import Encoder
@@ -86,9 +87,12 @@ def predict(
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_batch, longest))
     data = ValidationBatches(task.name, features, batches, task.inputs)
     kept = Collected(rows)
-    for batch in DataLoader(data, batch_size=None, collate_fn=as_is):
+    fetcher = Fetcher(lambda _, found: kept.add(found.pop("rows"), found))
+    pins = fabric.device.type == "cuda"
+    for batch in DataLoader(data, batch_size=None, collate_fn=as_is, pin_memory=pins):
         batch = fabric.to_device(batch)
         with fabric.autocast():
             found = model(task.head_key, batch)
-        kept.add(batch.rows.cpu().numpy(), {name: value.cpu().numpy() for name, value in found.items()})
+        fetcher.add(task.name, {**found, "rows": batch.rows})
+    fetcher.finish()
     return kept.outputs

@@ -2,9 +2,8 @@
 
 The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet
 its own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over
-blocks of like length; on CUDA variable-length flash attention, through torch's `varlen_attn` where nothing is
-dropped and the type is a half, else through jagged nested tensors, whose kernels know dropout and single
-precision. N tokens, M of them queries, H heads, K width of a head, D hidden width.
+blocks of like length; on CUDA, in half precision, flash attention for variable lengths, else torch's jagged
+nested tensors. N tokens, M of them queries, H heads, K width of a head, D hidden width.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nested import nested_tensor_from_jagged
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
@@ -22,6 +20,11 @@ from xlt.models.blocks import Side, block_attention, lay_out
 from xlt.packing import Packing
 
 NAME = "xlt_packed"
+
+HALVES = (torch.float16, torch.bfloat16)
+
+AMPERE = (8, 0)
+"""The first compute capability that flash attention runs on."""
 
 
 class Tokens(NamedTuple):
@@ -83,21 +86,46 @@ def packed_attention(
     queries = keys if len(q) == len(k) else layout.read
     if queries.side is not None and keys.side is not None:
         attended = block_attention(q, k, v, queries.side, keys.side, scaling, dropout)
-    elif dropout == 0 and q.dtype in (torch.float16, torch.bfloat16):
-        attended = varlen_attn(
-            q,
-            k,
-            v,
-            queries.boundaries,
-            keys.boundaries,
-            queries.longest,
-            keys.longest,
-            scale=scaling,
-        )
-        assert isinstance(attended, Tensor)
+    elif has_flash(q):
+        attended = flash_attention(q, k, v, queries, keys, scaling, dropout)
     else:
         attended = jagged_attention(q, k, v, queries, keys, scaling, dropout)
     return attended.unsqueeze(0), None
+
+
+def has_flash(query: Tensor) -> bool:
+    """Whether flash attention takes such states: halves, in heads of eights, on Ampere or newer."""
+    fits = query.dtype in HALVES and query.shape[-1] % 8 == 0
+    return fits and torch.cuda.get_device_capability(query.device) >= AMPERE
+
+
+def flash_attention(
+    query: Float[Tensor, "M H K"],
+    key: Float[Tensor, "N H K"],
+    value: Float[Tensor, "N H K"],
+    queries: Tokens,
+    keys: Tokens,
+    scaling: float,
+    dropout: float,
+) -> Float[Tensor, "M H K"]:
+    """Flash attention over end-to-end sequences, with dropout of its weights.
+
+    The operator below torch's own `varlen_attn` and nested tensors, of which the first has no dropout and the
+    second no place in a compiled layer.
+    """
+    return torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        queries.boundaries,
+        keys.boundaries,
+        queries.longest,
+        keys.longest,
+        dropout,
+        False,  # causal
+        False,  # the mask of what was dropped is not returned
+        scale=scaling,
+    )[0]
 
 
 def jagged_attention(

@@ -22,6 +22,9 @@ from xlt.packing import Packing
 RESERVED_POSITIONS = 2
 """Positions that XLM-R's table holds but no token takes (fairseq's padding id + 1)."""
 
+VARIANTS = 32
+"""Most variants of a layer that are compiled."""
+
 
 class Encoder(nn.Module):
     """XLM-R with attention kept within each packed sequence.
@@ -98,6 +101,17 @@ class Encoder(nn.Module):
             raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(stack)}")
         self.transformer.encoder.layer = stack[:layers]
         self.transformer.encoder.layer[-1].__class__ = ReadLayer
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile the layers: on CUDA, one kernel then does what lies between two matrix products.
+
+        One layer's code serves all but the last, and any number of tokens. The first steps take some
+        half a minute longer.
+        """
+        # A variant each for training and evaluation, for each layer's kind, and for each way to read states.
+        torch._dynamo.config.recompile_limit = VARIANTS
+        for layer in self.transformer.encoder.layer:
+            layer.compile(fullgraph=True, dynamic=True, backend=backend)
 
     def forward(
         self,
