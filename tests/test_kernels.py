@@ -13,8 +13,7 @@ from transformers import XLMRobertaConfig
 from xlt.models import attention
 from xlt.models.attention import (
     Layout,
-    Tokens,
-    flash_attention,
+    efficient_attention,
     jagged_attention,
     layout_of,
     packed_attention,
@@ -89,7 +88,7 @@ def test_no_sequence_at_all_has_a_layout() -> None:
 def test_on_the_cpu_attention_is_computed_in_blocks(
     read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("flash_attention", "jagged_attention"):
+    for name in ("efficient_attention", "jagged_attention"):
         monkeypatch.delattr(attention, name)
     packing = pack(LENGTHS)
     states = random_states(COUNTS[read], LENGTHS, 0, dtype)
@@ -101,47 +100,33 @@ def test_on_the_cpu_attention_is_computed_in_blocks(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "width", "capability", "kernel"),
+    ("dtype", "capability", "has_triton", "expected"),
     [
-        (torch.bfloat16, 64, (8, 0), "flash_attention"),
-        (torch.float16, 64, (9, 0), "flash_attention"),
-        (torch.float32, 64, (9, 0), "jagged_attention"),
-        (torch.bfloat16, 20, (9, 0), "jagged_attention"),
-        (torch.float16, 64, (7, 5), "jagged_attention"),
+        (torch.bfloat16, (8, 0), True, True),
+        (torch.float16, (9, 0), True, True),
+        (torch.float32, (9, 0), True, False),
+        (torch.float16, (7, 5), True, False),
+        (torch.bfloat16, (9, 0), False, False),
     ],
 )
-def test_flash_attention_is_taken_where_the_device_and_the_type_allow_it(
-    dtype: torch.dtype, width: int, capability: tuple[int, int], kernel: str, monkeypatch: pytest.MonkeyPatch
+def test_halves_have_triton_kernels_on_newer_gpus(
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    has_triton: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls = []
-
-    def record(
-        query: Tensor, key: Tensor, value: Tensor, queries: Tokens, keys: Tokens, *rest: float
-    ) -> Tensor:
-        calls.append((queries, keys, *rest))
-        return query
-
-    other = {"flash_attention": "jagged_attention", "jagged_attention": "flash_attention"}[kernel]
-    monkeypatch.setattr(attention, kernel, record)
-    monkeypatch.delattr(attention, other)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    packing = pack(LENGTHS)
-    layout = without_blocks(layout_of(packing, HEADS, packing.starts))
-    states = [torch.zeros(count, HEADS, width, dtype=dtype) for count in (5, 579, 579)]
-    attend(states, layout, 0.1)
-    ((queries, keys, *rest),) = calls
-    assert (queries, keys, rest) == (layout.read, layout.tokens, [SCALING, 0.1])
+    monkeypatch.setattr(attention, "HAS_TRITON", has_triton)
+    assert attention.has_kernels(torch.zeros(1, dtype=dtype)) == expected
 
 
-def test_torch_still_has_the_operator_of_flash_attention() -> None:
+def test_torch_still_has_the_operator_of_efficient_attention() -> None:
     packing = pack(LENGTHS)
     layout = layout_of(packing, HEADS, packing.starts)
     read, tokens = (s._replace(boundaries=s.boundaries.to("meta")) for s in (layout.read, layout.tokens))
-    query, key = (
-        torch.empty(n, HEADS, WIDTH, dtype=torch.bfloat16, device="meta", requires_grad=True)
-        for n in (5, 579)
-    )
-    found = flash_attention(query, key, key, read, tokens, SCALING, 0.1)
+    query, key = (torch.empty(n, HEADS, WIDTH, device="meta", requires_grad=True) for n in (5, 579))
+    found = efficient_attention(query, key, key, read, tokens, SCALING, 0.1)
     assert found.shape == query.shape
     assert found.requires_grad
 
@@ -207,6 +192,7 @@ def test_the_kernels_of_cuda_drop_at_the_rate(dtype: torch.dtype) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @cases
 def test_compiled_layers_have_the_states_and_gradients_of_the_others(read: str, tmp_path: Path) -> None:
     config = XLMRobertaConfig(

@@ -2,10 +2,11 @@
 
 The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet
 its own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over
-blocks of like length; on CUDA, in half precision, flash attention for variable lengths, else torch's jagged
-nested tensors. N tokens, M of them queries, H heads, K width of a head, D hidden width.
+blocks of like length; on CUDA Triton's in half precision, else torch's memory-efficient ones; elsewhere
+torch's jagged nested tensors. N tokens, M of them queries, H heads, K width of a head, D hidden width.
 """
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,13 @@ NAME = "xlt_packed"
 HALVES = (torch.float16, torch.bfloat16)
 
 AMPERE = (8, 0)
-"""The first compute capability that flash attention runs on."""
+"""The first compute capability that multiplies bf16 numbers."""
+
+HAS_TRITON = find_spec("triton") is not None
+"""Torch's builds for CUDA on Linux bring it."""
+
+if HAS_TRITON:
+    from xlt.kernels import triton_attention
 
 
 class Tokens(NamedTuple):
@@ -60,7 +67,8 @@ def layout_of(packing: Packing, heads: int, places: Int[Tensor, " M"] | None = N
         ends = torch.arange(len(places) + 1, device=places.device)
         longest = 1
     else:
-        ends, longest = torch.searchsorted(places, packing.boundaries.long()), packing.longest
+        ends = torch.searchsorted(places, packing.boundaries.long())
+        longest = min(packing.longest, len(places))
     side = lay_out(ends.diff(), packing, heads) if on_cpu else None
     return Layout(tokens, Tokens(ends.int(), longest, side), places)
 
@@ -86,20 +94,23 @@ def packed_attention(
     queries = keys if len(q) == len(k) else layout.read
     if queries.side is not None and keys.side is not None:
         attended = block_attention(q, k, v, queries.side, keys.side, scaling, dropout)
-    elif has_flash(q):
-        attended = flash_attention(q, k, v, queries, keys, scaling, dropout)
-    else:
+    elif q.device.type != "cuda":
         attended = jagged_attention(q, k, v, queries, keys, scaling, dropout)
+    elif has_kernels(q):
+        ends = queries.boundaries, keys.boundaries
+        attended = triton_attention(q, k, v, *ends, queries.longest, keys.longest, scaling, dropout)
+    else:
+        attended = efficient_attention(q, k, v, queries, keys, scaling, dropout)
     return attended.unsqueeze(0), None
 
 
-def has_flash(query: Tensor) -> bool:
-    """Whether flash attention takes such states: halves, in heads of eights, on Ampere or newer."""
-    fits = query.dtype in HALVES and query.shape[-1] % 8 == 0
+def has_kernels(query: Tensor) -> bool:
+    """Whether such states have Triton kernels: halves, on a GPU with tensor cores for them, with Triton."""
+    fits = HAS_TRITON and query.dtype in HALVES
     return fits and torch.cuda.get_device_capability(query.device) >= AMPERE
 
 
-def flash_attention(
+def efficient_attention(
     query: Float[Tensor, "M H K"],
     key: Float[Tensor, "N H K"],
     value: Float[Tensor, "N H K"],
@@ -108,24 +119,25 @@ def flash_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Flash attention over end-to-end sequences, with dropout of its weights.
+    """Memory-efficient attention over end-to-end sequences: the operator below torch's own for CUDA.
 
-    The operator below torch's own `varlen_attn` and nested tensors, of which the first has no dropout and the
-    second no place in a compiled layer.
+    `scaled_dot_product_attention` reaches it for such sequences through jagged nested tensors alone, which
+    take 4 ms a layer to make.
     """
-    return torch.ops.aten._flash_attention_forward(
-        query,
-        key,
-        value,
+    return torch.ops.aten._efficient_attention_forward(
+        query[None],
+        key[None],
+        value[None],
+        None,  # no bias
         queries.boundaries,
         keys.boundaries,
         queries.longest,
         keys.longest,
         dropout,
-        False,  # causal
-        False,  # the mask of what was dropped is not returned
+        0,  # no causal mask
+        True,  # keep what the backward pass needs
         scale=scaling,
-    )[0]
+    )[0][0]
 
 
 def jagged_attention(
@@ -137,7 +149,7 @@ def jagged_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Attention through torch's jagged nested tensors: flash or memory-efficient kernels, with dropout."""
+    """Attention through torch's jagged nested tensors, which any device has."""
     # Tensors that share their offsets are known to be alike.
     key_offsets = keys.boundaries.long()
     query_offsets = key_offsets if queries is keys else queries.boundaries.long()
