@@ -24,10 +24,10 @@ PARTS = {
 """Operations by part of the step; all others, Python and random numbers among them, are the rest."""
 
 KERNELS = {
+    "attention": "flash fmha _forward _backward_queries _backward_keys",
     "linear layers": "nvjet gemm cutlass xmma cublas splitK",
-    "attention": "flash fmha",
     "fused by compilation": "triton_",
-    "optimizer and norm": "adam multi_tensor",
+    "optimizer and norm": "Adam adam multi_tensor",
     "word table's gradient": "embedding radix sort Reduce_by_key segment",
     "layer norm": "layer_norm",
     "GELU": "gelu",

@@ -7,6 +7,7 @@ xlt with its layers compiled, as they come, and without dropout of attention's w
 """
 
 import argparse
+import gc
 import json
 import statistics
 import tempfile
@@ -28,10 +29,9 @@ SIZE = SIZES["24x1024, 250k pieces"]
 ROWS = 40_000
 KINDS = {"mnli": ("mnli",), "mixed": MIXED}
 """Kinds of rows that are measured."""
-BATCH_SIZES = {"mnli": (64, 256, 512), "mixed": (32, 128, 256)}
+BATCH_SIZES = {"mnli": (256, 512), "mixed": (128, 256)}
 """Rows in a batch that are tried for the Trainer."""
-STEPS, TRIAL_STEPS = 40, 15
-REPEATS = 2
+STEPS = 25
 
 
 def main() -> None:
@@ -83,47 +83,42 @@ def measure(
         STEPS,
         "bf16-mixed",
         validation_rows=8192,
-        tokens_per_batch=16_384,
+        tokens_per_batch=32_768,
         batches_per_step=2,
         device="gpu",
         warm_up=5,
         compile=True,
     )
     undropped = replace(setting, encoder=write_weights(root / "undropped", attention_dropout=0.0))
-    ours = {
-        "xlt compiled": lambda: xlt_run(setting),
-        "xlt": lambda: xlt_run(replace(setting, compile=False)),
-        "xlt compiled, attention undropped": lambda: xlt_run(undropped),
-    }
 
-    def theirs(size: int, compile: bool, steps: int = STEPS) -> Measured:
-        return trainer_run(
-            replace(setting, steps=steps, compile=compile), train, validation, size, best=True, seed=0
-        )
+    def theirs(size: int, compile: bool) -> Measured:
+        return trainer_run(replace(setting, compile=compile), train, validation, size, best=True, seed=0)
 
+    runs: dict[str, list[Measured]] = {}
     found: dict[str, Any] = {}
 
-    def note(name: str, runs: list[Callable[[], Measured]]) -> None:
-        """The medians of some runs."""
+    def note(name: str, run: Callable[[], Measured]) -> None:
+        """The medians of a system's runs so far."""
+        gc.collect()
         torch.cuda.reset_peak_memory_stats()
-        measured = [run() for run in runs]
-        speed = statistics.median(run.train.rate for run in measured)
+        runs.setdefault(name, []).append(run())
+        speed = statistics.median(run.train.rate for run in runs[name])
         found[name] = {
             "train": speed,
-            "evaluation": statistics.median(run.evaluation.rate for run in measured),
+            "evaluation": statistics.median(run.evaluation.rate for run in runs[name]),
             "utilisation": speed * ceiling.operations_per_token(SIZE, True) / products_per_second,
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         }
         keep(kind, found)
 
-    note("xlt compiled", [ours["xlt compiled"]] * REPEATS)
-    note("xlt", [ours["xlt"]] * REPEATS)
-    for size in BATCH_SIZES[kind]:
-        note(f"trainer, {size} rows", [lambda size=size: theirs(size, False, TRIAL_STEPS)])
-    best = max(BATCH_SIZES[kind], key=lambda size: found[f"trainer, {size} rows"]["train"])
-    note(f"trainer, {best} rows", [lambda: theirs(best, False)] * REPEATS)
-    note(f"trainer compiled, {best} rows", [lambda: theirs(best, True)] * REPEATS)
-    note("xlt compiled, attention undropped", [ours["xlt compiled, attention undropped"]])
+    note("xlt compiled", lambda: xlt_run(setting))
+    for compile in (True, False):
+        for size in BATCH_SIZES[kind]:
+            name = f"trainer{' compiled' * compile}, {size} rows"
+            note(name, lambda size=size, compile=compile: theirs(size, compile))
+    note("xlt", lambda: xlt_run(replace(setting, compile=False)))
+    note("xlt compiled, attention undropped", lambda: xlt_run(undropped))
+    note("xlt compiled", lambda: xlt_run(setting))
     rivals = [figures for name, figures in found.items() if name.startswith("trainer")]
     for verb in ("train", "evaluation"):
         found[f"{verb}_vs_trainer_best"] = found["xlt compiled"][verb] / max(r[verb] for r in rivals)

@@ -18,6 +18,12 @@ from torch import Tensor
 
 LOG2_E = 1.4426950408889634
 
+COUNTS = ("num_queries", "longest", "threshold")
+"""Arguments for whose values no kernel is compiled anew."""
+
+MOST = 64
+"""Most tokens of a block."""
+
 
 @triton.jit
 def _kept(seed, head, query, key, num_queries, longest, threshold):
@@ -50,7 +56,7 @@ def _put(states, values, first, rows, count, head, H: tl.constexpr, K: tl.conste
     tl.store(states + places, values.to(states.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _forward(
     query, key, value, out, norms, query_ends, key_ends, seed,
     num_queries, longest, scale, threshold, rescale,
@@ -89,7 +95,7 @@ def _forward(
         tl.store(norms + head * num_queries + first + rows, largest + tl.log2(total), mask=rows < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _backward_queries(
     query, key, value, out, norms, grad, query_grad, products, query_ends, key_ends, seed,
     num_queries, longest, scale, threshold, rescale,
@@ -129,7 +135,7 @@ def _backward_queries(
         _put(query_grad, found * (scale / 1.4426950408889634), first, rows, count, head, H, K, WIDTH)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _backward_keys(
     query, key, value, norms, grad, products, key_grad, value_grad, query_ends, key_ends, seed,
     num_queries, longest, scale, threshold, rescale,
@@ -172,7 +178,7 @@ def _backward_keys(
 
 def _sizes(longest: int) -> int:
     """Tokens of a block of sequences of at most so many."""
-    return min(64, max(16, triton.next_power_of_2(longest)))
+    return min(MOST, max(16, triton.next_power_of_2(longest)))
 
 
 def _shared(query: Tensor, longest_keys: int, scale: float, dropout: float) -> tuple[Any, ...]:
