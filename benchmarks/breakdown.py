@@ -24,7 +24,7 @@ PARTS = {
 """Operations by part of the step; all others, Python and random numbers among them, are the rest."""
 
 KERNELS = {
-    "attention": "flash fmha _forward _backward_queries _backward_keys",
+    "attention": "flash fmha",
     "linear layers": "nvjet gemm cutlass xmma cublas splitK",
     "fused by compilation": "triton_",
     "optimizer and norm": "Adam adam multi_tensor",

@@ -62,7 +62,7 @@ def compare(setting: Setting, train: Features, validation: Features, plan: Plan,
         for system, run in _round(setting, train, validation, plan, options, seed).items():
             runs[system].append(run)
     ours = runs["xlt"]
-    slots, tokens = sum(run.slots for run in ours), sum(sum(run.train.tokens) for run in ours)
+    slots, tokens = sum(run.slots for run in ours), sum(sum(map(int, run.train.tokens)) for run in ours)
     return Rates(
         {name: statistics.median(run.train.rate for run in found) for name, found in runs.items()},
         {name: statistics.median(run.evaluation.rate for run in found) for name, found in runs.items()},

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from jaxtyping import install_import_hook
 
@@ -28,9 +27,6 @@ os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # how Lightning calls j
 os.environ.pop("XLT_DATA", None)
 # Tiny models gain nothing from more threads, and processes that share cores lose much.
 os.environ["OMP_NUM_THREADS"] = "1"
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # its kernels run on the CPU
 
 with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
     import wandb

@@ -602,6 +602,13 @@ def test_checkpoint_of_another_encoder_size_names_the_sizes(
     assert "trainer.default_root_dir" in message
 
 
+def test_layers_are_compiled_for_gpus_alone(refusal: Refusal):
+    message = refusal({"model.compile": True})
+    assert "model.compile is True" in message
+    assert "be false on cpu in 32-true" in message
+    assert "trainer.precision bf16-mixed" in message
+
+
 # Other verbs, and the real command
 
 

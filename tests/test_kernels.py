@@ -1,24 +1,21 @@
 """Which attention kernel serves which device and type, and that each gives what the blocks give."""
 
-from collections.abc import Sequence
-from copy import deepcopy
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from plain import HEADS, SCALING, WIDTH, error, plain_attention, random_states, with_gradients
 from torch import Tensor, nn
-from transformers import XLMRobertaConfig
 
 from xlt.models import attention
 from xlt.models.attention import (
     Layout,
     efficient_attention,
+    flash_attention,
     jagged_attention,
     layout_of,
     packed_attention,
 )
-from xlt.models.encoder import Encoder
 from xlt.packing import Packing, pack
 
 LENGTHS = [30, 512, 1, 29, 7]
@@ -88,7 +85,7 @@ def test_no_sequence_at_all_has_a_layout() -> None:
 def test_on_the_cpu_attention_is_computed_in_blocks(
     read: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("efficient_attention", "jagged_attention"):
+    for name in ("flash_attention", "efficient_attention", "jagged_attention"):
         monkeypatch.delattr(attention, name)
     packing = pack(LENGTHS)
     states = random_states(COUNTS[read], LENGTHS, 0, dtype)
@@ -100,33 +97,37 @@ def test_on_the_cpu_attention_is_computed_in_blocks(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "capability", "has_triton", "expected"),
+    ("dtype", "width", "capability", "expected"),
     [
-        (torch.bfloat16, (8, 0), True, True),
-        (torch.float16, (9, 0), True, True),
-        (torch.float32, (9, 0), True, False),
-        (torch.float16, (7, 5), True, False),
-        (torch.bfloat16, (9, 0), False, False),
+        (torch.bfloat16, 64, (8, 0), True),
+        (torch.float16, 64, (9, 0), True),
+        (torch.float32, 64, (9, 0), False),
+        (torch.bfloat16, 20, (9, 0), False),
+        (torch.float16, 64, (7, 5), False),
     ],
 )
-def test_halves_have_triton_kernels_on_newer_gpus(
+def test_halves_have_flash_attention_on_newer_gpus(
     dtype: torch.dtype,
+    width: int,
     capability: tuple[int, int],
-    has_triton: bool,
     expected: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(attention, "HAS_TRITON", has_triton)
-    assert attention.has_kernels(torch.zeros(1, dtype=dtype)) == expected
+    assert attention.has_flash(torch.zeros(1, 1, width, dtype=dtype)) == expected
 
 
-def test_torch_still_has_the_operator_of_efficient_attention() -> None:
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [(flash_attention, torch.bfloat16), (efficient_attention, torch.float32)]
+)
+def test_torch_still_has_the_operators(kernel: Callable[..., Tensor], dtype: torch.dtype) -> None:
     packing = pack(LENGTHS)
     layout = layout_of(packing, HEADS, packing.starts)
     read, tokens = (s._replace(boundaries=s.boundaries.to("meta")) for s in (layout.read, layout.tokens))
-    query, key = (torch.empty(n, HEADS, WIDTH, device="meta", requires_grad=True) for n in (5, 579))
-    found = efficient_attention(query, key, key, read, tokens, SCALING, 0.1)
+    query, key = (
+        torch.empty(n, HEADS, WIDTH, dtype=dtype, device="meta", requires_grad=True) for n in (5, 579)
+    )
+    found = kernel(query, key, key, read, tokens, SCALING, 0.1)
     assert found.shape == query.shape
     assert found.requires_grad
 
@@ -188,45 +189,6 @@ def test_the_kernels_of_cuda_drop_at_the_rate(dtype: torch.dtype) -> None:
     share = kept_share(layout_of(on_cuda(pack(LENGTHS)), HEADS), 0.1, "cuda", dtype)
     rounding = 0.0 if dtype == torch.float32 else 2**-9
     assert abs(share - 0.9) < 4.5 * (0.1 * 0.9 / weights) ** 0.5 + rounding
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@cases
-def test_compiled_layers_have_the_states_and_gradients_of_the_others(read: str, tmp_path: Path) -> None:
-    config = XLMRobertaConfig(
-        vocab_size=50,
-        hidden_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=256,
-        max_position_embeddings=514,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    config.save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    plain = Encoder(str(tmp_path), from_scratch=True).cuda()
-    compiled = deepcopy(plain)
-    compiled.compile_layers()
-    for lengths in (LENGTHS, [3, 80, 80, 1]):
-        packing = on_cuda(pack(lengths))
-        ids = torch.randint(3, 50, (1, sum(lengths)), device="cuda")
-        positions = torch.cat([torch.arange(length) for length in lengths])[None].cuda() + 2
-        places = places_of(read, packing) if lengths is LENGTHS or read == "all" else packing.starts
-        states = []
-        for encoder in (plain, compiled):
-            encoder.zero_grad()
-            with torch.autocast("cuda", dtype=torch.bfloat16):
-                states.append(encoder(ids, positions, packing, places))
-            (states[-1].float()[:, :64] ** 2).mean().backward()
-        assert error(states[1].cpu(), states[0].cpu()) < 2e-2
-        ours, theirs = (
-            torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
-            for encoder in (compiled, plain)
-        )
-        assert error(ours, theirs) < 2e-2
 
 
 def test_the_blocks_drop_at_the_rate() -> None:

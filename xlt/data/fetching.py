@@ -24,7 +24,9 @@ class Fetcher:
         """Begin to copy a batch's tensors; hand on the batch before."""
         on_cuda = any(tensor.is_cuda for tensor in tensors.values())
         copies = {name: tensor.to("cpu", non_blocking=on_cuda) for name, tensor in tensors.items()}
-        event = torch.cuda.current_stream().record_event() if on_cuda else None
+        event = torch.cuda.Event() if on_cuda else None
+        if event is not None:
+            event.record()
         self.finish()
         self._last = task, copies, event
 

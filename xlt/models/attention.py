@@ -2,11 +2,10 @@
 
 The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet
 its own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over
-blocks of like length; on CUDA Triton's in half precision, else torch's memory-efficient ones; elsewhere
+blocks of like length; on CUDA flash attention in half precision, else the memory-efficient kind; elsewhere
 torch's jagged nested tensors. N tokens, M of them queries, H heads, K width of a head, D hidden width.
 """
 
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -25,13 +24,7 @@ NAME = "xlt_packed"
 HALVES = (torch.float16, torch.bfloat16)
 
 AMPERE = (8, 0)
-"""The first compute capability that multiplies bf16 numbers."""
-
-HAS_TRITON = find_spec("triton") is not None
-"""Torch's builds for CUDA on Linux bring it."""
-
-if HAS_TRITON:
-    from xlt.kernels import triton_attention
+"""The first compute capability that flash attention runs on."""
 
 
 class Tokens(NamedTuple):
@@ -96,18 +89,45 @@ def packed_attention(
         attended = block_attention(q, k, v, queries.side, keys.side, scaling, dropout)
     elif q.device.type != "cuda":
         attended = jagged_attention(q, k, v, queries, keys, scaling, dropout)
-    elif has_kernels(q):
-        ends = queries.boundaries, keys.boundaries
-        attended = triton_attention(q, k, v, *ends, queries.longest, keys.longest, scaling, dropout)
+    elif has_flash(q):
+        attended = flash_attention(q, k, v, queries, keys, scaling, dropout)
     else:
         attended = efficient_attention(q, k, v, queries, keys, scaling, dropout)
     return attended.unsqueeze(0), None
 
 
-def has_kernels(query: Tensor) -> bool:
-    """Whether such states have Triton kernels: halves, on a GPU with tensor cores for them, with Triton."""
-    fits = HAS_TRITON and query.dtype in HALVES
+def has_flash(query: Tensor) -> bool:
+    """Whether flash attention takes such states: halves, in heads of eights, on a GPU that has it."""
+    fits = query.dtype in HALVES and query.shape[-1] % 8 == 0
     return fits and torch.cuda.get_device_capability(query.device) >= AMPERE
+
+
+def flash_attention(
+    query: Float[Tensor, "M H K"],
+    key: Float[Tensor, "N H K"],
+    value: Float[Tensor, "N H K"],
+    queries: Tokens,
+    keys: Tokens,
+    scaling: float,
+    dropout: float,
+) -> Float[Tensor, "M H K"]:
+    """Flash attention over end-to-end sequences: the operator below torch's own for CUDA.
+
+    Above it, `varlen_attn` has no dropout, and jagged nested tensors take 4 to 6 ms a layer to make.
+    """
+    return torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        queries.boundaries,
+        keys.boundaries,
+        queries.longest,
+        keys.longest,
+        dropout,
+        False,  # no causal mask
+        False,  # the mask of what is dropped is not returned
+        scale=scaling,
+    )[0]
 
 
 def efficient_attention(
@@ -119,11 +139,7 @@ def efficient_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Memory-efficient attention over end-to-end sequences: the operator below torch's own for CUDA.
-
-    `scaled_dot_product_attention` reaches it for such sequences through jagged nested tensors alone, which
-    take 4 ms a layer to make.
-    """
+    """Memory-efficient attention likewise, which knows single precision and older GPUs."""
     return torch.ops.aten._efficient_attention_forward(
         query[None],
         key[None],

@@ -105,8 +105,10 @@ class Encoder(nn.Module):
     def compile_layers(self, backend: str = "inductor") -> None:
         """Compile the layers: on CUDA, one kernel then does what lies between two matrix products.
 
-        One layer's code serves all but the last, and any number of tokens. The first steps take some
-        half a minute longer.
+        One layer's code serves all but the last, and any number of tokens. It is made in the first steps.
+
+        Args:
+            backend: Of torch.compile.
         """
         # A variant each for training and evaluation, for each layer's kind, and for each way to read states.
         torch._dynamo.config.recompile_limit = VARIANTS

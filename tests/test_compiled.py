@@ -1,0 +1,35 @@
+"""Layers that are compiled for GPUs: the states and gradients of the others, and few variants."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from transformers import XLMRobertaConfig
+
+from xlt.models.encoder import VARIANTS
+
+
+def test_compiled_layers_have_the_states_and_gradients_of_the_others(tmp_path: Path) -> None:
+    XLMRobertaConfig(
+        vocab_size=50,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=256,
+        max_position_embeddings=514,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    ).save_pretrained(tmp_path)
+    # Tracing a layer would trace the checks of shapes, too, that tests are under.
+    script = Path(__file__).with_name("compiled.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    tolerance = 2e-2 if torch.cuda.is_available() else 1e-5
+    assert found["states"] < tolerance
+    assert found["gradients"] < tolerance
+    assert found["graphs"] < VARIANTS
