@@ -35,12 +35,12 @@ PLANS = {
     "4x256": Plan(
         rounds=3,
         seconds=240,
-        xlt=22,
+        xlt=12,
         padded=4,
         best_rows=240,
         default=14,
         validation_rows=600,
-        tokens_per_batch=4096,
+        tokens_per_batch=8192,
     ),
     "12x768": Plan(
         rounds=2,

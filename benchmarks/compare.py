@@ -10,7 +10,7 @@ from typing import NamedTuple
 from benchmarks.systems import WARM_UP, Measured, Setting, trainer_run, xlt_run
 from xlt.data.features import Features
 
-TRIALS = tuple(itertools.product((8, 16, 32), ("sdpa", "eager")))
+TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
 TRIAL_ROWS = 320, 192
 """Rows that each is tried for, in training and in evaluation."""

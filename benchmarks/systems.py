@@ -4,10 +4,12 @@ A system trains or evaluates the same rows with an encoder of the same size from
 dropouts at 0.1, AdamW. What is counted are real tokens: no padding, special tokens included.
 """
 
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -59,9 +61,24 @@ class Stopwatch:
 
     @property
     def rate(self) -> float:
-        """Tokens a second after the first steps; of an evaluation of fewer batches, after its first."""
-        skipped = min(self.warm_up, len(self.moments) - 1)
-        return int(sum(self.tokens[skipped:])) / _seconds(self.moments[skipped - 1], self.moments[-1])
+        """Tokens a second after the first steps; of an evaluation of fewer batches, after its first.
+
+        On a GPU without the steps that a compilation held up: those slower than a fifth of the median speed.
+        """
+        first = min(self.warm_up, len(self.moments) - 1)
+        tokens = [int(count) for count in self.tokens[first:]]
+        seconds = [_seconds(*pair) for pair in pairwise(self.moments[first - 1 :])]
+        if isinstance(self.moments[0], torch.cuda.Event):
+            return rate_without_stalls(tokens, seconds)
+        return sum(tokens) / sum(seconds)
+
+
+def rate_without_stalls(tokens: Sequence[int], seconds: Sequence[float]) -> float:
+    """Tokens a second over the steps that reach a fifth of the median step's speed."""
+    speeds = [count / duration for count, duration in zip(tokens, seconds, strict=True)]
+    least = statistics.median(speeds) / 5
+    kept = [number for number, speed in enumerate(speeds) if speed >= least]
+    return sum(tokens[number] for number in kept) / sum(seconds[number] for number in kept)
 
 
 def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:

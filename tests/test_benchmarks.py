@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from benchmarks import ceiling, clock, start
 from benchmarks.__main__ import encode_rows
 from benchmarks.compare import loss_difference
-from benchmarks.systems import Setting, Stopwatch, _grouped, pad, trainer_run, xlt_run
+from benchmarks.systems import Setting, Stopwatch, _grouped, pad, rate_without_stalls, trainer_run, xlt_run
 from benchmarks.workload import Size, write_encoder, write_rows
 from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
@@ -46,6 +46,10 @@ def setting(root: Path) -> Setting:
 def test_a_rate_leaves_the_first_steps_out() -> None:
     watch = Stopwatch([100, 100, 30, 50], [1.0, 2.0, 3.0, 6.0])
     assert watch.rate == (30 + 50) / (6.0 - 2.0)
+
+
+def test_a_compilation_amid_the_steps_is_left_out_of_a_rate() -> None:
+    assert rate_without_stalls([100, 400, 100, 300], [1.0, 2.0, 30.0, 3.0]) == (100 + 400 + 300) / 6
 
 
 def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
