@@ -1,13 +1,11 @@
-"""Scores of the quickstart by form, over seeds: packed, padded, and packed without attention dropout.
+"""Scores of the quickstart, packed and padded, over seeds.
 
-`python -m benchmarks.accuracy [--seeds 0 1 2] [--json FILE]`. Packed and padded draw different dropout masks,
-so their scores agree within the noise of the seeds or not at all. Without attention dropout CUDA can use
-the fastest kernel, which has none: this is what that costs.
+`python -m benchmarks.accuracy [--seeds 0 1 2] [--json FILE]`. The two draw different dropout masks, so their
+scores agree within the noise of the seeds or not at all.
 """
 
 import argparse
 import json
-import shutil
 import statistics
 import tempfile
 from contextlib import redirect_stdout
@@ -17,11 +15,11 @@ from typing import Any
 
 from benchmarks.__main__ import machine, quiet
 from benchmarks.systems import pad
-from benchmarks.workload import REPOSITORY, TOKENIZER
+from benchmarks.workload import REPOSITORY
 from xlt.cli import Cli
 from xlt.module import score_record
 
-FORMS = ("packed", "padded", "packed, no attention dropout")
+FORMS = ("packed", "padded")
 
 
 def main() -> None:
@@ -45,16 +43,10 @@ def main() -> None:
 def scores(form: str, seed: int) -> dict[str, float]:
     """Every metric of the quickstart's last validation, percent."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        encoder = Path(shutil.copytree(TOKENIZER, Path(folder) / "encoder"))
-        if form == FORMS[2]:
-            config = json.loads((encoder / "config.json").read_text())
-            config["attention_probs_dropout_prob"] = 0.0
-            (encoder / "config.json").write_text(json.dumps(config))
         cli = Cli(
             [
                 f"--config={REPOSITORY / 'configs' / 'quickstart.yaml'}",
                 f"--seed_everything={seed}",
-                f"--model.encoder={encoder}",
                 f"--trainer.default_root_dir={folder}/run",
                 "--trainer.logger=false",
                 "--trainer.enable_progress_bar=false",

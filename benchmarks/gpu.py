@@ -3,7 +3,7 @@
 Random weights, 24 layers of 1,024, 250,002 pieces, bf16. Real tokens a second in training and evaluation,
 at MNLI's lengths and at mixed lengths, against the GPU's own rate of matrix products and against
 `transformers.Trainer` at its best (bf16, length grouping, fused AdamW, the fastest batch, compiled or not).
-xlt with its layers compiled, as they come, and without dropout of attention's weights. Peak memory in GiB.
+xlt with its layers compiled and as they come. Peak memory in GiB.
 """
 
 import argparse
@@ -89,7 +89,6 @@ def measure(
         warm_up=5,
         compile=True,
     )
-    undropped = replace(setting, encoder=write_weights(root / "undropped", attention_dropout=0.0))
 
     def theirs(size: int, compile: bool) -> Measured:
         return trainer_run(replace(setting, compile=compile), train, validation, size, best=True, seed=0)
@@ -117,7 +116,6 @@ def measure(
             name = f"trainer{' compiled' * compile}, {size} rows"
             note(name, lambda size=size, compile=compile: theirs(size, compile))
     note("xlt", lambda: xlt_run(replace(setting, compile=False)))
-    note("xlt compiled, attention undropped", lambda: xlt_run(undropped))
     note("xlt compiled", lambda: xlt_run(setting))
     rivals = [figures for name, figures in found.items() if name.startswith("trainer")]
     for verb in ("train", "evaluation"):
@@ -126,10 +124,10 @@ def measure(
     keep(kind, found)
 
 
-def write_weights(folder: Path, attention_dropout: float | None = None) -> Path:
+def write_weights(folder: Path) -> Path:
     """The encoder's folder, with random weights, so that no run draws them anew."""
     if not folder.exists():
-        write_encoder(folder, SIZE, attention_dropout=attention_dropout)
+        write_encoder(folder, SIZE)
         with torch.device("cuda"):
             XLMRobertaModel(SIZE.config, add_pooling_layer=False).save_pretrained(folder / "weights")
         (folder / "weights" / "model.safetensors").rename(folder / "model.safetensors")

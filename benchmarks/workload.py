@@ -104,13 +104,10 @@ def write_rows(root: Path, num_rows: int, num_validation_rows: int, kinds: Seque
     pq.write_table(pa.Table.from_pylist(rows[num_rows:]), folder / "validation.parquet")
 
 
-def write_encoder(
-    folder: Path, size: Size, dropout: float = 0.1, attention_dropout: float | None = None
-) -> Path:
+def write_encoder(folder: Path, size: Size, dropout: float = 0.1) -> Path:
     """A folder with the config and the tokenizer of an encoder that has no weights yet."""
     config = size.config
-    config.hidden_dropout_prob = dropout
-    config.attention_probs_dropout_prob = dropout if attention_dropout is None else attention_dropout
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder)
     return folder
