@@ -34,6 +34,8 @@ class Plan:
     padded: int
     best_rows: int
     """Rows of the Trainer at its best."""
+    most_rows: int
+    """Most rows in a batch of the Trainer at its best, so that a step of a large model ends."""
     default: int
     validation_rows: int
     tokens_per_batch: int
@@ -83,9 +85,17 @@ def _round(
     """Each system once; where the rounds are few, the slow ones in the first alone."""
     seeded, slow_too = [f"--seed_everything={seed}"], not seed or plan.rounds > 2
     found = {"xlt": xlt_run(replace(setting, steps=plan.xlt), options=seeded)}
-    best = replace(setting, steps=max(WARM_UP + 2, plan.best_rows // options.train[0]))
+    (size, attention), (evaluation_size, evaluation_attention) = options
+    size, evaluation_size = min(size, plan.most_rows), min(evaluation_size, plan.most_rows)
     found["trainer best"] = trainer_run(
-        best, train, validation, *options.train, evaluated_by=options.evaluation, best=True, seed=seed
+        replace(setting, steps=max(WARM_UP + 2, plan.best_rows // size)),
+        train,
+        validation,
+        size,
+        attention,
+        evaluated_by=(evaluation_size, evaluation_attention),
+        best=True,
+        seed=seed,
     )
     if plan.padded and slow_too:
         found["xlt padded"] = xlt_run(replace(setting, steps=plan.padded), True, options=seeded)
