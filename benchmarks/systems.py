@@ -260,18 +260,24 @@ def _only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return batch
 
 
-def _grouped(features: Features, batch_size: int, batches: int, seed: int) -> list[int]:
-    """The rows of some batches, drawn from all that the Trainer's own length grouping makes.
+def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_up: int) -> list[int]:
+    """The rows of some of the batches that the Trainer's own length grouping makes of all rows.
 
     Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
+    Those after the first `warm_up` are spread evenly over all batches, from the shortest to the longest.
     """
     generator = torch.Generator().manual_seed(seed)
-    indices = get_length_grouped_indices(
-        features.counts("input_ids").tolist(), batch_size, generator=generator
-    )
+    lengths = features.counts("input_ids")
+    indices = get_length_grouped_indices(lengths.tolist(), batch_size, generator=generator)
     whole = [indices[i : i + batch_size] for i in range(0, len(indices) - batch_size + 1, batch_size)]
-    chosen = torch.randperm(len(whole), generator=generator)[:batches].tolist()
-    return [row for number in chosen for row in whole[number]]
+    whole.sort(key=lambda rows: lengths[rows].sum())
+    counted = batches - min(warm_up, batches - 1)
+    first = torch.randint(len(whole), (batches - counted,), generator=generator).tolist()
+    spread = [
+        int((number + 0.5) * len(whole) / counted)
+        for number in torch.randperm(counted, generator=generator).tolist()
+    ]
+    return [row for number in first + spread for row in whole[number]]
 
 
 class _TrainerWatch(TrainerCallback):
@@ -308,9 +314,9 @@ def trainer_run(
     half = best and setting.precision == "bf16-mixed"
     evaluation_size, evaluation_attention = evaluated_by or (batch_size, attention)
     if best:
-        order = _grouped(train, batch_size, setting.steps, seed)
+        order = _grouped(train, batch_size, setting.steps, seed, setting.warm_up)
         batches = setting.validation_rows // evaluation_size
-        validation_order = _grouped(validation, evaluation_size, batches, seed)
+        validation_order = _grouped(validation, evaluation_size, batches, seed, WARM_UP)
     else:
         generator = np.random.default_rng(seed)
         order = generator.integers(0, train.num_rows, setting.steps * batch_size).tolist()

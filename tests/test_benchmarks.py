@@ -11,7 +11,16 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from benchmarks import ceiling, clock, start
 from benchmarks.__main__ import encode_rows
 from benchmarks.compare import loss_difference
-from benchmarks.systems import Setting, Stopwatch, _grouped, pad, rate_without_stalls, trainer_run, xlt_run
+from benchmarks.systems import (
+    WARM_UP,
+    Setting,
+    Stopwatch,
+    _grouped,
+    pad,
+    rate_without_stalls,
+    trainer_run,
+    xlt_run,
+)
 from benchmarks.workload import Size, write_encoder, write_rows
 from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
@@ -74,12 +83,21 @@ def test_rows_are_of_three_kinds_in_turn(rows: tuple[Features, Features]) -> Non
 
 
 def test_groups_are_batches_of_the_trainers_own_grouping(rows: tuple[Features, Features]) -> None:
-    found = _grouped(rows[0], 8, 5, seed=3)
+    found = _grouped(rows[0], 8, 5, seed=3, warm_up=2)
     generator = torch.Generator().manual_seed(3)
     whole = get_length_grouped_indices(rows[0].counts("input_ids").tolist(), 8, generator=generator)
     batches = {tuple(whole[i : i + 8]) for i in range(0, len(whole), 8)}
     assert len(found) == 40
     assert all(tuple(found[i : i + 8]) in batches for i in range(0, 40, 8))
+
+
+def test_batches_that_count_are_spread_over_all_lengths(rows: tuple[Features, Features]) -> None:
+    lengths = rows[0].counts("input_ids")
+    every = lengths[_grouped(rows[0], 8, 300 // 8, seed=3, warm_up=0)].mean()
+    for seed in range(5):
+        assert lengths[_grouped(rows[0], 8, 14, seed, warm_up=2)[16:]].mean() == pytest.approx(
+            every, rel=0.05
+        )
 
 
 def some_batch(features: Features) -> Batch:
@@ -105,10 +123,10 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
     assert all(512 < tokens <= 1024 for tokens in run.train.tokens)
     assert sum(run.train.tokens) <= run.slots
     theirs = trainer_run(setting, *rows, batch_size=8, best=True, seed=0)
-    order = _grouped(rows[0], 8, STEPS, seed=0)
+    order = _grouped(rows[0], 8, STEPS, seed=0, warm_up=WARM_UP)
     lengths = rows[0].counts("input_ids")[order].reshape(STEPS, 8)
     assert theirs.train.tokens == lengths.sum(1).tolist()
-    order = _grouped(rows[1], 8, 48 // 8, seed=0)
+    order = _grouped(rows[1], 8, 48 // 8, seed=0, warm_up=WARM_UP)
     assert sum(theirs.evaluation.tokens) == rows[1].counts("input_ids")[order].sum()
 
 
