@@ -107,6 +107,7 @@ def measure(
             "evaluation": statistics.median(run.evaluation.rate for run in runs[name]),
             "utilisation": speed * ceiling.operations_per_token(SIZE, True) / products_per_second,
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+            "first_step_seconds": max(run.first_step_seconds for run in runs[name]),
         }
         keep(kind, found)
 

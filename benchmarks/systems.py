@@ -100,6 +100,8 @@ class Measured(NamedTuple):
     """Of each training step, where the system tells."""
     slots: int = 0
     """Tokens that attention computed in training, those rounded up included."""
+    first_step_seconds: float = 0.0
+    """Of xlt's first step, in which its layers are compiled where they are."""
 
 
 # xlt
@@ -112,11 +114,18 @@ class _Watch(Callback):
         self.train, self.evaluation = Stopwatch(warm_up=warm_up), Stopwatch()
         self.losses: list[Tensor] = []
         self.slots = 0
+        self.first_step_seconds = 0.0
+        self._begun = 0.0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """An optimizer step begins."""
+        self._begun = now()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """An optimizer step is done."""
+        self.first_step_seconds = self.first_step_seconds or now() - self._begun
         self.train.step(sum(part.num_tokens for part in batch))
         self.losses.append(pl_module.step_loss)
         self.slots += sum(part.packing.num_slots for part in batch)
@@ -198,7 +207,8 @@ def xlt_run(
         kept = [one for one in cli.trainer.callbacks if not isinstance(one, Checkpoint)]  # type: ignore[attr-defined]
         cli.trainer.callbacks = [*kept, *callbacks, watch]  # type: ignore[attr-defined]
         cli.trainer.fit(cli.model, cli.datamodule)
-    return Measured(watch.train, watch.evaluation, [float(loss) for loss in watch.losses], watch.slots)
+    losses = [float(loss) for loss in watch.losses]
+    return Measured(watch.train, watch.evaluation, losses, watch.slots, watch.first_step_seconds)
 
 
 class _Padded(nn.Module):

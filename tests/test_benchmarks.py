@@ -122,6 +122,7 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
     assert len(run.train.tokens) == len(run.losses) == STEPS
     assert all(512 < tokens <= 1024 for tokens in run.train.tokens)
     assert sum(run.train.tokens) <= run.slots
+    assert run.first_step_seconds > 0
     theirs = trainer_run(setting, *rows, batch_size=8, best=True, seed=0)
     order = _grouped(rows[0], 8, STEPS, seed=0, warm_up=WARM_UP)
     lengths = rows[0].counts("input_ids")[order].reshape(STEPS, 8)

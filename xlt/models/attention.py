@@ -113,7 +113,7 @@ def flash_attention(
 ) -> Float[Tensor, "M H K"]:
     """Flash attention over end-to-end sequences: the operator below torch's own for CUDA.
 
-    Above it, `varlen_attn` has no dropout, and jagged nested tensors take 4 to 6 ms a layer to make.
+    Above it, `varlen_attn` has no dropout, and jagged nested tensors cost the host more than attention takes.
     """
     return torch.ops.aten._flash_attention_forward(
         query,
