@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks import ceiling, clock, start
+from benchmarks import ceiling, clock, compare, start
 from benchmarks.__main__ import encode_rows
-from benchmarks.compare import loss_difference
+from benchmarks.compare import TRIALS, best_options, loss_difference
 from benchmarks.systems import (
     WARM_UP,
+    Measured,
     Setting,
     Stopwatch,
     _grouped,
@@ -59,6 +60,22 @@ def test_a_rate_leaves_the_first_steps_out() -> None:
 
 def test_a_compilation_amid_the_steps_is_left_out_of_a_rate() -> None:
     assert rate_without_stalls([100, 400, 100, 300], [1.0, 2.0, 30.0, 3.0]) == (100 + 400 + 300) / 6
+
+
+def test_a_machine_that_slows_down_does_not_choose_the_options(
+    setting: Setting, rows: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed, true = 1.0, dict.fromkeys(TRIALS, 50.0) | {(8, "sdpa"): 100.0, (16, "eager"): 105.0}
+
+    def run(_: object, __: object, ___: object, size: int, attention: str, **____: object) -> Measured:
+        nonlocal speed
+        seconds = 1 / (speed * true[size, attention])
+        speed -= 0.03
+        watch = Stopwatch([1, 1], [0.0, seconds], warm_up=1)
+        return Measured(watch, watch, [])
+
+    monkeypatch.setattr(compare, "trainer_run", run)
+    assert best_options(setting, *rows) == ((16, "eager"), (16, "eager"))
 
 
 def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
