@@ -16,11 +16,12 @@ import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
 from xlt.studies import node
-from xlt.studies.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of
+from xlt.studies.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
 from xlt.studies.cost import costs, table
 from xlt.studies.engine import write
 from xlt.studies.places import is_finished, logs_of
-from xlt.studies.plan import Study
+from xlt.studies.plan import Node, Study
+from xlt.studies.results import checked
 from xlt.study import study
 from xlt.training.dashboard import keep_address
 from xlt.training.watch import STOPPED
@@ -124,6 +125,75 @@ def test_a_mixtures_volume_is_shared_out_among_its_tasks(make: Make):
     assert found["mixture", 40] == {"mnli": 14, "squad_v1": 13, "cosmosqa": 13}
     assert found["mnli", 40] == {"mnli": 40}
     assert found["mixture", None] is None
+
+
+def write_task(folder: Path, name: str, tasks: list[str], like: str) -> str:
+    """A config like another, of these tasks."""
+    config = yaml.safe_load(Path(like).read_text())
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": tasks}}))
+    return str(path)
+
+
+def test_translations_and_plain_text_stand_beside_an_arms_examples(make: Make, tmp_path: Path):
+    keys = make(volumes=[40], seeds=[0])
+    mnli = keys["intermediate"]["mnli"]
+    arms = {
+        "mnli": mnli,
+        "mnli_translated": write_task(tmp_path, "translated", ["mnli", "mnli/de", "mnli/sw"], mnli),
+        "mnli_mlm": write_task(tmp_path, "mlm", ["mnli", "mlm"], mnli),
+        "mlm": write_task(tmp_path, "text", ["mlm", "ranking"], mnli),
+    }
+    made = Study(**{**keys, "intermediate": arms, "folder": tmp_path})
+    runs = {known.arm: known for known in made.nodes.values() if known.phase == "intermediate"}
+    asked = {arm: known.settings["data"]["volume"] for arm, known in runs.items()}
+    assert asked.pop("mlm") == {"mlm": 20, "ranking": 20}
+    assert all(volume == {"mnli": 40} for volume in asked.values())
+    there = {"mnli": 50, "mnli/de": 60, "mnli/sw": 30, "mlm/en": 900, "mlm/de": 10, "ranking/de-en": 9}
+    for arm, names in (
+        ("mnli", ["mnli"]),
+        ("mnli_translated", ["mnli", "mnli/de", "mnli/sw"]),
+        ("mnli_mlm", ["mnli", "mlm/en", "mlm/de"]),
+        ("mlm", ["mlm/en", "mlm/de", "ranking/de-en"]),
+    ):
+        pretend(made, runs[arm], {name: there[name] for name in names})
+    assert {arm: volume_of(made, known) for arm, known in runs.items()} == {
+        "mnli": 40,
+        "mnli_translated": 40,
+        "mnli_mlm": 40,
+        "mlm": 29,
+    }
+
+
+def pretend(made: Study, trained: Node, there: dict[str, int]) -> None:
+    """A run is finished that had so many examples of each task, and every evaluation with it."""
+    folder = made.folder / trained.name
+    folder.mkdir(parents=True)
+    sources = {task: {"train": {"examples": count}} for task, count in there.items()}
+    (folder / "sources.json").write_text(json.dumps(sources))
+    (folder / "results.json").write_text(json.dumps({"run": {"tokens": 1}}))
+    for child in made.nodes.values():
+        if trained.name in child.parents and child.phase == "evaluate":
+            cells = made.folder / child.name / "scores"
+            cells.mkdir(parents=True)
+            (cells.parent / "results.json").write_text("{}")
+            (cells.parent / "summary.json").write_text('{"missing": []}')
+            cell = {"task": child.targets[0], "language": "de", "metrics": {"accuracy": 10.0}, "rows": 1}
+            (cells / "cell.json").write_text(json.dumps(cell | {"split": "test"}))
+
+
+def test_volumes_above_the_examples_that_there_are_are_shown_once(make: Make, tmp_path: Path):
+    made = Study(**make(volumes=[None, 9, 40, 100], seeds=[0, 1], folder=tmp_path))
+    for known in made.nodes.values():
+        if known.phase == "intermediate":
+            tasks = ["mnli"] if known.arm == "mnli" else ["mnli", "squad_v1", "cosmosqa"]
+            pretend(made, known, dict.fromkeys(tasks, 35))
+    found = checked(scores_of(made), "scores")
+    assert set(found.loc[found["intermediate"] == "mnli", "volume"]) == {9, 35}
+    assert set(found.loc[found["intermediate"] == "mixture", "volume"]) == {9, 40, 100, 105}
+    said = {line.what: line.reason for line in missing_of(made) if line.what not in made.nodes}
+    assert set(said) == {"mnli with 100 examples", "mnli with all examples"}
+    assert "there are 35, which its runs with 40 examples had too" in said["mnli with all examples"]
 
 
 def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):

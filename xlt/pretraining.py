@@ -38,6 +38,8 @@ class MaskedLanguageModelling(Task[Text]):
 
     inputs: ClassVar[tuple[str, ...]] = ()
 
+    is_plain_text: ClassVar[bool] = True
+
     def is_labelled(self, example: Text) -> bool:
         """Whether there is text."""
         return bool(example.text.strip())
@@ -99,6 +101,8 @@ class TranslationRanking(Task[Text]):
     margin: float = 0.1
 
     inputs: ClassVar[tuple[str, ...]] = ()
+
+    is_plain_text: ClassVar[bool] = True
 
     def is_labelled(self, example: Text) -> bool:
         """Whether both sides have text."""

@@ -78,6 +78,9 @@ class Task(ABC, Generic[E]):
     needs_training: ClassVar[bool] = True
     """Whether the head has weights, so that a run has to train it."""
 
+    is_plain_text: ClassVar[bool] = False
+    """Whether it learns from text without labels, so that no volume of examples counts it."""
+
     needs_tuning: ClassVar[bool] = False
     """Whether the development set has to be scored before the test set."""
 

@@ -1,6 +1,7 @@
 """A study's scores as one table, its runs as another, and what is missing and why."""
 
 import json
+import math
 import os
 import platform
 from collections import Counter
@@ -12,10 +13,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
+from xlt.studies.configs import counted
 from xlt.studies.places import is_finished, logs_of
 from xlt.studies.plan import Node, Study
 from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.robustness import NONE
+from xlt.task import group_of
 from xlt.training.dashboard import address_of
 from xlt.training.results import versions
 
@@ -33,7 +36,7 @@ def scores_of(study: Study) -> pd.DataFrame:
 
     Scores that all replicates share, such as those of retrieval with the encoder as it is, stand once a seed.
     """
-    uses = [use for use in study.uses if use.phase == "evaluate" and use.checkpoint is None]
+    uses = [use for use in _shown(study) if use.checkpoint is None]
     lines = [line for use in uses for line in _lines(study, use)]
     table = pd.DataFrame(lines, columns=pd.Index(COLUMNS))
     return table.sort_values(KEY, kind="stable", ignore_index=True)
@@ -41,10 +44,16 @@ def scores_of(study: Study) -> pd.DataFrame:
 
 def checkpoints_of(study: Study) -> pd.DataFrame:
     """A line a score of a checkpoint that the selection gap is measured over, on either split."""
-    uses = [use for use in study.uses if use.checkpoint is not None]
+    uses = [use for use in _shown(study) if use.checkpoint is not None]
     lines = [[*line, use.checkpoint] for use in uses for line in _lines(study, use)]
     table = pd.DataFrame(lines, columns=pd.Index([*COLUMNS, "checkpoint"]))
     return table.sort_values([*KEY, "checkpoint", "split"], kind="stable", ignore_index=True)
+
+
+def _shown(study: Study) -> list[Node]:
+    """The evaluations, without those of volumes that are the same as a smaller one."""
+    surplus = surplus_of(study)
+    return [use for use in study.uses if use.phase == "evaluate" and (use.arm, use.volume) not in surplus]
 
 
 def _lines(study: Study, use: Node) -> list[list[Any]]:
@@ -65,14 +74,44 @@ def _lines(study: Study, use: Node) -> list[list[Any]]:
 
 
 def volume_of(study: Study, use: Node) -> int:
-    """Examples that the run of phase 2 behind a node had to train on, those of all of its tasks."""
+    """Labelled examples that the run of phase 2 behind a node had to train on, those of all of its tasks.
+
+    Of a task in several languages, those in the language that has most.
+    """
     name = use.name
     while study.nodes[name].phase != "intermediate":
         name = study.nodes[name].parents[0]
-    asked = study.nodes[name].settings["data"]["volume"]
+    asked = study.nodes[name].settings["data"]["volume"] or {}
     sources = json.loads((study.folder / name / "sources.json").read_text())
-    there = {task: splits["train"]["examples"] for task, splits in sources.items()}
-    return sum(min(count, (asked or {}).get(task, count)) for task, count in there.items())
+    most = dict.fromkeys(counted(sources), 0)
+    for task, splits in sources.items():
+        group, count = group_of(task), splits["train"]["examples"]
+        if group in most:
+            most[group] = max(most[group], min(count, asked.get(group, count)))
+    return sum(most.values())
+
+
+class Surplus(NamedTuple):
+    """A volume above the examples that there are, where a smaller one has taken them all."""
+
+    there: int
+    taken: int | None
+    """The smaller volume; None for all there are."""
+
+
+def surplus_of(study: Study) -> dict[tuple[str, int | None], Surplus]:
+    """The volumes of each arm that ask for more than there is, but for the first that does."""
+    found: dict[tuple[str, int | None], Surplus] = {}
+    first: dict[tuple[str, int], int | None] = {}
+    runs = [
+        n for n in study.nodes.values() if n.phase == "intermediate" and is_finished(study.folder, n.name)
+    ]
+    for run in sorted(runs, key=lambda run: math.inf if run.volume is None else run.volume):
+        there = volume_of(study, run)
+        taken = first.setdefault((run.arm, there), run.volume)
+        if taken != run.volume:
+            found[run.arm, run.volume] = Surplus(there, taken)
+    return found
 
 
 def missing_of(study: Study) -> list[Missing]:
@@ -82,7 +121,16 @@ def missing_of(study: Study) -> list[Missing]:
         if not is_finished(study.folder, name):
             log = logs_of(study.folder, name, "txt")
             found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
+    for (arm, volume), (there, taken) in surplus_of(study).items():
+        what = f"{arm} with {_in_words(volume)}"
+        reason = f"there are {there:,}, which its runs with {_in_words(taken)} had too; those are shown"
+        found.append(Missing(what, reason, ""))
     return found + _cells(study)
+
+
+def _in_words(volume: int | None) -> str:
+    """A volume that was asked for."""
+    return "all examples" if volume is None else f"{volume:,} examples"
 
 
 def _cells(study: Study) -> list[Missing]:

@@ -1,11 +1,13 @@
 """The configs of a study's runs: read, put together, shortened, and what of them alters a score."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from xlt.task import group_of
+from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_free
 
 Settings = Mapping[str, Any]
@@ -58,6 +60,15 @@ def in_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
     if trainer.get("val_check_interval"):
         shorter["trainer"]["val_check_interval"] = max(1, round(trainer["val_check_interval"] * share))
     return merged(config, shorter)
+
+
+def counted(tasks: Iterable[str]) -> list[str]:
+    """The tasks, without languages, whose examples a volume counts: the labelled ones, if there are any.
+
+    Translations are beside the examples that they are of, and text without labels is beside all others.
+    """
+    labelled = [task for task in tasks if not load(task).is_plain_text]
+    return list(dict.fromkeys(map(group_of, labelled or tasks)))
 
 
 def shares(tasks: Sequence[str], volume: int) -> Iterator[tuple[str, int]]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from xlt.checks import require
 from xlt.evaluation.scores import hash_of
 from xlt.folders import model_folder
-from xlt.studies.configs import Settings, content, in_steps, merged, read_config, shares
+from xlt.studies.configs import Settings, content, counted, in_steps, merged, read_config, shares
 from xlt.studies.robustness import NONE
 from xlt.tasks import load
 
@@ -77,8 +77,9 @@ class Study:
         name: The study's name.
         encoder: What everything begins with: a name on the hub, or a folder.
         intermediate: Name of each arm to the config of xlt.fit that trains it; none is always there.
-        volumes: Examples of intermediate training, those of all of an arm's tasks together; null for all
-            there are. A smaller volume is a subset of a larger one.
+        volumes: Labelled examples of intermediate training, those of all of an arm's tasks together; null for
+            all there are. A smaller volume is a subset of a larger one. Each language of a translated task
+            has as many; text without labels is beside them, as much as its config says.
         seeds: Of the replicates; an arm's replicate is paired with that of none.
         targets: Name of each XTREME task to the config that fine-tunes it; to the name of another target
             whose run it is tested with; or to null where nothing is trained.
@@ -196,7 +197,7 @@ class _Maker:
         """A run of phase 2."""
         study = self._study
         config = merged(self._configs[study.intermediate[arm]], study.fit, study.fit_intermediate)
-        tasks = config["data"]["tasks"]
+        tasks = counted(config["data"]["tasks"])
         if volume is not None:
             require(volume >= len(tasks), "volumes", volume, f"be at least 1 example for each task of {arm}")
         each = None if volume is None else dict(shares(tasks, volume))
