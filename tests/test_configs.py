@@ -12,7 +12,7 @@ from conftest import NINE, REPOSITORY
 
 import xlt.studies.plan
 from xlt import dashboard, study, tasks
-from xlt.cli import Cli
+from xlt.cli import ParsedCli
 from xlt.evaluate import make_parser
 from xlt.studies.plan import Study
 from xlt.training.exporting import export_run
@@ -20,16 +20,6 @@ from xlt.xtreme import GROUPS
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 README = REPOSITORY / "README.md"
-
-
-class Parsed(Cli):
-    """A config that is parsed and checked; nothing is built."""
-
-    def before_instantiate_classes(self) -> None:
-        """Build nothing, not even to check it: an encoder may be on the hub."""
-
-    def instantiate_classes(self) -> None:
-        """Build nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +55,7 @@ def test_each_target_that_is_trained_has_a_config(name: str):
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_config_parses_against_the_signatures(path: Path):
-    config = Parsed(["--config", str(path)]).config
+    config = ParsedCli(["--config", str(path)]).config
     written = yaml.safe_load(path.read_text())
     assert config.data.tasks == written["data"]["tasks"]
     assert config.model.learning_rate == written["model"]["learning_rate"] > 0
@@ -112,7 +102,7 @@ def test_each_run_and_evaluation_of_a_study_parses(
         if node.phase == "evaluate":
             make_parser().parse_args(["--config", str(config)])
         else:
-            assert Parsed(["--config", str(config)]).config.data.tasks == node.settings["data"]["tasks"]
+            assert ParsedCli(["--config", str(config)]).config.data.tasks == node.settings["data"]["tasks"]
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
@@ -174,7 +164,7 @@ def test_commands_of_the_readme_parse():
         elif verb == "xlt.wandb_sync":
             assert [Path(arg).parent.name for arg in args] == ["runs"]
         else:
-            Parsed(args)
+            ParsedCli(args)
 
 
 def test_folders_and_files_of_the_readmes_tree_exist():

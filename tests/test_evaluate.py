@@ -244,9 +244,63 @@ def test_the_threshold_of_the_test_set_is_that_of_the_development_set(
     assert final["f1"] != dev["f1"]
 
 
-def test_a_layer_the_encoder_lacks_is_refused(test: Evaluate, tmp_path: Path, capsys: Any):
-    assert test(tmp_path / "out", tasks="[tatoeba]", layer=9) == 2
-    assert "layer 9 is asked for, but the encoder has 1 to 2" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("9", "layer is 9: it must be one of the 2 layers of "),
+        ("0", "layer is 0: it must be one of the 2 layers of "),
+        ("{tatoeba: -1}", "layer is -1: it must be one of the 2 layers of "),
+        ("{tatoebaa: 1}", "layer names tatoebaa, which tasks does not"),
+    ],
+)
+def test_a_layer_the_encoder_lacks_is_refused_before_any_work(
+    test: Evaluate, tmp_path: Path, capsys: Any, layer: str, message: str
+):
+    assert test(tmp_path / "out", tasks="[xnli, tatoeba]", layer=layer) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tasks_and_languages_are_named_once(test: Evaluate, tmp_path: Path, capsys: Any):
+    for changes in ({"tasks": "[tatoeba, tatoeba]"}, {"languages": "[]"}):
+        assert test(tmp_path / "out", **changes) == 2
+        assert "name at least one, each once, or be left out" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(
+    test: Evaluate, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    tested = predicted_tasks(monkeypatch)
+    (tmp_path / "file").write_text("")
+    assert test(tmp_path / "file" / "out", tasks="[xnli]", languages="[de]") == 2
+    assert "file/out cannot be written (Not a directory): set out to" in capsys.readouterr().err
+    assert not tested
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_an_accelerator_that_is_not_there_is_named(test: Evaluate, tmp_path: Path, capsys: Any):
+    assert test(tmp_path / "out", accelerator="cuda") == 2
+    assert "error: accelerator 'cuda' with precision '32-true': " in capsys.readouterr().err
+
+
+def test_scores_of_another_precision_are_not_taken_over(test: Evaluate, tmp_path: Path, capsys: Any):
+    settings = {"tasks": "[xnli]", "languages": "[de]"}
+    assert test(tmp_path / "out", **settings) == 0
+    assert test(tmp_path / "out", precision="bf16-mixed", **settings) == 2
+    assert "of another model, rows or settings" in capsys.readouterr().err
+
+
+def test_scores_depend_on_the_rows_that_set_their_threshold(
+    test: Evaluate, root: Path, tmp_path: Path, capsys: Any
+):
+    other = tmp_path / "root"
+    shutil.copytree(root / "bucc2018", other / "bucc2018")
+    settings = {"tasks": "[bucc2018]", "languages": "[de]", "split": "test", "root": other}
+    assert test(tmp_path / "out", **settings) == 0
+    gold = other / "bucc2018" / "de-en.dev.gold"
+    gold.write_text("".join(gold.read_text().splitlines(keepends=True)[:-1]))
+    assert test(tmp_path / "out", **settings) == 2
+    assert "of another model, rows or settings" in capsys.readouterr().err
 
 
 # Going on

@@ -90,11 +90,13 @@ def test_a_signal_before_training_ends_all_processes_with_75(tiny_run: Command, 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(
+    ("verb", "name"), [("xlt.fit", "SIGTERM"), ("xlt.fit", "SIGUSR1"), ("xlt.evaluate", "SIGTERM")]
+)
 def test_a_signal_while_the_command_is_being_imported_ends_it_with_75(
-    tiny_run: Command, tmp_path: Path, name: str
+    tiny_run: Command, tmp_path: Path, verb: str, name: str
 ):
-    words = [sys.executable, "-m", "xlt.fit", *tiny_run(tmp_path / "run", CHANGES)]
+    words = [sys.executable, "-m", verb, *tiny_run(tmp_path / "run", CHANGES)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
     number = signal.Signals[name]

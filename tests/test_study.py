@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
-from xlt.studies import node
+from xlt.studies import engine, node
 from xlt.studies.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
+from xlt.studies.configs import in_steps
 from xlt.studies.cost import costs, table
 from xlt.studies.engine import write
 from xlt.studies.places import is_finished, logs_of
@@ -77,11 +80,12 @@ def test_parents_come_first(make: Make):
         seen.add(use.name)
 
 
-def test_a_target_can_be_tested_with_the_run_of_another(make: Make):
+def test_a_target_can_be_tested_with_the_run_of_another(make: Make, tmp_path: Path):
     keys = make()
-    made = Study(**{**keys, "targets": {**keys["targets"], "pawsx": "xnli"}})
+    xquad = write_task(tmp_path, "xquad", ["xquad"], keys["targets"]["xnli"])
+    made = Study(**{**keys, "targets": {"xquad": xquad, "mlqa": "xquad", "tatoeba": None}})
     tested = {use.targets for use in made.uses if use.phase == "evaluate"}
-    assert tested == {("xnli", "pawsx"), ("tatoeba",)}
+    assert tested == {("xquad", "mlqa"), ("tatoeba",)}
     assert by_phase(made)["target"] == 10
 
 
@@ -206,6 +210,27 @@ def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
     assert of[40]["model"]["warmup_steps"] == 20
 
 
+def test_a_share_of_the_steps_stays_one():
+    assert in_steps({"trainer": {"max_steps": 100, "val_check_interval": 0.5}}, 50) == {
+        "trainer": {"max_steps": 50, "val_check_interval": 0.5}
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fit": {"bogus": 3}}, "the study's node target-none-.*unknown key bogus"),
+        ({"fit_target": {"trainer": {"max_stepz": 3}}}, "the study's node target-.*trainer.max_stepz"),
+        ({"evaluate": {"split": "tests"}}, "the study's node evaluate-.*split"),
+    ],
+)
+def test_what_the_verbs_would_refuse_is_refused_before_the_first_runs(
+    make: Make, tmp_path: Path, capsys: Any, changes: dict[str, Any], message: str
+):
+    assert call(make(folder=tmp_path, **changes), tmp_path, dry_run=True) == 2
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+
+
 def test_selection_tests_checkpoints_on_both_splits_and_trains_nothing_anew(make: Make):
     plain, made = Study(**make()), Study(**make(selection={"xnli": 2}))
     assert set(plain.nodes) < set(made.nodes)
@@ -243,7 +268,19 @@ def test_selection_in_one_set_is_refused(make: Make):
         ),
         ({"volumes": [2]}, "volumes is 2: .*each task of mixture"),
         ({"name": "a/b"}, "name is a/b"),
+        ({"name": ""}, "name is : .*name of a folder"),
+        ({"name": ".."}, "name is .."),
+        ({"intermediate": {"m|touch x #": "x.yaml"}}, "intermediate is m|touch x #: .*name of a folder"),
+        ({"seeds": [-1]}, "seeds is .*be 0 or more"),
+        ({"steps": {9: -4}}, "steps is .*be 1 or more"),
+        ({"targets": {"xnlii": "x.yaml"}}, "unknown task 'xnlii'. Did you mean xnli"),
+        ({"targets": {"mnli": "x.yaml"}}, "targets is mnli: .*tested in languages"),
+        ({"targets": {"xnli": None}}, "targets is xnli: .*name the config"),
+        ({"targets": {"mlqa": "xquad", "xquad": "mlqa"}}, "mlqa is to be tested with the run of xquad"),
         ({"selection": {"tatoeba": 2}}, "selection is tatoeba: .*fine-tuned"),
+        ({"targets": {"pawsx": "configs/target/xnli.yaml"}}, "targets pawsx is .*train its head, pawsx"),
+        ({"fit": {"trainer": 3}}, "fit.trainer is 3: .*hold keys"),
+        ({"intermediate": {"mnli": "README.md"}}, "README.md, which the study names, is no YAML"),
         ({"selection": {"pawsx": 2}}, "selection is pawsx: .*fine-tuned"),
         ({"selection": {"xnli": 1}}, "selection xnli is 1: .*at least 2"),
         ({"selection": {"xnli": 5}}, "selection xnli is 5: .*at most the 4 steps"),
@@ -265,6 +302,29 @@ def test_a_config_that_is_none_of_fits_is_refused(make: Make, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("tasks: [xnli]\n")
     with pytest.raises(ValueError, match=r"bad\.yaml is no config of xlt\.fit"):
         _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).uses
+
+
+HOLDS = """
+import fcntl, sys, time
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_study_of_the_same_name_leaves_the_plan_of_the_one_that_runs(make: Make, tmp_path: Path):
+    made = Study(**make(folder=tmp_path, seeds=[0]))
+    before = write(made, 1).read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(made.own_folder / "lock")], stdout=PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=r"another process is at work .* set folder or name to another"):
+            engine.run(Study(**make(folder=tmp_path, seeds=[5])), 1, 0, None)
+        holder.kill()
+    assert (made.own_folder / "plan.json").read_bytes() == before
 
 
 def test_the_plan_on_disk_names_each_nodes_config_and_parents(make: Make, tmp_path: Path):
@@ -395,7 +455,9 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_path: Path, capfd: Any):
-    keys = make(folder=tmp_path / "runs", seeds=[0], volumes=[9], name="whole", selection={"xnli": 2})
+    # What a shell would take apart has to reach each node whole.
+    folder = tmp_path / "my {runs}; $HOME"
+    keys = make(folder=folder, seeds=[0], volumes=[9], name="whole", selection={"xnli": 2})
     broken = tmp_path / "broken.yaml"
     config = yaml.safe_load(Path(keys["intermediate"]["mnli"]).read_text())
     broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": ["mnlii"]}}))
@@ -413,7 +475,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     check_missing(made)
     check_checkpoints(made)
     # The same command again runs nothing that is finished.
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/metrics.jsonl")}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
     assert call(keys, tmp_path, jobs=2, retries=0) == 1
     assert before == {path: path.stat().st_mtime_ns for path in before}
     capfd.readouterr()

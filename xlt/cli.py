@@ -55,6 +55,7 @@ UNFOUNDED = (
     ".*treespec, LeafSpec.*",  # inside Lightning
     ".*`srun` command is available on your system but is not used.*",  # one node needs none
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
+    ".*args parameter is intended to run from within Python.*",  # a study parses the configs of its runs
 )
 """Warnings that do not apply here."""
 
@@ -272,6 +273,16 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+class ParsedCli(Cli):
+    """A config that is parsed and no more: what it names, such as a data root, may not be there."""
+
+    def before_instantiate_classes(self) -> None:
+        """Check nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
 
 
 def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -> int:

@@ -228,19 +228,19 @@ class TransferData(LightningDataModule):
         """
         theirs, ours = state_dict["fingerprint"], self.fingerprint()
         changed = [
-            f"{key}: {theirs.get(key)} in the checkpoint, {ours.get(key)} now"
-            for key in sorted(theirs | ours)
-            if theirs.get(key) != ours.get(key)
+            f"{key}: {theirs[key]} in the checkpoint, {ours.get(key)} now"
+            for key in sorted(theirs)  # an older version's may lack some
+            if theirs[key] != ours.get(key)
         ]
         if changed:
             raise ValueError(
-                "the checkpoint cannot be continued, for the order of its batches depends on what has "
-                f"changed since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
+                "the checkpoint cannot be continued, for its batches or scores depend on what has changed "
+                f"since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
             )
         self._first_step = state_dict["step"]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that the order of the batches depends on, by name."""
+        """Everything that the order of the batches and the scores depend on, by name."""
         settings = {
             "tasks": list(self.tasks),
             "temperature": self.temperature,
@@ -252,8 +252,12 @@ class TransferData(LightningDataModule):
             "seed": self.seed,
         }
         volumes = {f"volume of {group}": volume for group, volume in self._volume.items()}
-        rows = {f"rows of {name}": s["train"].meta.content for name, s in self.stored.items()}
-        return settings | volumes | rows
+        rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.stored.items()}
+        tested = {
+            f"validation rows of {name}": splits["validation"].meta.content
+            for name, splits in self.stored.items()
+        }
+        return settings | volumes | rows | tested
 
     # Validation
 

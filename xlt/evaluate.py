@@ -10,8 +10,13 @@ import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Literal
+
+if __name__ == "__main__":
+    # What is finished is whole and kept, so a signal may end it at any time.
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
 
 from lightning.fabric import Fabric
 from tqdm import tqdm
@@ -37,6 +42,7 @@ from xlt.task import Task
 from xlt.tasks import load
 from xlt.training.exporting import export_run
 from xlt.training.precision import warn_of_slow_bf16
+from xlt.training.run_folder import check_writable
 from xlt.xtreme import GROUPS
 
 log = logging.getLogger(__name__)
@@ -106,6 +112,9 @@ class Evaluation:
         require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
         require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be one of the runs': name them")
+        for key, names in (("tasks", tasks), ("languages", languages)):
+            fits = names is None or 0 < len(names) == len(set(names))
+            require(fits, key, names, "name at least one, each once, or be left out")
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
         asked = (
             perturbations
@@ -119,7 +128,8 @@ class Evaluation:
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
         tested = runs or []
         if checkpoint is not None:
-            exports = Path(mkdtemp(prefix="xlt-checkpoints-"))
+            exports = out / "exports"
+            shutil.rmtree(exports, ignore_errors=True)  # of an evaluation that was killed
             weakref.finalize(self, shutil.rmtree, exports, ignore_errors=True)
             tested = _exported(tested, checkpoint, exports)
         self._models = Models(encoder, tuple(tested))
@@ -129,14 +139,18 @@ class Evaluation:
         self._models.check(self.tasks)
         self._length = min(max_length, *(most_tokens(load_config(name)) for name in names))
         self._layer = layer
+        self._check_layers()
         folder = cache_folder(cache)
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
         self._splits = Splits(roots_of(root), folder, text)
         kept = folder / "alignments"
         self._perturbations = Perturbations(drawn, self._splits, kept, seed)
         self._languages, self._volume, self._seed = languages, volume, seed
-        self._tokens, self._wandb = tokens_per_batch, wandb
-        self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        self._tokens, self._wandb, self._precision = tokens_per_batch, wandb, precision
+        try:
+            self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        except RuntimeError as error:
+            raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
         warn_of_slow_bf16(precision, self._fabric.device.type, "precision")
         self._finished = Finished(out)
         self._hashes: dict[str, str] = {}
@@ -157,6 +171,7 @@ class Evaluation:
         """Test what is not finished, and write what came out."""
         asked = self.tasks, self._languages, self._models
         plan = make_plan(*asked, self._splits, self._chosen, self._all_tasks, self._perturbations)
+        check_writable(self.out, "the evaluation's folder", "out")
         for line in in_words(plan.missing):
             log.info("missing: %s", line)
         found = [self._finished.get(cell, self._fingerprint(cell)) for cell in plan.cells]
@@ -179,20 +194,36 @@ class Evaluation:
                     log.info("%s: %.1f", plan.cells[i].name, result.mean)
         return [score for score in scores if score is not None]
 
+    def _check_layers(self) -> None:
+        """Raise ValueError for a layer that is none of its encoder's, or of a task that is not evaluated."""
+        if isinstance(self._layer, dict):
+            _check_named("layer", self._layer, self.tasks)
+        for task in self.tasks:
+            model = self._models.of(task)
+            layer = None if model is None else self._layer_of(task, model)
+            if model is not None and layer is not None:
+                most = load_config(model).num_hidden_layers
+                require(
+                    1 <= layer <= most, "layer", layer, f"be one of the {most} layers of {model}, from 1 on"
+                )
+
     def _layer_of(self, task: Task[Any], model: str) -> int | None:
         """The layer that is read; None for the last."""
         if task.needs_training:
             return None
         layers = load_config(model).num_hidden_layers
         given = self._layer.get(task.group) if isinstance(self._layer, dict) else self._layer
-        return given or min(layers, layers // 2 + 2)
+        return min(layers, layers // 2 + 2) if given is None else given
 
     def _fingerprint(self, cell: Cell) -> str:
         """What the cell's scores depend on."""
         if cell.model not in self._hashes:
             self._hashes[cell.model] = hash_of(cell.model)
         rows = self._splits.folder(cell.task, cell.split, cell.parts)
-        settings = [self._volume, self._seed, self._layer_of(cell.task, cell.model)]
+        settings = [self._volume, self._seed, self._layer_of(cell.task, cell.model), self._precision]
+        if cell.split == "test" and cell.task.needs_tuning:
+            parts = self._splits.parts(cell.task, "validation")
+            settings.append(self._splits.folder(cell.task, "validation", parts).name)
         return fingerprint(self._hashes[cell.model], rows, settings)
 
     def _test(self, cell: Cell) -> Scored:

@@ -31,12 +31,22 @@ def fit(args: Sequence[str]) -> None:
     with Watch() as watch:
         cli = Cli(args, watch=watch)
         if cli.folder.is_finished:
-            print(f"this run is finished: {cli.folder.results}. Nothing to do.")
+            _say_finished(cli)
         elif cli.trainer.is_global_zero:
             with locked(cli.folder.lock):
-                _train(cli)
+                # Another process may have been at work there until now.
+                cli.folder.check(cli.resolved())
+                if cli.folder.is_finished and cli.trainer.world_size == 1:
+                    _say_finished(cli)
+                else:
+                    _train(cli)
         else:
             _train(cli)
+
+
+def _say_finished(cli: Cli) -> None:
+    """Nothing is to be done."""
+    print(f"this run is finished: {cli.folder.results}. Nothing to do.")
 
 
 def _train(cli: Cli) -> None:

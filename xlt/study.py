@@ -7,6 +7,9 @@ stop and can be continued, 2 an error that a user can mend.
 
 import sys
 from collections.abc import Sequence
+from tempfile import NamedTemporaryFile
+
+import yaml
 
 if __name__ == "__main__":
     from xlt.checks import leave_without
@@ -16,13 +19,14 @@ if __name__ == "__main__":
     leave_without("xlt.studies")
 
 from xlt.checks import require
-from xlt.cli import run_verb
+from xlt.cli import ParsedCli, run_verb
+from xlt.evaluate import make_parser as make_evaluate_parser
 from xlt.evaluation.scores import write
 from xlt.parser import VerbParser
 from xlt.studies import cost, engine
 from xlt.studies.collect import missing_of, results_of
 from xlt.studies.page import page
-from xlt.studies.plan import Study
+from xlt.studies.plan import Node, Study
 from xlt.studies.power import paired_sds
 from xlt.studies.results import SCORES
 from xlt.studies.statistics import seeds_needed
@@ -72,7 +76,12 @@ def study(args: Sequence[str]) -> int:
     own = ("dry_run", "report_only", "jobs", "retries", "profile", "tokens_per_second", "power")
     how = {key: settings.pop(key) for key in own}
     require(how["jobs"] is None or how["jobs"] >= 1, "jobs", how["jobs"], "be at least 1")
+    require(how["retries"] >= 0, "retries", how["retries"], "be 0 or more")
+    for key in ("tokens_per_second", "power"):
+        require(how[key] is None or how[key] > 0, key, how[key], "be above 0")
     plan = Study(**settings)
+    if not how["report_only"]:
+        check_configs(plan)
     print(f"\n{plan.name}: {len(plan.nodes):,} nodes in {plan.folder}\n")
     print(cost.table(cost.costs(plan, how["tokens_per_second"]), how["jobs"] or 1))
     if how["dry_run"]:
@@ -88,6 +97,30 @@ def study(args: Sequence[str]) -> int:
     return STOPPED if told else int(bool(nodes))
 
 
+def check_configs(plan: Study) -> None:
+    """See that the verbs take the config of every kind of node, before the first runs.
+
+    Raises:
+        ValueError: A verb would refuse one.
+    """
+    kinds: dict[tuple[object, ...], Node] = {}
+    for node in plan.uses:
+        # The others differ from the first of their kind in seeds, volumes and what they begin with.
+        arm = node.arm if node.phase == "intermediate" else ""
+        kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None), node)
+    for node in kinds.values():
+        with NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(dict(node.settings), file, allow_unicode=True)
+            file.flush()
+            try:
+                if node.phase == "evaluate":
+                    make_evaluate_parser().parse_args([f"--config={file.name}"])
+                else:
+                    ParsedCli([f"--config={file.name}"])
+            except ValueError as error:
+                raise ValueError(f"the study's node {node.name}: {error}") from error
+
+
 def report(plan: Study, command: str, power: float | None) -> None:
     """Write the table of scores and the page of what is finished; say how many seeds a difference needs."""
     found = results_of(plan, command, plan.words)
@@ -98,8 +131,8 @@ def report(plan: Study, command: str, power: float | None) -> None:
     page(found, plan.own_folder / "report")
     print(f"the report: {plan.own_folder / 'report' / 'index.html'}")
     for target, sd in paired_sds(found.scores).items() if power else ():
-        needed = seeds_needed(power or 0.0, sd)
-        print(f"{target}: seed SD of differences {sd:.2f}; {needed:,} seeds to see {power} points")
+        needed = f"{seeds_needed(power or 0.0, sd):,} seeds" if sd > 0 else "no telling how many seeds"
+        print(f"{target}: seed SD of differences {sd:.2f}; {needed} to see {power} points")
 
 
 if __name__ == "__main__":

@@ -40,11 +40,14 @@ def read_config(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: It names no tasks or no steps.
+        ValueError: It is no YAML, or names no tasks or no steps.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}, which the study names, is not there: give a config of xlt.fit")
-    config = yaml.safe_load(Path(path).read_text())
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}, which the study names, is no YAML: {error}") from error
     if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
         raise ValueError(f"{path} is no config of xlt.fit: it has no data and trainer")
     return config
@@ -57,7 +60,7 @@ def in_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
     shorter: dict[str, Any] = {"trainer": {"max_steps": steps}}
     if model.get("warmup_steps"):
         shorter["model"] = {"warmup_steps": round(model["warmup_steps"] * share)}
-    if trainer.get("val_check_interval"):
+    if isinstance(trainer.get("val_check_interval"), int):  # else it is a share already
         shorter["trainer"]["val_check_interval"] = max(1, round(trainer["val_check_interval"] * share))
     return merged(config, shorter)
 

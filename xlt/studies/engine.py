@@ -62,8 +62,9 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
     """
     # A profile says itself how many cores its jobs have: set-threads.
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
-    plan = write(study, threads)
-    with locked(study.own_folder / "lock", 1.0):
+    study.own_folder.mkdir(parents=True, exist_ok=True)
+    with locked(study.own_folder / "lock", 1.0, "folder or name"):
+        plan = write(study, threads)
         command = _command(plan, jobs, threads, retries, profile)
         if profile:
             return _wait_for(command, os.environ)

@@ -7,6 +7,7 @@ again.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,12 @@ from xlt.studies.robustness import NONE
 from xlt.tasks import load
 
 Phase = Literal["intermediate", "target", "evaluate"]
+
+NAME = re.compile(r"\w[\w.+-]*")
+"""What is fit for the name of a folder."""
+
+SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
+"""Keys of xlt.fit that hold others."""
 
 
 class Replicate(NamedTuple):
@@ -88,7 +95,8 @@ class Study:
         target_seeds: Fine-tunings of each run of phase 2.
         selection: Target to the number of its checkpoints, evenly spaced, that are tested on the
             development and the test rows of every language, for the selection gap. Each run keeps them all.
-        folder: Where nodes and studies go; studies in one folder share their nodes.
+        folder: Where nodes and studies go; studies in one folder share their nodes, and their data: nodes are
+            not named by data.root or root, so other data want another folder.
         fit: Keys of xlt.fit for both phases, nested, over those of the configs.
         fit_intermediate: The same for phase 2 alone.
         fit_target: The same for phase 3 alone.
@@ -138,10 +146,32 @@ class Study:
                 not load(target).only_test, "selection", target, "be a task with development and test rows"
             )
             require(count >= 2, f"selection {target}", count, "be at least 2 checkpoints")
-        require("/" not in self.name, "name", self.name, "be the name of a folder, without /")
+        for key, names in (("name", [self.name]), ("intermediate", self.intermediate)):
+            for name in names:
+                fits = NAME.fullmatch(name) is not None
+                require(fits, key, name, "be fit for the name of a folder: letters, digits, - _ and .")
+        require(all(seed >= 0 for seed in self.seeds), "seeds", self.seeds, "be 0 or more")
+        require(all(steps >= 1 for steps in self.steps.values()), "steps", self.steps, "be 1 or more")
         for name, run in self.targets.items():
-            if run in self.targets and self.targets[run or ""] is None:
-                raise ValueError(f"targets: {name} is to be tested with the run of {run}, which has none")
+            self._check_target(name, run)
+        for key in ("fit", "fit_intermediate", "fit_target"):
+            for section, keys in getattr(self, key).items():
+                fits = section not in SECTIONS or isinstance(keys, Mapping)
+                require(fits, f"{key}.{section}", keys, "hold keys of xlt.fit, not a value")
+
+    def _check_target(self, name: str, run: str | None) -> None:
+        """Refuse a target that could not be tested."""
+        task = load(name)
+        require(bool(task.languages), "targets", name, "be a task that is tested in languages")
+        if run in self.targets and self.targets[run or ""] in (None, *self.targets):
+            raise ValueError(
+                f"targets: {name} is to be tested with the run of {run}, which has none of its own"
+            )
+        if task.needs_training and run is None:
+            rule = "name the config that fine-tunes it, or another target whose run it is tested with"
+            raise ValueError(f"targets is {name}: null: it must {rule}")
+        if not task.needs_training and run is not None:
+            raise ValueError(f"targets is {name}: {run}: it must be null, for nothing is trained for it")
 
     @property
     def own_folder(self) -> Path:
@@ -186,12 +216,28 @@ class _Maker:
         model_folder(study.encoder)
         self._encoder = hash_of(study.encoder)
         self._configs = {path: read_config(path) for path in self._paths()}
+        for target in study.targets:
+            self._check_head(target)
 
     def _paths(self) -> set[str]:
         """The configs that the study names."""
         study = self._study
         runs = {run for run in study.targets.values() if run and run not in study.targets}
         return {*study.intermediate.values(), *runs}
+
+    def _check_head(self, target: str) -> None:
+        """Raise ValueError where the run that a target is tested with does not train its head."""
+        targets = self._study.targets
+        path = targets.get(targets[target] or "", targets[target])
+        if path is not None:
+            wanted = load(target).head_key
+            trained = {load(task).head_key for task in self._configs[path]["data"]["tasks"]}
+            require(
+                wanted in trained,
+                f"targets {target}",
+                path,
+                f"train its head, {wanted}, not {sorted(trained)}",
+            )
 
     def intermediate(self, arm: str, volume: int | None, seed: int) -> Node:
         """A run of phase 2."""

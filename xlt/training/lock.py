@@ -20,12 +20,13 @@ PATIENCE = 30.0
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience: float = PATIENCE) -> Iterator[None]:
+def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_root_dir") -> Iterator[None]:
     """Hold the file's lock.
 
     Args:
         path: The file; what it says is for people.
         patience: Seconds to wait for the holder to end.
+        key: What names the folder, for the error.
 
     Raises:
         ValueError: Another process holds it.
@@ -37,7 +38,7 @@ def locked(path: Path, patience: float = PATIENCE) -> Iterator[None]:
                 file.seek(0)
                 raise ValueError(
                     f"another process is at work in {path.parent} ({file.read().strip()}): let it end, or "
-                    "stop it, or set trainer.default_root_dir to another folder"
+                    f"stop it, or set {key} to another folder"
                 )
             time.sleep(0.2)
         file.truncate(0)

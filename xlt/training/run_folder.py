@@ -79,7 +79,7 @@ class RunFolder:
             OSError: It cannot be written.
         """
         for folder in (self.path, self.checkpoints):
-            _check_writable(folder)
+            check_writable(folder, "the run's folder", "trainer.default_root_dir")
         if self.config.is_file():
             try:
                 theirs = yaml.safe_load(self.config.read_text())
@@ -112,8 +112,14 @@ class RunFolder:
             )
 
 
-def _check_writable(folder: Path) -> None:
-    """Raise OSError where a file cannot be made in the folder."""
+def check_writable(folder: Path, what: str, key: str) -> None:
+    """Raise OSError where a file cannot be made in the folder.
+
+    Args:
+        folder: The folder, which is made where it is not there.
+        what: What to call it in the error.
+        key: What names it.
+    """
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,8 +127,7 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"1")
     except OSError as error:
         raise OSError(
-            f"the run's folder {folder} cannot be written ({error.strerror}): set trainer.default_root_dir "
-            "to a folder that can"
+            f"{what} {folder} cannot be written ({error.strerror}): set {key} to a folder that can"
         ) from error
     finally:
         with contextlib.suppress(OSError):
