@@ -162,6 +162,8 @@ def test_a_question_is_cut_after_64_tokens() -> None:
     assert len(whole) > 64
     (found,) = encoder().windows([LONG_QUESTION], ["He built it in 1871."])
     assert question_ids(found[0]) == whole[:64]
+    assert found[0].is_cut
+    assert not encoder().windows(["Who built it?"], ["He built it in 1871."])[0][0].is_cut
 
 
 def test_no_question_has_more_than_64_tokens_wherever_the_cut_falls(samples: list[str]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -259,6 +261,31 @@ def test_a_layer_the_encoder_lacks_is_refused_before_any_work(
     assert test(tmp_path / "out", tasks="[xnli, tatoeba]", layer=layer) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_questions_without_answers_are_left_out_and_a_set_of_them_is_shown_as_missing(
+    test: Evaluate, root: Path, tmp_path: Path
+):
+    other = tmp_path / "root"
+    shutil.copytree(root, other, symlinks=True)
+    for config, kept in (("XQuAD.en", 5), ("XQuAD.vi", 0)):
+        path = other / "google/xtreme" / config / "validation.parquet"
+        rows = pq.read_table(path).to_pylist()
+        for number, row in enumerate(rows[kept:]):
+            # As the hub's schema has none, and as XTREME's download takes them away.
+            row["answers"] = (
+                {"text": [""], "answer_start": [0]} if number else {"text": [], "answer_start": []}
+            )
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    settings = {"tasks": "[xquad]", "root": other, "languages": "[en, vi]"}
+    assert test(tmp_path / "out", **settings) == 0
+    found = results(tmp_path / "out")["xquad"]
+    assert list(found) == ["en"]
+    assert found["en"]["rows"] == 5
+    (missing,) = json.loads((tmp_path / "out" / "summary.json").read_text())["missing"]
+    assert (missing["task"], missing["language"]) == ("xquad", "vi")
+    assert "no row has a label" in missing["reason"]
+    assert test(tmp_path / "none", **settings | {"languages": "[vi]"}) == 2
 
 
 def test_tasks_and_languages_are_named_once(test: Evaluate, tmp_path: Path, capsys: Any):

@@ -10,6 +10,7 @@ import pytest
 from xlt import tasks
 from xlt.data import spread
 from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.features import Columns
 from xlt.data.store import Stored, store
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
@@ -56,6 +57,32 @@ class Slow:
 if __name__ == "__main__":
     list(spread._on_processes(Slow(), None, iter([[1]] * 4), 0, 2))
 """
+
+
+class Unsendable:
+    """A task with a function that no other process could find."""
+
+    name = "mylab.toy"
+
+    def __init__(self) -> None:
+        self.read = lambda row: row
+
+    def encode(self, examples: list[int], first: int, text: TextEncoder) -> tuple[Columns, int]:
+        return {"input_ids": [[first]]}, len(examples)
+
+
+def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spread, "ALONE", 1)
+    text = TextEncoder(load_tokenizer(MINI), 32, 8)
+    found = list(spread.spread(Unsendable(), text, [[1, 2], [3], [4, 5]]))
+    assert found == [
+        ([1, 2], {"input_ids": [[0]]}, 2),
+        ([3], {"input_ids": [[2]]}, 1),
+        ([4, 5], {"input_ids": [[3]]}, 2),
+    ]
+    assert "mylab.toy is encoded on one core, for " in caplog.text
 
 
 def test_processes_end_with_the_one_that_is_killed(tmp_path: Path):

@@ -1,6 +1,7 @@
 """The nine tasks of XTREME: their rows in each language, whose rows they train on, what is refused."""
 
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import write, write_root
 from conftest import REPOSITORY, Command, run
+from datasets import Dataset
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, Sentence
-from xlt.data.multilingual import SentenceFiles
+from xlt.data.multilingual import SentenceFiles, _languages_of
+from xlt.data.sources import Part
 from xlt.data.store import read_examples
 from xlt.datamodule import TransferData
 from xlt.splits import Splits
@@ -223,5 +226,43 @@ def test_files_of_sentences_that_do_not_fit_are_refused(files: Path, end: str, t
 
 
 def test_missing_files_of_sentences_say_how_to_get_them(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"de-en.dev.gold are not all in .*Fetch them"):
+    with pytest.raises(
+        FileNotFoundError, match=r"de-en.dev.en and .*de-en.dev.gold cannot be found in .*Fetch"
+    ):
         SOURCE.open("validation", [tmp_path], "de")
+
+
+def test_a_missing_file_of_sentences_is_named_alone(files: Path, tmp_path: Path):
+    next(files.glob("*/de-en.dev.gold")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"^\S+de-en.dev.gold cannot be found in"):
+        SOURCE.open("validation", [tmp_path / "other", files], "de")
+
+
+def test_a_language_that_mlqa_cannot_score_is_refused():
+    with pytest.raises(ValueError, match=r"task mlqa/sw: MLQA has rules for .* xquad/sw"):
+        tasks.load("mlqa/sw")
+    assert tasks.load("mlqa/vi").language == "vi"
+
+
+@pytest.mark.parametrize(("name", "column"), [("panx", "ner_tags"), ("udpos", "pos_tags")])
+@pytest.mark.parametrize("tag", [-1, 17])
+def test_tags_that_are_none_are_refused(name: str, column: str, tag: int):
+    read = tasks.load(name).read
+    with pytest.raises(ValueError, match=rf"class {tag} is none of 0 to "):
+        read({"tokens": ["a", "b"], column: [0, tag]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"label": 1}], r"row 0: its language cannot be told, for there is no column 'language'"),
+        (
+            [{"language": "de"}, {"language": None}],
+            r"row 1: its language cannot be told, for it is None, not",
+        ),
+    ],
+)
+def test_rows_whose_language_cannot_be_told_are_refused(rows: list[dict[str, Any]], message: str):
+    part = Part("x", "there.parquet", None, message, lambda: Dataset.from_list(rows))
+    with pytest.raises(ValueError, match=rf"there\.parquet, {message}"):
+        _languages_of(part, itemgetter("language"))

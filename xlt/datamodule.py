@@ -134,7 +134,8 @@ class TransferData(LightningDataModule):
             if longest > self.tokens_per_batch:
                 raise ValueError(
                     f"data.tokens_per_batch is {self.tokens_per_batch}, but a row of {name} has {longest} "
-                    f"tokens: set it to at least {longest}, or lower data.max_length"
+                    f"tokens: set it to at least {longest}, shorten that row, or, where its texts are cut at "
+                    "data.max_length, lower that"
                 )
 
     # Training

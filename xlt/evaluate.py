@@ -26,10 +26,10 @@ from xlt.cli import WandbSettings, run_verb
 from xlt.data.batches import nested_subset
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
-from xlt.data.store import Stored, cache_folder
+from xlt.data.store import Stored, Unlabelled, cache_folder
 from xlt.evaluation.dashboard import show
 from xlt.evaluation.perturbations import Perturbations, names_of
-from xlt.evaluation.plan import Cell, Choice, Models, Plan, in_words, make_plan
+from xlt.evaluation.plan import Cell, Choice, Missing, Models, Plan, in_words, make_plan
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
@@ -187,11 +187,20 @@ class Evaluation:
         with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
             for i in todo:
                 bar.set_description(plan.cells[i].task.name)
-                scores[i] = result = self._test(plan.cells[i])
-                self._has_news = True
+                cell = plan.cells[i]
                 bar.update()
+                try:
+                    scores[i] = result = self._test(cell)
+                except Unlabelled as error:
+                    log.info("missing: %s: %s", cell.name, error)
+                    if not cell.perturbation:
+                        plan.missing.append(Missing(cell.task.group, cell.language, str(error)))
+                    continue
+                self._has_news = True
                 if bar.disable:
-                    log.info("%s: %.1f", plan.cells[i].name, result.mean)
+                    log.info("%s: %.1f", cell.name, result.mean)
+        if not any(scores):
+            raise ValueError("nothing could be scored: no row of any split has a label")
         return [score for score in scores if score is not None]
 
     def _check_layers(self) -> None:

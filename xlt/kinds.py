@@ -203,6 +203,13 @@ class SpanExtraction(Task[Question]):
 
     inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
 
+    def is_labelled(self, example: Question) -> bool:
+        """Whether there is an answer, or the task is of those where there may be none.
+
+        An answer without a character is what XTREME's download leaves of the test sets' answers.
+        """
+        return self.null_threshold < float("inf") or any(answer.strip() for answer in example.answers)
+
     def encode(self, examples: Sequence[Question], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a window.
 
@@ -210,6 +217,7 @@ class SpanExtraction(Task[Question]):
         the first token of the passage and the one after its last; `offsets` the characters of each.
         """
         encoded = text.windows([e.question for e in examples], [e.context for e in examples])
+        num_cut = sum(windows[0].is_cut for windows in encoded)
         columns: dict[str, list[list[int]]] = {
             name: []
             for name in (
@@ -231,7 +239,7 @@ class SpanExtraction(Task[Question]):
                 columns["targets"].append(answer_tokens(example, window))
                 columns["passage"].append([window.begin, window.begin + len(window.offsets)])
                 columns["offsets"].append(window.offsets.ravel().tolist())
-        return columns, 0
+        return columns, num_cut
 
     def head(self, hidden_size: int, dropout: float) -> Head:
         """A fresh span head."""

@@ -19,7 +19,13 @@ from xlt.data.multilingual import ENGLISH
 from xlt.kinds import Classification, SpanExtraction, Tagging
 from xlt.metrics.mining import Pair, best_mining_threshold, mining_scores, ratio_margin_pairs
 from xlt.metrics.tagging import span_counts, span_f1
-from xlt.metrics.xtreme_qa import mlqa_by_question, mlqa_scores, squad_v1_by_question, squad_v1_scores
+from xlt.metrics.xtreme_qa import (
+    MLQA_LANGUAGES,
+    mlqa_by_question,
+    mlqa_scores,
+    squad_v1_by_question,
+    squad_v1_scores,
+)
 from xlt.models.heads import Head
 from xlt.models.neighbours import both_ways, nearest
 from xlt.models.text_heads import RankingHead
@@ -120,6 +126,14 @@ class XtremeQuestions(SpanExtraction):
     """
 
     by_language: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a language whose answers cannot be scored."""
+        if self.by_language and self.language and self.language not in MLQA_LANGUAGES:
+            raise ValueError(
+                f"task {self.name}: MLQA has rules for answers in {', '.join(MLQA_LANGUAGES)} alone. Take "
+                f"squad_v1/{self.language} or xquad/{self.language}, which share the head"
+            )
 
     def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
         """Exact match and F1 by the rules of the benchmark."""

@@ -37,6 +37,8 @@ class Window(NamedTuple):
     """Place of the passage's first token."""
     offsets: np.ndarray
     """(tokens of the passage, 2): the characters that each is made of."""
+    is_cut: bool
+    """Whether the question was longer than what is read of it."""
 
 
 @dataclass(frozen=True)
@@ -122,21 +124,21 @@ class TextEncoder:
             for text, found in zip(distinct, encoded, strict=True)
         }
         return [
-            self._windows(asked[question.strip()][:limit], *read[passage], stride)
+            self._windows(asked[question.strip()], limit, *read[passage], stride)
             for question, passage in zip(questions, passages, strict=True)
         ]
 
     def _windows(
-        self, question: list[int], passage: list[int], offsets: np.ndarray, stride: int
+        self, question: list[int], limit: int, passage: list[int], offsets: np.ndarray, stride: int
     ) -> list[Window]:
         """The windows of one passage; one where it is empty."""
         before, between, after = self._double
-        start = before + question + between
+        start, is_cut = before + question[:limit] + between, len(question) > limit
         room = self.max_length - len(start) - len(after)
         step = room - stride
         count = 1 + -(-max(0, len(passage) - room) // step)
         return [
-            Window(start + passage[p : p + room] + after, len(start), offsets[p : p + room])
+            Window(start + passage[p : p + room] + after, len(start), offsets[p : p + room], is_cut)
             for p in range(0, count * step, step)
         ]
 

@@ -1,5 +1,6 @@
 """What a task's `read` returns: one example of one of six shapes, its fields checked as it is made."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,6 +24,19 @@ def _names(kind: type | tuple[type, ...]) -> str:
     words = {str: "text", int: "a whole number"}
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(words[k] for k in kinds)
+
+
+def classes_of(numbers: Iterable[int], names: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes that rows give by number.
+
+    Raises:
+        ValueError: A number is below 0 or above the last.
+    """
+    found = tuple(numbers)
+    for number in found:
+        if not 0 <= number < len(names):
+            raise ValueError(f"class {number} is none of 0 to {len(names) - 1}")
+    return tuple(names[number] for number in found)
 
 
 @dataclass(frozen=True, slots=True)

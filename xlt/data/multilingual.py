@@ -91,13 +91,31 @@ _LANGUAGES: dict[str, list[str]] = {}
 def _languages_of(part: Part, language_of: Callable[[Row], str]) -> list[str]:
     """Names of the languages that a part has rows in, sorted."""
     if part.fingerprint not in _LANGUAGES:
-        found: set[str] = set()
+        found: dict[str, None] = {}
+        number = 0
         for chunk in part.chunks(1000):
-            found |= {
-                language_of(dict(zip(chunk, row, strict=True))) for row in zip(*chunk.values(), strict=True)
-            }
+            for values in zip(*chunk.values(), strict=True):
+                found[_language(language_of, dict(zip(chunk, values, strict=True)), part, number)] = None
+                number += 1
         _LANGUAGES[part.fingerprint] = sorted(found)
     return _LANGUAGES[part.fingerprint]
+
+
+def _language(language_of: Callable[[Row], str], row: Row, part: Part, number: int) -> str:
+    """The language of a row.
+
+    Raises:
+        ValueError: It cannot be told.
+    """
+    where = f"{part.location}, row {number}: its language cannot be told"
+    try:
+        language = language_of(row)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{where}, for {reason}; the columns are {', '.join(row)}. Mend the row") from error
+    if not isinstance(language, str) or not language:
+        raise ValueError(f"{where}, for it is {language!r}, not text. Mend the row")
+    return language
 
 
 @dataclass(frozen=True)
@@ -127,12 +145,14 @@ class SentenceFiles:
         """
         stem = f"{self.folder}/{language}-en.{PARTS.get(split, split)}"
         names = [f"{stem}.{end}" for end in (language, ENGLISH, "gold")]
+        lacking = names
         for root in roots:
-            paths = [root / name for name in names]
-            if all(path.is_file() for path in paths):
-                return [_part_of(paths, stem)]
+            missing = [name for name in names if not (root / name).is_file()]
+            if not missing:
+                return [_part_of([root / name for name in names], stem)]
+            lacking = min(lacking, missing, key=len)
         where = ", ".join(map(str, roots)) or "data.root, which is not set"
-        raise FileNotFoundError(f"{' and '.join(names)} are not all in {where}. {self.how_to_get}")
+        raise FileNotFoundError(f"{' and '.join(lacking)} cannot be found in {where}. {self.how_to_get}")
 
 
 def _part_of(paths: Sequence[Path], name: str) -> Part:

@@ -4,7 +4,9 @@ The tokenizer's Rust side uses all cores by itself, but making columns of its ou
 start only once a split has proved large, for each has to import what a task needs first.
 """
 
+import logging
 import os
+import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +16,8 @@ from typing import Any, Protocol
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
+
+log = logging.getLogger(__name__)
 
 ALONE = 50
 """Chunks encoded in this process before others are started."""
@@ -27,6 +31,11 @@ Encoded = tuple[list[Any], Columns, int]
 
 class Encodes(Protocol):
     """What is needed of a task."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        ...
 
     def encode(self, examples: Any, first: int, text: TextEncoder) -> tuple[Columns, int]:
         """Examples to columns."""
@@ -45,8 +54,28 @@ def spread(task: Encodes, text: TextEncoder, chunks: Iterable[list[Any]]) -> Ite
         yield chunk, *task.encode(chunk, first, text)
         first += len(chunk)
     upcoming = next(left, None)
-    if upcoming is not None:
-        yield from _on_processes(task, text, _chain(upcoming, left), first, num_cores())
+    if upcoming is None:
+        return
+    rest = _chain(upcoming, left)
+    reason = _why_not_sent(task)
+    if reason:
+        log.warning(
+            "%s is encoded on one core, for %s: make read a function of its module", task.name, reason
+        )
+        for chunk in rest:
+            yield chunk, *task.encode(chunk, first, text)
+            first += len(chunk)
+    else:
+        yield from _on_processes(task, text, rest, first, num_cores())
+
+
+def _why_not_sent(task: Encodes) -> str:
+    """Why a task cannot be sent to another process, such as one whose `read` is a lambda; empty if it can."""
+    try:
+        pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return str(error)
+    return ""
 
 
 def _chain(one: list[Any], others: Iterator[list[Any]]) -> Iterator[list[Any]]:

@@ -226,6 +226,10 @@ def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
 
 
+class Unlabelled(ValueError):
+    """A split has rows, but none with a label."""
+
+
 def _encoded(
     task: Readable, parts: Sequence[Part], text: TextEncoder, meta: Meta, references: Any
 ) -> Iterator[Columns]:
@@ -244,7 +248,7 @@ def _encoded(
                 f"{names} (task {task.name}): none of its texts is in this split, for few are held out "
                 "and some origins left out: add text, or name the languages in data.tasks, such as mlm/sw"
             )
-        raise ValueError(f"{names} (task {task.name}): no row has a label, nothing to learn from")
+        raise Unlabelled(f"{names} (task {task.name}): no row has a label, nothing to learn from or to score")
 
 
 def _chunks(task: Readable, parts: Sequence[Part], meta: Meta) -> Iterator[list[Any]]:

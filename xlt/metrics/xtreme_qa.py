@@ -91,6 +91,10 @@ Source: remove_articles and mixed_segmentation of mlqa_evaluation_v1.py.
 """
 
 
+MLQA_LANGUAGES = tuple(_REWRITTEN)
+"""Languages that MLQA has rules for."""
+
+
 def normalize_mlqa(text: str, language: str) -> str:
     """The answer as MLQA compares it: lower case, no punctuation, no articles, single spaces."""
     pattern, replacement = _REWRITTEN[language]

@@ -18,7 +18,8 @@ def read(row: Row) -> Sentence:
 TASK = BitextMining(
     source=SentenceFiles(
         "bucc2018",
-        "XTREME's scripts/download_data.sh fetches them (download/bucc2018): put the folder into a data root",
+        "XTREME's scripts/download_data.sh fetches them (download/bucc2018): put the folder in a data root. "
+        "It deletes the gold pairs of the test sets, de-en.test.gold: BUCC has them as de-en.training.gold",
     ),
     read=read,
     languages=("de", "fr", "ru", "zh"),

@@ -11,7 +11,7 @@ from xlt.kinds import MultipleChoice
 
 def read(row: Row) -> Choices:
     """The narrative, then the question with each answer."""
-    answers = tuple(f"{row['question']} {row[f'answer{i}']}" for i in range(4))
+    answers = tuple(row["question"] + " " + row[f"answer{i}"] for i in range(4))
     return Choices(row["context"], answers, row["label"], row["id"])
 
 

@@ -4,7 +4,7 @@ Pan et al. (2017), https://aclanthology.org/P17-1178; balanced splits of Rahimi 
 English. In Chinese and Japanese a word is a character.
 """
 
-from xlt.data.examples import TaggedWords
+from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
 from xlt.xtreme import XtremeTagging
@@ -21,7 +21,7 @@ LANGUAGES = (
 
 def read(row: Row) -> TaggedWords:
     """Words and tags; a tag is an index."""
-    return TaggedWords(tuple(row["tokens"]), tuple(TAGS[tag] for tag in row["ner_tags"]))
+    return TaggedWords(tuple(row["tokens"]), classes_of(row["ner_tags"], TAGS))
 
 
 TASK = XtremeTagging(

@@ -4,7 +4,7 @@ Nivre et al. (2018), http://hdl.handle.net/11234/1-2895; Hu et al. (2020), https
 21,253 English training sentences.
 """
 
-from xlt.data.examples import TaggedWords
+from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
 from xlt.xtreme import XtremeTagging
@@ -27,7 +27,7 @@ NAMES = {
 
 def read(row: Row) -> TaggedWords:
     """Words and tags; a tag is an index."""
-    return TaggedWords(tuple(row["tokens"]), tuple(TAGS[tag] for tag in row["pos_tags"]))
+    return TaggedWords(tuple(row["tokens"]), classes_of(row["pos_tags"], TAGS))
 
 
 TASK = XtremeTagging(
