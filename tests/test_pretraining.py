@@ -27,6 +27,7 @@ from xlt.data.features import Features, write_features
 from xlt.datamodule import TransferData
 from xlt.export import export
 from xlt.models.encoder import Encoder
+from xlt.models.saving import load_heads
 from xlt.models.text_heads import MaskedHead, RankingHead
 from xlt.module import TransferModule
 from xlt.packing import pack
@@ -400,6 +401,25 @@ def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tm
     else:
         with pytest.warns(UserWarning, match="the best checkpoint, .*, is damaged: .* taking the newest"):
             export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors"])
+def test_a_truncated_file_of_weights_is_named(exported: Path, tmp_path: Path, name: str):
+    folder = Path(shutil.copytree(exported, tmp_path / "encoder"))
+    if name == "heads.safetensors":
+        save_file({"mlm.weight": torch.zeros(9)}, folder / name, {"labels": "{}"})
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises((FileNotFoundError, ValueError), match=r"its weights cannot be loaded|is damaged"):
+        load_heads(str(folder)) if name == "heads.safetensors" else Encoder(str(folder))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "a: [", "data: {}"])
+def test_a_damaged_config_of_a_run_is_named(finished: Path, tmp_path: Path, text: str):
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: "):
+        export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
 
 
 def test_weights_of_another_model_are_refused(exported: Path, tmp_path: Path):

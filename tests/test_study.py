@@ -456,11 +456,11 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
 @pytest.mark.timeout(1500)
 def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_path: Path, capfd: Any):
     # What a shell would take apart has to reach each node whole.
-    folder = tmp_path / "my {runs}; $HOME"
+    folder = tmp_path / "my runs; $HOME"
     keys = make(folder=folder, seeds=[0], volumes=[9], name="whole", selection={"xnli": 2})
     broken = tmp_path / "broken.yaml"
     config = yaml.safe_load(Path(keys["intermediate"]["mnli"]).read_text())
-    broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"tasks": ["mnlii"]}}))
+    broken.write_text(yaml.safe_dump(config | {"data": config["data"] | {"root": "nowhere"}}))
     keys["intermediate"] = {"mnli": keys["intermediate"]["mnli"], "broken": str(broken)}
     stop_after_a_checkpoint(keys, tmp_path)
     assert call(keys, tmp_path, jobs=2, retries=0) == 1
@@ -529,7 +529,7 @@ def check_missing(made: Study) -> None:
     nodes = [line for line in missing_of(made) if line.what in made.nodes]
     reasons = {name.split("-")[0]: (reason, log) for name, reason, log in nodes}
     assert set(reasons) == {"intermediate", "target", "evaluate"}
-    assert "mnlii" in reasons["intermediate"][0]
+    assert "data root nowhere is not a folder" in reasons["intermediate"][0]
     assert Path(reasons["intermediate"][1]).is_file()
     assert reasons["target"][0].startswith("waits for intermediate-broken")
     assert not any(is_finished(made.folder, name) for name, *_ in nodes)

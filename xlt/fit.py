@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from xlt.cli import Cli, run_verb
 from xlt.tables import as_json
-from xlt.training.checkpoints import newest, write_whole
+from xlt.training.checkpoints import newest, step_of, write_whole
 from xlt.training.exporting import export_run
 from xlt.training.lock import locked
 from xlt.training.results import results_of, table
@@ -64,13 +64,17 @@ def _train(cli: Cli) -> None:
     if not module.scores:
         trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero and trainer.state.finished:
-        export_run(cli.folder.path, cli.folder.model)
+        exported = export_run(cli.folder.path, cli.folder.model)
         results = results_of(cli.folder, module, data, cli.recorder.totals)
+        # Another than the best where that one no longer verifies.
+        results["run"]["model_step"] = step_of(exported)
         write_whole(cli.folder.results, as_json(results))
         run = results["run"]
         print(f"\nbest of the validations, after step {run['best_step']:,} (scores in percent)\n")
         print(table(results, module))
         print(f"\n{run['step']:,} steps, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
+        if run["model_step"] != run["best_step"]:
+            print(f"model/ is of step {run['model_step']:,}: the best checkpoint no longer verifies")
         print(f"the run's folder: {cli.folder.path}")
 
 

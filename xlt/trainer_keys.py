@@ -14,6 +14,7 @@ WHOLE = {
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "a run has its record and its checkpoints",
+    "max_epochs": "trainer.max_steps is the number of steps",
     "min_steps": "trainer.max_steps is the number of steps",
     "max_time": "stop the run as you like, the same command continues it",
 }
@@ -38,7 +39,10 @@ def check_trainer_keys(config: Namespace) -> None:
     clip = trainer.gradient_clip_val
     require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")
     interval, every = trainer.val_check_interval, trainer.log_every_n_steps
-    require(interval is None or interval > 0, "trainer.val_check_interval", interval, "be above 0 steps")
+    is_share = isinstance(interval, float) and 0 < interval <= 1
+    fits = interval is None or is_share or (isinstance(interval, int) and interval > 0)
+    rule = "be a whole number of steps, or a share of all of them above 0 and up to 1.0"
+    require(fits, "trainer.val_check_interval", interval, rule)
     require(every > 0, "trainer.log_every_n_steps", every, "be at least 1 step")
     for key, instead in WHOLE.items():
         value = trainer[key]

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from xlt.cli import run_verb
 from xlt.training.dashboard import Dashboard, mode
 from xlt.training.metrics_file import read_events
@@ -33,7 +31,7 @@ def sync(folder: Path) -> int:
     run = RunFolder(folder)
     if not run.config.is_file() or not run.wandb_id.is_file():
         raise FileNotFoundError(f"{folder} is no run's folder: it has no {run.config.name} or wandb_id")
-    config = yaml.safe_load(run.config.read_text())
+    config = run.read_config()
     settings = config["wandb"]
     dashboard = Dashboard(
         run,

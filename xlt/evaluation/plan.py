@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from xlt.data.encode import load_tokenizer
 from xlt.data.sources import Part, Split
 from xlt.evaluation.perturbations import Inapplicable, Perturbations
@@ -17,6 +15,7 @@ from xlt.folders import HEADS
 from xlt.models.saving import load_heads
 from xlt.splits import Splits
 from xlt.task import Task
+from xlt.training.run_folder import RunFolder
 
 Choice = Literal["validation", "test"]
 
@@ -135,8 +134,8 @@ class Models:
 
 def _tasks_of(run: str) -> list[str]:
     """The tasks that a run trained, by name; none of an export, which does not say."""
-    config = Path(run) / "config.yaml"
-    return yaml.safe_load(config.read_text())["data"]["tasks"] if config.is_file() else []
+    folder = RunFolder(Path(run))
+    return folder.read_config()["data"]["tasks"] if folder.config.is_file() else []
 
 
 def make_plan(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 from transformers.utils import logging
@@ -201,7 +202,7 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
                 dtype="float32",
                 output_loading_info=True,
             )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights cannot be loaded "
             f"({str(error).strip().splitlines()[0]}). "

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobertaModel
@@ -87,14 +87,21 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
 
     Raises:
         FileNotFoundError: It is a run that is not finished.
+        ValueError: The file is damaged.
     """
     path = Path(model_folder(name)) / HEADS
     if not path.is_file():
         return {}, {}
     heads: dict[str, dict[str, Tensor]] = {}
-    with safe_open(path, "pt") as file:
-        labels = json.loads(file.metadata()["labels"])
-        for key in file.keys():  # noqa: SIM118 (no mapping)
-            head, _, weight = key.partition(".")
-            heads.setdefault(head, {})[weight] = file.get_tensor(key)
+    try:
+        with safe_open(path, "pt") as file:
+            labels = json.loads(file.metadata()["labels"])
+            for key in file.keys():  # noqa: SIM118 (no mapping)
+                head, _, weight = key.partition(".")
+                heads.setdefault(head, {})[weight] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Where its run still has its checkpoints, python -m xlt.export "
+            "writes it again"
+        ) from error
     return heads, labels

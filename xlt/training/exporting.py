@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -43,7 +42,7 @@ def export_run(
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is no run's folder: it has no {folder.config.name}")
     path = _chosen(folder.checkpoints, checkpoint)
-    name = yaml.safe_load(folder.config.read_text())["model"]["encoder"]
+    name = folder.read_config()["model"]["encoder"]
     found = VerifiedIO().load_checkpoint(path)
     encoder = Encoder(name, from_scratch=True)
     if found["encoder_shape"] != encoder.shape:
@@ -98,6 +97,6 @@ def _heads(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _labels(folder: RunFolder) -> dict[str, list[str]]:
     """Names of the classes of each of the run's heads."""
     sources = json.loads(folder.sources.read_text())
-    tasks = map(load, yaml.safe_load(folder.config.read_text())["data"]["tasks"])
+    tasks = map(load, folder.read_config()["data"]["tasks"])
     heads = {task.group: task.head_key for task in tasks}
     return {heads[group_of(name)]: splits["train"]["labels"] for name, splits in sources.items()}

@@ -81,11 +81,21 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             check_writable(folder, "the run's folder", "trainer.default_root_dir")
         if self.config.is_file():
-            try:
-                theirs = yaml.safe_load(self.config.read_text())
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"{self.config} is damaged: {error}") from error
-            self._compare(theirs, config)
+            self._compare(self.read_config(), config)
+
+    def read_config(self) -> dict[str, Any]:
+        """The run's config, nested.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            config = yaml.safe_load(self.config.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.config} is damaged: {error}") from error
+        if not isinstance(config, dict) or not {"model", "data", "trainer"} <= set(config):
+            raise ValueError(f"{self.config} is damaged: it lacks model, data or trainer. Restore it")
+        return config
 
     def keep(self, config: str, wandb_id: str, data: TransferData) -> None:
         """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
