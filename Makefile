@@ -4,6 +4,7 @@
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
 # make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
 # make xtreme       the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
+# make clean        delete what make itself has made; runs/ stays
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -61,4 +62,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache

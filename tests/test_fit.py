@@ -1,5 +1,6 @@
 """`python -m xlt.fit` to its end: what a run leaves, and that restarts and processes change no digit."""
 
+import contextlib
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import yaml
 from conftest import NINE, Command, run
 
+import xlt.fit
 from xlt.cli import Cli
 from xlt.datamodule import TransferData
 from xlt.training.checkpoints import newest
@@ -614,3 +616,38 @@ def test_a_run_killed_after_stopping_early_stops_there_again(tiny_run: Command, 
     (folder / "results.json").unlink()
     assert run(args) == 0
     assert timeless(events(folder)) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ("learning_rate: 0.123", 2, "belongs to another config (model.learning_rate: 0.123 there"),
+        ("", 0, "this run is finished"),
+    ],
+)
+def test_what_another_process_did_while_this_one_waited_is_looked_at(
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    change: str,
+    code: int,
+    message: str,
+):
+    folder, trained = tmp_path / "run", tmp_path / "other"
+    assert run(tiny_run(trained, SHORT)) == 0
+
+    @contextlib.contextmanager
+    def locked(_: Path) -> Iterator[None]:
+        shutil.copytree(trained, folder, dirs_exist_ok=True)
+        config = folder / "config.yaml"
+        config.write_text(
+            re.sub(r"learning_rate: \S+", change, config.read_text()) if change else config.read_text()
+        )
+        yield
+
+    monkeypatch.setattr(xlt.fit, "locked", locked)
+    capsys.readouterr()
+    assert run(tiny_run(folder, SHORT)) == code
+    told = capsys.readouterr()
+    assert message in told.out + told.err

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xlt.cli import run_verb
+from xlt.parser import VerbParser
 from xlt.training.dashboard import Dashboard, mode
 from xlt.training.metrics_file import read_events
 from xlt.training.run_folder import RunFolder
@@ -56,11 +57,14 @@ def wandb_sync(args: Sequence[str]) -> None:
     Raises:
         ValueError: There is no run's folder, or WANDB_MODE is disabled.
     """
-    if not args or args[0].startswith("-"):
+    parser = VerbParser(prog="xlt.wandb_sync", description=__doc__)
+    parser.add_argument("runs", nargs="*", type=str, help="folders of runs")
+    runs = parser.parse_args(list(args)).runs
+    if not runs:
         raise ValueError("name one run's folder or several: python -m xlt.wandb_sync runs/NAME")
     if mode() == "disabled":
         raise ValueError("WANDB_MODE is disabled: unset it, or set it to offline or online")
-    for name in args:
+    for name in runs:
         print(f"{name}: {sync(Path(name)):,} events told to W&B ({mode()})")
 
 
