@@ -164,7 +164,9 @@ def test_sources_name_the_files_read_and_their_hashes(undisturbed: Path, samples
     for splits in found.values():
         for split in ("train", "validation"):
             for source in splits[split]["sources"]:
-                assert source["location"].startswith(tuple(samples))
+                # Another test may have encoded the same rows through a link to them.
+                where = str(Path(source["location"]).resolve())
+                assert where.startswith(tuple(str(Path(folder).resolve()) for folder in samples))
                 assert source["revision"] is None
                 done = subprocess.run(["sha256sum", source["location"]], capture_output=True, text=True)
                 assert done.stdout.split()[0] == source["hash"]

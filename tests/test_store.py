@@ -128,7 +128,7 @@ def test_references_are_kept_by_the_examples_number(tmp_path: Path, text: TextEn
     def read(row: Mapping[str, Any]) -> Question:
         return Question("who", row["context"], tuple(row["texts"]), tuple(row["starts"]), row["id"])
 
-    task = SpanExtraction(name="q", source=Local("q", "Ask."), read=read)
+    task = SpanExtraction(name="q", source=Local("q", "Ask."), read=read, null_threshold=0.0)
     rows = [
         {"id": "x", "context": "the man " * 60, "texts": ["man"], "starts": [4]},
         {"id": "y", "context": "die Straße 東京", "texts": [], "starts": []},
@@ -140,6 +140,22 @@ def test_references_are_kept_by_the_examples_number(tmp_path: Path, text: TextEn
     assert references[1] == {"id": "y", "context": "die Straße 東京", "answers": []}
     assert references[0]["answers"] == ["man"]
     assert len(references) == 2
+
+
+def test_questions_without_an_answer_are_dropped_where_each_must_have_one(
+    tmp_path: Path, text: TextEncoder
+) -> None:
+    def read(row: Mapping[str, Any]) -> Question:
+        return Question("who", "the man", tuple(row["texts"]), tuple(row["starts"]), "x")
+
+    task = SpanExtraction(name="q", source=Local("q", "Ask."), read=read)
+    rows = [
+        {"texts": [], "starts": []},
+        {"texts": [""], "starts": [0]},
+        {"texts": ["", "man"], "starts": [0, 4]},
+    ]
+    found = store(task, [part_of(rows)], text, tmp_path / "q")
+    assert (found.meta.examples, found.meta.dropped) == (1, 2)
 
 
 def test_open_labels_are_those_of_the_rows_sorted(tmp_path: Path, text: TextEncoder) -> None:
