@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,19 @@ def test_translations_and_plain_text_stand_beside_an_arms_examples(make: Make, t
         "mnli_mlm": 40,
         "mlm": 29,
     }
+
+
+def test_a_task_of_ones_own_has_a_volume(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mylab").mkdir()
+    shutil.copy(REPOSITORY / "xlt" / "tasks" / "qqp.py", tmp_path / "mylab" / "paws.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = make(volumes=[40], seeds=[0], folder=tmp_path)
+    path = write_task(tmp_path, "own", ["mylab.paws", "mnli"], keys["intermediate"]["mnli"])
+    made = Study(**{**keys, "intermediate": {"own": path}})
+    (trained,) = [known for known in made.nodes.values() if known.phase == "intermediate"]
+    assert trained.settings["data"]["volume"] == {"paws": 20, "mnli": 20}
+    pretend(made, trained, {"paws": 5, "mnli": 70})
+    assert volume_of(made, trained) == 25
 
 
 def pretend(made: Study, trained: Node, there: dict[str, int]) -> None:

@@ -81,9 +81,10 @@ def volume_of(study: Study, use: Node) -> int:
     name = use.name
     while study.nodes[name].phase != "intermediate":
         name = study.nodes[name].parents[0]
-    asked = study.nodes[name].settings["data"]["volume"] or {}
+    data = study.nodes[name].settings["data"]
+    asked = data["volume"] or {}
     sources = json.loads((study.folder / name / "sources.json").read_text())
-    most = dict.fromkeys(counted(sources), 0)
+    most = dict.fromkeys(counted(data["tasks"]), 0)
     for task, splits in sources.items():
         group, count = group_of(task), splits["train"]["examples"]
         if group in most:

@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from xlt.task import group_of
 from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_free
 
@@ -70,8 +69,9 @@ def counted(tasks: Iterable[str]) -> list[str]:
 
     Translations are beside the examples that they are of, and text without labels is beside all others.
     """
-    labelled = [task for task in tasks if not load(task).is_plain_text]
-    return list(dict.fromkeys(map(group_of, labelled or tasks)))
+    loaded = [load(task) for task in tasks]
+    labelled = [task for task in loaded if not task.is_plain_text]
+    return list(dict.fromkeys(task.group for task in labelled or loaded))
 
 
 def shares(tasks: Sequence[str], volume: int) -> Iterator[tuple[str, int]]:
