@@ -36,7 +36,7 @@ def fit(args: Sequence[str]) -> None:
             with locked(cli.folder.lock):
                 # Another process may have been at work there until now.
                 cli.folder.check(cli.resolved())
-                if cli.folder.is_finished and cli.trainer.world_size == 1:
+                if cli.folder.is_finished and cli.trainer.world_size == 1:  # several have to go in together
                     _say_finished(cli)
                 else:
                     _train(cli)

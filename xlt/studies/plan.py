@@ -19,6 +19,7 @@ from xlt.evaluation.scores import hash_of
 from xlt.folders import model_folder
 from xlt.studies.configs import Settings, content, counted, in_steps, merged, read_config, shares
 from xlt.studies.robustness import NONE
+from xlt.studies.targets import check_head, check_targets, config_of
 from xlt.tasks import load
 
 Phase = Literal["intermediate", "target", "evaluate"]
@@ -152,26 +153,11 @@ class Study:
                 require(fits, key, name, "be fit for the name of a folder: letters, digits, - _ and .")
         require(all(seed >= 0 for seed in self.seeds), "seeds", self.seeds, "be 0 or more")
         require(all(steps >= 1 for steps in self.steps.values()), "steps", self.steps, "be 1 or more")
-        for name, run in self.targets.items():
-            self._check_target(name, run)
+        check_targets(self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
             for section, keys in getattr(self, key).items():
                 fits = section not in SECTIONS or isinstance(keys, Mapping)
                 require(fits, f"{key}.{section}", keys, "hold keys of xlt.fit, not a value")
-
-    def _check_target(self, name: str, run: str | None) -> None:
-        """Refuse a target that could not be tested."""
-        task = load(name)
-        require(bool(task.languages), "targets", name, "be a task that is tested in languages")
-        if run in self.targets and self.targets[run or ""] in (None, *self.targets):
-            raise ValueError(
-                f"targets: {name} is to be tested with the run of {run}, which has none of its own"
-            )
-        if task.needs_training and run is None:
-            rule = "name the config that fine-tunes it, or another target whose run it is tested with"
-            raise ValueError(f"targets is {name}: null: it must {rule}")
-        if not task.needs_training and run is not None:
-            raise ValueError(f"targets is {name}: {run}: it must be null, for nothing is trained for it")
 
     @property
     def own_folder(self) -> Path:
@@ -217,27 +203,15 @@ class _Maker:
         self._encoder = hash_of(study.encoder)
         self._configs = {path: read_config(path) for path in self._paths()}
         for target in study.targets:
-            self._check_head(target)
+            path = config_of(study.targets, target)
+            if path is not None:
+                check_head(target, path, self._configs[path]["data"]["tasks"])
 
     def _paths(self) -> set[str]:
         """The configs that the study names."""
         study = self._study
         runs = {run for run in study.targets.values() if run and run not in study.targets}
         return {*study.intermediate.values(), *runs}
-
-    def _check_head(self, target: str) -> None:
-        """Raise ValueError where the run that a target is tested with does not train its head."""
-        targets = self._study.targets
-        path = targets.get(targets[target] or "", targets[target])
-        if path is not None:
-            wanted = load(target).head_key
-            trained = {load(task).head_key for task in self._configs[path]["data"]["tasks"]}
-            require(
-                wanted in trained,
-                f"targets {target}",
-                path,
-                f"train its head, {wanted}, not {sorted(trained)}",
-            )
 
     def intermediate(self, arm: str, volume: int | None, seed: int) -> Node:
         """A run of phase 2."""
