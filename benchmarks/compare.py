@@ -30,8 +30,8 @@ class Plan:
     """Steps of each system in a round, warm-up included; one of the Trainer's default is 8 rows."""
 
     rounds: int
-    seconds: float
-    """No round begins later than this."""
+    minutes: float
+    """After the start of all measurements, by which the rounds end, the first excepted."""
     xlt: int
     padded: int
     best_rows: int
@@ -56,12 +56,23 @@ class Rates:
     """Share of the tokens that xlt's attention computes which are rounded up."""
 
 
-def compare(setting: Setting, train: Features, validation: Features, plan: Plan, options: Options) -> Rates:
-    """Every system in each round, so that all meet the same noise; the options are the Trainer's best."""
-    deadline = time.monotonic() + plan.seconds
+def compare(
+    setting: Setting,
+    train: Features,
+    validation: Features,
+    plan: Plan,
+    options: Options,
+    deadline: float,
+) -> Rates:
+    """Every system in each round, so that all meet the same noise; the options are the Trainer's best.
+
+    After the first, no round begins that would end past the deadline (`time.monotonic`), were it as long.
+    """
     runs: dict[str, list[Measured]] = defaultdict(list)
+    begin = time.monotonic()
     for seed in range(plan.rounds):
-        if seed and time.monotonic() > deadline:
+        begun = time.monotonic()
+        if seed and begun + (begun - begin) / seed > deadline:
             break
         for system, run in _round(setting, train, validation, plan, options, seed).items():
             runs[system].append(run)
@@ -107,8 +118,11 @@ def _round(
     return found
 
 
-def best_options(setting: Setting, train: Features, validation: Features) -> Options:
-    """The Trainer's fastest rows in a batch and attention; what comes near the fastest is tried twice."""
+def best_options(setting: Setting, train: Features, validation: Features, deadline: float) -> Options:
+    """The Trainer's fastest rows in a batch and attention.
+
+    What comes near the fastest is tried twice, as far as the deadline (`time.monotonic`) allows.
+    """
     rates: dict[tuple[int, str], list[float]] = defaultdict(list)
     evaluation_rates: dict[tuple[int, str], list[float]] = defaultdict(list)
 
@@ -122,6 +136,8 @@ def best_options(setting: Setting, train: Features, validation: Features) -> Opt
         attempt(*option, seed=98)
     near = _near(rates) | _near(evaluation_rates)
     for option in [option for option in reversed(TRIALS) if option in near]:
+        if time.monotonic() > deadline:
+            break
         attempt(*option, seed=99)
     return Options(_fastest(rates, near), _fastest(evaluation_rates, near))
 

@@ -82,8 +82,11 @@ def mirror() -> Path:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One folder of encoded rows for the whole session."""
-    return str(tmp_path_factory.mktemp("cache"))
+    """One folder of encoded rows for the whole session: what one process encodes, the others read."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    folder.mkdir(exist_ok=True)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

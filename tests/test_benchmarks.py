@@ -1,7 +1,10 @@
 """What the benchmarks count, and that their systems do the same work."""
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks import ceiling, clock, compare, start
-from benchmarks.__main__ import encode_rows
+from benchmarks.__main__ import PLANS, encode_rows
 from benchmarks.compare import TRIALS, best_options, loss_difference
 from benchmarks.systems import (
     WARM_UP,
@@ -75,7 +78,29 @@ def test_a_machine_that_slows_down_does_not_choose_the_options(
         return Measured(watch, watch, [])
 
     monkeypatch.setattr(compare, "trainer_run", run)
-    assert best_options(setting, *rows) == ((16, "eager"), (16, "eager"))
+    assert best_options(setting, *rows, deadline=math.inf) == ((16, "eager"), (16, "eager"))
+
+
+@pytest.mark.parametrize(("deadline", "rounds"), [(0, 1), (199, 1), (200, 2), (299, 2), (1000, 3)])
+def test_no_round_begins_that_would_end_past_the_deadline(
+    setting: Setting,
+    rows: tuple[Features, Features],
+    monkeypatch: pytest.MonkeyPatch,
+    deadline: float,
+    rounds: int,
+) -> None:
+    clock = 0.0
+    watch = Stopwatch([1, 1], [0.0, 1.0], warm_up=1)
+
+    def take(*_: object) -> dict[str, Measured]:
+        nonlocal clock
+        clock += 100
+        return {"xlt": Measured(watch, watch, [], slots=2)}
+
+    monkeypatch.setattr(compare, "_round", take)
+    monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=lambda: clock))
+    plan, options = replace(PLANS["4x256"], rounds=3), compare.Options((8, "sdpa"), (8, "sdpa"))
+    assert compare.compare(setting, *rows, plan, options, deadline).rounds == rounds
 
 
 def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from datasets import disable_progress_bars
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -293,7 +292,7 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("xlt").setLevel(logging.INFO)
-    disable_progress_bars()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in UNFOUNDED:

@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, IterableDataset, load_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
 
 Row = Mapping[str, Any]
 """One row of a data set: column name to value."""
@@ -242,11 +244,18 @@ def open_parquet(path: Path, name: str) -> Part:
     if num_rows == 0:
         raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
 
-    def load() -> IterableDataset:
+    def load() -> "IterableDataset":
         # Streaming reads the file itself: no copy of it that could be stale.
         return load_dataset("parquet", data_files={"rows": str(path)}, split="rows", streaming=True)
 
     return Part(name, str(path), None, hash_file(path), load)
+
+
+def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
+    """`datasets.load_dataset`, imported with the first rows: a start whose rows are encoded is spared it."""
+    import datasets
+
+    return datasets.load_dataset(path, *args, **kwargs)
 
 
 def _unreadable(location: str | Path, error: Exception) -> ValueError:
@@ -263,7 +272,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _revision_used(dataset: Dataset) -> str | None:
+def _revision_used(dataset: "Dataset") -> str | None:
     """The commit that `datasets` downloaded, which its record of checksums names."""
     for url in dataset.info.download_checksums or {}:
         found = re.search(r"@([0-9a-f]{40})/", str(url))
