@@ -34,7 +34,7 @@ ROWS = 30_000
 PLANS = {
     "4x256": Plan(
         rounds=3,
-        minutes=10,
+        minutes=9,
         xlt=12,
         padded=4,
         best_rows=512,
@@ -45,7 +45,7 @@ PLANS = {
     ),
     "12x768": Plan(
         rounds=2,
-        minutes=17,
+        minutes=16,
         xlt=5,
         padded=0,
         best_rows=80,
@@ -55,8 +55,10 @@ PLANS = {
         tokens_per_batch=2048,
     ),
 }
-TRIAL_MINUTES = 6
+TRIAL_MINUTES = 5
 """After the start, until when options of the Trainer are tried again."""
+REPEAT_MINUTES = 21
+"""After the start, until when the cost of a large vocabulary is measured again."""
 NAMED = (
     "train_vs_trainer_best",
     "train_vs_trainer_default",
@@ -138,14 +140,14 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
         found[f"time_{name}"] = breakdown.shares(profiled)
         _show_shares(found[f"time_{name}"], f"time of a training step, {name}, by part")
     found |= _headline(root, found)
-    return found | _others(root, quick, found["precision_4x256"])
+    return found | _others(root, quick, found["precision_4x256"], begin)
 
 
 def _headline(root: Path, found: Mapping[str, Any]) -> dict[str, float]:
     """The small encoder's figures without its name, and how far packed and padded losses differ."""
     names = ("train_vs_trainer_best", "train_vs_trainer_default", "eval_vs_trainer_best")
     still = write_encoder(root / "still", SIZES["4x256"], dropout=0.0)
-    difference = loss_difference(Setting(root, still, SIZES["4x256"], 20, "32-true", tokens_per_batch=2048))
+    difference = loss_difference(Setting(root, still, SIZES["4x256"], 20, "32-true", tokens_per_batch=1024))
     print(f"\nloss of 20 steps, packed and padded: largest difference {difference:.1e}")
     return {name: found[f"{name}_4x256"] for name in names} | {
         "padding_share": found["rates_4x256"]["padding_share"],
@@ -180,7 +182,7 @@ def _ratios(rates: Rates, size: Any, products_per_second: float) -> dict[str, fl
     }
 
 
-def _others(root: Path, quick: bool, precision: str) -> dict[str, Any]:
+def _others(root: Path, quick: bool, precision: str, begin: float) -> dict[str, Any]:
     """Tokenisation, retrieval, growth, and the cost of a large vocabulary."""
     found: dict[str, Any] = tokenisation.measure()
     print(f"tokenisation: {found['tokenisation_vs_datasets']:.1f} times datasets.map on every core")
@@ -197,7 +199,7 @@ def _others(root: Path, quick: bool, precision: str) -> dict[str, Any]:
     )
     found["growth_by_rows"] = growth.by_rows(root)
     found["growth_by_tasks"] = growth.by_tasks(root)
-    found["growth_by_vocabulary"] = growth.by_vocabulary(root, precision)
+    found["growth_by_vocabulary"] = growth.by_vocabulary(root, precision, begin + 60 * REPEAT_MINUTES)
     for key in ("growth_by_length", "growth_by_rows", "growth_by_tasks", "growth_by_vocabulary"):
         print(f"\n{key.replace('_', ' ')}")
         for step, value in found[key].items():

@@ -12,8 +12,8 @@ from xlt.data.features import Features
 
 TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
-TRIAL_ROWS = 256, 128
-"""Rows that each is tried for, in training and in evaluation."""
+TRIAL_ROWS = 128
+"""Rows that each is tried for, in training and in evaluation; more where they would be too few steps."""
 NEAR = 0.85
 """What reaches this share of the fastest rate is tried again, in reverse order: a machine's speed drifts."""
 
@@ -127,7 +127,8 @@ def best_options(setting: Setting, train: Features, validation: Features, deadli
     evaluation_rates: dict[tuple[int, str], list[float]] = defaultdict(list)
 
     def attempt(size: int, attention: str, seed: int) -> None:
-        trial = replace(setting, steps=TRIAL_ROWS[0] // size, validation_rows=TRIAL_ROWS[1])
+        steps = max(WARM_UP + 2, TRIAL_ROWS // size)
+        trial = replace(setting, steps=steps, validation_rows=TRIAL_ROWS)
         run = trainer_run(trial, train, validation, size, attention, best=True, seed=seed)
         rates[size, attention].append(run.train.rate)
         evaluation_rates[size, attention].append(run.evaluation.rate)

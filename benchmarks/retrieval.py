@@ -11,8 +11,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.processes import in_fresh_process
 from xlt.models.neighbours import Neighbours, both_ways, nearest
 
 K = 4
@@ -108,15 +107,6 @@ def memory_of(system: str, sizes: tuple[int, int, int]) -> float:
     return resident_peak() - before
 
 
-def in_fresh_process(system: str, sizes: tuple[int, int, int]) -> float:
-    """`memory_of`, in a process that has needed nothing yet.
-
-    A process started by exec inherits its parent's peak, one forked by the fork server does not.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
-        return pool.submit(memory_of, system, sizes).result()
-
-
 def measure(
     num_queries: int = 10_000, num_keys: int = 20_000, width: int = 768, repeats: int = 3
 ) -> dict[str, Any]:
@@ -127,7 +117,7 @@ def measure(
     """
     load_faiss()
     sizes = num_queries, num_keys, width
-    memory = {name: in_fresh_process(name, sizes) for name in ("xlt", "xlt_both_ways", "faiss")}
+    memory = {name: in_fresh_process(memory_of, name, sizes) for name in ("xlt", "xlt_both_ways", "faiss")}
     searches = systems(*vectors(*sizes))
     found = searches["xlt"](), searches["faiss"]()
     seconds = [{name: timed(system) for name, system in searches.items()} for _ in range(repeats)]
