@@ -81,6 +81,24 @@ def test_a_machine_that_slows_down_does_not_choose_the_options(
     assert best_options(setting, *rows, deadline=math.inf) == ((16, "eager"), (16, "eager"))
 
 
+def test_past_the_deadline_no_option_is_tried_again(
+    setting: Setting, rows: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[int, str]] = []
+
+    def run(_: object, __: object, ___: object, size: int, attention: str, **____: object) -> Measured:
+        tried.append((size, attention))
+        watch = Stopwatch([1, 1], [0.0, 1.0], warm_up=1)
+        return Measured(watch, watch, [])
+
+    monkeypatch.setattr(compare, "trainer_run", run)
+    best_options(setting, *rows, deadline=math.inf)
+    assert sorted(tried) == sorted(2 * TRIALS)
+    tried.clear()
+    best_options(setting, *rows, deadline=0)
+    assert tried == list(TRIALS)
+
+
 @pytest.mark.parametrize(("deadline", "rounds"), [(0, 1), (199, 1), (200, 2), (299, 2), (1000, 3)])
 def test_no_round_begins_that_would_end_past_the_deadline(
     setting: Setting,
