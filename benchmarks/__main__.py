@@ -34,7 +34,7 @@ ROWS = 30_000
 PLANS = {
     "4x256": Plan(
         rounds=3,
-        minutes=9,
+        minutes=8,
         xlt=12,
         padded=4,
         best_rows=512,
@@ -45,7 +45,7 @@ PLANS = {
     ),
     "12x768": Plan(
         rounds=2,
-        minutes=16,
+        minutes=15,
         xlt=5,
         padded=0,
         best_rows=80,
@@ -57,7 +57,7 @@ PLANS = {
 }
 TRIAL_MINUTES = 5
 """After the start, until when options of the Trainer are tried again."""
-REPEAT_MINUTES = 21
+REPEAT_MINUTES = 19
 """After the start, until when the cost of a large vocabulary is measured again."""
 NAMED = (
     "train_vs_trainer_best",

@@ -1,5 +1,6 @@
 """Where the time of a training step goes, by torch's profiler in a run of xlt's own command."""
 
+import os
 from typing import Any
 
 import torch
@@ -36,6 +37,9 @@ KERNELS = {
     "sums": "reduce add Add",
 }
 """On CUDA, words in the names of the kernels of a part; the first part that has one counts."""
+
+QUIET = "6"
+"""Level of kineto's log that leaves out the beginning and end of each profile."""
 
 FIRST, LAST = 2, 5
 """Steps that are profiled, after those of warming up."""
@@ -74,6 +78,7 @@ class _Profile(Callback):
 
 def shares(setting: Setting) -> dict[str, float]:
     """Share of the profiled time by part, largest first; they add up to 1."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)
     callback = _Profile(setting.device, max(FIRST, setting.warm_up))
     xlt_run(setting, callbacks=[callback])
     if setting.device == "cpu":

@@ -69,6 +69,7 @@ def compare(
     After the first, no round begins that would end past the deadline (`time.monotonic`), were it as long.
     """
     runs: dict[str, list[Measured]] = defaultdict(list)
+    options = Options(*((min(rows, plan.most_rows), attention) for rows, attention in options))
     begin = time.monotonic()
     for seed in range(plan.rounds):
         begun = time.monotonic()
@@ -98,15 +99,14 @@ def _round(
     """Each system once; where the rounds are few, the slow ones in the first alone."""
     seeded, slow_too = [f"--seed_everything={seed}"], not seed or plan.rounds > 2
     found = {"xlt": xlt_run(replace(setting, steps=plan.xlt), options=seeded)}
-    (size, attention), (evaluation_size, evaluation_attention) = options
-    size, evaluation_size = min(size, plan.most_rows), min(evaluation_size, plan.most_rows)
+    size, attention = options.train
     found["trainer best"] = trainer_run(
         replace(setting, steps=max(WARM_UP + 2, plan.best_rows // size)),
         train,
         validation,
         size,
         attention,
-        evaluated_by=(evaluation_size, evaluation_attention),
+        evaluated_by=options.evaluation,
         best=True,
         seed=seed,
     )

@@ -1,17 +1,12 @@
 """Runs that are struck: told to stop or killed, and compared with one that was left in peace."""
 
-import os
-import tempfile
 from pathlib import Path
 
-from conftest import SCRATCH, Command
-from forked import Forked
+from commands import launch
+from conftest import Command
 from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
 
-from benchmarks.faults import Fault, ended
-
-HANG = 600
-"""Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
+from benchmarks.faults import Fault
 
 CHANGES = {
     "data.tasks": "[mnli, squad_v1, ccg]",
@@ -24,15 +19,9 @@ CHANGES = {
 """A run with a validation every four steps, and a checkpoint every three and after the best."""
 
 
-def command(args: list[str], fault: Fault | None = None) -> Forked:
-    """The command in a session of its own, to be struck as told."""
-    inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    environment = {**inherited, **(fault.environment() if fault else {})}
-    number, output = tempfile.mkstemp(dir=SCRATCH.name)
-    os.close(number)
-    given = dict(word.split("=", 1) for word in args)
-    processes = int(given.get("--trainer.devices", 1))
-    return Forked("benchmarks.faults", args, environment, Path(output), processes)
+def strike(args: list[str], fault: Fault) -> tuple[int | None, str]:
+    """Exit code and output of the command that is struck as told."""
+    return launch(args, "benchmarks.faults", **fault.environment())
 
 
 class Calm:
@@ -51,7 +40,7 @@ class Calm:
         """The folder of the run on so many processes."""
         if processes not in self._made:
             folder = self._made[processes] = self._root / str(processes)
-            code, output = ended(command(self._tiny_run(folder, {**CHANGES, **ON[processes]})), HANG)
+            code, output = launch(self._tiny_run(folder, {**CHANGES, **ON[processes]}))
             assert code == 0, output
         return self._made[processes]
 

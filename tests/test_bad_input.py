@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from commands import launch
 from conftest import NINE, Command, run
 
 from xlt.fit import fit
@@ -626,14 +627,9 @@ def test_prepare_suggests_the_key_that_was_meant(refusal: Refusal):
     assert "data.temperature" in refusal({"data.temprature": 3}, verb=prepare)
 
 
-def run_fit(args: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command itself, in a process of its own."""
-    command = [sys.executable, "-m", "xlt.fit", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_the_command_itself_prints_one_message_and_exits_with_an_error(tiny_run: Command, tmp_path: Path):
-    done = run_fit(tiny_run(tmp_path / "run", {"data.tasks": "[mnli, qpq]"}))
+    command = [sys.executable, "-m", "xlt.fit", *tiny_run(tmp_path / "run", {"data.tasks": "[mnli, qpq]"})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode not in (0, None)
     message = the_message(done.stderr)
     assert "unknown task 'qpq'" in message
@@ -647,9 +643,9 @@ TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_tru
 @pytest.mark.slow
 def test_batches_that_the_processes_cannot_share_are_refused(tiny_run: Command, mnli: Path, tmp_path: Path):
     changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.batches_per_step": 3, **TWO}
-    done = run_fit(tiny_run(tmp_path / "run", changes))
-    assert done.returncode not in (0, None)
-    message = the_message(done.stderr)
+    code, output = launch(tiny_run(tmp_path / "run", changes))
+    assert code not in (0, None)
+    message = the_message(output)
     assert "data.batches_per_step is 3" in message
     assert "2 processes" in message
     assert "1, 3" in message
@@ -660,6 +656,6 @@ def test_batches_that_the_processes_cannot_share_are_refused(tiny_run: Command, 
 def test_two_processes_name_a_bad_row_and_stop(tiny_run: Command, mnli: Path, tmp_path: Path):
     path = write_mnli(mnli, "train", {**PAIRS, "label": [0, 1, 7]})
     changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.cache": tmp_path / "cache", **TWO}
-    done = run_fit(tiny_run(tmp_path / "run", changes))
-    assert done.returncode not in (0, None)
-    assert f"{path}, row 2" in done.stderr
+    code, output = launch(tiny_run(tmp_path / "run", changes))
+    assert code not in (0, None)
+    assert f"{path}, row 2" in output

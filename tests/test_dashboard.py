@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import wandb
+from commands import launch
 from conftest import Command, Disk, run
-from test_fit import SHORT, events, go_back, launch, steps, validations
+from test_fit import SHORT, events, go_back, steps, validations
 
+from benchmarks.faults import Fault
 from xlt.cli import run_verb
 from xlt.fit import fit
 from xlt.training.recorder import Recorder
+from xlt.training.watch import STOPPED
 from xlt.wandb_sync import wandb_sync
 
 
@@ -121,8 +124,8 @@ def inspected(file: Path) -> dict[str, Any]:
 def test_offline_dashboard_holds_the_run_under_its_id(tiny_run: Command, tmp_path: Path):
     folder = tmp_path / "run"
     changes = {**SHORT, "wandb.group": "a-study", "wandb.tags": "[one, two]"}
-    done = launch(tiny_run(folder, changes), WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
+    code, output = launch(tiny_run(folder, changes), WANDB_MODE="offline")
+    assert code == 0, output
     own = (folder / "wandb_id").read_text().strip()
     (found,) = (folder / "wandb").glob("offline-run-*")
     assert found.name.endswith(f"-{own}")
@@ -168,11 +171,10 @@ def assert_tells_all(rows: list[dict[str, Any]], folder: Path) -> None:
 def stopped_twice(args: list[str]) -> None:
     """Run the command to its end, stopping it after some steps, twice."""
     for step in (4, 7):
-        fault = json.dumps({"step": step, "place": "step", "signal": "SIGTERM"})
-        done = launch(args, module="benchmarks.faults", WANDB_MODE="offline", XLT_FAULT=fault)
-        assert done.returncode == 75, done.stderr
-    done = launch(args, WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
+        code, output = launch(args, "benchmarks.faults", WANDB_MODE="offline", **Fault(step).environment())
+        assert code == STOPPED, output
+    code, output = launch(args, WANDB_MODE="offline")
+    assert code == 0, output
 
 
 @pytest.mark.slow
@@ -277,11 +279,11 @@ def test_neither_a_silent_network_nor_a_bad_key_stops_training(
 ):
     folder = tmp_path / "run"
     own = {"WANDB_MODE": "online", "WANDB_API_KEY": key, "WANDB_BASE_URL": url, "WANDB_INIT_TIMEOUT": "10"}
-    done = launch(tiny_run(folder, SHORT), **own)
-    assert done.returncode == 0, done.stderr
+    code, output = launch(tiny_run(folder, SHORT), **own)
+    assert code == 0, output
     assert [event["step"] for event in steps(folder)] == [1, 2, 3]
     assert (folder / "results.json").is_file()
-    assert "python -m xlt.wandb_sync" in done.stderr
+    assert "python -m xlt.wandb_sync" in output
 
 
 @pytest.mark.slow
@@ -292,7 +294,7 @@ def test_a_full_disk_under_the_dashboards_folder_does_not_stop_training(
     folder.mkdir()
     subprocess.run(["dd", "if=/dev/zero", f"of={disk.folder / 'ballast'}"], capture_output=True, check=False)
     (folder / "wandb").symlink_to(disk.folder)
-    done = launch(tiny_run(folder, SHORT), WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
+    code, output = launch(tiny_run(folder, SHORT), WANDB_MODE="offline")
+    assert code == 0, output
     assert [event["step"] for event in steps(folder)] == [1, 2, 3]
     assert (folder / "results.json").is_file()

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import HANG, launch
 from conftest import Command
-from struck import CHANGES, DDP, HANG, Calm, assert_same, command, last_step
+from struck import CHANGES, DDP, Calm, assert_same, last_step, strike
 from test_fit import assert_close
 
-from benchmarks.faults import Fault, ended
+from benchmarks.faults import Fault
 from xlt.training.watch import STOPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -38,9 +39,9 @@ def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(
     args = tiny_run(folder, {**CHANGES, **DDP})
     for fault in DEATHS:
         step = last_step(folder) + fault.step
-        code, output = ended(command(args, replace(fault, step=step)), HANG)
+        code, output = strike(args, replace(fault, step=step))
         assert code not in (None, 0, STOPPED), f"{fault}: {output}"
-    code, output = ended(command(args), HANG)
+    code, output = launch(args)
     assert code == 0, output
     assert_same(folder, calm(2))
 
@@ -59,13 +60,13 @@ def test_a_run_goes_on_with_one_two_and_four_processes(tiny_run: Command, tmp_pa
         "data.batches_per_step": 4,
         "data.tokens_per_batch": numbers.randrange(256, 1024),
     }
-    code, output = ended(command(tiny_run(tmp_path / "calm", given)), HANG)
+    code, output = launch(tiny_run(tmp_path / "calm", given))
     assert code == 0, output
     for processes in (4, 1, 2):
         step = last_step(tmp_path / "run") + numbers.randint(1, 3)
         args = tiny_run(tmp_path / "run", {**given, **DDP, "trainer.devices": processes})
-        code, output = ended(command(args, Fault(step, rank=processes - 1)), HANG)
+        code, output = strike(args, Fault(step, rank=processes - 1))
         assert code == STOPPED, output
-    code, output = ended(command(tiny_run(tmp_path / "run", {**given, **DDP})), HANG)
+    code, output = launch(tiny_run(tmp_path / "run", {**given, **DDP}))
     assert code == 0, output
     assert_close(tmp_path / "run", tmp_path / "calm")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import re
 import shutil
 import signal
@@ -17,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import launch
 from conftest import NINE, Command, run
 
 import xlt.fit
+from benchmarks.faults import Fault
 from xlt.cli import Cli
 from xlt.datamodule import TransferData
 from xlt.training.checkpoints import newest
@@ -88,19 +89,6 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file's time of change and content."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
-
-
-def launch(args: list[str], module: str = "xlt.fit", **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, with a W&B service of its own."""
-    inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *args],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**inherited, **environment},
-    )
 
 
 @pytest.fixture(scope="session")
@@ -433,49 +421,15 @@ def go_back(folder: Path, step: int) -> None:
             path.unlink()
 
 
-KILLED = """
-import os, signal, sys
-import torch
-from xlt.cli import Cli, run_verb
-from xlt.fit import fit
-from xlt.module import TransferModule
-
-where, step = sys.argv.pop(1), int(sys.argv.pop(1))
-
-def kill_in_step(whole=TransferModule._loss):
-    seen = []
-    def loss(self, batch):
-        seen.append(batch)
-        if self.global_step == step - 1 and len(seen) > 1 and seen[-2].task == batch.task:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return whole(self, batch)
-    TransferModule._loss = loss
-
-def kill_in_save(whole=torch.save):
-    def save(checkpoint, file, *args, **more):
-        if checkpoint["global_step"] >= step:
-            file.write(b"half a checkpoint")
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        whole(checkpoint, file, *args, **more)
-    torch.save = save
-
-{"step": kill_in_step, "save": kill_in_save}[where]()
-sys.exit(run_verb(fit, sys.argv[1:]))
-"""
-"""Runs the command and kills it inside a step, or half-way through writing a checkpoint."""
-
-
 def test_a_run_killed_twice_gives_every_digit_of_an_undisturbed_one(
     undisturbed: Path, tiny_run: Command, tmp_path: Path
 ):
     folder = tmp_path / "run"
     args = tiny_run(folder)
-    for where, step, reached in (("step", 9, 6), ("save", 20, 18)):
-        command = [sys.executable, "-c", KILLED, where, str(step), *args]
-        own = {**os.environ, "TMPDIR": str(tmp_path)}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    for place, step, reached in (("step", 9, 6), ("save", 20, 18)):
+        fault = Fault(step, place, "SIGKILL")
+        code, output = launch(args, "benchmarks.faults", TMPDIR=str(tmp_path), **fault.environment())
+        assert code == -signal.SIGKILL, output
         newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))[-1]
         assert newest.name == f"step-{reached:09d}.ckpt"
         assert not (folder / "results.json").exists()
@@ -546,8 +500,8 @@ def test_truncated_and_half_saved_checkpoints_are_passed_over(undisturbed: Path,
 def two_processes(tiny_run: Command, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the same run on two processes."""
     folder = tmp_path_factory.mktemp("two_processes") / "run"
-    done = launch(tiny_run(folder, DDP))
-    assert done.returncode == 0, done.stderr
+    code, output = launch(tiny_run(folder, DDP))
+    assert code == 0, output
     return folder
 
 
@@ -577,7 +531,8 @@ def test_one_process_continues_a_run_of_two(
 @pytest.mark.slow
 def test_two_devices_need_no_strategy(undisturbed: Path, tiny_run: Command, tmp_path: Path):
     folder = tmp_path / "run"
-    done = launch(tiny_run(folder, {"trainer.devices": 2}))
+    command = [sys.executable, "-m", "xlt.fit", *tiny_run(folder, {"trainer.devices": 2})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert_close(folder, undisturbed)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import HANG, launch
 from conftest import REPOSITORY, Command
-from struck import CHANGES, DDP, HANG, ON, Calm, assert_same, command, last_step
+from struck import CHANGES, DDP, ON, Calm, assert_same, last_step, strike
 
 from benchmarks.faults import Fault, ended
 from xlt.training.checkpoints import fault_of, path_of
@@ -54,7 +55,7 @@ def test_a_run_told_to_stop_saves_says_75_and_goes_on(
     for fault in STOPS[processes]:
         before = last_step(folder)
         step = before + fault.step
-        code, output = ended(command(args, replace(fault, step=step)), HANG)
+        code, output = strike(args, replace(fault, step=step))
         assert code == STOPPED, f"{fault}: {output}"
         # It stops after the step, at the latest after the next validation and the step after that; the thread
         # that finishes a save may be behind by as much as the machine is starved.
@@ -62,7 +63,7 @@ def test_a_run_told_to_stop_saves_says_75_and_goes_on(
         assert step <= last_step(folder) <= latest, fault
         assert not fault_of(path_of(folder / "checkpoints", last_step(folder)))
         assert not (folder / "results.json").exists()
-    code, output = ended(command(args), HANG)
+    code, output = launch(args)
     assert code == 0, output
     assert_same(folder, calm(processes))
 
@@ -74,9 +75,9 @@ def test_processes_that_load_batches_do_not_fail_the_run_that_is_told_to_stop_wi
     args = tiny_run(tmp_path / "run", {**CHANGES, "data.num_workers": 2})
     for name in ("SIGTERM", "SIGUSR1"):
         step = last_step(tmp_path / "run") + 5
-        code, output = ended(command(args, Fault(step, signal=name, whole=True)), HANG)
+        code, output = strike(args, Fault(step, signal=name, whole=True))
         assert code == STOPPED, output
-    code, output = ended(command(args), HANG)
+    code, output = launch(args)
     assert code == 0, output
     assert_same(tmp_path / "run", calm(1))
 
@@ -84,7 +85,7 @@ def test_processes_that_load_batches_do_not_fail_the_run_that_is_told_to_stop_wi
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_before_training_ends_all_processes_with_75(tiny_run: Command, tmp_path: Path, rank: int):
     args = tiny_run(tmp_path / "run", {**CHANGES, **DDP})
-    code, output = ended(command(args, Fault(0, "start", rank=rank)), HANG)
+    code, output = strike(args, Fault(0, "start", rank=rank))
     assert code == STOPPED, output
     assert "before training" in output
 

@@ -1,10 +1,7 @@
 """The kinds that learn from plain text: encoding, heads against transformers' own, their runs and exports."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import launch
 from conftest import REPOSITORY, Command, run
 from padded import PAD, fresh_encoder, pad, write_config
 from safetensors.torch import load_file, save_file
@@ -275,14 +273,8 @@ def test_two_processes_hide_the_tokens_of_one(
     finished: Path, tiny_run: Command, text_run: dict[str, Any], tmp_path: Path
 ):
     folder = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-m", "xlt.fit", *tiny_run(folder, text_run | DDP)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"},
-    )
-    assert done.returncode == 0, done.stderr
+    code, output = launch(tiny_run(folder, text_run | DDP))
+    assert code == 0, output
     for mine, theirs in zip(events(folder), events(finished), strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
