@@ -1,4 +1,4 @@
-"""Compare compiled layers with the others: `python compiled.py CONFIG`, in a process that checks no shapes.
+"""Compare compiled layers with the others: `python -m compiled CONFIG`, in a process that checks no shapes.
 
 Where there is no GPU the layers are traced as for one, but run as they are, with attention as one product.
 Prints the largest relative errors of states and gradients as JSON, and the number of graphs.

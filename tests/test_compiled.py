@@ -1,11 +1,10 @@
 """Layers that are compiled for GPUs: the states and gradients of the others, and few variants."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from commands import launch
 from transformers import XLMRobertaConfig
 
 from xlt.models.encoder import VARIANTS
@@ -23,12 +22,9 @@ def test_compiled_layers_have_the_states_and_gradients_of_the_others(tmp_path: P
         attention_probs_dropout_prob=0.0,
     ).save_pretrained(tmp_path)
     # Tracing a layer would trace the checks of shapes, too, that tests are under.
-    script = Path(__file__).with_name("compiled.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    code, output = launch([str(tmp_path)], "compiled")
+    assert code == 0, output[-3000:]
+    found = json.loads(output.splitlines()[-1])
     tolerance = 2e-2 if torch.cuda.is_available() else 1e-5
     assert found["states"] < tolerance
     assert found["gradients"] < tolerance

@@ -19,8 +19,8 @@ def test_quickstart_learns_within_memory_and_ends_with_a_table(tmp_path: Path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "xlt.fit", "--config", "configs/quickstart.yaml"]
     own = [f"--trainer.default_root_dir={folder}", f"--data.cache={tmp_path / 'cache'}"]
-    # A quarter of its tokens, and one validation of half the rows, are enough to learn something.
-    own += ["--trainer.max_steps=60", "--trainer.val_check_interval=60", "--data.batches_per_step=2"]
+    # An eighth of its tokens, and one validation of half the rows, are enough to learn something.
+    own += ["--trainer.max_steps=60", "--trainer.val_check_interval=60", "--data.batches_per_step=1"]
     own += ["--data.validation_volume=50"]
     done = subprocess.run([*command, *own], capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
