@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,24 +19,50 @@ from xlt.data.store import Stored, store
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
 
-def encode(samples: list[str], folder: Path) -> Stored:
-    """SQuAD's sample rows, whose examples make several rows each."""
-    task = tasks.load("squad_v1")
-    parts = [part for source in task.sources for part in source.open("train", list(map(Path, samples)))]
-    return store(task, parts, TextEncoder(load_tokenizer(MINI), 128, 32), folder)
+def encode(samples: list[str], folder: Path, pool: spread.Pool | None = None) -> list[Stored]:
+    """The sample rows of SQuAD, whose examples make several rows each, and of MNLI."""
+    roots, text = list(map(Path, samples)), TextEncoder(load_tokenizer(MINI), 128, 32)
+    found = []
+    for name in ("squad_v1", "mnli"):
+        task = tasks.load(name)
+        parts = [part for source in task.sources for part in source.open("train", roots)]
+        found.append(store(task, parts, text, folder / name, pool))
+    return found
 
 
-def test_processes_give_what_one_gives(
+def test_processes_give_what_one_gives_and_serve_several_splits(
     samples: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xlt.data.store.CHUNK", 150)
     alone = encode(samples, tmp_path / "alone")
-    assert alone.meta.examples > 4 * 150
+    assert all(stored.meta.examples > 4 * 150 for stored in alone)
     monkeypatch.setattr(spread, "ALONE", 1)
     monkeypatch.setattr(spread, "num_cores", lambda: 2)
-    spread_out = encode(samples, tmp_path / "spread")
-    assert spread_out.meta == alone.meta
-    assert spread_out.references() == alone.references()
+    started = []
+
+    class Counted(ProcessPoolExecutor):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            started.append(self)
+
+    monkeypatch.setattr(spread, "ProcessPoolExecutor", Counted)
+    with spread.Pool(TextEncoder(load_tokenizer(MINI), 128, 32)) as pool:
+        spread_out = encode(samples, tmp_path / "spread", pool)
+    assert len(started) == 1
+    assert not active_children()
+    for ours, theirs in zip(spread_out, alone, strict=True):
+        assert ours.meta == theirs.meta
+        assert ours.references() == theirs.references()
+
+
+def test_a_large_split_alone_has_its_own_processes_for_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spread, "ALONE", 0)
+    monkeypatch.setattr(spread, "num_cores", lambda: 1)
+    found = spread.spread(Short(), TextEncoder(load_tokenizer(MINI), 32, 8), [["a b"], ["c"]])
+    assert [columns for _, columns, _ in found] == [{"input_ids": [[0, 32]]}, {"input_ids": [[1, 32]]}]
+    assert not active_children()
 
 
 def test_few_chunks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +72,15 @@ def test_few_chunks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="NoneType"):
         list(spread.spread(task, text, iter([[]] * (spread.ALONE + 1))))
     assert len(list(spread.spread(task, text, iter([[]] * spread.ALONE)))) == spread.ALONE
+
+
+class Short:
+    """A task that tells what it is given."""
+
+    name = "mylab.short"
+
+    def encode(self, examples: list[str], first: int, text: TextEncoder) -> tuple[Columns, int]:
+        return {"input_ids": [[first, text.max_length]]}, 0
 
 
 ORPHANS = """
@@ -55,7 +93,8 @@ class Slow:
         time.sleep(600)
 
 if __name__ == "__main__":
-    list(spread._on_processes(Slow(), None, iter([[1]] * 4), 0, 2))
+    spread.num_cores = lambda: 2
+    list(spread.Pool(None).encoded(Slow(), [[1]] * 4, 0))
 """
 
 

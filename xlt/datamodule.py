@@ -16,6 +16,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
 from xlt.data.outputs import Collected
 from xlt.data.sources import Split, roots_of
+from xlt.data.spread import Pool
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
 from xlt.data.store import Stored, cache_folder
 from xlt.data_keys import check_sizes, check_trainable, volumes_of
@@ -113,9 +114,10 @@ class TransferData(LightningDataModule):
         """
         self.stored = {}
         text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
-        splits = Splits(self.roots, self._cache, text)
-        for name in self.tasks:
-            self._prepare(name, splits)
+        with Pool(text) as pool:
+            splits = Splits(self.roots, self._cache, text, pool)
+            for name in self.tasks:
+                self._prepare(name, splits)
 
     def _prepare(self, name: str, splits: Splits) -> None:
         """Open or make both splits of a task; the training split settles its labels."""

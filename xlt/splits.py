@@ -13,6 +13,7 @@ import xlt.xtreme
 from xlt.data import encode, examples, features, masking, multilingual, texts
 from xlt.data.encode import TextEncoder
 from xlt.data.sources import Part, Split
+from xlt.data.spread import Pool
 from xlt.data.store import Stored, key_of, store
 from xlt.task import Task
 from xlt.tasks import load
@@ -34,10 +35,13 @@ class Splits:
         roots: Data roots.
         cache: Folder of encoded rows.
         text: The tokenizer and its limits.
+        pool: Processes that encode them; where none are given, a large split starts its own.
     """
 
-    def __init__(self, roots: Sequence[Path], cache: Path, text: TextEncoder) -> None:
-        self._roots, self._cache, self.text = roots, cache, text
+    def __init__(
+        self, roots: Sequence[Path], cache: Path, text: TextEncoder, pool: Pool | None = None
+    ) -> None:
+        self._roots, self._cache, self.text, self._pool = roots, cache, text, pool
 
     def parts(self, task: Task[Any], split: Split) -> list[Part]:
         """The task's own rows of a split, not yet encoded.
@@ -61,7 +65,7 @@ class Splits:
             ValueError: A file or a row cannot be read.
         """
         parts = self.parts(task, split) if parts is None else parts
-        return store(task, parts, self.text, self.folder(task, split, parts))
+        return store(task, parts, self.text, self.folder(task, split, parts), self._pool)
 
     def folder(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> Path:
         """Where the encoded rows of a split are kept, whose name tells of all that they depend on."""

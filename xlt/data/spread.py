@@ -10,9 +10,10 @@ import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
@@ -47,16 +48,67 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(task: Encodes, text: TextEncoder, chunks: Iterable[list[Any]]) -> Iterator[Encoded]:
-    """Each chunk encoded, in order; memory is bounded by a few chunks a process."""
+class Pool:
+    """Processes for one split after another: started where one proves large, ended with the block.
+
+    Args:
+        text: The tokenizer and its limits.
+    """
+
+    def __init__(self, text: TextEncoder) -> None:
+        self._text = text
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing is started yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        if self._executor is not None:
+            self._executor.shutdown()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether its processes have imported, or are importing, what they need."""
+        return self._executor is not None
+
+    def encoded(self, task: Encodes, chunks: Iterable[list[Any]], first: int) -> Iterator[Encoded]:
+        """Each chunk encoded by one of the processes; the first example's number is `first`."""
+        num_processes = num_cores()
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(num_processes, get_context("spawn"), _start, (self._text,))
+        waiting: deque[tuple[list[Any], Future[tuple[Columns, int]]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, self._executor.submit(_encode, task, chunk, first)))
+            first += len(chunk)
+            if len(waiting) > AHEAD * num_processes:
+                done, future = waiting.popleft()
+                yield done, *future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, *future.result()
+
+
+def spread(
+    task: Encodes, text: TextEncoder, chunks: Iterable[list[Any]], pool: Pool | None = None
+) -> Iterator[Encoded]:
+    """Each chunk encoded, in order; memory is bounded by a few chunks a process.
+
+    Args:
+        task: Whose examples.
+        text: The tokenizer and its limits.
+        chunks: The examples.
+        pool: Processes for this split and others; its own where none are given.
+    """
     left, first = iter(chunks), 0
-    for _, chunk in zip(range(ALONE), left, strict=False):
+    for _, chunk in zip(range(0 if pool and pool.is_started else ALONE), left, strict=False):
         yield chunk, *task.encode(chunk, first, text)
         first += len(chunk)
     upcoming = next(left, None)
     if upcoming is None:
         return
-    rest = _chain(upcoming, left)
+    rest = chain([upcoming], left)
     reason = _why_not_sent(task)
     if reason:
         log.warning(
@@ -65,8 +117,11 @@ def spread(task: Encodes, text: TextEncoder, chunks: Iterable[list[Any]]) -> Ite
         for chunk in rest:
             yield chunk, *task.encode(chunk, first, text)
             first += len(chunk)
+    elif pool:
+        yield from pool.encoded(task, rest, first)
     else:
-        yield from _on_processes(task, text, rest, first, num_cores())
+        with Pool(text) as own:
+            yield from own.encoded(task, rest, first)
 
 
 def _why_not_sent(task: Encodes) -> str:
@@ -78,39 +133,16 @@ def _why_not_sent(task: Encodes) -> str:
     return ""
 
 
-def _chain(one: list[Any], others: Iterator[list[Any]]) -> Iterator[list[Any]]:
-    yield one
-    yield from others
+_text: TextEncoder
+"""In a process of a pool: its tokenizer."""
 
 
-def _on_processes(
-    task: Encodes, text: TextEncoder, chunks: Iterator[list[Any]], first: int, num_processes: int
-) -> Iterator[Encoded]:
-    """Each chunk encoded by one of so many processes."""
-    waiting: deque[tuple[list[Any], Future[tuple[Columns, int]]]] = deque()
-    context = get_context("spawn")
-    with ProcessPoolExecutor(num_processes, context, _start, (task, text)) as pool:
-        for chunk in chunks:
-            waiting.append((chunk, pool.submit(_encode, chunk, first)))
-            first += len(chunk)
-            if len(waiting) > AHEAD * num_processes:
-                done, future = waiting.popleft()
-                yield done, *future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, *future.result()
-
-
-_own: tuple[Encodes, TextEncoder]
-"""In a process of the pool: its task and tokenizer."""
-
-
-def _start(task: Encodes, text: TextEncoder) -> None:
+def _start(text: TextEncoder) -> None:
     """Keep what every chunk needs; one core a process, which ends with its parent however that ends."""
-    global _own
+    global _text
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _own = task, text
+    _text = text
 
 
 def _end_with_parent() -> None:
@@ -121,6 +153,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode(chunk: list[Any], first: int) -> tuple[Columns, int]:
-    task, text = _own
-    return task.encode(chunk, first, text)
+def _encode(task: Encodes, chunk: list[Any], first: int) -> tuple[Columns, int]:
+    return task.encode(chunk, first, _text)

@@ -25,7 +25,7 @@ import numpy as np
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
-from xlt.data.spread import spread
+from xlt.data.spread import Pool, spread
 
 log = logging.getLogger(__name__)
 
@@ -188,8 +188,17 @@ def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Seque
     return digest.hexdigest()[:16]
 
 
-def store(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path) -> Stored:
+def store(
+    task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path, pool: Pool | None = None
+) -> Stored:
     """Encode the parts into the folder, unless it is there already.
+
+    Args:
+        task: Reads and encodes them.
+        parts: Its opened sources.
+        text: The tokenizer and its limits.
+        folder: Where they are kept.
+        pool: Processes that encode other splits, too.
 
     Raises:
         ValueError: A row cannot be read, or none has a label.
@@ -206,14 +215,14 @@ def store(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
             ) from error
         log.info("encoding %s: %s", task.name, ", ".join(part.name for part in parts))
         try:
-            _fill(task, parts, text, scratch)
+            _fill(task, parts, text, scratch, pool)
             _publish(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return Stored(folder)
 
 
-def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path) -> None:
+def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path, pool: Pool | None) -> None:
     """Write the features, the references and the meta file."""
     task = task.with_labels_of(example for example, *_ in read_examples(task, parts))
     meta = Meta(labels=task.labels)
@@ -221,7 +230,7 @@ def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
         {"name": p.name, "location": p.location, "revision": p.revision, "hash": p.fingerprint} for p in parts
     ]
     with (folder / "references.jsonl").open("w") as references:
-        chunks = _encoded(task, parts, text, meta, references)
+        chunks = _encoded(task, parts, text, meta, references, pool)
         meta.rows, meta.content = write_features(folder / "features.arrow", chunks)
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
 
@@ -231,10 +240,15 @@ class Unlabelled(ValueError):
 
 
 def _encoded(
-    task: Readable, parts: Sequence[Part], text: TextEncoder, meta: Meta, references: Any
+    task: Readable,
+    parts: Sequence[Part],
+    text: TextEncoder,
+    meta: Meta,
+    references: Any,
+    pool: Pool | None,
 ) -> Iterator[Columns]:
     """Chunks of columns; counts and references are written on the way."""
-    for chunk, columns, truncated in spread(task, text, _chunks(task, parts, meta)):
+    for chunk, columns, truncated in spread(task, text, _chunks(task, parts, meta), pool):
         meta.examples += len(chunk)
         meta.truncated += truncated
         meta.tokens += sum(map(len, columns["input_ids"]))
