@@ -34,13 +34,13 @@ ROWS = 30_000
 PLANS = {
     "4x256": Plan(
         rounds=3,
-        minutes=8,
-        xlt=12,
+        minutes=9,
+        xlt=10,
         padded=4,
         best_rows=512,
         most_rows=64,
         default=14,
-        validation_rows=600,
+        validation_rows=400,
         tokens_per_batch=8192,
     ),
     "12x768": Plan(
@@ -55,7 +55,7 @@ PLANS = {
         tokens_per_batch=2048,
     ),
 }
-TRIAL_MINUTES = 5
+TRIAL_MINUTES = 4
 """After the start, until when options of the Trainer are tried again."""
 REPEAT_MINUTES = 19
 """After the start, until when the cost of a large vocabulary is measured again."""

@@ -117,7 +117,7 @@ def test_no_round_begins_that_would_end_past_the_deadline(
 
     monkeypatch.setattr(compare, "_round", take)
     monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=lambda: clock))
-    plan, options = replace(PLANS["4x256"], rounds=3), compare.Options((8, "sdpa"), (8, "sdpa"))
+    plan, options = replace(PLANS["4x256"], rounds=3, padded=0), compare.Options((8, "sdpa"), (8, "sdpa"))
     assert compare.compare(setting, *rows, plan, options, deadline).rounds == rounds
 
 
