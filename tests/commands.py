@@ -8,21 +8,22 @@ from pathlib import Path
 from conftest import SCRATCH
 from forked import Forked
 
-from benchmarks.faults import ended
+from benchmarks.faults import Fault, ended
 
 HANG = 600
 """Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
 
 
-def begin(args: Sequence[str], module: str = "xlt.fit", **environment: str) -> Forked:
-    """The command in a session of its own, with a W&B service of its own."""
+def launch(args: Sequence[str], module: str = "xlt.fit", **environment: str) -> tuple[int | None, str]:
+    """Exit code and output of the command with a W&B service of its own; no code where it hangs."""
     inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     number, output = tempfile.mkstemp(dir=SCRATCH.name)
     os.close(number)
     devices = [arg.split("=")[1] for arg in args if arg.startswith("--trainer.devices=")]
-    return Forked(module, args, inherited | environment, Path(output), int(devices[-1]) if devices else 1)
+    processes = int(devices[-1]) if devices else 1
+    return ended(Forked(module, args, inherited | environment, Path(output), processes), HANG)
 
 
-def launch(args: Sequence[str], module: str = "xlt.fit", **environment: str) -> tuple[int | None, str]:
-    """Exit code and output of the command, none where it hangs."""
-    return ended(begin(args, module, **environment), HANG)
+def strike(args: Sequence[str], fault: Fault, **environment: str) -> tuple[int | None, str]:
+    """The same of the command that is struck as told."""
+    return launch(args, "benchmarks.faults", **fault.environment(), **environment)

@@ -6,8 +6,6 @@ from commands import launch
 from conftest import Command
 from test_fit import DDP, assert_same_weights, events, steps, timeless, weights
 
-from benchmarks.faults import Fault
-
 CHANGES = {
     "data.tasks": "[mnli, squad_v1, ccg]",
     "trainer.max_steps": 48,
@@ -17,11 +15,6 @@ CHANGES = {
     "preemption.time_limit": 45,
 }
 """A run with a validation every four steps, and a checkpoint every three and after the best."""
-
-
-def strike(args: list[str], fault: Fault) -> tuple[int | None, str]:
-    """Exit code and output of the command that is struck as told."""
-    return launch(args, "benchmarks.faults", **fault.environment())
 
 
 class Calm:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import wandb
-from commands import launch
+from commands import launch, strike
 from conftest import Command, Disk, run
 from test_fit import SHORT, events, go_back, steps, validations
 
@@ -171,7 +171,7 @@ def assert_tells_all(rows: list[dict[str, Any]], folder: Path) -> None:
 def stopped_twice(args: list[str]) -> None:
     """Run the command to its end, stopping it after some steps, twice."""
     for step in (4, 7):
-        code, output = launch(args, "benchmarks.faults", WANDB_MODE="offline", **Fault(step).environment())
+        code, output = strike(args, Fault(step), WANDB_MODE="offline")
         assert code == STOPPED, output
     code, output = launch(args, WANDB_MODE="offline")
     assert code == 0, output

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import HANG, launch
+from commands import HANG, launch, strike
 from conftest import Command
-from struck import CHANGES, DDP, Calm, assert_same, last_step, strike
+from struck import CHANGES, DDP, Calm, assert_same, last_step
 from test_fit import assert_close
 
 from benchmarks.faults import Fault

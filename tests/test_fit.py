@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import launch
+from commands import launch, strike
 from conftest import NINE, Command, run
 
 import xlt.fit
@@ -427,8 +427,7 @@ def test_a_run_killed_twice_gives_every_digit_of_an_undisturbed_one(
     folder = tmp_path / "run"
     args = tiny_run(folder)
     for place, step, reached in (("step", 9, 6), ("save", 20, 18)):
-        fault = Fault(step, place, "SIGKILL")
-        code, output = launch(args, "benchmarks.faults", TMPDIR=str(tmp_path), **fault.environment())
+        code, output = strike(args, Fault(step, place, "SIGKILL"), TMPDIR=str(tmp_path))
         assert code == -signal.SIGKILL, output
         newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))[-1]
         assert newest.name == f"step-{reached:09d}.ckpt"

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import HANG, launch
+from commands import HANG, launch, strike
 from conftest import REPOSITORY, Command
-from struck import CHANGES, DDP, ON, Calm, assert_same, last_step, strike
+from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
 from benchmarks.faults import Fault, ended
 from xlt.training.checkpoints import fault_of, path_of
