@@ -1,17 +1,15 @@
 """All measurements on this machine's CPU, in under 25 minutes: `python -m benchmarks` (or `make bench`).
 
-Prints tables, and at the end one line of JSON. Each system runs in turn, round after round; what is shown are
-medians and their ratios. `--quick` measures the small encoder alone, once. Where other programs use the same
-cores, `--processor-time` counts this one's own seconds alone, on one thread.
+Prints tables, and at the end one line of JSON. The systems run in turn, a step at a time, for a fixed time
+(benchmarks/turns.py). `--quick` measures the small encoder alone, in half the time. Where other programs use
+the same cores, `--processor-time` counts the systems' own seconds alone, on one thread.
 """
 
 import argparse
 import json
-import logging
 import platform
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -20,45 +18,27 @@ from typing import Any
 
 import torch
 import transformers
-from datasets import disable_progress_bars
 
 from benchmarks import breakdown, ceiling, growth, retrieval, start, tokenisation
 from benchmarks.clock import use_processor_time
 from benchmarks.compare import Plan, Rates, best_options, compare, loss_difference
+from benchmarks.quiet import quiet
 from benchmarks.systems import Setting
-from benchmarks.workload import MAX_LENGTH, SIZES, write_encoder, write_rows
-from xlt.data.features import Features
-from xlt.datamodule import TransferData
+from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_rows
 
 ROWS = 30_000
 PLANS = {
-    "4x256": Plan(
-        rounds=3,
-        minutes=9,
-        xlt=10,
-        padded=4,
-        best_rows=512,
-        most_rows=64,
-        default=14,
-        validation_rows=400,
-        tokens_per_batch=8192,
-    ),
-    "12x768": Plan(
-        rounds=2,
-        minutes=15,
-        xlt=5,
-        padded=0,
-        best_rows=80,
-        most_rows=16,
-        default=4,
-        validation_rows=96,
-        tokens_per_batch=2048,
-    ),
+    "4x256": Plan(until=9, most_rows=64, padded=True, validation_rows=400, tokens_per_batch=8192),
+    "12x768": Plan(until=15, most_rows=16, padded=False, validation_rows=96, tokens_per_batch=2048),
 }
-TRIAL_MINUTES = 4
-"""After the start, until when options of the Trainer are tried again."""
-REPEAT_MINUTES = 19
-"""After the start, until when the cost of a large vocabulary is measured again."""
+TRIALS_UNTIL = 3
+"""Minutes after the start, when the Trainer's options have been tried in training."""
+VOCABULARY_UNTIL = 20
+"""Minutes after the start, when the cost of a large vocabulary has been measured."""
+QUICK = 0.5
+"""Of these minutes with `--quick`."""
+STEPS = 300
+"""Of a system, at most."""
 NAMED = (
     "train_vs_trainer_best",
     "train_vs_trainer_default",
@@ -73,7 +53,7 @@ NAMED = (
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the small encoder alone, one round")
+    parser.add_argument("--quick", action="store_true", help="the small encoder alone, in half the time")
     parser.add_argument("--processor-time", action="store_true", help="one thread, its own time alone")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
@@ -91,15 +71,6 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def quiet() -> None:
-    """Leave out the systems' own messages."""
-    warnings.filterwarnings("ignore")
-    disable_progress_bars()
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-
-
 def machine() -> dict[str, Any]:
     """Date, device and versions."""
     return {
@@ -112,34 +83,31 @@ def machine() -> dict[str, Any]:
 
 
 def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
-    """Every figure by name; a slow machine takes fewer rounds, so that all ends in time."""
+    """Every figure by name."""
     write_rows(root / "rows", ROWS, 2 * max(plan.validation_rows for plan in PLANS.values()))
-    train, validation = encode_rows(root)
+    encode_rows(root)
     found: dict[str, Any] = {}
+    pace = 60 * (QUICK if quick else 1)
     options = None
     for name in list(PLANS)[: 1 if quick else None]:
-        size, plan = SIZES[name], replace(PLANS[name], rounds=1) if quick else PLANS[name]
-        rates = {p: ceiling.rate_of_products(size.width, t) for p, t in ceiling.PRECISIONS.items()}
-        precision = max(rates, key=lambda p: rates[p])
+        size, plan = SIZES[name], PLANS[name]
+        speeds = {p: ceiling.rate_of_products(size.width, t) for p, t in ceiling.PRECISIONS.items()}
+        precision = max(speeds, key=lambda p: speeds[p])
         setting = Setting(
             root,
             write_encoder(root / name, size),
             size,
-            plan.xlt,
+            STEPS,
             precision,
             plan.validation_rows,
             plan.tokens_per_batch,
         )
-        options = options or best_options(setting, train, validation, begin + 60 * TRIAL_MINUTES)
-        speeds = compare(setting, train, validation, plan, options, begin + 60 * plan.minutes)
-        # A machine's speed drifts: the ceiling is what it reached before or after.
-        rates[precision] = max(
-            rates[precision], ceiling.rate_of_products(size.width, ceiling.PRECISIONS[precision])
-        )
-        figures = _ratios(speeds, size, rates[precision])
-        _show(name, speeds, figures, precision)
+        options = options or best_options(setting, begin + pace * TRIALS_UNTIL)
+        rates = compare(setting, plan, options, begin + pace * plan.until)
+        figures = _figures_of(rates, size)
+        _show(name, rates, figures, precision)
         found |= {f"{key}_{name}": value for key, value in figures.items()}
-        found |= {f"precision_{name}": precision, f"ceilings_{name}": rates, f"rates_{name}": vars(speeds)}
+        found |= {f"precision_{name}": precision, f"products_{name}": speeds, f"rates_{name}": vars(rates)}
         profiled = replace(setting, steps=6, validation_rows=16, tokens_per_batch=plan.tokens_per_batch // 2)
         found[f"time_{name}"] = breakdown.shares(profiled)
         _show_shares(found[f"time_{name}"], f"time of a training step, {name}, by part")
@@ -159,31 +127,17 @@ def _headline(root: Path, found: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def encode_rows(root: Path) -> tuple[Features, Features]:
-    """The rows' features, as xlt's own preparation makes them."""
-    data = TransferData(
-        ["benchmarks.mixed"],
-        root=str(root / "rows"),
-        cache=str(root / "cache"),
-        max_length=MAX_LENGTH,
-        encoder=str(write_encoder(root / "tokenizer", SIZES["4x256"])),
-    )
-    data.prepare_data()
-    return data.stored["mixed"]["train"].features, data.stored["mixed"]["validation"].features
-
-
-def _ratios(rates: Rates, size: Any, products_per_second: float) -> dict[str, float]:
+def _figures_of(rates: Rates, size: Size) -> dict[str, float]:
     """Xlt's rates against the others', and its share of the machine's ceiling."""
-    train, evaluation = rates.train, rates.evaluation
-    return {
-        "train_vs_trainer_best": train["xlt"] / train["trainer best"],
-        "train_vs_trainer_default": train["xlt"] / train["trainer default"],
-        "eval_vs_trainer_best": evaluation["xlt"] / evaluation["trainer best"],
-        "share_of_ceiling": train["xlt"] * ceiling.operations_per_token(size, True) / products_per_second,
-        "share_of_ceiling_eval": (
-            evaluation["xlt"] * ceiling.operations_per_token(size, False) / products_per_second
-        ),
+    found = {
+        f"{key}{end}": value
+        for end, number in (("", 0), ("_error", 1))
+        for key, value in ((key, ratio[number]) for key, ratio in rates.ratios.items())
     }
+    for end, speeds, training in (("", rates.train, True), ("_eval", rates.evaluation, False)):
+        needed = speeds["xlt"] * ceiling.operations_per_token(size, training)
+        found[f"share_of_ceiling{end}"] = needed / rates.products_per_second
+    return found
 
 
 def _others(root: Path, quick: bool, precision: str, begin: float) -> dict[str, Any]:
@@ -203,7 +157,7 @@ def _others(root: Path, quick: bool, precision: str, begin: float) -> dict[str, 
     )
     found["growth_by_rows"] = growth.by_rows(root)
     found["growth_by_tasks"] = growth.by_tasks(root)
-    found["growth_by_vocabulary"] = growth.by_vocabulary(root, precision, begin + 60 * REPEAT_MINUTES)
+    found["growth_by_vocabulary"] = growth.by_vocabulary(root, precision, begin + 60 * VOCABULARY_UNTIL)
     for key in ("growth_by_length", "growth_by_rows", "growth_by_tasks", "growth_by_vocabulary"):
         print(f"\n{key.replace('_', ' ')}")
         for step, value in found[key].items():
@@ -220,14 +174,16 @@ def _figures(values: Mapping[str, float] | float) -> str:
 
 def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str) -> None:
     """The systems' table."""
-    print(f"\n{name}, {precision}, medians of {rates.rounds} rounds (real tokens a second)")
+    print(f"\n{name}, {precision}, systems in turn (real tokens a second)")
     for verb, (rows, attention) in rates.trainer_options._asdict().items():
         print(f"  the Trainer at its best, {verb}: {rows} rows, {attention} attention")
-    print(f"  {'':<16} {'training':>10} {'evaluation':>11}")
+    print(f"  {'':<16} {'training':>10} {'steps':>6} {'evaluation':>11}")
     for system, rate in rates.train.items():
-        print(f"  {system:<16} {rate:>10,.0f} {rates.evaluation[system]:>11,.0f}")
+        print(f"  {system:<16} {rate:>10,.0f} {rates.steps[system]:>6} {rates.evaluation[system]:>11,.0f}")
     for key, value in figures.items():
-        print(f"  {key:<26} {value:.2f}")
+        if not key.endswith("_error"):
+            error = figures.get(f"{key}_error")
+            print(f"  {key:<26} {value:.2f}" + (f" ± {error:.2f}" if error is not None else ""))
 
 
 def _show_shares(shares: Mapping[str, float], title: str) -> None:

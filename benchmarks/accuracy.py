@@ -13,7 +13,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.__main__ import machine, quiet
+from benchmarks.__main__ import machine
+from benchmarks.quiet import quiet
 from benchmarks.systems import pad
 from benchmarks.workload import REPOSITORY
 from xlt.cli import Cli

@@ -6,10 +6,14 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.clock import now
+from benchmarks.systems import Turn
 from benchmarks.workload import Size
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 """Lightning's name of a precision, and the type that its matrix products run in."""
+
+SECONDS = 0.2
+"""Of each product in a turn."""
 
 ROWS = {"cpu": (4096,), "cuda": (4096, 16_384)}
 """Tokens in a micro-batch; on a GPU, which slows down under its own heat, the faster of two."""
@@ -24,11 +28,25 @@ def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeat
     return max(_rate(rows, width, dtype, device, repeats) for rows in ROWS[device])
 
 
+def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
+    """The same on the CPU, computed in turn with the systems, on the machine that they meet."""
+    products = _products(*ROWS["cpu"], width, dtype, "cpu")
+    operations, seconds = [0.0] * len(products), [0.0] * len(products)
+    for left, right in products:
+        torch.mm(left, right)
+    while True:
+        for number, (left, right) in enumerate(products):
+            until = now() + SECONDS
+            while (begin := now()) < until:
+                torch.mm(left, right)
+                seconds[number] += now() - begin
+                operations[number] += 2 * left.shape[0] * left.shape[1] * right.shape[1]
+        if not turn("train", 0):
+            return max(count / duration for count, duration in zip(operations, seconds, strict=True))
+
+
 def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) -> float:
     """The fastest product's rate for so many tokens."""
-    states = torch.randn(rows, width, device=device).to(dtype)
-    inner = torch.randn(rows, 4 * width, device=device).to(dtype)
-    weight = torch.randn(4 * width, width, device=device).to(dtype)
     operations = 2 * rows * 4 * width**2
     count = max(1, int(2e8 / operations)) if device == "cpu" else 50
 
@@ -39,8 +57,17 @@ def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) 
 
         return _median_seconds(run, device, repeats)
 
-    products = ((states, weight.T), (inner, weight), (inner.T, states))
-    return count * operations / min(seconds(*factors) for factors in products)
+    return count * operations / min(seconds(*two) for two in _products(rows, width, dtype, device))
+
+
+def _products(
+    rows: int, width: int, dtype: torch.dtype, device: str
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The factors of each product, for so many tokens."""
+    states = torch.randn(rows, width, device=device).to(dtype)
+    inner = torch.randn(rows, 4 * width, device=device).to(dtype)
+    weight = torch.randn(4 * width, width, device=device).to(dtype)
+    return [(states, weight.T), (inner, weight), (inner.T, states)]
 
 
 def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:

@@ -13,6 +13,11 @@ def now() -> float:
     return _CLOCKS[-1]()
 
 
+def is_processor_time() -> bool:
+    """Whether the clock is the processor's."""
+    return _CLOCKS[-1] is time.process_time
+
+
 def use_processor_time() -> None:
     """From now on count the seconds that this process computes, with one thread."""
     torch.set_num_threads(1)

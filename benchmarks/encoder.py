@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 import yaml
 from lightning import Trainer
 
-from benchmarks.__main__ import machine, quiet
+from benchmarks.__main__ import machine
 from benchmarks.encoder_card import write_card
+from benchmarks.quiet import quiet
 from benchmarks.tatoeba import accuracies, best_layer
 from benchmarks.workload import REPOSITORY
 from xlt.cli import Cli

@@ -21,7 +21,8 @@ import torch
 from transformers import XLMRobertaModel
 
 from benchmarks import breakdown, ceiling
-from benchmarks.__main__ import encode_rows, machine, quiet
+from benchmarks.__main__ import machine
+from benchmarks.quiet import quiet
 from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
 from benchmarks.workload import MIXED, SIZES, write_encoder, write_rows
 
@@ -75,7 +76,6 @@ def measure(
     """Every figure for rows of a kind, each told as soon as there is one."""
     rows = root / kind
     write_rows(rows / "rows", ROWS, 8192, KINDS[kind])
-    train, validation = encode_rows(rows)
     setting = Setting(
         rows,
         write_weights(root / "large"),
@@ -91,7 +91,7 @@ def measure(
     )
 
     def theirs(size: int, compile: bool) -> Measured:
-        return trainer_run(replace(setting, compile=compile), train, validation, size, best=True, seed=0)
+        return trainer_run(replace(setting, compile=compile), size, best=True, seed=0)
 
     runs: dict[str, list[Measured]] = {}
     found: dict[str, Any] = {}

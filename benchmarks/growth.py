@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.processes import in_fresh_process
 from benchmarks.systems import Setting, xlt_run
+from benchmarks.turns import in_turn
 from benchmarks.workload import SIZES, write_encoder
 from xlt.data.batches import RowStream
 from xlt.data.collate import collate
@@ -23,6 +25,8 @@ LENGTHS = (16, 64, 128, 256, 512)
 ROWS = (10**3, 10**4, 10**5, 10**6, 10**7)
 NUM_TASKS = (1, 3, 9, 27)
 TOKENS_PER_BATCH = 4096
+STEPS = 100
+"""With each vocabulary, at most."""
 
 
 def by_length(setting: Setting, folder: Path) -> dict[int, dict[str, float]]:
@@ -148,23 +152,20 @@ def by_tasks(folder: Path) -> dict[int, float]:
     return found
 
 
-def by_vocabulary(
-    root: Path, precision: str, deadline: float, repeats: int = 2
-) -> dict[int, dict[str, float]]:
+def by_vocabulary(root: Path, precision: str, until: float) -> dict[int, dict[str, float]]:
     """Tokens a second in training by number of pieces, and what a step of 16,000 tokens costs in seconds.
 
-    The table's gradient, norm and optimizer take the same time for any number of tokens in the step. No
-    repeat but the first begins after the deadline (`time.monotonic`).
+    The table's gradient, norm and optimizer take the same time for any number of tokens in the step. The
+    sizes take their steps in turn until then (`time.monotonic`).
     """
-    runs: dict[str, list[float]] = {name: [] for name in VOCABULARIES}
-    for repeat in range(repeats):
-        if repeat and time.monotonic() > deadline:
-            break
-        for name in VOCABULARIES:
-            encoder = write_encoder(root / name.replace(", ", "-"), SIZES[name])
-            setting = Setting(root, encoder, SIZES[name], 5, precision, 8, batches_per_step=4)
-            runs[name].append(xlt_run(setting).train.rate)
-    rates = {SIZES[name].vocabulary: statistics.median(found) for name, found in runs.items()}
+    systems = {}
+    for name in VOCABULARIES:
+        encoder = write_encoder(root / name.replace(", ", "-"), SIZES[name])
+        systems[name] = partial(
+            xlt_run, Setting(root, encoder, SIZES[name], STEPS, precision, 8, batches_per_step=4)
+        )
+    rates = in_turn(systems, until).rates("train")
     return {
-        size: {"train": rate, "step_seconds": 4 * TOKENS_PER_BATCH / rate} for size, rate in rates.items()
+        SIZES[name].vocabulary: {"train": rate, "step_seconds": 4 * TOKENS_PER_BATCH / rate}
+        for name, rate in rates.items()
     }

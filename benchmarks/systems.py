@@ -12,7 +12,7 @@ from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +31,17 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.clock import now
-from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size
+from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size, encode_rows
 from xlt.cli import Cli
 from xlt.data.features import Features
 from xlt.packing import Packing
 
+Turn = Callable[[Literal["train", "evaluation"], int], bool]
+"""Called after a step of so many tokens; whether to train on."""
+
 LEARNING_RATE = 1e-4
+GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it, modulo 1, are spread evenly, however many there are."""
 WARM_UP = 2
 """Steps left out at the beginning of a measurement."""
 
@@ -51,12 +56,13 @@ class Stopwatch:
 
     def step(self, tokens: int | Tensor) -> None:
         """A step of so many tokens is done, or queued on the GPU."""
-        self.tokens.append(tokens)
         if torch.cuda.is_available():
             event = torch.cuda.Event(enable_timing=True)
             event.record()
+            self.tokens.append(tokens)
             self.moments.append(event)
         else:
+            self.tokens.append(int(tokens))
             self.moments.append(now())
 
     @property
@@ -110,7 +116,8 @@ class Measured(NamedTuple):
 class _Watch(Callback):
     """Tells the stopwatches of each step or evaluation batch."""
 
-    def __init__(self, warm_up: int) -> None:
+    def __init__(self, warm_up: int, turn: Turn) -> None:
+        self._turn = turn
         self.train, self.evaluation = Stopwatch(warm_up=warm_up), Stopwatch()
         self.losses: list[Tensor] = []
         self.slots = 0
@@ -126,9 +133,12 @@ class _Watch(Callback):
     ) -> None:
         """An optimizer step is done."""
         self.first_step_seconds = self.first_step_seconds or now() - self._begun
-        self.train.step(sum(part.num_tokens for part in batch))
+        tokens = sum(part.num_tokens for part in batch)
+        self.train.step(tokens)
         self.losses.append(pl_module.step_loss)
         self.slots += sum(part.packing.num_slots for part in batch)
+        if not self._turn("train", tokens):
+            trainer.should_stop = True
 
     def on_validation_batch_end(
         self,
@@ -141,6 +151,7 @@ class _Watch(Callback):
     ) -> None:
         """A batch is evaluated."""
         self.evaluation.step(batch.num_tokens)
+        self._turn("evaluation", batch.num_tokens)
 
 
 @dataclass(frozen=True)
@@ -170,11 +181,21 @@ class Setting:
         return (self.encoder / "model.safetensors").exists()
 
 
+def alone(*_: object) -> bool:
+    """The turn of a system that has the machine for itself."""
+    return True
+
+
 def xlt_run(
-    setting: Setting, padded: bool = False, callbacks: Sequence[Callback] = (), options: Sequence[str] = ()
+    setting: Setting,
+    padded: bool = False,
+    callbacks: Sequence[Callback] = (),
+    options: Sequence[str] = (),
+    *,
+    turn: Turn = alone,
 ) -> Measured:
     """Train and evaluate with xlt's own command; `padded` puts a padded encoder in the packed one's place."""
-    watch = _Watch(setting.warm_up)
+    watch = _Watch(setting.warm_up, turn)
     with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
         cli = Cli(
             [
@@ -274,7 +295,8 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_
     """The rows of some of the batches that the Trainer's own length grouping makes of all rows.
 
     Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
-    Those after the first `warm_up` are spread evenly over all batches, from the shortest to the longest.
+    Those after the first `warm_up`, however few of them are trained, are spread evenly over all batches, from
+    the shortest to the longest.
     """
     generator = torch.Generator().manual_seed(seed)
     lengths = features.counts("input_ids")
@@ -283,44 +305,49 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_
     whole.sort(key=lambda rows: lengths[rows].sum())
     counted = batches - min(warm_up, batches - 1)
     first = torch.randint(len(whole), (batches - counted,), generator=generator).tolist()
-    spread = [
-        int((number + 0.5) * len(whole) / counted)
-        for number in torch.randperm(counted, generator=generator).tolist()
-    ]
+    offset = torch.rand((), generator=generator).item()
+    spread = [int((offset + number * GOLDEN) % 1 * len(whole)) for number in range(counted)]
     return [row for number in first + spread for row in whole[number]]
 
 
 class _TrainerWatch(TrainerCallback):
     """Tells the stopwatch of each step or evaluation batch of the Trainer."""
 
-    def __init__(self, train: Stopwatch, evaluation: Stopwatch, tokens: Callable[[], int | Tensor]) -> None:
-        self._train, self._evaluation, self._tokens = train, evaluation, tokens
+    def __init__(
+        self, train: Stopwatch, evaluation: Stopwatch, tokens: Callable[[], int | Tensor], turn: Turn
+    ) -> None:
+        self._train, self._evaluation, self._tokens, self._turn = train, evaluation, tokens, turn
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step is done."""
-        self._train.step(self._tokens())
+        tokens = self._tokens()
+        self._train.step(tokens)
+        if not self._turn("train", tokens):
+            control.should_training_stop = True
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A batch is evaluated."""
-        self._evaluation.step(self._tokens())
+        tokens = self._tokens()
+        self._evaluation.step(tokens)
+        self._turn("evaluation", tokens)
 
 
 def trainer_run(
     setting: Setting,
-    train: Features,
-    validation: Features,
     batch_size: int = 8,
     attention: str = "sdpa",
     *,
     evaluated_by: tuple[int, str] | None = None,
     best: bool,
     seed: int,
+    turn: Turn = alone,
 ) -> Measured:
     """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
 
     At its best: the faster precision, length grouping over all rows, the fused optimizer; rows in a batch and
     attention of an evaluation as `evaluated_by` says, else those of training.
     """
+    train, validation = encode_rows(setting.root)
     half = best and setting.precision == "bf16-mixed"
     evaluation_size, evaluation_attention = evaluated_by or (batch_size, attention)
     if best:
@@ -374,7 +401,7 @@ def trainer_run(
             train_dataset=_Batches(train, order, batch_size),
             eval_dataset=_Batches(validation, validation_order, evaluation_size),
             data_collator=_only,
-            callbacks=[_TrainerWatch(*watches, taken)],
+            callbacks=[_TrainerWatch(*watches, taken, turn)],
         )
         trainer.train()
         taken()

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from transformers import AutoTokenizer, XLMRobertaConfig
 
 from xlt import tasks
+from xlt.data.features import Features
 from xlt.data.store import read_examples
+from xlt.datamodule import TransferData
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "samples" / "open"
@@ -111,3 +113,16 @@ def write_encoder(folder: Path, size: Size, dropout: float = 0.1) -> Path:
     config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder)
     return folder
+
+
+def encode_rows(root: Path) -> tuple[Features, Features]:
+    """The features of the rows to train and to evaluate, as xlt's own preparation makes them."""
+    data = TransferData(
+        ["benchmarks.mixed"],
+        root=str(root / "rows"),
+        cache=str(root / "cache"),
+        max_length=MAX_LENGTH,
+        encoder=str(write_encoder(root / "tokenizer", SIZES["4x256"])),
+    )
+    data.prepare_data()
+    return data.stored["mixed"]["train"].features, data.stored["mixed"]["validation"].features
