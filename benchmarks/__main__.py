@@ -127,13 +127,11 @@ def _headline(root: Path, found: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _figures_of(rates: Rates, size: Size) -> dict[str, float]:
+def _figures_of(rates: Rates, size: Size) -> dict[str, float | None]:
     """Xlt's rates against the others', and its share of the machine's ceiling."""
-    found = {
-        f"{key}{end}": value
-        for end, number in (("", 0), ("_error", 1))
-        for key, value in ((key, ratio[number]) for key, ratio in rates.ratios.items())
-    }
+    found: dict[str, float | None] = {}
+    for key, (ratio, error) in rates.ratios.items():
+        found |= {key: ratio, f"{key}_error": error}
     for end, speeds, training in (("", rates.train, True), ("_eval", rates.evaluation, False)):
         needed = speeds["xlt"] * ceiling.operations_per_token(size, training)
         found[f"share_of_ceiling{end}"] = needed / rates.products_per_second
@@ -172,7 +170,7 @@ def _figures(values: Mapping[str, float] | float) -> str:
     return f"{values:,.4g}"
 
 
-def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str) -> None:
+def _show(name: str, rates: Rates, figures: Mapping[str, float | None], precision: str) -> None:
     """The systems' table."""
     print(f"\n{name}, {precision}, systems in turn (real tokens a second)")
     for verb, (rows, attention) in rates.trainer_options._asdict().items():
@@ -183,7 +181,7 @@ def _show(name: str, rates: Rates, figures: Mapping[str, float], precision: str)
     for key, value in figures.items():
         if not key.endswith("_error"):
             error = figures.get(f"{key}_error")
-            print(f"  {key:<26} {value:.2f}" + (f" ± {error:.2f}" if error is not None else ""))
+            print(f"  {key:<26} {value:.2f}" + ("" if error is None else f" ± {error:.2f}"))
 
 
 def _show_shares(shares: Mapping[str, float], title: str) -> None:

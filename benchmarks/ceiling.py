@@ -30,7 +30,7 @@ def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeat
 
 def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
     """The same on the CPU, computed in turn with the systems, on the machine that they meet."""
-    products = _products(*ROWS["cpu"], width, dtype, "cpu")
+    products = _products(ROWS["cpu"][0], width, dtype, "cpu")
     operations, seconds = [0.0] * len(products), [0.0] * len(products)
     for left, right in products:
         torch.mm(left, right)

@@ -46,8 +46,8 @@ class Rates:
 
     train: dict[str, float]
     evaluation: dict[str, float]
-    ratios: dict[str, tuple[float, float]]
-    """Xlt's rate by another's, and the standard error, by figure."""
+    ratios: dict[str, tuple[float, float | None]]
+    """Xlt's rate by another's, and its standard error where there are steps enough, by figure."""
     steps: dict[str, int]
     """Of training, by system."""
     trainer_options: Options

@@ -36,7 +36,7 @@ from xlt.cli import Cli
 from xlt.data.features import Features
 from xlt.packing import Packing
 
-Turn = Callable[[Literal["train", "evaluation"], int], bool]
+Turn = Callable[[Literal["train", "evaluation"], int | Tensor], bool]
 """Called after a step of so many tokens; whether to train on."""
 
 LEARNING_RATE = 1e-4

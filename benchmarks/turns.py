@@ -6,15 +6,13 @@ that has had the least time, in evaluation to the one that has the fewest tokens
 machine down for some seconds slows all of them down.
 """
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from multiprocessing.connection import Connection
-from typing import Any, Literal, NamedTuple, SupportsInt
+from typing import Any, Literal, NamedTuple, Protocol, SupportsInt
 
 import numpy as np
 
@@ -37,6 +35,16 @@ System = Callable[..., Any]
 """Of a module, or a partial of such; takes its turns by `turn=`, a Turn."""
 
 
+class Line(Protocol):
+    """One end of a connection between a system and the conductor."""
+
+    def send(self, obj: Any, /) -> None:
+        """Tell the other end."""
+
+    def recv(self) -> Any:
+        """Wait for what the other end tells."""
+
+
 class Step(NamedTuple):
     """A step of training, or a batch evaluated."""
 
@@ -54,7 +62,7 @@ class End(NamedTuple):
 class Turn:
     """A system's side: called after every step, it returns when the next may begin."""
 
-    def __init__(self, line: Connection) -> None:
+    def __init__(self, line: Line) -> None:
         self._line = line
         self._line.recv()
         self._begun = now()
@@ -72,7 +80,7 @@ class _Player:
     """The conductor's side of a system."""
 
     name: str
-    line: Connection
+    line: Line
     share: float
     phase: Phase | None = "train"
     """Of the last step; None at the end."""
@@ -127,19 +135,18 @@ class Timeline:
         names = dict.fromkeys(name for name, _ in self.steps[phase])
         return {name: _rate(self.steps[phase], name) for name in names}
 
-    def ratio(self, system: str, other: str, phase: Phase) -> tuple[float, float]:
+    def ratio(self, system: str, other: str, phase: Phase) -> tuple[float, float | None]:
         """One's rate by the other's, with the standard error that its variation over time lets expect.
 
-        The error is NaN where there are too few steps to tell.
+        The error is None where there are too few steps to tell.
         """
         both = [step for step in self.steps[phase] if step[0] in (system, other)]
         whole = _ratio(both, system, other)
-        number = min(BLOCKS, self.count(system, phase) // 2, self.count(other, phase) // 2)
-        if number < 2:
-            return whole, float("nan")
+        number = max(1, min(BLOCKS, self.count(system, phase) // 2, self.count(other, phase) // 2))
         cuts = np.linspace(0, len(both), number + 1).astype(int)
-        found = [_ratio(both[a:b], system, other) for a, b in pairwise(cuts)]
-        return whole, statistics.stdev(found) / number**0.5
+        found = np.array([_ratio(both[a:b], system, other) for a, b in pairwise(cuts)])
+        found = found[np.isfinite(found)]
+        return whole, float(np.std(found, ddof=1)) / len(found) ** 0.5 if len(found) > 1 else None
 
 
 def _ratio(steps: Sequence[tuple[str, Step]], system: str, other: str) -> float:
@@ -165,23 +172,27 @@ def in_turn(
     Raises:
         RuntimeError: A system failed.
     """
-    found = Timeline()
     with _players(systems, shares or {}) as players:
+        return _conduct(players, until)
 
-        def play(player: _Player, go_on: bool) -> None:
-            told = player.play(go_on)
-            if isinstance(told, End):
-                found.results[player.name] = told.result
-            elif player.counts(told.phase):
-                found.steps[told.phase].append((player.name, told))
 
-        while not all(player.is_ready for player in players):
-            behind = [player for player in players if not player.is_ready]
-            play(min(behind, key=lambda player: player.steps["train"]), True)
-        while time.monotonic() < until and (training := [p for p in players if p.phase == "train"]):
-            play(min(training, key=lambda player: player.seconds / player.share), True)
-        while at_work := [player for player in players if player.phase]:
-            play(min(at_work, key=lambda player: player.tokens), False)
+def _conduct(players: Sequence[_Player], until: float) -> Timeline:
+    """Hand out the turns."""
+    found = Timeline()
+
+    def play(player: _Player, go_on: bool) -> None:
+        told = player.play(go_on)
+        if isinstance(told, End):
+            found.results[player.name] = told.result
+        elif player.counts(told.phase):
+            found.steps[told.phase].append((player.name, told))
+
+    while behind := [player for player in players if not player.is_ready]:
+        play(min(behind, key=lambda player: player.steps["train"]), True)
+    while time.monotonic() < until and (training := [p for p in players if p.phase == "train"]):
+        play(min(training, key=lambda player: player.seconds / player.share), True)
+    while at_work := [player for player in players if player.phase]:
+        play(min(at_work, key=lambda player: player.tokens), False)
     return found
 
 
@@ -206,7 +217,7 @@ def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iter
             process.join()
 
 
-def _take_part(line: Connection, system: System, processor_time: bool) -> None:
+def _take_part(line: Line, system: System, processor_time: bool) -> None:
     """A system's process."""
     quiet()
     if processor_time:

@@ -1,22 +1,17 @@
 """What the benchmarks count, and that their systems do the same work."""
 
-import math
 import time
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks import ceiling, clock, compare, start
-from benchmarks.__main__ import PLANS, encode_rows
-from benchmarks.compare import TRIALS, best_options, loss_difference
+from benchmarks import ceiling, clock, start
+from benchmarks.compare import Options, Plan, compare, loss_difference
 from benchmarks.systems import (
     WARM_UP,
-    Measured,
     Setting,
     Stopwatch,
     _grouped,
@@ -25,7 +20,7 @@ from benchmarks.systems import (
     trainer_run,
     xlt_run,
 )
-from benchmarks.workload import Size, write_encoder, write_rows
+from benchmarks.workload import Size, encode_rows, write_encoder, write_rows
 from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
 from xlt.models.encoder import Encoder
@@ -65,62 +60,6 @@ def test_a_compilation_amid_the_steps_is_left_out_of_a_rate() -> None:
     assert rate_without_stalls([100, 400, 100, 300], [1.0, 2.0, 30.0, 3.0]) == (100 + 400 + 300) / 6
 
 
-def test_a_machine_that_slows_down_does_not_choose_the_options(
-    setting: Setting, rows: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speed, true = 1.0, dict.fromkeys(TRIALS, 50.0) | {(8, "sdpa"): 100.0, (16, "eager"): 105.0}
-
-    def run(_: object, __: object, ___: object, size: int, attention: str, **____: object) -> Measured:
-        nonlocal speed
-        seconds = 1 / (speed * true[size, attention])
-        speed -= 0.03
-        watch = Stopwatch([1, 1], [0.0, seconds], warm_up=1)
-        return Measured(watch, watch, [])
-
-    monkeypatch.setattr(compare, "trainer_run", run)
-    assert best_options(setting, *rows, deadline=math.inf) == ((16, "eager"), (16, "eager"))
-
-
-def test_past_the_deadline_no_option_is_tried_again(
-    setting: Setting, rows: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[tuple[int, str]] = []
-
-    def run(_: object, __: object, ___: object, size: int, attention: str, **____: object) -> Measured:
-        tried.append((size, attention))
-        watch = Stopwatch([1, 1], [0.0, 1.0], warm_up=1)
-        return Measured(watch, watch, [])
-
-    monkeypatch.setattr(compare, "trainer_run", run)
-    best_options(setting, *rows, deadline=math.inf)
-    assert sorted(tried) == sorted(2 * TRIALS)
-    tried.clear()
-    best_options(setting, *rows, deadline=0)
-    assert tried == list(TRIALS)
-
-
-@pytest.mark.parametrize(("deadline", "rounds"), [(0, 1), (199, 1), (200, 2), (299, 2), (1000, 3)])
-def test_no_round_begins_that_would_end_past_the_deadline(
-    setting: Setting,
-    rows: tuple[Features, Features],
-    monkeypatch: pytest.MonkeyPatch,
-    deadline: float,
-    rounds: int,
-) -> None:
-    clock = 0.0
-    watch = Stopwatch([1, 1], [0.0, 1.0], warm_up=1)
-
-    def take(*_: object) -> dict[str, Measured]:
-        nonlocal clock
-        clock += 100
-        return {"xlt": Measured(watch, watch, [], slots=2)}
-
-    monkeypatch.setattr(compare, "_round", take)
-    monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=lambda: clock))
-    plan, options = replace(PLANS["4x256"], rounds=3, padded=0), compare.Options((8, "sdpa"), (8, "sdpa"))
-    assert compare.compare(setting, *rows, plan, options, deadline).rounds == rounds
-
-
 def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_CLOCKS", [time.perf_counter])
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
@@ -153,11 +92,10 @@ def test_groups_are_batches_of_the_trainers_own_grouping(rows: tuple[Features, F
 
 def test_batches_that_count_are_spread_over_all_lengths(rows: tuple[Features, Features]) -> None:
     lengths = rows[0].counts("input_ids")
-    every = lengths[_grouped(rows[0], 8, 300 // 8, seed=3, warm_up=0)].mean()
     for seed in range(5):
-        assert lengths[_grouped(rows[0], 8, 14, seed, warm_up=2)[16:]].mean() == pytest.approx(
-            every, rel=0.05
-        )
+        found = lengths[_grouped(rows[0], 8, 202, seed, warm_up=2)].reshape(-1, 8).mean(1)[2:]
+        for trained in (12, 40, 200):
+            assert found[:trained].mean() == pytest.approx(lengths.mean(), rel=0.08), (seed, trained)
 
 
 def some_batch(features: Features) -> Batch:
@@ -183,7 +121,7 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
     assert all(512 < tokens <= 1024 for tokens in run.train.tokens)
     assert sum(run.train.tokens) <= run.slots
     assert run.first_step_seconds > 0
-    theirs = trainer_run(setting, *rows, batch_size=8, best=True, seed=0)
+    theirs = trainer_run(setting, batch_size=8, best=True, seed=0)
     order = _grouped(rows[0], 8, STEPS, seed=0, warm_up=WARM_UP)
     lengths = rows[0].counts("input_ids")[order].reshape(STEPS, 8)
     assert theirs.train.tokens == lengths.sum(1).tolist()
@@ -199,3 +137,17 @@ def test_packed_and_padded_have_the_same_losses(setting: Setting, rows: tuple[Fe
 def test_a_start_is_timed_until_its_first_step_ends(tmp_path: Path) -> None:
     found = start.start(start.QUICKSTART, tmp_path)
     assert 0 < found["built_seconds"] < found["first_step_begins_seconds"] < found["first_step_ends_seconds"]
+
+
+def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple[Features, Features]) -> None:
+    plan = Plan(until=0, most_rows=8, padded=True, validation_rows=48, tokens_per_batch=1024)
+    found = compare(setting, plan, Options((16, "eager"), (8, "sdpa")), until=0)
+    assert found.trainer_options.train == (8, "eager")
+    systems = {"xlt", "xlt padded", "trainer best", "trainer default"}
+    assert found.steps == dict.fromkeys(systems, STEPS - WARM_UP)
+    assert found.evaluation.keys() == systems
+    assert 0 <= found.padding_share < 0.5
+    assert found.products_per_second > 1e8
+    assert found.ratios["train_vs_trainer_best"][0] == pytest.approx(
+        found.train["xlt"] / found.train["trainer best"]
+    )
