@@ -14,7 +14,7 @@ TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
 TRIAL_ROWS = 128
 """Rows that each of them evaluates."""
-SHARES = {"xlt": 2.0, "trainer best": 2.0, "trainer default": 1.0, "xlt padded": 0.5, "products": 0.25}
+SHARES = {"xlt": 2.0, "trainer best": 2.0, "trainer default": 1.0, "xlt padded": 0.5, "products": 0.5}
 """Of the time of training, by system: more for those whose ratio matters most."""
 
 

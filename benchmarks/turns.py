@@ -22,7 +22,7 @@ from benchmarks.quiet import quiet
 
 Phase = Literal["train", "evaluation"]
 
-WARM_UP: dict[Phase, int] = {"train": 2, "evaluation": 1}
+WARM_UP: dict[Phase, int] = {"train": 1, "evaluation": 1}
 """First steps of a system that do not count, by phase."""
 
 LEAST = 2
