@@ -59,6 +59,12 @@ class End(NamedTuple):
     result: Any
 
 
+class Failed(NamedTuple):
+    """A system has stopped at an error."""
+
+    message: str
+
+
 class Turn:
     """A system's side: called after every step, it returns when the next may begin."""
 
@@ -96,7 +102,9 @@ class _Player:
             self.line.send(go_on)
             told = self.line.recv()
         except (EOFError, OSError):
-            raise RuntimeError(f"{self.name} failed; what it said is above") from None
+            raise RuntimeError(f"{self.name} ended without a word") from None
+        if isinstance(told, Failed):
+            raise RuntimeError(f"{self.name} failed: {told.message}")
         if isinstance(told, End):
             self.phase = None
             return told
@@ -222,4 +230,8 @@ def _take_part(line: Line, system: System, processor_time: bool) -> None:
     quiet()
     if processor_time:
         use_processor_time()
-    line.send(End(system(turn=Turn(line))))
+    try:
+        line.send(End(system(turn=Turn(line))))
+    except Exception as error:
+        line.send(Failed(f"{type(error).__name__}: {error}"))
+        raise

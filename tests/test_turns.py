@@ -1,6 +1,7 @@
 """Systems that take turns: who is next, what counts, and that a machine's drift does not tell."""
 
 import math
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,11 @@ class Simulated:
                 self._left[phase] -= 1
                 return Step(phase, self._tokens, self._machine.compute(self._seconds))  # type: ignore[arg-type]
         return End("the result")
+
+
+def die(*, turn: Turn) -> None:
+    """End at once."""
+    os._exit(3)
 
 
 def conduct(machine: Machine, players: list[_Player], until: float, monkeypatch: Any) -> Timeline:
@@ -160,8 +166,12 @@ def test_a_turn_tells_its_own_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert told == [Step("train", 7, 1), Step("train", 7, 2)]
 
 
-def test_a_system_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_system_that_fails_says_why(tmp_path: Path) -> None:
     setting = Setting(tmp_path, tmp_path / "nowhere", Size(1, 8, 1), 3, "32-true")
-    with pytest.raises(RuntimeError, match="broken failed"):
+    with pytest.raises(RuntimeError, match=r"broken failed: FileNotFoundError: data root .* is not a folder"):
         in_turn({"broken": partial(xlt_run, setting)}, 0)
-    assert "data.root" in capfd.readouterr().err
+
+
+def test_a_system_that_dies_is_named() -> None:
+    with pytest.raises(RuntimeError, match="doomed ended without a word"):
+        in_turn({"doomed": die}, 0)
