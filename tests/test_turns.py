@@ -159,7 +159,7 @@ def test_a_turn_tells_its_own_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> 
         return True
 
     monkeypatch.setattr(turns, "now", lambda: clock)
-    turn = Turn(SimpleNamespace(recv=receive, send=told.append))
+    turn = Turn(SimpleNamespace(recv=receive, send=told.append))  # type: ignore[arg-type]
     for seconds in (1, 2):
         clock += seconds
         assert turn("train", 7)
