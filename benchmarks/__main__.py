@@ -24,6 +24,7 @@ from benchmarks.clock import use_processor_time
 from benchmarks.compare import Plan, Rates, best_options, compare, loss_difference
 from benchmarks.quiet import quiet
 from benchmarks.systems import Setting
+from benchmarks.turns import WARM_UP
 from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_rows
 
 ROWS = 30_000
@@ -101,6 +102,7 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
             precision,
             plan.validation_rows,
             plan.tokens_per_batch,
+            warm_up=WARM_UP["train"],
         )
         options = options or best_options(setting, begin + pace * TRIALS_UNTIL)
         rates = compare(setting, plan, options, begin + pace * plan.until)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import ceiling
 from benchmarks.systems import Setting, trainer_run, xlt_run
-from benchmarks.turns import Timeline, in_turn
+from benchmarks.turns import in_turn
 
 TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
@@ -91,18 +91,15 @@ def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rat
 def best_options(setting: Setting, until: float) -> Options:
     """The Trainer's fastest rows in a batch and attention, tried in turn until then (`time.monotonic`)."""
     trial = replace(setting, validation_rows=TRIAL_ROWS)
+    options = {f"{size} rows, {attention}": (size, attention) for size, attention in TRIALS}
     systems = {
-        f"{size} rows, {attention}": partial(trainer_run, trial, size, attention, best=True, seed=98)
-        for size, attention in TRIALS
+        name: partial(trainer_run, trial, *option, best=True, seed=98) for name, option in options.items()
     }
     found = in_turn(systems, until)
-    return Options(*(_fastest(found, phase) for phase in ("train", "evaluation")))
-
-
-def _fastest(found: Timeline, phase: Any) -> tuple[int, str]:
-    """The option with the highest rate."""
-    rates = list(found.rates(phase).values())
-    return TRIALS[rates.index(max(rates))]
+    train, evaluation = found.rates("train"), found.rates("evaluation")
+    return Options(
+        options[max(train, key=train.__getitem__)], options[max(evaluation, key=evaluation.__getitem__)]
+    )
 
 
 def loss_difference(setting: Setting) -> float:

@@ -1,6 +1,7 @@
 """What the benchmarks count, and that their systems do the same work."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks import ceiling, clock, start
-from benchmarks.compare import Options, Plan, compare, loss_difference
+from benchmarks import compare as comparison
+from benchmarks.compare import TRIALS, Options, Plan, best_options, compare, loss_difference
 from benchmarks.systems import (
     WARM_UP,
     Setting,
@@ -20,6 +22,7 @@ from benchmarks.systems import (
     trainer_run,
     xlt_run,
 )
+from benchmarks.turns import LEAST, Phase, Step, Timeline
 from benchmarks.workload import Size, encode_rows, write_encoder, write_rows
 from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
@@ -58,6 +61,23 @@ def test_a_rate_leaves_the_first_steps_out() -> None:
 
 def test_a_compilation_amid_the_steps_is_left_out_of_a_rate() -> None:
     assert rate_without_stalls([100, 400, 100, 300], [1.0, 2.0, 30.0, 3.0]) == (100 + 400 + 300) / 6
+
+
+def test_the_fastest_options_are_chosen_whoever_was_first(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest: dict[Phase, tuple[int, str]] = {"train": (16, "eager"), "evaluation": (8, "sdpa")}
+
+    def run(systems: dict[str, partial[object]], until: float) -> Timeline:
+        found = Timeline()
+        for phase, best in fastest.items():
+            for name, system in reversed(systems.items()):
+                found.steps[phase].append((name, Step(phase, 100, 1.0 if system.args[1:] == best else 1.1)))
+        return found
+
+    monkeypatch.setattr(comparison, "in_turn", run)
+    assert len(TRIALS) == 8
+    assert best_options(setting, until=0) == Options(fastest["train"], fastest["evaluation"])
 
 
 def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +164,7 @@ def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple
     found = compare(setting, plan, Options((16, "eager"), (8, "sdpa")), until=0)
     assert found.trainer_options.train == (8, "eager")
     systems = {"xlt", "xlt padded", "trainer best", "trainer default"}
-    assert found.steps == dict.fromkeys(systems, STEPS - WARM_UP)
+    assert found.steps == dict.fromkeys(systems, LEAST)
     assert found.evaluation.keys() == systems
     assert 0 <= found.padding_share < 0.5
     assert found.products_per_second > 1e8
