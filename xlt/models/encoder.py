@@ -18,6 +18,7 @@ from xlt.folders import model_folder
 from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
 from xlt.models.embedding import WordEmbedding, hold_gradients
+from xlt.models.linear import replace_linear
 from xlt.packing import Packing
 
 RESERVED_POSITIONS = 2
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
             self.transformer = _pretrained(name, config)
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
+        replace_linear(self.transformer)
         self.transformer.encoder.layer[-1].__class__ = ReadLayer
         hold_gradients(self.transformer.embeddings.word_embeddings)
         # Loading weights leaves a model without dropout.
