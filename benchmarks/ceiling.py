@@ -2,12 +2,14 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from benchmarks.clock import now
 from benchmarks.systems import Turn
 from benchmarks.workload import Size
+from xlt.models.linear import HAS_ONEDNN
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 """Lightning's name of a precision, and the type that its matrix products run in."""
@@ -19,11 +21,15 @@ ROWS = {"cpu": (4096,), "cuda": (4096, 16_384)}
 """Tokens in a micro-batch; on a GPU, which slows down under its own heat, the faster of two."""
 
 
+Product = tuple[Callable[[], torch.Tensor], int]
+"""A matrix product, and its floating-point operations."""
+
+
 def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeats: int = 9) -> float:
     """Floating-point operations a second in the encoder's own products, on whose fastest the ceiling stands.
 
-    They are a feed-forward layer's: to the wide side, back, and the weight's gradient. Each is the median of
-    some runs on cached operands, so that a training step cannot do better.
+    They are a feed-forward layer's: to the wide side, back, and the weight's gradient; on a CPU the first two
+    by oneDNN too. Each is the median of some runs on cached operands, so that a step cannot do better.
     """
     return max(_rate(rows, width, dtype, device, repeats) for rows in ROWS[device])
 
@@ -31,43 +37,49 @@ def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeat
 def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
     """The same on the CPU, computed in turn with the systems, on the machine that they meet."""
     products = _products(ROWS["cpu"][0], width, dtype, "cpu")
-    operations, seconds = [0.0] * len(products), [0.0] * len(products)
-    for left, right in products:
-        torch.mm(left, right)
+    done, seconds = [0] * len(products), [0.0] * len(products)
+    for run, _ in products:
+        run()
     while True:
-        for number, (left, right) in enumerate(products):
+        for number, (run, operations) in enumerate(products):
             until = now() + SECONDS
             while (begin := now()) < until:
-                torch.mm(left, right)
+                run()
                 seconds[number] += now() - begin
-                operations[number] += 2 * left.shape[0] * left.shape[1] * right.shape[1]
+                done[number] += operations
         if not turn("train", 0):
-            return max(count / duration for count, duration in zip(operations, seconds, strict=True))
+            return max(count / duration for count, duration in zip(done, seconds, strict=True))
 
 
 def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) -> float:
     """The fastest product's rate for so many tokens."""
-    operations = 2 * rows * 4 * width**2
-    count = max(1, int(2e8 / operations)) if device == "cpu" else 50
+    products = _products(rows, width, dtype, device)
+    count = max(1, int(2e8 / products[0][1])) if device == "cpu" else 50
 
-    def seconds(left: torch.Tensor, right: torch.Tensor) -> float:
-        def run() -> None:
+    def rate(run: Callable[[], torch.Tensor], operations: int) -> float:
+        def repeat() -> None:
             for _ in range(count):
-                torch.mm(left, right)
+                run()
 
-        return _median_seconds(run, device, repeats)
+        return count * operations / _median_seconds(repeat, device, repeats)
 
-    return count * operations / min(seconds(*two) for two in _products(rows, width, dtype, device))
+    return max(rate(*product) for product in products)
 
 
-def _products(
-    rows: int, width: int, dtype: torch.dtype, device: str
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The factors of each product, for so many tokens."""
+def _products(rows: int, width: int, dtype: torch.dtype, device: str) -> list[Product]:
+    """Each product, for so many tokens."""
     states = torch.randn(rows, width, device=device).to(dtype)
     inner = torch.randn(rows, 4 * width, device=device).to(dtype)
     weight = torch.randn(4 * width, width, device=device).to(dtype)
-    return [(states, weight.T), (inner, weight), (inner.T, states)]
+    pairs = ((states, weight.T), (inner, weight), (inner.T, states))
+    found: list[Callable[[], torch.Tensor]] = [partial(torch.mm, *pair) for pair in pairs]
+    if device == "cpu" and HAS_ONEDNN:
+        onednn = torch.ops.mkldnn._linear_pointwise
+        back = weight.T.contiguous()
+        found += [
+            partial(onednn, a, b, None, "none", [], "none") for a, b in ((states, weight), (inner, back))
+        ]
+    return [(run, 2 * rows * 4 * width**2) for run in found]
 
 
 def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:

@@ -35,6 +35,7 @@ from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size, encode_rows
 from xlt.cli import Cli
 from xlt.data.features import Features
 from xlt.packing import Packing
+from xlt.training.memory import keep_memory
 
 Turn = Callable[[Literal["train", "evaluation"], int | Tensor], bool]
 """Called after a step of so many tokens; whether to train on."""
@@ -344,9 +345,12 @@ def trainer_run(
 ) -> Measured:
     """Train and evaluate with `transformers.Trainer`, as it comes or at its best.
 
-    At its best: the faster precision, length grouping over all rows, the fused optimizer; rows in a batch and
-    attention of an evaluation as `evaluated_by` says, else those of training.
+    At its best: the faster precision, length grouping over all rows, the fused optimizer, an allocator that
+    keeps its memory; rows in a batch and attention of an evaluation as `evaluated_by` says, else those of
+    training.
     """
+    if best:
+        keep_memory(setting.device)
     train, validation = encode_rows(setting.root)
     half = best and setting.precision == "bf16-mixed"
     evaluation_size, evaluation_attention = evaluated_by or (batch_size, attention)

@@ -30,6 +30,7 @@ from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.trainer_keys import check_trainer_keys
 from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import Processes
@@ -207,7 +208,9 @@ class Cli(LightningCLI):
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
-        warn_of_slow_bf16(str(trainer.precision), trainer.strategy.root_device.type, "trainer.precision")
+        device = trainer.strategy.root_device.type
+        warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
+        keep_memory(device)
         # Lightning's handlers wait for the other processes inside the handler, which hangs.
         trainer._signal_connector.register_signal_handlers = lambda: None
         if isinstance(trainer.strategy, DDPStrategy):

@@ -41,6 +41,7 @@ from xlt.tables import as_json
 from xlt.task import Task
 from xlt.tasks import load
 from xlt.training.exporting import export_run
+from xlt.training.memory import keep_memory
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.run_folder import check_writable
 from xlt.xtreme import GROUPS
@@ -152,6 +153,7 @@ class Evaluation:
         except RuntimeError as error:
             raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
         warn_of_slow_bf16(precision, self._fabric.device.type, "precision")
+        keep_memory(self._fabric.device.type)
         self._finished = Finished(out)
         self._hashes: dict[str, str] = {}
         self._config = {
