@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt.data.batches import RowStream, cut_by_tokens, nested_subset, sorted_batches
+from xlt.data.batches import RowStream, cut_by_tokens, nested_subset, sorted_batches, validation_batches
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 
@@ -186,6 +186,32 @@ def test_sorted_batches_hold_each_row_once_within_the_budget(
     assert all(len(batch) > 0 and lengths[batch].sum() <= budget for batch in batches)
     in_order = [int(lengths[row]) for batch in batches for row in batch]
     assert in_order == sorted(in_order, reverse=True)
+
+
+@LAW
+@given(streams())
+def test_validation_deals_wider_batches_out_to_every_process(
+    case: tuple[np.ndarray, np.ndarray, int, int, int],
+) -> None:
+    lengths, rows, budget, processes, _ = case
+    dealt = validation_batches(lengths, rows, budget, processes)
+    assert len(dealt) == processes
+    assert len({len(batches) for batches in dealt}) == 1
+    every = [batch for batches in dealt for batch in batches]
+    assert sorted(row for batch in every for row in batch.tolist()) == rows.tolist()
+    assert all(lengths[batch].sum() <= 2 * budget for batch in every)
+    # As many as there would be of a micro-batch's size, where that leaves a process without rows.
+    idle = sum(len(batch) == 0 for batch in every)
+    if idle:
+        assert len(every) - idle >= min(processes, len(sorted_batches(lengths, rows, budget)))
+
+
+def test_validation_on_one_process_takes_twice_the_tokens_of_a_micro_batch() -> None:
+    lengths = realistic()
+    rows = np.arange(len(lengths))
+    (mine,) = validation_batches(lengths, rows, 512, 1)
+    assert max(lengths[batch].sum() for batch in mine) > 1000
+    assert len(mine) < 0.55 * len(sorted_batches(lengths, rows, 512))
 
 
 @LAW

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from xlt.checks import require
 from xlt.data import mixture
-from xlt.data.batches import nested_subset, sorted_batches
+from xlt.data.batches import nested_subset, validation_batches
 from xlt.data.collate import Batch
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.masking import Masking
@@ -44,7 +44,8 @@ class TransferData(LightningDataModule):
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are
             nested.
         validation_volume: Most validation examples of each task.
-        tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time.
+        tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch of
+            the validation, which keeps less, has up to twice as many.
         batches_per_step: Micro-batches in an optimizer step, those of all processes together.
         max_length: Most tokens in a sequence; longer pairs are cut, longer passages become windows.
         stride: Tokens by which the windows of a passage overlap.
@@ -274,10 +275,9 @@ class TransferData(LightningDataModule):
     def _validation(self, name: str) -> ValidationBatches:
         features = self.stored[name]["validation"].features
         rows = self.rows_in_use(name, "validation")
-        batches = sorted_batches(features.counts("input_ids"), rows, self.tokens_per_batch)
-        world = self._trainer.world_size
-        batches += [np.zeros(0, np.int64)] * (-len(batches) % world)
-        mine = batches[self._trainer.global_rank :: world]
+        rank, world = self._trainer.global_rank, self._trainer.world_size
+        counts = features.counts("input_ids")
+        mine = validation_batches(counts, rows, self.tokens_per_batch, world)[rank]
         return ValidationBatches(name, features, mine, self.tasks[name].inputs, self._masking[name])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:

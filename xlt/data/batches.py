@@ -12,6 +12,9 @@ import numpy as np
 
 from xlt.data.order import permutation
 
+WIDER = 2
+"""Times the tokens of a micro-batch in a validation batch, at most."""
+
 
 class RowStream:
     """The micro-batches of a task's successive steps.
@@ -120,6 +123,21 @@ def sorted_batches(lengths: np.ndarray, rows: np.ndarray, tokens_per_batch: int)
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     cuts = cut_by_tokens(np.cumsum(lengths[order]).tolist(), tokens_per_batch)
     return np.split(order, cuts[:-1])
+
+
+def validation_batches(
+    lengths: np.ndarray, rows: np.ndarray, tokens_per_batch: int, processes: int
+) -> list[list[np.ndarray]]:
+    """The rows once each in sorted batches, as many for every process; the last ones may be empty.
+
+    Nothing is kept for a backward pass, so a batch has up to WIDER times the tokens of a micro-batch, unless
+    processes would go without rows.
+    """
+    share = int(lengths[rows].sum()) // processes
+    most = max(tokens_per_batch, min(WIDER * tokens_per_batch, share))
+    batches = sorted_batches(lengths, rows, most)
+    batches += [np.zeros(0, np.int64)] * (-len(batches) % processes)
+    return [batches[process::processes] for process in range(processes)]
 
 
 def nested_subset(num_examples: int, volume: int | None, *key: object) -> np.ndarray:
