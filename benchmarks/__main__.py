@@ -29,8 +29,8 @@ from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_r
 
 ROWS = 30_000
 PLANS = {
-    "4x256": Plan(until=8, most_rows=64, padded=True, validation_rows=400, tokens_per_batch=16_384),
-    "12x768": Plan(until=13.5, most_rows=16, padded=False, validation_rows=64, tokens_per_batch=4096),
+    "4x256": Plan(until=8, most_rows=64, padded=True, validation_rows=800, tokens_per_batch=16_384),
+    "12x768": Plan(until=13.5, most_rows=16, padded=False, validation_rows=160, tokens_per_batch=4096),
 }
 TRIALS_UNTIL = 2.5
 """Minutes after the start, when the Trainer's options have been tried in training."""
