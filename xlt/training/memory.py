@@ -14,7 +14,8 @@ def keep_memory(device: str) -> None:
 
     By default it hands blocks of 32 MiB and more back to the system at once, which then clears every page of
     the next one, which takes much of a step where layers are wide. The program keeps what it has needed, and
-    for some hundred steps comes to need more, for what is kept is cut into pieces of other sizes. Nothing happens where the C library is another.
+    for some hundred steps comes to need more, for what is kept is cut into pieces of other sizes. Nothing
+    happens where the C library is another.
 
     Args:
         device: Its type, such as cpu.
