@@ -1,13 +1,14 @@
 """Dropout: rate, scale, gradient, independence, seeds."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.models.dropout import Dropout, dropout, replace_dropout
+from xlt.models.dropout import DRAWN, Dropout, dropout, keep_mask, replace_dropout
 
 RATES = [0.1, 0.3, 0.5]
 COUNT = 400_000
@@ -113,6 +114,23 @@ def test_any_shape_keeps_its_shape_and_seed(shape: tuple[int, ...]) -> None:
         found.append(dropout(torch.ones(shape), 0.5))
     assert found[0].shape == shape
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_share_a_large_mask_out_and_do_not_change_it(
+    dtype: torch.dtype, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    states, found = torch.ones(3 * DRAWN + 5, dtype=dtype), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        torch.manual_seed(9)
+        found.append(keep_mask(states, 0.1))
+        assert found[0].equal(found[-1])
+    parts = found[0][: 3 * DRAWN].double().view(3, DRAWN)
+    assert (torch.corrcoef(parts) - torch.eye(3)).abs().max() < 4 / DRAWN**0.5
+    deviation = (0.1 * 0.9 / DRAWN) ** 0.5
+    assert (parts.mean(1) - 0.9).abs().max() < 4 * deviation
 
 
 def test_another_seed_gives_another_mask() -> None:

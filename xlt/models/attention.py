@@ -17,11 +17,10 @@ from transformers import AttentionInterface
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
 from xlt.models.blocks import Side, block_attention, lay_out
+from xlt.models.dropout import HALVES
 from xlt.packing import Packing
 
 NAME = "xlt_packed"
-
-HALVES = (torch.float16, torch.bfloat16)
 
 AMPERE = (8, 0)
 """The first compute capability that flash attention runs on."""

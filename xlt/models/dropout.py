@@ -2,10 +2,12 @@
 
 torch's own draws one Bernoulli number an element, one after the other, a large part of a packed step.
 Here numpy's SFC64, seeded by torch's generator, draws 64-bit words; the mask is the comparison of their four
-16-bit numbers with a threshold. The probability is rounded to a multiple of 2^-16. On other devices
-torch's own is used.
+16-bit numbers with a threshold. The parts of a large mask have generators of their own, so that threads
+share them out. The probability is rounded to a multiple of 2^-16. On other devices torch's own is used.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HALVES = (torch.float16, torch.bfloat16)
+
 DRAWN = 2**20
-"""Numbers drawn at a time: few enough that their memory is taken again by the next."""
+"""Numbers of a part: few enough that their memory is taken again by the next."""
 
 
 class _Masked(torch.autograd.Function):
@@ -49,14 +53,29 @@ def keep_mask(states: Tensor, probability: float) -> Tensor:
     if dropped == 2**16:
         return torch.zeros_like(states)
     seed = int(torch.empty((), dtype=torch.int64).random_(2**63 - 1))
-    generator = np.random.SFC64(seed)
-    # A mask in the states' own dtype is applied by one multiplication.
+    # A mask in the states' own dtype is applied by one multiplication; numpy sees a half as its bits.
     mask = torch.empty(states.shape, dtype=states.dtype)
-    for part in mask.view(-1).split(DRAWN):
-        words = generator.random_raw((len(part) + 3) // 4)
-        numbers = torch.from_numpy(words.view(np.int16)[: len(part)])
-        torch.ge(numbers, dropped - 2**15, out=part)
+    bits = torch.int16 if states.dtype in HALVES else states.dtype
+    numbers = mask.view(-1).view(bits).numpy()
+    one = torch.ones((), dtype=states.dtype).view(bits).numpy()
+
+    def draw(part: int) -> None:
+        """Draw one part of the mask."""
+        out = numbers[part * DRAWN : (part + 1) * DRAWN]
+        words = np.random.SFC64(seed + part).random_raw((len(out) + 3) // 4)
+        np.multiply(words.view(np.int16)[: len(out)] >= dropped - 2**15, one, out=out)
+
+    parts, threads = range(-(-len(numbers) // DRAWN)), torch.get_num_threads()
+    alone = min(len(parts), threads) < 2
+    for _ in map(draw, parts) if alone else _pool(threads).map(draw, parts):
+        pass
     return mask
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that draw; numpy lets go of the interpreter meanwhile."""
+    return ThreadPoolExecutor(threads, "dropout")
 
 
 def dropout(states: Tensor, probability: float) -> Tensor:
