@@ -38,7 +38,7 @@ from xlt.packing import Packing
 from xlt.training.memory import keep_memory
 
 Turn = Callable[[Literal["train", "evaluation"], int | Tensor], bool]
-"""Called after a step of so many tokens; whether to train on."""
+"""Called after a step of so many tokens, and with none as evaluation begins; whether to train on."""
 
 LEARNING_RATE = 1e-4
 GOLDEN = (5**0.5 - 1) / 2
@@ -55,6 +55,14 @@ class Stopwatch:
     moments: list[float | torch.cuda.Event] = field(default_factory=list)
     warm_up: int = WARM_UP
 
+    @classmethod
+    def of_evaluation(cls) -> "Stopwatch":
+        """Of all batches of an evaluation, whose beginning is told as a step of no tokens.
+
+        xlt's are sorted by length, so without the first they would not be a sample.
+        """
+        return cls(warm_up=1)
+
     def step(self, tokens: int | Tensor) -> None:
         """A step of so many tokens is done, or queued on the GPU."""
         if torch.cuda.is_available():
@@ -68,13 +76,12 @@ class Stopwatch:
 
     @property
     def rate(self) -> float:
-        """Tokens a second after the first steps; of an evaluation of fewer batches, after its first.
+        """Tokens a second after the first steps.
 
         On a GPU without the steps that a compilation held up: those slower than a fifth of the median speed.
         """
-        first = min(self.warm_up, len(self.moments) - 1)
-        tokens = [int(count) for count in self.tokens[first:]]
-        seconds = [_seconds(*pair) for pair in pairwise(self.moments[first - 1 :])]
+        tokens = [int(count) for count in self.tokens[self.warm_up :]]
+        seconds = [_seconds(*pair) for pair in pairwise(self.moments[self.warm_up - 1 :])]
         if isinstance(self.moments[0], torch.cuda.Event):
             return rate_without_stalls(tokens, seconds)
         return sum(tokens) / sum(seconds)
@@ -119,7 +126,7 @@ class _Watch(Callback):
 
     def __init__(self, warm_up: int, turn: Turn) -> None:
         self._turn = turn
-        self.train, self.evaluation = Stopwatch(warm_up=warm_up), Stopwatch()
+        self.train, self.evaluation = Stopwatch(warm_up=warm_up), Stopwatch.of_evaluation()
         self.losses: list[Tensor] = []
         self.slots = 0
         self.first_step_seconds = 0.0
@@ -140,6 +147,11 @@ class _Watch(Callback):
         self.slots += sum(part.packing.num_slots for part in batch)
         if not self._turn("train", tokens):
             trainer.should_stop = True
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """An evaluation begins."""
+        self.evaluation.step(0)
+        self._turn("evaluation", 0)
 
     def on_validation_batch_end(
         self,
@@ -296,7 +308,7 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_
     """The rows of some of the batches that the Trainer's own length grouping makes of all rows.
 
     Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
-    Those after the first `warm_up`, however few of them are trained, are spread evenly over all batches, from
+    Those after the first `warm_up`, however few, are spread evenly over all batches, from
     the shortest to the longest.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -304,7 +316,7 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_
     indices = get_length_grouped_indices(lengths.tolist(), batch_size, generator=generator)
     whole = [indices[i : i + batch_size] for i in range(0, len(indices) - batch_size + 1, batch_size)]
     whole.sort(key=lambda rows: lengths[rows].sum())
-    counted = batches - min(warm_up, batches - 1)
+    counted = batches - warm_up
     first = torch.randint(len(whole), (batches - counted,), generator=generator).tolist()
     offset = torch.rand((), generator=generator).item()
     spread = [int((offset + number * GOLDEN) % 1 * len(whole)) for number in range(counted)]
@@ -357,7 +369,7 @@ def trainer_run(
     if best:
         order = _grouped(train, batch_size, setting.steps, seed, setting.warm_up)
         batches = setting.validation_rows // evaluation_size
-        validation_order = _grouped(validation, evaluation_size, batches, seed, WARM_UP)
+        validation_order = _grouped(validation, evaluation_size, batches, seed, warm_up=0)
     else:
         generator = np.random.default_rng(seed)
         order = generator.integers(0, train.num_rows, setting.steps * batch_size).tolist()
@@ -371,7 +383,7 @@ def trainer_run(
     if setting.compile:
         for layer in model.roberta.encoder.layer:
             layer.compile(dynamic=True)
-    watches = Stopwatch(warm_up=setting.warm_up), Stopwatch()
+    watches = Stopwatch(warm_up=setting.warm_up), Stopwatch.of_evaluation()
     tokens: int | Tensor = 0
 
     def count(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
@@ -410,5 +422,7 @@ def trainer_run(
         trainer.train()
         taken()
         model.set_attn_implementation(evaluation_attention)
+        watches[1].step(0)
+        turn("evaluation", 0)
         trainer.evaluate()
     return Measured(*watches, [])

@@ -23,7 +23,7 @@ from benchmarks.quiet import quiet
 Phase = Literal["train", "evaluation"]
 
 WARM_UP: dict[Phase, int] = {"train": 1, "evaluation": 1}
-"""First steps of a system that do not count, by phase."""
+"""First steps of a system that do not count, by phase; evaluation's is its beginning, a step of no tokens."""
 
 LEAST = 2
 """Steps of each system in training that count, however long they take."""
