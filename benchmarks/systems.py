@@ -308,8 +308,8 @@ def _grouped(features: Features, batch_size: int, batches: int, seed: int, warm_
     """The rows of some of the batches that the Trainer's own length grouping makes of all rows.
 
     Its batches descend in length within 50 of them, so the first few of a short run would not be a sample.
-    Those after the first `warm_up`, however few, are spread evenly over all batches, from
-    the shortest to the longest.
+    Those after the first `warm_up`, however few, are spread evenly over all batches, from the shortest to
+    the longest.
     """
     generator = torch.Generator().manual_seed(seed)
     lengths = features.counts("input_ids")

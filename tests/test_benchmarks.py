@@ -59,6 +59,14 @@ def test_a_rate_leaves_the_first_steps_out() -> None:
     assert watch.rate == (30 + 50) / (6.0 - 2.0)
 
 
+def test_an_evaluation_counts_all_its_batches_be_it_one() -> None:
+    watch = Stopwatch.of_evaluation()
+    watch.tokens, watch.moments = [0, 100], [1.0, 3.0]
+    assert watch.rate == 100 / (3.0 - 1.0)
+    watch.tokens, watch.moments = [0, 100, 20], [1.0, 3.0, 7.0]
+    assert watch.rate == (100 + 20) / (7.0 - 1.0)
+
+
 def test_a_compilation_amid_the_steps_is_left_out_of_a_rate() -> None:
     assert rate_without_stalls([100, 400, 100, 300], [1.0, 2.0, 30.0, 3.0]) == (100 + 400 + 300) / 6
 
