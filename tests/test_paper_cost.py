@@ -101,6 +101,12 @@ def test_a_missing_throughput_names_its_option(given: tuple, option: str, tmp_pa
         paper_cost.find_rates(*given, results=tmp_path)
 
 
+def test_the_plain_command_has_a_measured_throughput():
+    rates = paper_cost.find_rates(None, None)
+    assert min(rates.training, rates.inference) > 0
+    assert "gpu-" in rates.source
+
+
 def test_throughput_comes_from_the_newest_results_that_have_it(tmp_path: Path):
     figures = {"training_tokens_per_second": 5.0, "inference_tokens_per_second": 15.0}
     (tmp_path / "a.json").write_text(json.dumps(figures))
