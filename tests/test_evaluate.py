@@ -30,6 +30,7 @@ from xlt.export import export
 from xlt.models.encoder import Encoder
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
+from xlt.xtreme import GROUPS
 
 Evaluate = Callable[..., int | str | None]
 
@@ -632,10 +633,32 @@ def test_groups_average_tasks_and_say_what_they_lack():
     names = ["xquad", "tydiqa", "tatoeba"]
     scored = [cell("xquad", lang, exact_match=40.0, f1=60.0) for lang in tasks.load("xquad").languages]
     scored += [cell("tydiqa", "en", exact_match=10.0, f1=30.0)]
-    groups = Report([tasks.load(name) for name in names], scored).groups()
-    assert groups["question answering"] == Average(35.0, 1, 3)  # (50 + 20) / 2, XQuAD alone complete
+    report = Report([tasks.load(name) for name in names], scored)
+    groups = report.groups()
+    assert groups["question answering"] == Average(35.0, 2, 3)  # (50 + 20) / 2, of two of the three tasks
     assert groups["retrieval"] == Average(None, 0, 2)
-    assert str(groups["all tasks"]) == "35.0 (1/9)"
+    assert str(groups["all tasks"]) == "35.0 (2/9)"
+    assert report.averages() == [
+        "question answering  35.0 (2/3 tasks, 12/20 languages)",
+        "retrieval           –",
+        "tasks averaged      35.0 (2/9 tasks, 12/20 languages)",
+    ]
+    assert report.summary()["groups"]["question answering"] == {
+        "value": 35.0, "found": 2, "wanted": 3, "languages": {"found": 12, "wanted": 20},
+    }  # fmt: skip
+
+
+def test_only_an_average_of_all_tasks_in_all_languages_has_no_count():
+    loaded = [tasks.load(name) for names in GROUPS.values() for name in names]
+    scored = [cell(task.name, lang, f1=40.0) for task in loaded for lang in task.languages]
+    assert Report(loaded, scored).averages()[-1] == "all tasks           40.0"
+    partial = [score for score in scored if score.language != "de"]
+    assert Report(loaded, partial).averages()[-1] == "all tasks           40.0 (154/162 languages)"
+    alone = Report(loaded[:1], [cell("xnli", "en", accuracy=40.0)])
+    assert alone.averages() == [
+        "classification      40.0 (1/2 tasks, 1/15 languages)",
+        "tasks averaged      40.0 (1/9 tasks, 1/15 languages)",
+    ]
 
 
 # Models of runs

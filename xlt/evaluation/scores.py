@@ -61,7 +61,8 @@ class Outcome(NamedTuple):
     """What came out of a test."""
 
     scores: Scores
-    submission: Submission
+    submission: Submission | None
+    """Files for the benchmark's evaluator; None where it has none."""
     items: np.ndarray | None
     rows: int
     """Examples that were scored."""
@@ -105,11 +106,10 @@ class Finished:
 
     def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
         """Write a cell's predictions and items, then its scores; no predictions on perturbed rows."""
-        submission = outcome.submission
-        for folder, text in (("predictions", submission.predictions), ("gold", submission.gold)):
-            path = self._out / folder / result.task / f"test-{result.language}.{submission.suffix}"
-            if not cell.perturbation:
-                write(path, text)
+        if outcome.submission is not None and not cell.perturbation:
+            predictions, gold, suffix = outcome.submission
+            for folder, text in (("predictions", predictions), ("gold", gold)):
+                write(self._out / folder / result.task / f"test-{result.language}.{suffix}", text)
         if outcome.items is not None:
             content = io.BytesIO()
             np.save(content, outcome.items.astype(np.float32))
