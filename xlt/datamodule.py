@@ -42,7 +42,7 @@ class TransferData(LightningDataModule):
         language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
             the default, 1 / 0.3.
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are
-            nested.
+            nested, and those of a parallel task are translations of each other.
         validation_volume: Most validation examples of each task.
         tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch of
             the validation, which keeps less, has up to twice as many.
@@ -159,7 +159,10 @@ class TransferData(LightningDataModule):
         """Numbers of the rows of features that the volume leaves, ascending."""
         stored = self.stored[name][split]
         volume = self._volume[group_of(name)] if split == "train" else self._validation_volume
-        kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
+        if self.tasks[name].is_parallel:
+            kept = stored.subset(volume, self.seed, group_of(name), split)
+        else:
+            kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
         return stored.rows_of(kept)
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:

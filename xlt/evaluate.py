@@ -9,6 +9,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +24,6 @@ from tqdm import tqdm
 
 from xlt.checks import require
 from xlt.cli import WandbSettings, run_verb
-from xlt.data.batches import nested_subset
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.data.store import Stored, Unlabelled, cache_folder
@@ -79,8 +79,9 @@ class Evaluation:
             there are models for them.
         languages: Languages to test in, which must have rows; where not given, each task's own that have.
         split: `validation` or `test`, for all tasks or by name; tasks with one set to evaluate on take it.
-        volume: Most examples of each task in a language, the same ones in every language; retrieval always
-            takes all. All where not given.
+        volume: Maximum number of examples of each task in a language. In languages whose rows are
+            translations of each other the examples are translations too. Retrieval always takes all. Defaults
+            to all.
         root: Folder or folders that mirror the hub; where not given, the paths in XLT_DATA.
         layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by name; where not given,
             two above the middle, which is what XTREME's scripts take on Tatoeba.
@@ -253,6 +254,10 @@ class Evaluation:
             self._hashes[cell.model] = hash_of(cell.model)
         rows = self._splits.folder(cell.task, cell.split, cell.parts)
         settings = [self._volume, self._seed, self._layer_of(cell.task, cell.model), self._precision]
+        if self._volume and cell.task.needs_training:
+            for _, pivot in islice(self._splits.pivots(cell.task, cell.split), 1):
+                # Which of their translations the volume takes depends on these rows.
+                settings.append(" ".join(part.fingerprint for part in pivot))
         if cell.split == "test" and cell.task.needs_tuning:
             parts = self._splits.parts(cell.task, "validation")
             settings.append(self._splits.folder(cell.task, "validation", parts).name)
@@ -282,7 +287,7 @@ class Evaluation:
     def _rows(self, task: Task[Any], stored: Stored) -> tuple[Any, int]:
         """Numbers of the rows that the volume leaves, and of how many examples they are."""
         volume = self._volume if task.needs_training else None
-        kept = nested_subset(stored.meta.examples, volume, self._seed, task.group)
+        kept = stored.subset(volume, self._seed, task.group)
         return stored.rows_of(kept), len(kept)
 
     def _model(self, cell: Cell) -> Tested:
@@ -313,7 +318,8 @@ def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -
     Raises:
         ValueError: One is named for a task that is not evaluated.
     """
-    return {task.name: "validation" for task in tasks} | _by_task("split", split, tasks)
+    given: Mapping[str, Choice] = _by_task("split", split, tasks)
+    return {task.name: given.get(task.name, "validation") for task in tasks}
 
 
 def _exported(run: str, step: int | None, out: Path) -> str:

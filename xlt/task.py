@@ -38,6 +38,8 @@ class Submission(NamedTuple):
     predictions: str
     gold: str
     suffix: str = "tsv"
+    note: str = ""
+    """A remark on the files for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,7 +139,7 @@ class Models:
 
 
 def check_run(run: str) -> None:
-    """Raise FileNotFoundError for a folder that is no run's, nor an export's, or whose run is not finished."""
+    """Raise FileNotFoundError for a folder that is no run's nor an export's, and for an unfinished run."""
     if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
         raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
     model_folder(run)

@@ -138,7 +138,7 @@ class Report:
 
     def _mean(self, names: Sequence[str]) -> Average:
         """The mean of the averages of those of the tasks that have one."""
-        known = [mean.value for mean in self._means(names)]
+        known = [mean.value for mean in self._means(names) if mean.value is not None]
         return Average(float(np.mean(known)) if known else None, len(known), len(names))
 
     def group_languages(self) -> dict[str, tuple[int, int]]:
@@ -147,7 +147,7 @@ class Report:
         return {g: (sum(m.found for m in found), sum(m.wanted for m in found)) for g, found in means.items()}
 
     def averages(self) -> list[str]:
-        """A line for each group of which a task was asked for: `tagging   24.4 (1/2 tasks, 2/33 languages)`."""
+        """A line for each group that was asked for: `tagging   24.4 (1/2 tasks, 2/33 languages)`."""
         groups, languages = self.groups(), self.group_languages()
         asked = [group for group in groups if set(_GROUPS[group]) & set(self.by_task)]
         return [f"{label_of(g, groups[g]):<20}{_counted(groups[g], *languages[g])}" for g in asked]
@@ -155,7 +155,9 @@ class Report:
     def summary(self) -> dict[str, Any]:
         """Averages, gaps and worst languages, as JSON."""
         tasks = {name: {**s._asdict(), "mean": s.mean._asdict()} for name, s in self.summaries.items()}
-        counts = {g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()}
+        counts = {
+            g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
+        }
         groups = {g: {**mean._asdict(), "languages": counts[g]} for g, mean in self.groups().items()}
         return {"tasks": tasks, "groups": groups}
 

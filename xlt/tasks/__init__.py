@@ -98,7 +98,7 @@ def _imported(name: str, module: str) -> Iterator[None]:
         where = _place_of(error)
         what = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(
-            f"task {name!r}: {module} cannot be imported{where}: {type(error).__name__}: {what}. Mend the file"
+            f"task {name!r}: {module} cannot be imported{where}: {type(error).__name__}: {what}"
         ) from error
 
 
