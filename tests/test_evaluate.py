@@ -157,6 +157,32 @@ def test_answers_are_given_to_every_question_by_its_id(out: Path, task: str, roo
         assert 100 * exact / len(gold) <= cell["exact_match"] + 1e-6
 
 
+@pytest.mark.parametrize(
+    ("ids", "keys", "count"),
+    [
+        (["a", "a", "b", "c"], {"a#1", "a#2", "b", "c"}, "2 of 4"),
+        ([""] * 4, {"#1", "#2", "#3", "#4"}, "4 of 4"),
+    ],
+)
+def test_no_answer_is_lost_where_ids_are_empty_or_repeated(
+    test: Evaluate, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    ids: list[str], keys: set[str], count: str,
+):  # fmt: skip
+    other = tmp_path / "root" / "google" / "xtreme" / "XQuAD.en"
+    other.mkdir(parents=True)
+    rows = pq.read_table(root / "google/xtreme/XQuAD.en/validation.parquet").to_pylist()[:4]
+    rows = [row | {"id": name} for row, name in zip(rows, ids, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows), other / "validation.parquet")
+    settings = {"tasks": "[xquad]", "languages": "[en]", "root": tmp_path / "root"}
+    with caplog.at_level("INFO"):
+        assert test(tmp_path / "out", perturbations="[noise-10]", **settings) == 0
+    predictions = json.loads((tmp_path / "out" / "predictions/xquad/test-en.json").read_text())
+    gold = read_gold_answers(tmp_path / "out" / "gold/xquad/test-en.json")
+    assert predictions.keys() == gold.keys() == keys
+    assert list(gold.values()) == [row["answers"]["text"] for row in rows]
+    assert caplog.text.count(f"xquad-en: {count} questions have an empty or repeated id") == 1
+
+
 def test_mined_pairs_give_the_f1_of_the_files(out: Path):
     predictions, gold = (
         set(read_lines(out / part / "bucc2018" / "test-de.tsv")) for part in ("predictions", "gold")
@@ -378,6 +404,9 @@ def test_a_volume_takes_the_same_examples_in_every_language(test: Evaluate, tmp_
     assert test(tmp_path / "out", tasks="[xnli, tatoeba]", volume=7) == 0
     found = results(tmp_path / "out")
     assert {cell["rows"] for cell in found["xnli"].values()} == {7}
+    again = {"volume": 7, "tasks": "[xnli, tatoeba]"}
+    assert test(tmp_path / "out", **again) == 0
+    assert results(tmp_path / "out") == found
     assert {cell["rows"] for cell in found["tatoeba"].values()} == {30}  # retrieval is among all sentences
 
 
