@@ -22,7 +22,7 @@ from xlt.data.store import Stored, cache_folder
 from xlt.data_keys import check_sizes, check_trainable, volumes_of
 from xlt.splits import Splits, with_labels
 from xlt.task import Scores, group_of
-from xlt.tasks import load_all
+from xlt.tasks import by_task, load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
@@ -79,10 +79,11 @@ class TransferData(LightningDataModule):
         self.tasks = load_all(tasks, self.roots)
         check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
+        weights = None if weights is None else by_task(weights)
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
         check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
-        self._volume = volumes_of(volume, groups)
+        self._volume = volumes_of(by_task(volume) if isinstance(volume, dict) else volume, groups)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         require(
             validation_volume is None or validation_volume >= 1,
