@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 import yaml
 from benchmark_rows import read_gold_answers, read_lines, read_sentences, write_root
+from commands import launch
 from conftest import Command, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -27,9 +30,12 @@ from xlt.evaluate import evaluate
 from xlt.evaluation.report import Average, Report, summarise
 from xlt.evaluation.scores import Scored
 from xlt.export import export
+from xlt.fit import fit
 from xlt.models.encoder import Encoder
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
+from xlt.prepare import prepare
+from xlt.xtreme import GROUPS
 
 Evaluate = Callable[..., int | str | None]
 
@@ -149,6 +155,32 @@ def test_answers_are_given_to_every_question_by_its_id(out: Path, task: str, roo
         # The most lenient bound that needs no normalisation: what is verbatim right is right.
         exact = sum(text in gold[key] for key, text in predictions.items())
         assert 100 * exact / len(gold) <= cell["exact_match"] + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("ids", "keys", "count"),
+    [
+        (["a", "a", "b", "c"], {"a#1", "a#2", "b", "c"}, "2 of 4"),
+        ([""] * 4, {"#1", "#2", "#3", "#4"}, "4 of 4"),
+    ],
+)
+def test_no_answer_is_lost_where_ids_are_empty_or_repeated(
+    test: Evaluate, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    ids: list[str], keys: set[str], count: str,
+):  # fmt: skip
+    other = tmp_path / "root" / "google" / "xtreme" / "XQuAD.en"
+    other.mkdir(parents=True)
+    rows = pq.read_table(root / "google/xtreme/XQuAD.en/validation.parquet").to_pylist()[:4]
+    rows = [row | {"id": name} for row, name in zip(rows, ids, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows), other / "validation.parquet")
+    settings = {"tasks": "[xquad]", "languages": "[en]", "root": tmp_path / "root"}
+    with caplog.at_level("INFO"):
+        assert test(tmp_path / "out", perturbations="[noise-10]", **settings) == 0
+    predictions = json.loads((tmp_path / "out" / "predictions/xquad/test-en.json").read_text())
+    gold = read_gold_answers(tmp_path / "out" / "gold/xquad/test-en.json")
+    assert predictions.keys() == gold.keys() == keys
+    assert list(gold.values()) == [row["answers"]["text"] for row in rows]
+    assert caplog.text.count(f"xquad-en: {count} questions have an empty or repeated id") == 1
 
 
 def test_mined_pairs_give_the_f1_of_the_files(out: Path):
@@ -372,6 +404,9 @@ def test_a_volume_takes_the_same_examples_in_every_language(test: Evaluate, tmp_
     assert test(tmp_path / "out", tasks="[xnli, tatoeba]", volume=7) == 0
     found = results(tmp_path / "out")
     assert {cell["rows"] for cell in found["xnli"].values()} == {7}
+    again = {"volume": 7, "tasks": "[xnli, tatoeba]"}
+    assert test(tmp_path / "out", **again) == 0
+    assert results(tmp_path / "out") == found
     assert {cell["rows"] for cell in found["tatoeba"].values()} == {30}  # retrieval is among all sentences
 
 
@@ -612,6 +647,194 @@ def test_nothing_to_evaluate_is_said(test: Evaluate, tmp_path: Path, capsys: Any
     assert "nothing to evaluate" in capsys.readouterr().err
 
 
+# Tasks of one's own
+
+OWN = """
+from xlt.data.examples import TextPair
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub
+from xlt.kinds import Classification
+
+
+def read(row):
+    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]))
+
+
+TASK = Classification(
+    source=Multilingual(Hub("google/xtreme", "PAWS-X.{language}")),
+    read=read,
+    labels=("0", "1"),
+    languages=("en", "de"),
+)
+"""
+"""A kind without files for XTREME's evaluator."""
+
+
+@pytest.fixture
+def mylab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of a user's own, in the working directory."""
+    folder = tmp_path / "work" / "mylab"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "own.py").write_text(OWN)
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.syspath_prepend(str(folder.parent))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def test_a_task_of_ones_own_is_trained_and_evaluated(
+    test: Evaluate, tiny_run: Command, mylab: Path, root: Path, tmp_path: Path, capsys: Any
+):
+    shares = "from dataclasses import replace\nimport mylab.own\n"
+    (mylab / "other.py").write_text(f'{shares}TASK = replace(mylab.own.TASK, trains_on="mylab.own")\n')
+    changes = {"data.tasks": "[mylab.own, mylab.other]", "data.root": root, "trainer.max_steps": 2}
+    assert run(tiny_run(tmp_path / "run", changes)) == 0
+    settings = {
+        "tasks": "[mylab.own, mylab.other]", "runs": f"[{tmp_path / 'run'}]", "encoder": None,
+        "split": "{mylab.own: validation}", "perturbations": "{mylab.own: [noise-10]}",
+    }  # fmt: skip
+    assert test(tmp_path / "out", **settings) == 0
+    found = results(tmp_path / "out")
+    assert {name: list(by_language) for name, by_language in found.items()} == {
+        "own": ["en", "de"],
+        "other": ["en", "de"],
+    }
+    assert json.loads((tmp_path / "out" / "perturbed.json").read_text())["noise-10"].keys() == {"own"}
+    assert not (tmp_path / "out" / "predictions").exists()
+    assert "classification" not in capsys.readouterr().out  # an average of XTREME's tasks
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "place", "said"),
+    [
+        ("own.py", "import mylab.nothing\n", "own.py, line 1", "ModuleNotFoundError: No module named"),
+        ("own.py", "from xlt.kinds import Sorting\n", "own.py, line 1", "ImportError: cannot import name"),
+        ("own.py", "\nTASK = Task(\n", "own.py, line 2", "SyntaxError: '(' was never closed"),
+        ("own.py", "\n\nTASK = 1 / 0\n", "own.py, line 3", "ZeroDivisionError: division by zero"),
+        ("own.py", OWN.replace("labels", "classes"), "own.py, line 12", "unexpected keyword argument"),
+        ("__init__.py", "x = y\n", "__init__.py, line 1", "NameError: name 'y' is not defined"),
+    ],
+)
+def test_an_error_in_the_file_of_a_task_is_one_message_that_names_its_line(
+    tiny_run: Command, mylab: Path, tmp_path: Path, capsys: Any, file: str, text: str, place: str, said: str
+):
+    (mylab / file).write_text(text)
+    fitted = tiny_run(tmp_path / "run", {"data.tasks": "[mylab.own]"})
+    evaluated = [f"--out={tmp_path / 'out'}", "--tasks=[mylab.own]", "--encoder=e"]
+    for verb, args in ((evaluate, evaluated), (fit, fitted), (prepare, fitted)):
+        assert run(args, verb) == 2
+        message = capsys.readouterr().err
+        assert f"task 'mylab.own': mylab.own cannot be imported ({mylab}/{place}): " in message
+        assert said in message
+        assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("task", "more"), [("udpos/de", ""), ("udpos/uk", "udpos is evaluated in en, af, ar"), ("xnli/de", "")]
+)
+def test_a_task_in_one_language_is_asked_for_by_languages(
+    test: Evaluate, tmp_path: Path, capsys: Any, task: str, more: str
+):
+    assert test(tmp_path / "out", tasks=f"[{task}]") == 2
+    name, _, language = task.partition("/")
+    message = capsys.readouterr().err
+    assert f"tasks names {task}" in message
+    assert f"--tasks '[{name}]'" in message
+    assert f"--languages '[{language}]'" in message
+    assert more in message
+
+
+def test_a_task_without_languages_and_a_task_under_two_names_are_refused(
+    test: Evaluate, mylab: Path, tmp_path: Path, capsys: Any
+):
+    assert test(tmp_path / "out", tasks="[mnli]") == 2
+    assert "tasks is mnli: it must be a task that is evaluated in languages" in capsys.readouterr().err
+    (mylab / "xnli.py").write_text(OWN)
+    assert test(tmp_path / "out", tasks="[xnli, mylab.xnli]") == 2
+    assert "name at least one, each once" in capsys.readouterr().err
+    assert test(tmp_path / "out", tasks="[mylab.own]", split="{mylab.own: test, own: test}") == 2
+    assert "mylab.own, own: two of these name the same task" in capsys.readouterr().err
+
+
+# Runs that are not there
+
+
+def missing_tasks(out: Path) -> dict[str, str]:
+    """The tasks without a model, and why."""
+    missing = json.loads((out / "summary.json").read_text())["missing"]
+    return {entry["task"]: entry["reason"] for entry in missing if not entry["language"]}
+
+
+def part_of(trained: Path, folder: Path, tasks: list[str]) -> Path:
+    """A copy of a run that has trained these tasks alone."""
+    shutil.copytree(trained, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"]["tasks"] = tasks
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    heads, labels = load_heads(str(trained))
+    kept = {name: heads[name] for name in tasks}
+    flat = {f"{head}.{name}": tensor for head, state in kept.items() for name, tensor in state.items()}
+    named = {"labels": json.dumps({head: labels.get(head, []) for head in kept})}
+    save_file(flat, folder / "model" / "heads.safetensors", named)
+    return folder
+
+
+def test_a_run_that_is_not_there_or_not_finished_leaves_the_others_to_be_tested(
+    test: Evaluate, trained: Path, tmp_path: Path, capsys: Any
+):
+    there = part_of(trained, tmp_path / "udpos", ["udpos"])
+    unfinished = part_of(trained, tmp_path / "panx", ["panx"])
+    shutil.rmtree(unfinished / "model")
+    runs = f"[{there}, {unfinished}, {tmp_path / 'gone'}]"
+    assert (
+        test(tmp_path / "out", runs=runs, tasks="[udpos, panx, pawsx, tatoeba]", languages="[de, en, sw]")
+        == 0
+    )
+    assert set(results(tmp_path / "out")) == {"udpos", "tatoeba"}
+    found = missing_tasks(tmp_path / "out")
+    assert list(found) == ["panx", "pawsx"]
+    assert f"run {unfinished} has no finished checkpoint" in found["panx"]
+    assert f"{tmp_path / 'gone'} is no run's folder" in found["panx"]
+    assert found["pawsx"].startswith(f"{tmp_path / 'gone'} is no run's folder")
+    assert "no finished checkpoint" not in found["pawsx"]  # that run trains PAN-X alone
+    assert test(tmp_path / "none", runs=f"[{there}, {unfinished}]", tasks="[pawsx]") == 2
+    assert "task pawsx cannot be tested: no run with the head pawsx" in capsys.readouterr().err
+    assert test(tmp_path / "none", runs=f"[{there}, {unfinished}]", tasks="[panx]") == 2
+    assert "nothing can be evaluated: run" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_without_the_checkpoint_leaves_the_others_to_be_tested(
+    test: Evaluate, trained: Path, tmp_path: Path
+):
+    best = json.loads((trained / "results.json").read_text())["run"]["best_step"]
+    other = part_of(trained, tmp_path / "panx", ["panx"])
+    for path in (other / "checkpoints").glob(f"step-{best:09d}*"):
+        path.unlink()
+    settings = {"runs": f"[{trained}, {other}]", "encoder": None, "checkpoint": best, "languages": "[en]"}
+    assert test(tmp_path / "out", tasks="[udpos, panx]", **settings) == 0
+    assert set(results(tmp_path / "out")) == {"udpos", "panx"}  # the first run trained PAN-X too
+
+
+# As a command of its own
+
+
+def test_the_command_says_what_is_missing_and_how_far_it_is(
+    trained: Path, root: Path, cache: str, tmp_path: Path
+):
+    settings = {
+        "out": tmp_path / "out", "root": root, "cache": cache, "runs": f"[{trained}]", "accelerator": "cpu",
+        "max_length": 128, "stride": 32, "tasks": "[pawsx]",
+    }  # fmt: skip
+    code, output = launch([f"--{key}={value}" for key, value in settings.items()], "xlt.evaluate")
+    lines = output.splitlines()
+    assert code == 0
+    assert any(line.startswith("missing: pawsx es") for line in lines)
+    assert any(re.fullmatch(r"pawsx-de: [0-9.]+", line) for line in lines)
+
+
 # Averages
 
 
@@ -632,10 +855,32 @@ def test_groups_average_tasks_and_say_what_they_lack():
     names = ["xquad", "tydiqa", "tatoeba"]
     scored = [cell("xquad", lang, exact_match=40.0, f1=60.0) for lang in tasks.load("xquad").languages]
     scored += [cell("tydiqa", "en", exact_match=10.0, f1=30.0)]
-    groups = Report([tasks.load(name) for name in names], scored).groups()
-    assert groups["question answering"] == Average(35.0, 1, 3)  # (50 + 20) / 2, XQuAD alone complete
+    report = Report([tasks.load(name) for name in names], scored)
+    groups = report.groups()
+    assert groups["question answering"] == Average(35.0, 2, 3)  # (50 + 20) / 2, of two of the three tasks
     assert groups["retrieval"] == Average(None, 0, 2)
-    assert str(groups["all tasks"]) == "35.0 (1/9)"
+    assert str(groups["all tasks"]) == "35.0 (2/9)"
+    assert report.averages() == [
+        "question answering  35.0 (2/3 tasks, 12/20 languages)",
+        "retrieval           –",
+        "tasks averaged      35.0 (2/9 tasks, 12/20 languages)",
+    ]
+    assert report.summary()["groups"]["question answering"] == {
+        "value": 35.0, "found": 2, "wanted": 3, "languages": {"found": 12, "wanted": 20},
+    }  # fmt: skip
+
+
+def test_only_an_average_of_all_tasks_in_all_languages_has_no_count():
+    loaded = [tasks.load(name) for names in GROUPS.values() for name in names]
+    scored = [cell(task.name, lang, f1=40.0) for task in loaded for lang in task.languages]
+    assert Report(loaded, scored).averages()[-1] == "all tasks           40.0"
+    partial = [score for score in scored if score.language != "de"]
+    assert Report(loaded, partial).averages()[-1] == "all tasks           40.0 (154/162 languages)"
+    alone = Report(loaded[:1], [cell("xnli", "en", accuracy=40.0)])
+    assert alone.averages() == [
+        "classification      40.0 (1/2 tasks, 1/15 languages)",
+        "tasks averaged      40.0 (1/9 tasks, 1/15 languages)",
+    ]
 
 
 # Models of runs

@@ -289,6 +289,7 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"steps": {9: -4}}, "steps is .*be 1 or more"),
         ({"targets": {"xnlii": "x.yaml"}}, "unknown task 'xnlii'. Did you mean xnli"),
         ({"targets": {"mnli": "x.yaml"}}, "targets is mnli: .*tested in languages"),
+        ({"targets": {"xnli/de": "x.yaml"}}, "targets is xnli/de: .*without a language.*languages"),
         ({"targets": {"xnli": None}}, "targets is xnli: .*name the config"),
         ({"targets": {"mlqa": "xquad", "xquad": "mlqa"}}, "mlqa is to be tested with the run of xquad"),
         ({"selection": {"tatoeba": 2}}, "selection is tatoeba: .*fine-tuned"),

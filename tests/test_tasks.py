@@ -231,6 +231,15 @@ def test_a_task_of_ones_own_mixes_with_those_of_the_package(own_folder: Path):
     assert tasks.load("mnli").name == "mnli"
 
 
+def test_keys_name_a_task_of_ones_own_with_or_without_its_module(own_folder: Path, tiny_encoder: str):
+    (own_folder / "mylab" / "scitail.py").write_text(whole_task())
+    for name in ("scitail", "mylab.scitail"):
+        own, both = {name: 5}, {name: 3.0, "mnli": 1.0}
+        sizes = {"max_length": 64, "stride": 16, "encoder": tiny_encoder}
+        data = TransferData(["mylab.scitail", "mnli"], volume=own, weights=both, **sizes)
+        assert data.weights == {"scitail": 3.0, "mnli": 1.0}
+
+
 @pytest.mark.parametrize("name", ["mylab.nowhere", "nolab.scitail", "mnli2"])
 def test_an_unknown_task_lists_the_known(own_folder: Path, name: str):
     with pytest.raises(ValueError, match="unknown task") as raised:

@@ -294,7 +294,8 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
         The exit code: the verb's own or 0, or 2 after an error of the user's.
     """
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("xlt").setLevel(logging.INFO)
+    for name in ("xlt", "__main__"):  # python -m gives the verb's own module the second name
+        logging.getLogger(name).setLevel(logging.INFO)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

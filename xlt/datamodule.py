@@ -22,7 +22,7 @@ from xlt.data.store import Stored, cache_folder
 from xlt.data_keys import check_sizes, check_trainable, volumes_of
 from xlt.splits import Splits, with_labels
 from xlt.task import Scores, group_of
-from xlt.tasks import load_all
+from xlt.tasks import by_task, load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")
 
@@ -42,7 +42,7 @@ class TransferData(LightningDataModule):
         language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
             the default, 1 / 0.3.
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are
-            nested.
+            nested, and those of a parallel task are translations of each other.
         validation_volume: Most validation examples of each task.
         tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch of
             the validation, which keeps less, has up to twice as many.
@@ -79,10 +79,11 @@ class TransferData(LightningDataModule):
         self.tasks = load_all(tasks, self.roots)
         check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
+        weights = None if weights is None else by_task(weights)
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
         check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
-        self._volume = volumes_of(volume, groups)
+        self._volume = volumes_of(by_task(volume) if isinstance(volume, dict) else volume, groups)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         require(
             validation_volume is None or validation_volume >= 1,
@@ -159,7 +160,10 @@ class TransferData(LightningDataModule):
         """Numbers of the rows of features that the volume leaves, ascending."""
         stored = self.stored[name][split]
         volume = self._volume[group_of(name)] if split == "train" else self._validation_volume
-        kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
+        if self.tasks[name].is_parallel:
+            kept = stored.subset(volume, self.seed, group_of(name), split)
+        else:
+            kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
         return stored.rows_of(kept)
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:

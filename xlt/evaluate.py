@@ -9,8 +9,9 @@ import shutil
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 if __name__ == "__main__":
     # What is finished is whole and kept, so a signal may end it at any time.
@@ -23,13 +24,22 @@ from tqdm import tqdm
 
 from xlt.checks import require
 from xlt.cli import WandbSettings, run_verb
-from xlt.data.batches import nested_subset
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.data.store import Stored, Unlabelled, cache_folder
 from xlt.evaluation.dashboard import show
 from xlt.evaluation.perturbations import Perturbations, names_of
-from xlt.evaluation.plan import Cell, Choice, Missing, Models, Plan, in_words, make_plan
+from xlt.evaluation.plan import (
+    Cell,
+    Choice,
+    Missing,
+    Models,
+    Plan,
+    check_run,
+    check_without_language,
+    in_words,
+    make_plan,
+)
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
@@ -38,8 +48,8 @@ from xlt.models.encoder import load_config, most_tokens
 from xlt.parser import VerbParser
 from xlt.splits import Splits
 from xlt.tables import as_json
-from xlt.task import Task
-from xlt.tasks import load
+from xlt.task import Task, name_of
+from xlt.tasks import by_task, load
 from xlt.training.exporting import export_run
 from xlt.training.memory import keep_memory
 from xlt.training.precision import warn_of_slow_bf16
@@ -47,6 +57,8 @@ from xlt.training.run_folder import check_writable
 from xlt.xtreme import GROUPS
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 DASHBOARD = WandbSettings(job_type="evaluate")
 
@@ -67,8 +79,9 @@ class Evaluation:
             there are models for them.
         languages: Languages to test in, which must have rows; where not given, each task's own that have.
         split: `validation` or `test`, for all tasks or by name; tasks with one set to evaluate on take it.
-        volume: Most examples of each task in a language, the same ones in every language; retrieval always
-            takes all. All where not given.
+        volume: Maximum number of examples of each task in a language. In languages whose rows are
+            translations of each other the examples are translations too. Retrieval always takes all. Defaults
+            to all.
         root: Folder or folders that mirror the hub; where not given, the paths in XLT_DATA.
         layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by name; where not given,
             two above the middle, which is what XTREME's scripts take on Tatoeba.
@@ -114,32 +127,20 @@ class Evaluation:
         require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be one of the runs': name them")
         for key, names in (("tasks", tasks), ("languages", languages)):
-            fits = names is None or 0 < len(names) == len(set(names))
+            fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
             require(fits, key, names, "name at least one, each once, or be left out")
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
-        asked = (
-            perturbations
-            if isinstance(perturbations, Mapping)
-            else dict.fromkeys(tasks or NINE, perturbations or [])
-        )
-        _check_named("perturbations", asked, self.tasks)
+        check_without_language(self.tasks)
+        asked = _by_task("perturbations", perturbations or [], self.tasks)
         drawn = {task: names_of(names, mixes) for task, names in asked.items()}
-        for task in self.tasks:
-            require(bool(task.languages), "tasks", task.name, "be a task that is evaluated in languages")
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
-        tested = runs or []
-        if checkpoint is not None:
-            exports = out / "exports"
-            shutil.rmtree(exports, ignore_errors=True)  # of an evaluation that was killed
-            weakref.finalize(self, shutil.rmtree, exports, ignore_errors=True)
-            tested = _exported(tested, checkpoint, exports)
-        self._models = Models(encoder, tuple(tested))
+        self._models = self._open_models(encoder, runs or [], checkpoint)
         names = [name for name in (encoder, *self._models.runs) if name]
         if not names:
             raise ValueError("nothing to evaluate: name an encoder, or the folders of runs")
         self._models.check(self.tasks)
         self._length = min(max_length, *(most_tokens(load_config(name)) for name in names))
-        self._layer = layer
+        self._layer = by_task(layer) if isinstance(layer, Mapping) else layer
         self._check_layers()
         folder = cache_folder(cache)
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
@@ -168,6 +169,27 @@ class Evaluation:
         }
         self._has_news = False
         self._tested: tuple[tuple[str, int | None], Tested] | None = None
+
+    def _open_models(self, encoder: str | None, runs: Sequence[str], checkpoint: int | None) -> Models:
+        """What there is to test, in folders as of finished runs.
+
+        Raises:
+            FileNotFoundError: Not one of the runs named can be tested.
+        """
+        exports = self.out / "exports"
+        if checkpoint is not None:
+            shutil.rmtree(exports, ignore_errors=True)  # of an evaluation that was killed
+            weakref.finalize(self, shutil.rmtree, exports, ignore_errors=True)
+        there: list[str] = []
+        absent: dict[str, str] = {}
+        for number, run in enumerate(runs):
+            try:
+                there.append(_exported(run, checkpoint, exports / f"{number}-{Path(run).name}"))
+            except FileNotFoundError as error:
+                absent[run] = str(error)
+        if absent and not there:
+            raise FileNotFoundError("; ".join(absent.values()))
+        return Models(encoder, tuple(there), absent)
 
     def run(self) -> Report:
         """Test what is not finished, and write what came out."""
@@ -232,6 +254,10 @@ class Evaluation:
             self._hashes[cell.model] = hash_of(cell.model)
         rows = self._splits.folder(cell.task, cell.split, cell.parts)
         settings = [self._volume, self._seed, self._layer_of(cell.task, cell.model), self._precision]
+        if self._volume and cell.task.needs_training:
+            for _, pivot in islice(self._splits.pivots(cell.task, cell.split), 1):
+                # Which of their translations the volume takes depends on these rows.
+                settings.append(" ".join(part.fingerprint for part in pivot))
         if cell.split == "test" and cell.task.needs_tuning:
             parts = self._splits.parts(cell.task, "validation")
             settings.append(self._splits.folder(cell.task, "validation", parts).name)
@@ -261,7 +287,7 @@ class Evaluation:
     def _rows(self, task: Task[Any], stored: Stored) -> tuple[Any, int]:
         """Numbers of the rows that the volume leaves, and of how many examples they are."""
         volume = self._volume if task.needs_training else None
-        kept = nested_subset(stored.meta.examples, volume, self._seed, task.group)
+        kept = stored.subset(volume, self._seed, task.group)
         return stored.rows_of(kept), len(kept)
 
     def _model(self, cell: Cell) -> Tested:
@@ -292,26 +318,40 @@ def _choices(split: Choice | Mapping[str, Choice], tasks: Sequence[Task[Any]]) -
     Raises:
         ValueError: One is named for a task that is not evaluated.
     """
-    if not isinstance(split, Mapping):
-        return {task.name: split for task in tasks}
-    _check_named("split", split, tasks)
-    return {task.name: split.get(task.name, "validation") for task in tasks}
+    given: Mapping[str, Choice] = _by_task("split", split, tasks)
+    return {task.name: given.get(task.name, "validation") for task in tasks}
 
 
-def _exported(runs: Sequence[str], step: int, out: Path) -> list[str]:
-    """Folders as of finished runs, with the models of the runs' checkpoints of a step."""
-    folders = []
-    for number, run in enumerate(runs):
-        folder = out / f"{number}-{Path(run).name}"
-        export_run(Path(run), folder / MODEL, checkpoint=step)
-        shutil.copy(Path(run, "config.yaml"), folder)
-        folders.append(str(folder))
-    return folders
+def _exported(run: str, step: int | None, out: Path) -> str:
+    """The folder of a finished run; with a step, one as of such a run with the checkpoint's model.
+
+    Raises:
+        FileNotFoundError: There is no such run, it is not finished, or it lacks the checkpoint.
+    """
+    if step is None:
+        check_run(run)
+        return run
+    export_run(Path(run), out / MODEL, checkpoint=step)
+    shutil.copy(Path(run, "config.yaml"), out)
+    return str(out)
 
 
-def _check_named(key: str, by_task: Iterable[str], tasks: Sequence[Task[Any]]) -> None:
+def _by_task(key: str, values: V | Mapping[str, V], tasks: Sequence[Task[Any]]) -> dict[str, V]:
+    """A key's value for each task, where one value may stand for all.
+
+    Raises:
+        ValueError: A value is of a task that is not evaluated.
+    """
+    if not isinstance(values, Mapping):
+        return {task.name: values for task in tasks}
+    found = by_task(values)
+    _check_named(key, found, tasks)
+    return found
+
+
+def _check_named(key: str, names: Iterable[str], tasks: Sequence[Task[Any]]) -> None:
     """Raise ValueError for a task that a key names and that is not evaluated."""
-    unknown = sorted(set(by_task) - {task.name for task in tasks})
+    unknown = sorted(set(names) - {task.name for task in tasks})
     if unknown:
         raise ValueError(f"{key} names {', '.join(unknown)}, which tasks does not")
 
@@ -336,7 +376,7 @@ def evaluate(args: Sequence[str]) -> None:
     evaluation = Evaluation(**vars(settings))
     report = evaluation.run()
     print(f"\nscores in percent\n\n{report.table()}\n")
-    print("\n".join(f"{name:<20}{mean}" for name, mean in report.groups().items()))
+    print("\n".join(report.averages()))
     if report.perturbed():
         print(f"\nmeans of the languages\n\n{report.perturbed_table()}")
     print(f"\nthe evaluation's folder: {evaluation.out}")

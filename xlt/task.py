@@ -38,6 +38,8 @@ class Submission(NamedTuple):
     predictions: str
     gold: str
     suffix: str = "tsv"
+    note: str = ""
+    """A remark on the files for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class Task(ABC, Generic[E]):
     @property
     def head_key(self) -> str:
         """The name that the task's head has in the module."""
-        return self.head_name or self.trains_on or self.group
+        return name_of(self.head_name or self.trains_on) or self.group
 
     @property
     def language(self) -> str:
@@ -155,19 +157,16 @@ class Task(ABC, Generic[E]):
 
     def submission(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Submission:
+    ) -> Submission | None:
         """The rows' predictions and gold answers, as the benchmark's evaluator reads them.
 
-        Args are those of `score`.
-
-        Raises:
-            ValueError: No evaluator has a file for this kind.
+        None for a kind that no benchmark has a file for. Args are those of `score`.
         """
-        raise ValueError(f"task {self.name}: XTREME's evaluator has no file for a {type(self).__name__}")
+        return None
 
     def evaluated(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> tuple[Scores, Submission]:
+    ) -> tuple[Scores, Submission | None]:
         """Scores and submission of the rows; args are those of `score`."""
         given = (outputs, features, rows, references)
         return self.score(*given), self.submission(*given)
@@ -196,6 +195,12 @@ class Task(ABC, Generic[E]):
 def group_of(name: str) -> str:
     """The task of a name that may have a language: `mlm` of `mlm/sw`."""
     return name.partition("/")[0]
+
+
+def name_of(name: str) -> str:
+    """A task's own name, where the task is named by its module: `scitail/de` of `mylab.scitail/de`."""
+    base, stroke, language = name.partition("/")
+    return base.rpartition(".")[2] + stroke + language
 
 
 def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:

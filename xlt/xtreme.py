@@ -16,6 +16,7 @@ from xlt.data.encode import TextEncoder
 from xlt.data.examples import Sentence, TaggedWords
 from xlt.data.features import Columns, Features
 from xlt.data.multilingual import ENGLISH
+from xlt.data.parallel import keys_of
 from xlt.kinds import Classification, SpanExtraction, Tagging
 from xlt.metrics.mining import Pair, best_mining_threshold, mining_scores, ratio_margin_pairs
 from xlt.metrics.tagging import span_counts, span_f1
@@ -156,18 +157,23 @@ class XtremeQuestions(SpanExtraction):
     ) -> Submission:
         """A JSON object from each question's id to its answer; gold answers as SQuAD's files hold them."""
         answers = self.answers(outputs, features, rows, references)
-        examples = [references[number] for number in answers]
-        found = {e["id"]: text for e, text in zip(examples, answers.values(), strict=True)}
+        ids = [reference["id"] for reference in references]
+        keys = keys_of(ids)
+        found = {keys[number]: text for number, text in answers.items()}
         gold = [
             {
-                "context": e["context"],
-                "qas": [{"id": e["id"], "answers": [{"text": a} for a in e["answers"]]}],
+                "context": references[number]["context"],
+                "qas": [
+                    {"id": keys[number], "answers": [{"text": a} for a in references[number]["answers"]]}
+                ],
             }
-            for e in examples
+            for number in answers
         ]
         files = (found, {"version": "1.1", "data": [{"title": "", "paragraphs": gold}]})
         texts = [json.dumps(part, ensure_ascii=False, indent=1) + "\n" for part in files]
-        return Submission(texts[0], texts[1], "json")
+        unclear = sum(keys[number] != ids[number] for number in answers)
+        note = f"{unclear} of {len(gold)} questions have an empty or repeated id: the files number them"
+        return Submission(texts[0], texts[1], "json", note if unclear else "")
 
 
 @dataclass(frozen=True, kw_only=True)

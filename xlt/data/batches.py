@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlt.data.order import permutation
+from xlt.data.order import draw, permutation
 
 WIDER = 2
 """Times the tokens of a micro-batch in a validation batch, at most."""
@@ -138,6 +138,23 @@ def validation_batches(
     batches = sorted_batches(lengths, rows, most)
     batches += [np.zeros(0, np.int64)] * (-len(batches) % processes)
     return [batches[process::processes] for process in range(processes)]
+
+
+def subset_by_identity(identities: Sequence[int | str], volume: int, *key: object) -> np.ndarray:
+    """The examples of a volume, sorted, drawn by what tells each from the others and not by its place.
+
+    Languages that give translations the same identity have the same subset, as far as they have its rows. Of
+    the identities 0, 1, 2 and so on it is the one of `nested_subset`.
+
+    Args:
+        identities: What tells each example from the others, in all languages.
+        volume: Examples wanted.
+        key: What the draw depends on: the seed and the task's name.
+    """
+    numbers = [identity for identity in identities if isinstance(identity, int)]
+    drawn = draw(max(numbers, default=-1) + 1, "volume", *key)
+    ranks = [drawn[i] if isinstance(i, int) else draw(1, "volume", *key, i)[0] for i in identities]
+    return np.sort(np.argsort(np.array(ranks, np.uint64), kind="stable")[:volume])
 
 
 def nested_subset(num_examples: int, volume: int | None, *key: object) -> np.ndarray:

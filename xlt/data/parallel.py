@@ -1,10 +1,11 @@
 """Which examples of two languages translate each other: those of like id, of like place, or in like order.
 
 XNLI's languages hold the same pairs in the same order, XQuAD's questions have ids. PAWS-X has neither: each
-language lacks some pairs of English, so its pairs are found among the English ones by their order, and by the
+language lacks some pairs, so pairs are found among those of another language by their order, and by the
 numbers and names, the length and the label that both have.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
@@ -12,13 +13,24 @@ from typing import Any
 import numpy as np
 import regex
 
-from xlt.data.examples import Question, TextPair
+from xlt.data.examples import UNLABELLED, Question, TextPair
 
 _ANCHOR = regex.compile(r"\d+|\p{Lu}[\p{Latin}\p{M}]{2,}")
 """What often stays as it is in a translation: numbers, and names where the script stays."""
 
 LABELS_AGREE = 0.98
 """Share of the pairs found by order whose labels must be the same."""
+
+SLACK = 32
+"""Examples that either language may lack ahead of the other, beyond the difference of their numbers."""
+
+MOST_LIKENESSES = 10_000_000
+"""Most comparisons to put examples in order: some ten seconds."""
+
+GAP = -0.5
+"""Likeness that an example without a translation costs; that of a pair is 0 to 3."""
+
+MATCH, PASS_OWN, PASS_OTHER = range(3)
 
 
 @singledispatch
@@ -41,63 +53,219 @@ def _(example: Question) -> tuple[str, str]:
     return example.question, example.context
 
 
+def keys_of(ids: Sequence[str]) -> list[str]:
+    """A key of its own for each row: its id, with a number where the id is empty or stands more than once."""
+    counts = Counter(ids)
+    taken = set(counts)
+    numbers: Counter[str] = Counter()
+    keys = []
+    for key in ids:
+        name = key
+        while not key or (counts[name] > 1 and key in taken):
+            numbers[name] += 1
+            key = f"{name}#{numbers[name]}"
+            key = "" if key in taken else key
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
 def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Pairs of examples that translate each other.
 
     Args:
         own: Examples in one language.
-        other: Examples in another; either may lack some, in order, that the other has.
+        other: Examples in another; each may lack some, in order, that the other has.
 
     Raises:
         ValueError: It cannot be told which belong together.
     """
-    if all(example.id for example in (*own, *other)):
-        by_id = {example.id: example for example in other}
-        return [(example, by_id[example.id]) for example in own if example.id in by_id]
-    if len(own) <= len(other):
-        pairs = [(own[i], other[j]) for i, j in enumerate(_in_order(own, other))]
-    else:
-        pairs = [(own[j], other[i]) for i, j in enumerate(_in_order(other, own))]
-    alike = float(np.mean([a.label == b.label for a, b in pairs]))
+    counts = [Counter(example.id for example in part) for part in (own, other)]
+    for name, count in counts[0].items():
+        if name and 0 < counts[1][name] != count:
+            raise ValueError(
+                f"the id {name!r} stands {count} times in one language and {counts[1][name]} times in the "
+                "other: give each example an id of its own"
+            )
+    return [(own[i], other[j]) for i, j in enumerate(translations(own, other).tolist()) if j >= 0]
+
+
+def translations(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
+    """The place among `other` of the translation of each of `own`; -1 where it has none.
+
+    By ids, if half of the examples share ids and those examples have like labels; else in order.
+
+    Args:
+        own: Examples in one language.
+        other: Examples in another; each may lack some that the other has.
+
+    Raises:
+        ValueError: It cannot be told which belong together.
+    """
+    places = by_id(own, other)
+    if 2 * (places >= 0).sum() >= min(len(own), len(other)) and labels_agree(own, other, places):
+        return places
+    return in_order(own, other)
+
+
+def by_id(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
+    """The place among `other` of the example with the id of each of `own`; -1 where there is none.
+
+    Examples that share an id are told apart by their order, if both languages have as many of them.
+    """
+    counts = [Counter(example.id for example in part) for part in (own, other)]
+    places = {key: place for place, key in enumerate(occurrences(other))}
+    return np.array(
+        [
+            places.get(key, -1) if key[0] and counts[0][key[0]] == counts[1][key[0]] else -1
+            for key in occurrences(own)
+        ],
+        np.int64,
+    )
+
+
+def occurrences(examples: Sequence[Any]) -> list[tuple[str, int]]:
+    """The id of each example, and how often the id stood before."""
+    seen: Counter[str] = Counter()
+    found = []
+    for example in examples:
+        found.append((example.id, seen[example.id]))
+        seen[example.id] += 1
+    return found
+
+
+def labels_agree(own: Sequence[Any], other: Sequence[Any], places: np.ndarray) -> bool:
+    """Return True if LABELS_AGREE of the pairs have the same label, or if the pairs have no labels."""
+    return _agreement(own, other, places) >= LABELS_AGREE
+
+
+def _agreement(own: Sequence[Any], other: Sequence[Any], places: np.ndarray) -> float:
+    """The share of the pairs labelled in both languages that have the same label; 1 if there are none."""
+    pairs = [(_label(own[i]), _label(other[j])) for i, j in enumerate(places.tolist()) if j >= 0]
+    known = [one == two for one, two in pairs if one and two]
+    return float(np.mean(known)) if known else 1.0
+
+
+def _label(example: Any) -> str:
+    """An example's label as text; empty where it has none."""
+    label = str(getattr(example, "label", ""))
+    return "" if label == str(UNLABELLED) else label
+
+
+def in_order(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
+    """The place among `other` of the translation of each of `own`, ascending; -1 where it has none.
+
+    Args:
+        own: Examples in one language.
+        other: Examples in another; each may lack some that the other has.
+
+    Raises:
+        ValueError: There are no labels, the sets are too large or of unlike size, or too few labels agree.
+    """
+    if not any(map(_label, own)) or not any(map(_label, other)):
+        raise ValueError(
+            "they have neither ids nor labels: give each example the id that its translations have"
+        )
+    if 2 * min(len(own), len(other)) < max(len(own), len(other)):
+        raise ValueError(
+            f"its {len(own):,} examples and the {len(other):,} of the other language have no ids in common, "
+            "and their numbers are too unlike for a set and its translation"
+        )
+    places = np.arange(len(own))
+    if len(own) != len(other) or not labels_agree(own, other, places):
+        places = _aligned(own, other)
+    alike = _agreement(own, other, places)
     if alike < LABELS_AGREE:
         raise ValueError(
             f"its {len(own):,} examples cannot be joined with the {len(other):,} of the other language: they "
             f"have no ids, and put in order {100 * alike:.0f} % of the labels agree"
         )
-    return pairs
-
-
-def _in_order(few: Sequence[Any], many: Sequence[Any]) -> list[int]:
-    """The place among `many` of each of `few`, ascending, so that they are most alike in all.
-
-    Dynamic programming over the number of those passed over, of which there are few.
-    """
-    spare = len(many) - len(few)
-    if not spare:
-        return list(range(len(few)))
-    traits, theirs = [_traits(e) for e in few], [_traits(e) for e in many]
-    total = np.zeros(spare + 1)
-    came_from = np.zeros((len(few), spare + 1), int)
-    for i, mine in enumerate(traits):
-        best = np.maximum.accumulate(total)
-        came_from[i] = np.maximum.accumulate(np.where(total == best, np.arange(spare + 1), 0))
-        total = best + [_likeness(mine, theirs[i + passed]) for passed in range(spare + 1)]
-    passed, places = int(total.argmax()), [0] * len(few)
-    for i in reversed(range(len(few))):
-        places[i] = i + passed
-        passed = int(came_from[i, passed])
     return places
 
 
-def _traits(example: Any) -> tuple[frozenset[str], float, Any]:
-    """Numbers and names, the log of the ratio of both texts' lengths, and the label."""
+def _aligned(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
+    """The place among `other` of each of `own`, ascending, so that they are most alike in all; -1 for none.
+
+    Raises:
+        ValueError: The sets are too large.
+
+    Source: Needleman and Wunsch (1970), J. Mol. Biol. 48(3), in a band about the diagonal: a state is the
+    number of examples of either language that have been passed, its diagonal the difference of both.
+    """
+    rows, columns = len(own), len(other)
+    low = min(0, columns - rows) - SLACK
+    width = max(0, columns - rows) + SLACK - low + 1
+    if rows * width > MOST_LIKENESSES:
+        raise ValueError(f"{rows:,} and {columns:,} examples without ids are too many to put in order")
+    likeness = _Likeness(own, other)
+    passed, steps = low + np.arange(width), GAP * np.arange(width)
+    best = np.where((passed >= 0) & (passed <= columns), GAP * passed, -np.inf)
+    moves = np.zeros((rows, width), np.int8)
+    for row in range(rows):
+        matched = best + likeness.of(row, passed)
+        unmatched = np.append(best[1:], -np.inf) + GAP
+        passed = passed + 1
+        base = np.maximum(matched, unmatched)
+        best = np.where(passed <= columns, np.maximum.accumulate(base - steps) + steps, -np.inf)
+        moves[row] = np.where(best > base + 1e-9, PASS_OTHER, np.where(matched >= unmatched, MATCH, PASS_OWN))
+    return _walked_back(moves, low, columns)
+
+
+def _walked_back(moves: np.ndarray, low: int, columns: int) -> np.ndarray:
+    """The places that the best moves to the end of both languages have matched; -1 for none."""
+    row = len(moves)
+    places = np.full(row, -1, np.int64)
+    diagonal = columns - row - low
+    while row:
+        move = moves[row - 1, diagonal]
+        if move == PASS_OTHER:
+            diagonal -= 1
+            continue
+        row -= 1
+        if move == PASS_OWN:
+            diagonal += 1
+        else:
+            places[row] = row + low + diagonal
+    return places
+
+
+class _Likeness:
+    """How alike examples of two languages are, by what translations have in common.
+
+    Args:
+        own: Examples in one language.
+        other: Examples in another.
+    """
+
+    def __init__(self, own: Sequence[Any], other: Sequence[Any]) -> None:
+        self._own, self._other = [_anchors(e) for e in own], [_anchors(e) for e in other]
+        self._ratios = [np.array([_ratio(example) for example in part]) for part in (own, other)]
+        self._labels = [np.array([_label(example) for example in part]) for part in (own, other)]
+
+    def of(self, row: int, columns: np.ndarray) -> np.ndarray:
+        """0 to 3 by column: anchors, ratios of lengths, labels; minus infinity outside of the rows."""
+        found = np.full(len(columns), -np.inf)
+        there = (columns >= 0) & (columns < len(self._other))
+        columns = columns[there]
+        mine = self._own[row]
+        anchors = [_shared(mine, self._other[column]) for column in columns.tolist()]
+        ratios = np.maximum(0.0, 1 - 4 * np.abs(self._ratios[0][row] - self._ratios[1][columns]))
+        found[there] = np.array(anchors) + ratios + (self._labels[0][row] == self._labels[1][columns])
+        return found
+
+
+def _anchors(example: Any) -> frozenset[str]:
+    """Numbers and names in both texts."""
+    return frozenset(_ANCHOR.findall(" ".join(texts_of(example))))
+
+
+def _ratio(example: Any) -> float:
+    """The log of the ratio of both texts' lengths."""
     first, second = texts_of(example)
-    ratio = float(np.log((1 + len(first)) / (1 + len(second))))
-    return frozenset(_ANCHOR.findall(f"{first} {second}")), ratio, example.label
+    return float(np.log((1 + len(first)) / (1 + len(second))))
 
 
-def _likeness(one: tuple[frozenset[str], float, Any], other: tuple[frozenset[str], float, Any]) -> float:
-    """0 to 3: how many anchors both have, how alike the ratios are, and whether the labels are."""
-    both = len(one[0] | other[0])
-    anchors = len(one[0] & other[0]) / both if both else 0.5
-    return anchors + max(0.0, 1 - 4 * abs(one[1] - other[1])) + (one[2] == other[2])
+def _shared(one: frozenset[str], other: frozenset[str]) -> float:
+    """The share of the anchors of two examples that both have."""
+    both = len(one | other)
+    return len(one & other) / both if both else 0.5

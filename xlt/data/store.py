@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from xlt.data.batches import subset_by_identity
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
@@ -108,6 +109,23 @@ class Stored:
         self.folder = folder
         self.meta = Meta(**json.loads((folder / "meta.json").read_text()))
         self.features = Features(folder / "features.arrow")
+        self.identify: Callable[[], Sequence[int | str]] = lambda: range(self.meta.examples)
+        """What tells each example from the others in all languages of its task; its number by default."""
+        self._identities: Sequence[int | str] | None = None
+
+    def subset(self, volume: int | None, *key: object) -> np.ndarray:
+        """The examples of a volume, sorted: translations of each other in all languages, as far as known.
+
+        Args:
+            volume: Examples wanted; None or more than there are means all.
+            key: What the draw depends on: the seed and the task's name.
+        """
+        if volume is None or volume >= self.meta.examples:
+            return np.arange(self.meta.examples)
+        if self._identities is None:
+            self._identities = self.identify()
+            assert len(self._identities) == self.meta.examples
+        return subset_by_identity(self._identities, volume, *key)
 
     def rows_of(self, examples: np.ndarray) -> np.ndarray:
         """Numbers of the rows that belong to some examples, whose numbers ascend; ascending."""

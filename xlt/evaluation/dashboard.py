@@ -8,7 +8,7 @@ from typing import Any
 import wandb
 from matplotlib.figure import Figure
 
-from xlt.evaluation.report import Report
+from xlt.evaluation.report import Report, label_of
 from xlt.training.dashboard import keep_address, mode
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,6 @@ def _table(report: Report) -> wandb.Table:
 def _averages(report: Report) -> dict[str, float]:
     """Averages of tasks and groups, and the gaps."""
     means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
-    means |= {f"group/{name}": mean.value for name, mean in report.groups().items()}
+    means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
     return {name: value for name, value in means.items() if value is not None}

@@ -4,17 +4,19 @@ Everything that can be wrong is found here, before any work.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from xlt.checks import require
 from xlt.data.encode import load_tokenizer
 from xlt.data.sources import Part, Split
 from xlt.evaluation.perturbations import Inapplicable, Perturbations
-from xlt.folders import HEADS
+from xlt.folders import HEADS, model_folder
 from xlt.models.saving import load_heads
 from xlt.splits import Splits
-from xlt.task import Task
+from xlt.task import Task, name_of
+from xlt.tasks import load
 from xlt.training.run_folder import RunFolder
 
 Choice = Literal["validation", "test"]
@@ -77,25 +79,22 @@ class Models:
     Args:
         encoder: Name of the encoder that the tasks without training are tested on; None where there is none.
         runs: Folders of fine-tuned runs, or of what python -m xlt.export made of one.
+        absent: Folders of runs that are not there or not finished, and why each cannot be tested.
     """
 
     encoder: str | None
     runs: tuple[str, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, tasks: Sequence[Task[Any]]) -> None:
-        """See that the runs are finished, of one encoder, and of use.
+        """See that the runs are of one encoder, and of use.
 
         Raises:
-            FileNotFoundError: A run is none, or not finished.
             ValueError: A run has another tokenizer, or the runs are of other tasks.
         """
-        heads: set[str] = set()
-        for run in self.runs:
-            if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
-                raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
-            heads |= set(load_heads(run)[0])
+        heads = {head for run in self.runs for head in load_heads(run)[0]}
         wanted = {task.head_key for task in tasks if task.needs_training}
-        if self.runs and wanted and not wanted & heads:
+        if self.runs and wanted and not wanted & heads and not self.absent:
             raise ValueError(
                 f"{', '.join(self.runs)}: the heads are {', '.join(sorted(heads)) or 'none'}, but the tasks "
                 f"need {', '.join(sorted(wanted))}: name the runs of these tasks"
@@ -122,7 +121,7 @@ class Models:
         if not task.needs_training:
             return self.encoder
         able = [run for run in self.runs if task.head_key in load_heads(run)[0]]
-        named = [run for run in able if task.name in _tasks_of(run)]
+        named = [run for run in able if task.name in map(name_of, _tasks_of(run))]
         chosen = named or able
         if len(chosen) > 1:
             raise ValueError(
@@ -131,11 +130,30 @@ class Models:
             )
         return chosen[0] if chosen else None
 
+    def why_absent(self, task: Task[Any]) -> str:
+        """Why the runs that may have trained a task's head cannot be tested; empty where none may have."""
+        if not task.needs_training:
+            return ""
+        able = [run for run in self.absent if task.head_key in (_heads_of(run) or [task.head_key])]
+        return "; ".join(self.absent[run] for run in able)
+
+
+def check_run(run: str) -> None:
+    """Raise FileNotFoundError for a folder that is no run's nor an export's, and for an unfinished run."""
+    if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
+        raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
+    model_folder(run)
+
 
 def _tasks_of(run: str) -> list[str]:
-    """The tasks that a run trained, by name; none of an export, which does not say."""
+    """The tasks that a run trains, by its config; none of an export, which does not say."""
     folder = RunFolder(Path(run))
     return folder.read_config()["data"]["tasks"] if folder.config.is_file() else []
+
+
+def _heads_of(run: str) -> list[str]:
+    """The heads that a run trains, by its config; none where there is no config."""
+    return [load(name).head_key for name in _tasks_of(run)]
 
 
 def make_plan(
@@ -166,10 +184,11 @@ def make_plan(
     plan = Plan([], [])
     for task in tasks:
         model = models.of(task)
-        if model is None and all_tasks:
-            raise ValueError(f"task {task.name} cannot be tested: {_why_no_model(task)}")
         if model is None:
-            plan.missing.append(Missing(task.name, "", _why_no_model(task)))
+            absent = models.why_absent(task)
+            if all_tasks and not absent:
+                raise ValueError(f"task {task.name} cannot be tested: {_why_no_model(task)}")
+            plan.missing.append(Missing(task.name, "", absent or _why_no_model(task)))
             continue
         task = _with_classes(task, model)
         for language in task.languages:
@@ -211,6 +230,23 @@ def _perturb(plan: Plan, cell: Cell, perturbations: Perturbations) -> None:
                 plan.missing.append(missing)
         else:
             plan.cells.append(replace(cell, parts=parts, perturbation=str(name)))
+
+
+def check_without_language(tasks: Sequence[Task[Any]]) -> None:
+    """Raise ValueError for a task that is named with a language, or that is not evaluated in languages."""
+    for task in tasks:
+        if task.language:
+            known = task.languages if task.language not in task.languages else ()
+            own = (
+                f". {task.group} is evaluated in {', '.join(known)}: rows in another language want a task of "
+                f"your own, whose TASK names its languages"
+            )
+            raise ValueError(
+                f"tasks names {task.name}, a task in one language: give the task as --tasks '[{task.group}]' "
+                f"and the language as --languages '[{task.language}]'{own if known else ''}"
+            )
+        rule = "be a task that is evaluated in languages: a TASK names them by languages=(...)"
+        require(bool(task.languages), "tasks", task.name, rule)
 
 
 def _check_languages(tasks: Sequence[Task[Any]], languages: Sequence[str] | None) -> None:

@@ -1,6 +1,7 @@
 """What an evaluation shows: averages, the transfer gap, the worst language; as table, CSV, JSON and picture.
 
-An average over fewer languages or tasks than XTREME has says how many it is of.
+An average over fewer languages or tasks than XTREME has says how many it is of. A group's average is the mean
+of its tasks' averages, as XTREME takes it, so its count of languages sums those of the tasks in it.
 """
 
 import csv
@@ -20,6 +21,8 @@ from xlt.task import Task
 from xlt.xtreme import GROUPS
 
 NONE = "–"
+
+ALL_TASKS = "all tasks"
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """Task to language to figures by name."""
@@ -48,6 +51,24 @@ class Summary(NamedTuple):
     worst: str | None
     """The language with the lowest score."""
     lowest: float | None
+
+
+_GROUPS = {**GROUPS, ALL_TASKS: tuple(name for names in GROUPS.values() for name in names)}
+"""The tasks of each group, and all of them."""
+
+
+def label_of(group: str, mean: Average) -> str:
+    """A group's name for people, who shall not read the mean of some tasks as one of all."""
+    return "tasks averaged" if group == ALL_TASKS and mean.found < mean.wanted else group
+
+
+def _counted(mean: Average, languages: int, wanted: int) -> str:
+    """A group's mean with the counts of what is incomplete: `24.4 (1/2 tasks, 2/33 languages)`."""
+    if mean.value is None:
+        return NONE
+    counts = {"tasks": (mean.found, mean.wanted), "languages": (languages, wanted)}
+    lacking = [f"{found}/{of} {what}" for what, (found, of) in counts.items() if found < of]
+    return f"{mean.value:.1f}" + (f" ({', '.join(lacking)})" if lacking else "")
 
 
 def summarise(task: Task[Any], scores: Mapping[str, float]) -> Summary:
@@ -107,27 +128,38 @@ class Report:
         return {name: self.results(name) for name in names}
 
     def groups(self) -> dict[str, Average]:
-        """XTREME's group averages and the total: means of the tasks' averages."""
-        means = {
-            group: [self.summaries[name].mean for name in names if name in self.summaries]
-            for group, names in GROUPS.items()
-        }
-        found = {group: self._mean(means[group], len(names)) for group, names in GROUPS.items()}
-        every = [mean for group in means.values() for mean in group]
-        return found | {"all tasks": self._mean(every, sum(map(len, GROUPS.values())))}
+        """XTREME's group averages and the total: means of the tasks' averages, of how many of the tasks."""
+        return {group: self._mean(names) for group, names in _GROUPS.items()}
 
-    @staticmethod
-    def _mean(means: Sequence[Average], wanted: int) -> Average:
-        """The mean of the tasks that have one; complete where all of them are."""
-        known = [mean.value for mean in means if mean.value is not None]
-        complete = sum(mean.found == mean.wanted for mean in means)
-        value = float(np.mean(known)) if known else None
-        return Average(value, complete, wanted)
+    def _means(self, names: Sequence[str]) -> list[Average]:
+        """The averages of those of the tasks that have one."""
+        means = [self.summaries[name].mean for name in names if name in self.summaries]
+        return [mean for mean in means if mean.value is not None]
+
+    def _mean(self, names: Sequence[str]) -> Average:
+        """The mean of the averages of those of the tasks that have one."""
+        known = [mean.value for mean in self._means(names) if mean.value is not None]
+        return Average(float(np.mean(known)) if known else None, len(known), len(names))
+
+    def group_languages(self) -> dict[str, tuple[int, int]]:
+        """Languages that the averaged tasks of each group have scores in, and those that XTREME has."""
+        means = {group: self._means(names) for group, names in _GROUPS.items()}
+        return {g: (sum(m.found for m in found), sum(m.wanted for m in found)) for g, found in means.items()}
+
+    def averages(self) -> list[str]:
+        """A line for each group that was asked for: `tagging   24.4 (1/2 tasks, 2/33 languages)`."""
+        groups, languages = self.groups(), self.group_languages()
+        asked = [group for group in groups if set(_GROUPS[group]) & set(self.by_task)]
+        return [f"{label_of(g, groups[g]):<20}{_counted(groups[g], *languages[g])}" for g in asked]
 
     def summary(self) -> dict[str, Any]:
         """Averages, gaps and worst languages, as JSON."""
         tasks = {name: {**s._asdict(), "mean": s.mean._asdict()} for name, s in self.summaries.items()}
-        return {"tasks": tasks, "groups": {name: mean._asdict() for name, mean in self.groups().items()}}
+        counts = {
+            g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
+        }
+        groups = {g: {**mean._asdict(), "languages": counts[g]} for g, mean in self.groups().items()}
+        return {"tasks": tasks, "groups": groups}
 
     def csv(self) -> str:
         """A line a task, language, metric and perturbation."""

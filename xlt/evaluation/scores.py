@@ -9,6 +9,7 @@
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from xlt.evaluation.plan import Cell
 from xlt.folders import WEIGHTS, model_folder
 from xlt.task import Scores, Submission
 from xlt.training.checkpoints import write_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Outcome(NamedTuple):
     """What came out of a test."""
 
     scores: Scores
-    submission: Submission
+    submission: Submission | None
+    """Files for the benchmark's evaluator; None where it has none."""
     items: np.ndarray | None
     rows: int
     """Examples that were scored."""
@@ -105,11 +109,12 @@ class Finished:
 
     def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
         """Write a cell's predictions and items, then its scores; no predictions on perturbed rows."""
-        submission = outcome.submission
-        for folder, text in (("predictions", submission.predictions), ("gold", submission.gold)):
-            path = self._out / folder / result.task / f"test-{result.language}.{submission.suffix}"
-            if not cell.perturbation:
-                write(path, text)
+        if outcome.submission is not None and not cell.perturbation:
+            predictions, gold, suffix, note = outcome.submission
+            if note:
+                log.info("%s: %s", cell.name, note)
+            for folder, text in (("predictions", predictions), ("gold", gold)):
+                write(self._out / folder / result.task / f"test-{result.language}.{suffix}", text)
         if outcome.items is not None:
             content = io.BytesIO()
             np.save(content, outcome.items.astype(np.float32))

@@ -18,7 +18,7 @@ from xlt.studies.places import is_finished, logs_of
 from xlt.studies.plan import Node, Study
 from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.robustness import NONE
-from xlt.task import group_of
+from xlt.task import group_of, name_of
 from xlt.training.dashboard import address_of
 from xlt.training.results import versions
 
@@ -164,7 +164,7 @@ def runs_of(study: Study) -> pd.DataFrame:
             continue
         key = {"phase": node.phase, "name": name, "folder": name, "intermediate": node.arm}
         volume = 0 if node.arm == NONE else volume_of(study, node)
-        rest = {"volume": volume, "seed": node.seed, "target": ", ".join(node.targets)}
+        rest = {"volume": volume, "seed": node.seed, "target": ", ".join(map(name_of, node.targets))}
         config = yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True)
         own = {
             "tokens": tokens_of(study, node),

@@ -20,6 +20,7 @@ from xlt.folders import model_folder
 from xlt.studies.configs import Settings, content, counted, in_steps, merged, read_config, shares
 from xlt.studies.robustness import NONE
 from xlt.studies.targets import check_head, check_targets, config_of
+from xlt.task import name_of
 from xlt.tasks import load
 
 Phase = Literal["intermediate", "target", "evaluate"]
@@ -297,7 +298,8 @@ class _Maker:
         settings = merged(self._study.evaluate, own, wandb)
         for key in ("split", "layer", "perturbations"):
             if isinstance(settings.get(key), Mapping):
-                settings[key] = {name: value for name, value in settings[key].items() if name in targets}
+                known = {name_of(target) for target in targets}
+                settings[key] = {k: value for k, value in settings[key].items() if name_of(k) in known}
         return self._node("evaluate", label, settings, parents, of, targets)
 
     def _start(self, node: Node | None) -> str:

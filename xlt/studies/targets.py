@@ -17,6 +17,8 @@ def check_targets(targets: Targets) -> None:
     """
     for name, run in targets.items():
         task = load(name)
+        rule = "be a task without a language: name the languages in evaluate, by languages: [...]"
+        require(not task.language, "targets", name, rule)
         require(bool(task.languages), "targets", name, "be a task that is tested in languages")
         if run in targets and targets[run or ""] in (None, *targets):
             raise ValueError(

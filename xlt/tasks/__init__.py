@@ -9,12 +9,21 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Sequence
+import sysconfig
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from xlt.task import Task
+import xlt
+from xlt.task import Task, name_of
+
+V = TypeVar("V")
+
+FOREIGN = (str(Path(xlt.__file__).parent), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+"""Beginnings of the paths of code that is not a user's own."""
 
 
 def known() -> list[str]:
@@ -30,27 +39,77 @@ def load(name: str) -> Task[Any]:
             the task in one language.
 
     Raises:
-        ValueError: There is no such task.
+        ValueError: There is no such task, or its module cannot be imported.
     """
     base, stroke, language = name.partition("/")
     module = f"{__name__}.{base}" if "." not in base else base
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = importlib.util.find_spec(module) if _is_language(language) or not stroke else None
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
+    if not (_is_language(language) or not stroke) or not _is_there(name, module):
         close = difflib.get_close_matches(name, known(), 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
             f"unknown task {name!r}.{hint} Known tasks: {', '.join(known())}; a task of your own is "
             "named by its module, such as mylab.scitail; one in a language as mnli/de"
         )
-    task = getattr(importlib.import_module(module), "TASK", None)
+    with _imported(name, module):
+        task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
-    return replace(task, name=base.rpartition(".")[2] + stroke + language)
+    return replace(task, name=name_of(name))
+
+
+def by_task(values: Mapping[str, V]) -> dict[str, V]:
+    """Values by the task's name, where a user may have named the task by its module.
+
+    Raises:
+        ValueError: Two keys name one task.
+    """
+    found = {name_of(name): value for name, value in values.items()}
+    if len(found) < len(values):
+        raise ValueError(f"{', '.join(values)}: two of these name the same task. Name each task once")
+    return found
+
+
+def _is_there(name: str, module: str) -> bool:
+    """Return True if a module, whose package is imported for this, can be found."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    try:
+        with _imported(name, module):
+            return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@contextmanager
+def _imported(name: str, module: str) -> Iterator[None]:
+    """Turn an error inside the module of a task into one message that names the file and the line.
+
+    Raises:
+        ModuleNotFoundError: The module, or a package that should hold it, is not there.
+        ValueError: The module, or its package, cannot be imported.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise
+        where = _place_of(error)
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(
+            f"task {name!r}: {module} cannot be imported{where}: {type(error).__name__}: {what}"
+        ) from error
+
+
+def _place_of(error: Exception) -> str:
+    """File and line of the user's code in which an error arose."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}, line {error.lineno})"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(FOREIGN)]
+    last = (own or frames)[-1]
+    return f" ({last.filename}, line {last.lineno})"
 
 
 def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:

@@ -10,8 +10,9 @@ from xlt.xtreme import XtremeClassification
 
 
 def read(row: Row) -> TextPair:
-    """Two sentences; the label is "1" where they say the same."""
-    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]))
+    """Two sentences; the label is "1" where they say the same. Some copies of the set have ids."""
+    name = "" if row.get("id") is None else str(row["id"])
+    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]), name)
 
 
 TASK = XtremeClassification(
