@@ -93,7 +93,7 @@ def _translation(row: Row) -> TextPair:
 
 
 def _sentence(row: Row) -> TextPair:
-    return TextPair(row["sentence"], "", 0)
+    return TextPair(row["sentence"], None, 0)
 
 
 def _words(row: Row) -> TaggedWords:

@@ -54,7 +54,7 @@ def accuracies(name: str, root: Path) -> dict[str, list[float]]:
 
 def embed(encoder: Encoder, text: TextEncoder, sentences: Sequence[str]) -> Tensor:
     """Mean states of the embeddings and every layer, shape (layers + 1, sentences, D)."""
-    ids = [piece.ids for piece in text.pairs([(sentence, "") for sentence in sentences])]
+    ids = [piece.ids for piece in text.singles(sentences)]
     lengths = np.array(list(map(len, ids)))
     order = np.argsort(-lengths, kind="stable")
     cuts = cut_by_tokens(np.cumsum(lengths[order]).tolist(), TOKENS)

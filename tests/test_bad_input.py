@@ -16,7 +16,10 @@ import yaml
 from commands import launch
 from conftest import NINE, Command, run
 
+from xlt.data.encode import load_tokenizer, num_ids
+from xlt.evaluate import Evaluation
 from xlt.fit import fit
+from xlt.models.encoder import check_vocabulary
 from xlt.prepare import prepare
 
 Refusal = Callable[..., str]
@@ -540,6 +543,35 @@ def test_encoder_without_weights_names_the_key_that_draws_them(refusal: Refusal,
     assert tiny_encoder in message
     assert "weights" in message
     assert "model.from_scratch" in message
+
+
+@pytest.fixture
+def added(tiny_encoder: str, tmp_path: Path) -> str:
+    """An encoder to whose tokenizer two tokens were added, but to whose embedding no row."""
+    folder = str(shutil.copytree(tiny_encoder, tmp_path / "added"))
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["<ent>", "</ent>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("verb", [fit, prepare])
+def test_a_tokenizer_with_more_pieces_than_the_embedding_is_refused(refusal: Refusal, added: str, verb: Any):
+    message = refusal({"model.encoder": added}, verb=verb)
+    assert f"the tokenizer of {added} has 16,386 token ids, but its embedding has 16,384 rows" in message
+    assert "resize_token_embeddings(16386)" in message
+
+
+def test_an_evaluation_refuses_a_tokenizer_with_more_pieces_than_the_embedding(added: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="16,386 token ids, but its embedding has 16,384 rows"):
+        Evaluation(tmp_path / "out", encoder=added, tasks=["tatoeba"], accelerator="cpu")
+
+
+def test_an_embedding_may_have_more_rows_than_the_tokenizer_has_pieces(tiny_encoder: str, tmp_path: Path):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "larger")
+    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 16500}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_vocabulary(str(folder), num_ids(load_tokenizer(str(folder))))
 
 
 # The run's folder

@@ -244,7 +244,7 @@ TEXT = " ".join(f"word{i}" for i in range(400))
 
 
 def hit(percent: int, mix: int = 0) -> set[int]:
-    mixed = mixing(Words(), "de", percent=percent, mix=mix)(TextPair(TEXT, "", 0)).first
+    mixed = mixing(Words(), "de", percent=percent, mix=mix)(TextPair(TEXT, None, 0)).first
     return {i for i, word in enumerate(mixed.split()) if word.startswith("<")}
 
 

@@ -1,18 +1,27 @@
 """Token ids against `transformers`' own tokenizer call, on the repository's sample rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.examples import Question, TaggedWords, TextPair
+from xlt.data.examples import Choices, Question, Sentence, TaggedWords, Text, TextPair
+from xlt.data.noise import Noise
+from xlt.kinds import Classification
 
 REPOSITORY = Path(__file__).parents[1]
 MINI = str(REPOSITORY / "encoders" / "mini")
@@ -64,7 +73,7 @@ def pairs(samples: list[str]) -> list[tuple[str, str]]:
     found = [(row["premise"], row["hypothesis"]) for row in rows]
     found += [(b, a) for a, b in found[:30]]
     odd = ["", " ", "Zürich 東京\u3000🙂", "a\n\tb", "</s> <mask>", "nai\u0308ve"]
-    return found + [(one, other) for one in odd for other in odd if other]
+    return found + [(one, other) for one in odd for other in odd]
 
 
 @pytest.mark.parametrize("max_length", [13, 40, 64, 384])
@@ -80,7 +89,8 @@ def test_pairs_are_those_of_transformers(pairs: list[tuple[str, str]], max_lengt
 def test_a_single_text_is_read_without_a_second(pairs: list[tuple[str, str]], max_length: int) -> None:
     texts = [first for first, _ in pairs]
     expected = reference()(texts, truncation=True, max_length=max_length)["input_ids"]
-    assert [piece.ids for piece in encoder(max_length).pairs([(t, "") for t in texts])] == expected
+    assert [piece.ids for piece in encoder(max_length).singles(texts)] == expected
+    assert [piece.ids for piece in encoder(max_length).pairs([(t, None) for t in texts])] == expected
 
 
 def test_pairs_that_lost_text_are_counted() -> None:
@@ -93,6 +103,53 @@ def test_pairs_that_lost_text_are_counted() -> None:
     assert columns["targets"] == [[0], [1], [1], [0]]
     assert columns["example"] == [[7], [8], [9], [10]]
     assert columns["lengths"] == [[len(ids)] for ids in columns["input_ids"]]
+
+
+def pair_of(first: str, second: str) -> list[int]:
+    """The ids of a pair; transformers leaves an empty second text out unless it comes in a batch."""
+    return reference()([first], [second])["input_ids"][0]
+
+
+def test_an_empty_second_text_keeps_the_separators_of_a_pair() -> None:
+    expected = pair_of("A man eats.", "")
+    assert expected[-3:] == [END, END, END]
+    for name in ("mnli", "qqp", "anli_plus", "pawsx"):
+        columns, _ = tasks.load(name).encode([TextPair("A man eats.", "", 0)], 0, encoder())
+        assert columns["input_ids"] == [expected]
+    columns, _ = tasks.load("tlm").encode([Text("A man eats.", "")], 0, encoder())
+    assert columns["input_ids"] == [expected]
+
+
+def test_an_empty_choice_keeps_the_separators_of_a_pair() -> None:
+    example = Choices("A man eats.", ("soup", "", "bread", ""), 0)
+    columns, _ = tasks.load("hellaswag").encode([example], 0, encoder())
+    expected = [pair_of("A man eats.", choice) for choice in example.choices]
+    assert columns["input_ids"] == [[token for ids in expected for token in ids]]
+    assert columns["lengths"] == [[len(ids) for ids in expected]]
+
+
+@pytest.mark.parametrize(("question", "passage"), [("", "A man eats."), ("Who?", ""), ("", "")])
+def test_an_empty_question_or_passage_keeps_the_separators_of_a_pair(question: str, passage: str) -> None:
+    ((window,),) = encoder().windows([question], [passage])
+    assert window.ids == pair_of(question, passage)
+
+
+def test_a_task_of_single_texts_says_so() -> None:
+    read = tasks.load("mnli").read
+    single = Classification(source=(), read=read, labels=("bad", "good"), single_text=True)
+    example = TextPair("A fine film.", None, 1)
+    single.check(example)
+    columns, _ = single.encode([example], 0, encoder())
+    assert columns["input_ids"] == [reference()("A fine film.")["input_ids"]]
+    with pytest.raises(ValueError, match="second must be None, not '': the task says single_text=True"):
+        single.check(TextPair("A fine film.", "", 1))
+    with pytest.raises(ValueError, match="second must be text, not None: an empty second text is ''"):
+        tasks.load("mnli").check(example)
+    with pytest.raises(ValueError, match="translation must be text, not None"):
+        tasks.load("tlm").check(Text("A fine film."))
+    noisy = Noise(50, 0)(example)
+    assert noisy.first != example.first
+    assert noisy.second is None
 
 
 def test_choices_of_a_row_lie_end_to_end(samples: list[str]) -> None:
@@ -361,6 +418,78 @@ def test_one_way_of_encoding_leaves_no_trace_on_the_next(pairs: list[tuple[str, 
     assert each() == first
     assert text.words(words) == first[2]
     assert [piece.ids for piece in text.pairs(pairs)] == first[0]
+
+
+# Tokenizers with other special tokens
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "man", "eats", "soup", "##s", "who", "?", "."]
+CLS, SEP = PIECES.index("[CLS]"), PIECES.index("[SEP]")
+
+
+def bert(folder: Path, **named: str) -> TextEncoder:
+    """A small WordPiece tokenizer as BERT's: cls and sep, but no bos and eos; saved and read again."""
+    pieces = PIECES + [f"##{chr(97 + i % 26)}{i}" for i in range(120)]
+    fast = Tokenizer(WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    fast.normalizer, fast.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
+    fast.post_processor = BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    saved = PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[PAD]", **(names | named))
+    saved.save_pretrained(str(folder))
+    return TextEncoder(load_tokenizer(str(folder)), 8, 2)
+
+
+def test_words_have_the_special_tokens_of_the_tokenizers_own_template(tmp_path: Path) -> None:
+    text = bert(tmp_path)
+    assert text.tokenizer.bos_token_id is None
+    ids = [PIECES.index(piece) for piece in ("the", "man", "eats", "soup", "##s", ".")]
+    example = TaggedWords(("the", "man", "eats", "soups", "\u00ad", "."), tuple("ABCDEF"))
+    task = tasks.load("ccg").with_labels_of([example])
+    columns, _ = task.encode([example], 0, text)
+    first = [CLS, *ids[:5], PIECES.index("[UNK]"), SEP]
+    assert columns["input_ids"] == [[*first, CLS, ids[5], SEP]]
+    assert columns["lengths"] == [[8, 3]]
+    assert columns["places"] == [[1, 2, 3, 4, 6, 9]]
+
+
+def test_every_kind_reads_a_tokenizer_without_begin_and_end(tmp_path: Path) -> None:
+    text = replace(bert(tmp_path), max_length=24)
+    the, man, eats = (PIECES.index(piece) for piece in ("the", "man", "eats"))
+    lone, pair = [CLS, the, man, SEP], [CLS, the, man, SEP, eats, SEP]
+
+    def ids(name: str, example: Any) -> list[list[int]]:
+        return tasks.load(name).encode([example], 0, text)[0]["input_ids"]
+
+    assert ids("mnli", TextPair("the man", "eats", 0)) == [pair]
+    assert ids("hellaswag", Choices("the man", ("eats", "", "eats", ""), 0)) == [
+        [*pair, *lone, SEP, *pair, *lone, SEP]
+    ]
+    assert ids("squad_v1", Question("the man", "eats", ("eats",), (0,))) == [pair]
+    assert ids("ranking", Text("the man", "the man")) == [lone + lone]
+    assert ids("bucc2018", Sentence("the man", 0, (), 1, "a")) == [lone]
+    assert ids("mlm", Text("the man")) == [lone]
+    assert ids("tlm", Text("the man", "eats")) == [pair]
+    assert ids("udpos", TaggedWords(("the", "man"), ("DET", "NOUN"))) == [lone]
+
+
+def test_special_tokens_of_the_template_are_never_hidden(tmp_path: Path) -> None:
+    # transformers is told of no name for them.
+    text = bert(tmp_path, cls_token=None, sep_token=None)
+    assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special)
+    masking = tasks.load("mlm").masking(text)
+    ids = np.array([CLS, *range(5, 13), SEP] * 50)
+    hidden = masking.hide(ids, np.full(50, 10), np.arange(50), 0)
+    assert not set(hidden.targets.tolist()) & set(text.special)
+    assert hidden.ids.max() < text.num_ids == masking.vocab_size
+
+
+def test_a_word_without_tokens_needs_an_unknown_token(tmp_path: Path) -> None:
+    text = bert(tmp_path, unk_token=None)
+    assert text.words([["the", "man"]]) == [[([CLS, 5, 6, SEP], [1, 2])]]
+    with pytest.raises(
+        ValueError, match=r"reads the word '' as no token and has no unknown token: name unk_token"
+    ):
+        text.words([["the", ""]])
 
 
 # The tokenizer itself

@@ -381,6 +381,21 @@ def test_a_folder_with_another_tokenizer_is_refused(finished: Path, tmp_path: Pa
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_an_export_refuses_a_tokenizer_with_more_pieces_than_the_embedding(
+    finished: Path, tiny_encoder: str, tmp_path: Path
+):
+    encoder = str(shutil.copytree(tiny_encoder, tmp_path / "encoder"))
+    tokenizer = load_tokenizer(encoder)
+    tokenizer.add_tokens(["<ent>"])
+    tokenizer.save_pretrained(encoder)
+    changed = shutil.copytree(finished, tmp_path / "run")
+    config = (changed / "config.yaml").read_text()
+    (changed / "config.yaml").write_text(config.replace(tiny_encoder, encoder))
+    with pytest.raises(ValueError, match="has 16,385 token ids, but its embedding has 16,384 rows"):
+        export([f"--run={changed}", f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tmp_path: Path):
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     best = json.loads((folder / "results.json").read_text())["run"]["best_step"]

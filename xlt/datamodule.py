@@ -20,6 +20,7 @@ from xlt.data.spread import Pool
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
 from xlt.data.store import Stored, cache_folder
 from xlt.data_keys import check_sizes, check_trainable, volumes_of
+from xlt.models.encoder import check_vocabulary
 from xlt.splits import Splits, with_labels
 from xlt.task import Scores, group_of
 from xlt.tasks import by_task, load_all
@@ -116,6 +117,7 @@ class TransferData(LightningDataModule):
         """
         self.stored = {}
         text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
+        check_vocabulary(self.encoder, text.num_ids)
         with Pool(text) as pool:
             splits = Splits(self.roots, self._cache, text, pool)
             for name in self.tasks:

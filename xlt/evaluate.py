@@ -44,7 +44,7 @@ from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
 from xlt.folders import MODEL
-from xlt.models.encoder import load_config, most_tokens
+from xlt.models.encoder import check_vocabulary, load_config, most_tokens
 from xlt.parser import VerbParser
 from xlt.splits import Splits
 from xlt.tables import as_json
@@ -144,6 +144,8 @@ class Evaluation:
         self._check_layers()
         folder = cache_folder(cache)
         text = TextEncoder(load_tokenizer(names[0]), self._length, min(stride, self._length - 1))
+        for name in names:
+            check_vocabulary(name, text.num_ids)
         self._splits = Splits(roots_of(root), folder, text)
         kept = folder / "alignments"
         self._perturbations = Perturbations(drawn, self._splits, kept, seed)

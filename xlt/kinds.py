@@ -39,13 +39,22 @@ class Classification(Task[TextPair]):
     Args:
         labels: Names of the classes, in the order of their indices.
         f1: Also score F1 of class 1, as QQP does.
+        single_text: True if the examples are single texts, whose `second` is None.
     """
 
     labels: tuple[str, ...] = ()
     f1: bool = False
+    single_text: bool = False
 
     def check(self, example: TextPair) -> None:
-        """Refuse a label that is no class."""
+        """Refuse a label that is no class, a pair without its second text, and a single text with one."""
+        if example.second is None and not self.single_text:
+            raise ValueError(
+                "second must be text, not None: an empty second text is ''. A task of single texts says "
+                "single_text=True"
+            )
+        if example.second is not None and self.single_text:
+            raise ValueError(f"second must be None, not {example.second!r}: the task says single_text=True")
         label = example.label
         known = label in self.labels if isinstance(label, str) else label < len(self.labels)
         if not known or (isinstance(label, int) and label < UNLABELLED):

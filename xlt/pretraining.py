@@ -21,6 +21,12 @@ TIE = 1e-6
 """Cosines that differ by less are equal: the same sentence may stand twice among the translations."""
 
 
+def _check_translation(example: Text) -> None:
+    """Raise ValueError for a text whose translation is None."""
+    if example.translation is None:
+        raise ValueError("translation must be text, not None: an empty translation is ''")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskedLanguageModelling(Task[Text]):
     """Guess hidden tokens of a text, or of a text and its translation read together (TLM).
@@ -30,15 +36,22 @@ class MaskedLanguageModelling(Task[Text]):
 
     Args:
         share: Of the tokens, the part to guess.
+        with_translation: True if the examples are texts with their translations (TLM).
 
     Source: Devlin et al. (2019), section 3.1; TLM of Conneau and Lample (2019), section 3.3.
     """
 
     share: float = 0.15
+    with_translation: bool = False
 
     inputs: ClassVar[tuple[str, ...]] = ()
 
     is_plain_text: ClassVar[bool] = True
+
+    def check(self, example: Text) -> None:
+        """Refuse a text without a translation if the task reads both."""
+        if self.with_translation:
+            _check_translation(example)
 
     def is_labelled(self, example: Text) -> bool:
         """Whether there is text."""
@@ -52,15 +65,12 @@ class MaskedLanguageModelling(Task[Text]):
                 f"the tokenizer of model.encoder has no mask token, which {self.name} needs: name "
                 "mask_token in its tokenizer_config.json"
             )
-        special = tuple(sorted(set(map(int, tokenizer.all_special_ids))))
-        return Masking(int(tokenizer.mask_token_id), special, len(tokenizer), self.share)  # type: ignore[arg-type]
+        return Masking(int(tokenizer.mask_token_id), text.special, text.num_ids, self.share)  # type: ignore[arg-type]
 
     def encode(self, examples: Sequence[Text], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a piece of text, or a pair; `weight` is the number of tokens to guess."""
-        pieces = [text.pieces(e.text) for e in examples if not e.translation]
-        pairs = iter(text.pairs([(e.text, e.translation) for e in examples if e.translation]))
-        alone = iter(pieces)
-        rows = [[next(pairs)] if e.translation else next(alone) for e in examples]
+        pairs = iter(text.pairs([(e.text, e.translation) for e in examples if e.translation is not None]))
+        rows = [text.pieces(e.text) if e.translation is None else [next(pairs)] for e in examples]
         columns = sequence_columns([piece for row in rows for piece in row], 1, first)
         masking = self.masking(text)
         columns["weight"] = [[masking.num_masked(ids)] for ids in columns["input_ids"]]
@@ -104,13 +114,17 @@ class TranslationRanking(Task[Text]):
 
     is_plain_text: ClassVar[bool] = True
 
+    def check(self, example: Text) -> None:
+        """Refuse a text without a translation."""
+        _check_translation(example)
+
     def is_labelled(self, example: Text) -> bool:
         """Whether both sides have text."""
-        return bool(example.text.strip() and example.translation.strip())
+        return bool(example.text.strip() and (example.translation or "").strip())
 
     def encode(self, examples: Sequence[Text], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """Two sequences a row: a sentence and its translation."""
-        encoded = text.pairs([(side, "") for e in examples for side in (e.text, e.translation)])
+        encoded = text.singles([side for e in examples for side in (e.text, e.translation or "")])
         cut = {i // 2 for i, piece in enumerate(encoded) if piece.is_cut}
         return sequence_columns(encoded, 2, first), len(cut)
 

@@ -233,7 +233,7 @@ class BitextMining(Task[Sentence]):
 
     def encode(self, examples: Sequence[Sentence], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A sentence a row; `side` is 0 for the foreign language, 1 for English."""
-        encoded = text.pairs([(example.text, "") for example in examples])
+        encoded = text.singles([example.text for example in examples])
         columns = sequence_columns(encoded, 1, first) | {"side": [[e.side] for e in examples]}
         return columns, sum(piece.is_cut for piece in encoded)
 

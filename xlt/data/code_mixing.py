@@ -178,10 +178,9 @@ def _mixed(example: Any, mixing: CodeMixing, other: str) -> Any:  # noqa: ARG001
 
 @_mixed.register
 def _(example: TextPair, mixing: CodeMixing, other: str) -> TextPair:
-    """Both texts."""
-    return replace(
-        example, first=mixing.text(example.first, other), second=mixing.text(example.second, other)
-    )
+    """The text, or both of a pair."""
+    second = None if example.second is None else mixing.text(example.second, other)
+    return replace(example, first=mixing.text(example.first, other), second=second)
 
 
 @_mixed.register

@@ -8,6 +8,7 @@ choices and a passage with several questions. The ids are those of the tokenizer
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -71,12 +72,36 @@ class TextEncoder:
     @cached_property
     def _single(self) -> tuple[list[int], ...]:
         """The special tokens before and after a lone text."""
-        return _between(self._fast.encode("a"))
+        return _between(self._fast.encode(self._sample))
 
     @cached_property
     def _double(self) -> tuple[list[int], ...]:
         """The special tokens before, between and after two texts."""
-        return _between(self._fast.encode("a", "a"))
+        return _between(self._fast.encode(self._sample, self._sample))
+
+    @property
+    def _sample(self) -> str:
+        """A text of at least one token: `a`, or a piece where no piece spells that."""
+        texts = chain("a", self._fast.get_vocab())
+        return next(t for t in texts if self._fast.encode(t, add_special_tokens=False).ids)
+
+    @property
+    def _room(self) -> int:
+        """The number of tokens of a lone text that a sequence holds."""
+        return self.max_length - sum(map(len, self._single))
+
+    @cached_property
+    def special(self) -> tuple[int, ...]:
+        """Ids of all special tokens, ascending: those that the tokenizer names and those of its templates."""
+        added = self.tokenizer.added_tokens_decoder
+        named = [*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)]
+        around = [token for run in (*self._single, *self._double) for token in run]
+        return tuple(sorted({*map(int, named), *around}))
+
+    @cached_property
+    def num_ids(self) -> int:
+        """The tokenizer's largest token id plus one."""
+        return num_ids(self.tokenizer)
 
     def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """The token ids of each text."""
@@ -84,25 +109,31 @@ class TextEncoder:
         encoded = self._fast.encode_batch_fast(distinct, add_special_tokens=False)
         return {text: found.ids for text, found in zip(distinct, encoded, strict=True)}
 
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
-        """One sequence a pair, the longer text cut first where both are too long."""
-        ids = self._ids(text for pair in pairs for text in pair)
+    def pairs(self, pairs: Sequence[tuple[str, str | None]]) -> list[Pair]:
+        """Encode each pair as one sequence; the longer text is cut first if both together are too long.
+
+        An empty second text keeps the separators of a pair. A text whose second is None stands alone.
+        """
+        ids = self._ids(text for pair in pairs for text in pair if text is not None)
         return [
-            self._pair(ids[first], ids[second]) if second else self._lone(ids[first])
+            self._lone(ids[first]) if second is None else self._pair(ids[first], ids[second])
             for first, second in pairs
         ]
+
+    def singles(self, texts: Sequence[str]) -> list[Pair]:
+        """Encode each text as a sequence of its own, cut at `max_length`."""
+        return self.pairs([(text, None) for text in texts])
 
     def pieces(self, text: str) -> list[Pair]:
         """A text as sequences of at most `max_length`, one after the other; nothing is lost."""
         before, after = self._single
         ids = self._fast.encode(text, add_special_tokens=False).ids
-        room = self.max_length - len(before) - len(after)
+        room = self._room
         return [Pair(before + ids[i : i + room] + after, False) for i in range(0, max(1, len(ids)), room)]
 
     def _lone(self, ids: list[int]) -> Pair:
         before, after = self._single
-        room = self.max_length - len(before) - len(after)
-        return Pair(before + ids[:room] + after, len(ids) > room)
+        return Pair(before + ids[: self._room] + after, len(ids) > self._room)
 
     def _pair(self, first: list[int], second: list[int]) -> Pair:
         before, between, after = self._double
@@ -152,40 +183,51 @@ class TextEncoder:
             [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
         )
         return [
-            self._sequences(_ids_by_word(found, len(words), self.unknown))
+            self._sequences(
+                [
+                    ids or [self._unknown(word)]
+                    for ids, word in zip(_by_word(found, len(words)), words, strict=True)
+                ]
+            )
             for found, words in zip(encoded, sentences, strict=True)
         ]
 
-    @property
-    def unknown(self) -> int:
-        """Id of the unknown token."""
-        return int(self.tokenizer.unk_token_id)  # type: ignore[arg-type]
+    def _unknown(self, word: str) -> int:
+        """Return the id of the unknown token, as which a word without tokens is read.
+
+        Raises:
+            ValueError: The tokenizer has no unknown token.
+        """
+        token = self.tokenizer.unk_token_id
+        if not isinstance(token, int):
+            raise ValueError(
+                f"the tokenizer of model.encoder reads the word {word!r} as no token and has no unknown token"
+                ": name unk_token in its tokenizer_config.json, or leave the word out of the rows"
+            )
+        return token
 
     def _sequences(self, words: list[list[int]]) -> list[tuple[list[int], list[int]]]:
         """Cut the words where a sequence is full; add the special tokens of a single text."""
-        begin, end = (
-            int(token)  # type: ignore[arg-type]
-            for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
-        )
-        sequences: list[tuple[list[int], list[int]]] = [([begin], [])]
+        before, after = self._single
+        sequences: list[tuple[list[int], list[int]]] = [(list(before), [])]
         for ids in words:
-            ids = ids[: self.max_length - 2]
-            if len(sequences[-1][0]) + len(ids) + 1 > self.max_length:
-                sequences.append(([begin], []))
+            ids = ids[: self._room]
+            if len(sequences[-1][0]) + len(ids) + len(after) > self.max_length:
+                sequences.append((list(before), []))
             sequences[-1][1].append(len(sequences[-1][0]))
             sequences[-1][0].extend(ids)
         for ids, _ in sequences:
-            ids.append(end)
+            ids.extend(after)
         return sequences
 
 
-def _ids_by_word(found: Encoding, num_words: int, unknown: int) -> list[list[int]]:
-    """The token ids of each word."""
+def _by_word(found: Encoding, num_words: int) -> list[list[int]]:
+    """Return the token ids of each word; none for a word that the tokenizer normalises away."""
     by_word: list[list[int]] = [[] for _ in range(num_words)]
     for token, word in zip(found.ids, found.word_ids, strict=True):
         if word is not None:
             by_word[word].append(token)
-    return [ids or [unknown] for ids in by_word]
+    return by_word
 
 
 def _between(template: Encoding) -> tuple[list[int], ...]:
@@ -225,6 +267,11 @@ def answer_tokens(example: Question, window: Window) -> list[int]:
     if not len(inside) or starts[0] > first or ends[-1] < last:
         return [0, 0]
     return [window.begin + int(inside[0]), window.begin + int(inside[-1])]
+
+
+def num_ids(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the largest token id plus one: the rows that an embedding needs to read every token."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:

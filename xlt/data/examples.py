@@ -21,7 +21,7 @@ def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> Non
 
 def _names(kind: type | tuple[type, ...]) -> str:
     """`text`, `a whole number`, or both, for an error message."""
-    words = {str: "text", int: "a whole number"}
+    words = {str: "text", int: "a whole number", type(None): "None"}
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(words[k] for k in kinds)
 
@@ -45,19 +45,20 @@ class TextPair:
 
     Args:
         first: The first text.
-        second: The second text; empty where a task classifies a single one.
+        second: The second text; an empty one is still read as the second of a pair. None if the task reads
+            single texts (`single_text`).
         label: The label's name or its index in the task's `labels`; -1 where the row has none.
         id: The data set's own name of the row, where it has one.
     """
 
     first: str
-    second: str
+    second: str | None
     label: str | int
     id: str = ""
 
     def __post_init__(self) -> None:
         """Refuse fields of another type."""
-        _check(self, {"first": str, "second": str, "label": (str, int), "id": str})
+        _check(self, {"first": str, "second": (str, type(None)), "label": (str, int), "id": str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +138,16 @@ class Text:
 
     Args:
         text: A sentence, a paragraph or a document.
-        translation: The same in another language; empty where there is none.
+        translation: The same in another language; an empty one is still read as the second of a pair. None
+            if the task reads plain text alone.
     """
 
     text: str
-    translation: str = ""
+    translation: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields of another type."""
-        _check(self, {"text": str, "translation": str})
+        _check(self, {"text": str, "translation": (str, type(None))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,8 +210,9 @@ def _noisy(example: Any, noise: Noise) -> Any:  # noqa: ARG001 (for the shapes b
 
 @_noisy.register
 def _(example: TextPair, noise: Noise) -> TextPair:
-    """Both texts."""
-    return replace(example, first=noise.text(example.first), second=noise.text(example.second))
+    """The text, or both of a pair."""
+    second = None if example.second is None else noise.text(example.second)
+    return replace(example, first=noise.text(example.first), second=second)
 
 
 @_noisy.register

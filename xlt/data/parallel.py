@@ -45,7 +45,7 @@ def texts_of(example: Any) -> tuple[str, str]:
 
 @texts_of.register
 def _(example: TextPair) -> tuple[str, str]:
-    return example.first, example.second
+    return example.first, example.second or ""
 
 
 @texts_of.register

@@ -179,6 +179,26 @@ def most_tokens(config: XLMRobertaConfig) -> int:
     return config.max_position_embeddings - RESERVED_POSITIONS
 
 
+def check_vocabulary(name: str, num_ids: int) -> None:
+    """Refuse an encoder whose table of word embeddings is too small for its tokenizer.
+
+    Args:
+        name: The encoder: a name on the hub, a folder, or a finished run's.
+        num_ids: The tokenizer's largest token id plus one.
+
+    Raises:
+        ValueError: The tokenizer has more ids than the table has rows.
+    """
+    rows = load_config(name).vocab_size
+    if num_ids > rows:
+        raise ValueError(
+            f"the tokenizer of {name} has {num_ids:,} token ids, but its embedding has {rows:,} rows "
+            "(vocab_size in config.json). Enlarge the embedding, with transformers by "
+            f"model.resize_token_embeddings({num_ids}) and model.save_pretrained, or take the added tokens "
+            "out of the tokenizer's files"
+        )
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Within, transformers keeps its bars and its table of missing weights to itself."""

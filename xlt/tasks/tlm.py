@@ -22,6 +22,7 @@ TASK = MaskedLanguageModelling(
         how_to_get="Write pairs as parallel/<language>-<language>.parquet, columns source and target",
     ),
     read=read,
+    with_translation=True,
     head_name="mlm",
     licence="that of the text",
     citation="Conneau and Lample 2019, arXiv 1901.07291",

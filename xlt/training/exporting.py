@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xlt.data.encode import load_tokenizer
-from xlt.models.encoder import Encoder
+from xlt.data.encode import load_tokenizer, num_ids
+from xlt.models.encoder import Encoder, check_vocabulary
 from xlt.models.saving import save_encoder
 from xlt.task import group_of
 from xlt.tasks import load
@@ -36,7 +36,8 @@ def export_run(
 
     Raises:
         FileNotFoundError: There is no such run, or it has no such checkpoint, or none that verifies.
-        ValueError: The folder holds another tokenizer, or the run's encoder has changed its size.
+        ValueError: The folder holds another tokenizer, the run's encoder has changed its size, or its
+            tokenizer has more ids than its embedding has rows.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
@@ -52,6 +53,7 @@ def export_run(
         )
     encoder.load_state_dict(_below(found["state_dict"], "encoder."))
     tokenizer = load_tokenizer(name)
+    check_vocabulary(name, num_ids(tokenizer))
     _check_tokenizer(out, tokenizer)
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
