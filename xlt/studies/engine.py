@@ -17,6 +17,7 @@ from xlt.studies.places import is_finished
 from xlt.studies.plan import Study
 from xlt.training.checkpoints import write_whole
 from xlt.training.lock import locked
+from xlt.yaml_files import read_yaml
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 
@@ -58,8 +59,10 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
 
     Raises:
-        ValueError: Another process runs this study.
+        ValueError: Another process runs this study, or the profile has a key twice.
     """
+    for path in _profile_files(profile) if profile else ():
+        read_yaml(path)
     # A profile says itself how many cores its jobs have: set-threads.
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     study.own_folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,13 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         with launcher(environment) as address:
             return _wait_for(command, {**environment, ADDRESS: address})
+
+
+def _profile_files(profile: str) -> Iterator[Path]:
+    """The files that Snakemake may read a profile from."""
+    own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    for folder in (Path(), Path(own, "snakemake"), Path("/etc/xdg/snakemake")):
+        yield from (folder / profile).glob("config*.yaml")
 
 
 def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: str | None) -> list[str]:
