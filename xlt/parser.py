@@ -1,7 +1,7 @@
 """The parser of the command line, whose errors are one message with the key that was meant.
 
-Each file that jsonargparse reads (`--config`, a section's or a class's) is read as UTF-8, whatever the locale,
-and must not have a key twice. Nor must a value of the command line.
+Each file that jsonargparse reads (`--config`, or the file of a section or a class) is read as UTF-8 in any
+locale, and must not have a key twice. Nor must a value of the command line.
 """
 
 import pathlib

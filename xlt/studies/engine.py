@@ -90,16 +90,8 @@ def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: 
     else:
         where = ["--cores", str((jobs or 1) * threads), "--jobs", str(jobs or 1)]
     return [
-        *(
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(SNAKEFILE),
-            "--config",
-            f"plan={plan.resolve()}",
-        ),
-        *("--directory", str(plan.parent), *where, "--retries", str(retries)),
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)),
+        *("--directory", str(plan.parent.resolve()), *where, "--retries", str(retries)),
         *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
         *("--scheduler", "greedy"),  # nodes of a rule are alike: there is nothing to solve for
         *("--quiet", "rules", "--", "all"),
