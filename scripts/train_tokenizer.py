@@ -79,7 +79,7 @@ def train_tokenizer(
         }
         figures = measure_all(folder, rows, drawn, report_rows)
         report = {**provenance(model), **settings, "languages": figures}
-        (folder / "tokenizer_report.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / "tokenizer_report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

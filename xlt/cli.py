@@ -7,16 +7,14 @@ help is their docstring, and `configs/*.yaml` hold nothing else but `seed_everyt
 
 import logging
 import os
-import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -39,6 +37,7 @@ from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.saving import Checkpoints
 from xlt.training.watch import Watch
+from xlt.yaml_files import load_yaml, read_yaml
 
 DEFAULTS = {
     "check_val_every_n_epoch": None,
@@ -143,13 +142,9 @@ class Cli(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, after a look at each config file, which the parser's own message would not name."""
-        given = " ".join(map(str, sys.argv[1:] if args is None else args))
-        for name in re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", given):
-            try:
-                found = yaml.safe_load(Path(name).read_text() if Path(name).is_file() else "")
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"config {name} is no YAML: {error}") from error
-            check_named(found, f"config {name}")
+        for name in _configs(list(map(str, sys.argv[1:] if args is None else args))):
+            if Path(name).is_file():
+                check_named(read_yaml(Path(name), f"config {name}"), f"config {name}")
         super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
@@ -167,7 +162,7 @@ class Cli(LightningCLI):
 
     def resolved(self) -> dict[str, Any]:
         """The whole config, nested, as YAML would give it back."""
-        return yaml.safe_load(self._text())
+        return load_yaml(self._text(), "the config")
 
     def _text(self) -> str:
         config = self.config.clone()
@@ -262,6 +257,15 @@ def _seed(value: int | bool) -> int:
     fits = not isinstance(value, bool) and 0 <= value < 2**32
     require(fits, "seed_everything", value, "be a whole number from 0 to 4294967295")
     return int(value)
+
+
+def _configs(args: Sequence[str]) -> Iterator[str]:
+    """Names of the config files among the arguments."""
+    for argument, value in zip(args, [*args[1:], ""], strict=True):
+        if argument in ("-c", "--config"):
+            yield value
+        elif argument.startswith(("-c=", "--config=")):
+            yield argument.partition("=")[2]
 
 
 def _config_name(config: Namespace) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from jsonargparse import auto_cli
 
 from xlt.cli import run_verb
+from xlt.parser import VerbParser
 from xlt.training.exporting import export_run
 
 
@@ -22,7 +23,7 @@ def export(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments.
     """
-    checkpoint = auto_cli(export_run, args=list(args), as_positional=False)
+    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=VerbParser)
     print(f"{checkpoint} is exported")
 
 

@@ -1,11 +1,20 @@
-"""The parser of the command line, whose errors are one message with the key that was meant."""
+"""The parser of the command line, whose errors are one message with the key that was meant.
 
+Each file that jsonargparse reads (`--config`, or the file of a section or a class) is read as UTF-8 in any
+locale, and must not have a key twice. Nor must a value of the command line.
+"""
+
+import pathlib
 import re
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, get_loader, set_loader
+from jsonargparse._paths import Path
 from lightning.pytorch.cli import LightningArgumentParser
+from yaml import YAMLError
+
+from xlt.yaml_files import check_keys, read_utf8
 
 UNKNOWN_KEY = (
     r"unrecognized arguments: --([\w.]+)",
@@ -13,6 +22,30 @@ UNKNOWN_KEY = (
     r"Option '([\w.]+)' is not accepted",
 )
 """How jsonargparse says that a key is unknown."""
+
+
+_load_yaml, _read_any = get_loader("yaml"), Path.read_text
+
+
+def _load(text: str) -> Any:
+    """Load a value or a file."""
+    check_keys(text, "the command line")
+    return _load_yaml(text)
+
+
+def _read_text(self: Path) -> str:
+    """Read a file; standard input, and what is no local file, as jsonargparse does."""
+    local = pathlib.Path(self)
+    if not local.is_file():
+        return _read_any(self)
+    text = read_utf8(local)
+    check_keys(text, str(self))
+    return text
+
+
+set_loader("yaml", _load, (YAMLError,))
+# jsonargparse 4.53 has no setting for the encoding, and does not tell a loader which file it loads.
+Path.read_text = _read_text
 
 
 class VerbParser(ArgumentParser):

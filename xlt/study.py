@@ -109,7 +109,7 @@ def check_configs(plan: Study) -> None:
         arm = node.arm if node.phase == "intermediate" else ""
         kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None), node)
     for node in kinds.values():
-        with NamedTemporaryFile("w", suffix=".yaml") as file:
+        with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             yaml.safe_dump(dict(node.settings), file, allow_unicode=True)
             file.flush()
             try:

@@ -108,7 +108,7 @@ def _keep(path: Path, lines: Iterable[str]) -> None:
     """Write a file whole, unless another process was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    scratch.write_text("".join(f"{line}\n" for line in lines))
+    scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     if path.is_file():
         scratch.unlink()
     else:
@@ -117,7 +117,7 @@ def _keep(path: Path, lines: Iterable[str]) -> None:
 
 def _read(path: Path) -> list[list[Link]]:
     """The links on each line."""
-    lines = path.read_text().split("\n")[:-1]
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     cut = [[link.split("-") for link in line.split()] for line in lines]
     return [[(int(i), int(j)) for i, j in links] for links in cut]
 

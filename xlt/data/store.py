@@ -107,7 +107,7 @@ class Stored:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meta = Meta(**json.loads((folder / "meta.json").read_text()))
+        self.meta = Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self.features = Features(folder / "features.arrow")
         self.identify: Callable[[], Sequence[int | str]] = lambda: range(self.meta.examples)
         """What tells each example from the others in all languages of its task; its number by default."""
@@ -135,7 +135,7 @@ class Stored:
 
     def references(self) -> list[Any]:
         """What scoring needs of each example, by its number."""
-        with (self.folder / "references.jsonl").open() as lines:
+        with (self.folder / "references.jsonl").open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
 
@@ -247,10 +247,10 @@ def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path
     meta.sources = [
         {"name": p.name, "location": p.location, "revision": p.revision, "hash": p.fingerprint} for p in parts
     ]
-    with (folder / "references.jsonl").open("w") as references:
+    with (folder / "references.jsonl").open("w", encoding="utf-8") as references:
         chunks = _encoded(task, parts, text, meta, references, pool)
         meta.rows, meta.content = write_features(folder / "features.arrow", chunks)
-    (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
+    (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
 
 
 class Unlabelled(ValueError):

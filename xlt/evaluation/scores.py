@@ -97,7 +97,7 @@ class Finished:
         if not path.is_file():
             return None
         try:
-            found = Scored(**json.loads(path.read_text()))
+            found = Scored(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}): delete it to score it again") from error
         if found.fingerprint != fingerprint:

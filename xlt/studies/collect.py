@@ -63,7 +63,7 @@ def _lines(study: Study, use: Node) -> list[list[Any]]:
     volume = 0 if use.arm == NONE else volume_of(study, use)
     found = []
     for path in sorted((study.folder / use.name / "scores").glob("*.json")):
-        cell = json.loads(path.read_text())
+        cell = json.loads(path.read_text(encoding="utf-8"))
         mean = sum(cell["metrics"].values()) / len(cell["metrics"])
         items = Path(use.name, "items", f"{path.stem}.npy")
         kept = str(items) if (study.folder / items).is_file() else ""
@@ -83,7 +83,7 @@ def volume_of(study: Study, use: Node) -> int:
         name = study.nodes[name].parents[0]
     data = study.nodes[name].settings["data"]
     asked = data["volume"] or {}
-    sources = json.loads((study.folder / name / "sources.json").read_text())
+    sources = json.loads((study.folder / name / "sources.json").read_text(encoding="utf-8"))
     most = dict.fromkeys(counted(data["tasks"]), 0)
     for task, splits in sources.items():
         group, count = group_of(task), splits["train"]["examples"]
@@ -139,7 +139,7 @@ def _cells(study: Study) -> list[Missing]:
     found: Counter[tuple[str, str]] = Counter()
     for name, node in study.nodes.items():
         if node.phase == "evaluate" and is_finished(study.folder, name):
-            summary = json.loads((study.folder / name / "summary.json").read_text())
+            summary = json.loads((study.folder / name / "summary.json").read_text(encoding="utf-8"))
             for cell in summary["missing"]:
                 names = (cell["task"], cell["language"], cell.get("perturbation", ""))
                 found[" ".join(filter(None, names)), cell["reason"]] += 1
@@ -151,7 +151,7 @@ def _reason(study: Study, node: Node, log: Path) -> str:
     if not log.is_file():
         waits = [parent for parent in node.parents if not is_finished(study.folder, parent)]
         return f"waits for {waits[0]}" if waits else "not begun"
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ") or "Error: " in line]
     return errors[-1] if errors else "began, and did not end"
 
@@ -180,13 +180,15 @@ def tokens_of(study: Study, node: Node) -> int:
     """Tokens that a finished node trained on; 0 for an evaluation."""
     if node.phase == "evaluate":
         return 0
-    return json.loads((study.folder / node.name / "results.json").read_text())["run"]["tokens"]
+    return json.loads((study.folder / node.name / "results.json").read_text(encoding="utf-8"))["run"][
+        "tokens"
+    ]
 
 
 def hours_of(study: Study, name: str) -> float | None:
     """Hours that a node has taken, all its starts together; None where it was not run by the engine."""
     path = logs_of(study.folder, name, "json")
-    return json.loads(path.read_text())["seconds"] / 3600 if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] / 3600 if path.is_file() else None
 
 
 def results_of(study: Study, command: str, words: str) -> StudyResults:

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_free
+from xlt.yaml_files import read_yaml
 
 Settings = Mapping[str, Any]
 
@@ -39,14 +38,11 @@ def read_config(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: It is no YAML, or names no tasks or no steps.
+        ValueError: It is no YAML, has a key twice, or names no tasks or no steps.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}, which the study names, is not there: give a config of xlt.fit")
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}, which the study names, is no YAML: {error}") from error
+    config = read_yaml(Path(path), f"{path}, which the study names,")
     if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
         raise ValueError(f"{path} is no config of xlt.fit: it has no data and trainer")
     return config

@@ -17,6 +17,7 @@ from xlt.studies.places import is_finished
 from xlt.studies.plan import Study
 from xlt.training.checkpoints import write_whole
 from xlt.training.lock import locked
+from xlt.yaml_files import read_yaml
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 
@@ -58,8 +59,10 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
 
     Raises:
-        ValueError: Another process runs this study.
+        ValueError: Another process runs this study, or the profile has a key twice.
     """
+    for path in _profile_files(profile) if profile else ():
+        read_yaml(path)
     # A profile says itself how many cores its jobs have: set-threads.
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     study.own_folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +76,13 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
             return _wait_for(command, {**environment, ADDRESS: address})
 
 
+def _profile_files(profile: str) -> Iterator[Path]:
+    """The files that Snakemake may read a profile from."""
+    own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    for folder in (Path(), Path(own, "snakemake"), Path("/etc/xdg/snakemake")):
+        yield from (folder / profile).glob("config*.yaml")
+
+
 def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: str | None) -> list[str]:
     """Snakemake's command line."""
     if profile:
@@ -80,16 +90,8 @@ def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: 
     else:
         where = ["--cores", str((jobs or 1) * threads), "--jobs", str(jobs or 1)]
     return [
-        *(
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(SNAKEFILE),
-            "--config",
-            f"plan={plan.resolve()}",
-        ),
-        *("--directory", str(plan.parent), *where, "--retries", str(retries)),
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)),
+        *("--directory", str(plan.parent.resolve()), *where, "--retries", str(retries)),
         *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
         *("--scheduler", "greedy"),  # nodes of a rule are alike: there is nothing to solve for
         *("--quiet", "rules", "--", "all"),

@@ -8,6 +8,7 @@ imports. The launcher itself computes nothing, so that no fork lacks a thread th
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import runpy
@@ -35,7 +36,7 @@ class Started:
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        self._lines = connection.makefile("r")
+        self._lines = connection.makefile("r", encoding="utf-8")
         self.pid: int = json.loads(self._lines.readline())
 
     def wait(self) -> int:
@@ -116,7 +117,7 @@ def serve(address: str) -> None:
 def _keep(connection: socket.socket) -> None:
     """Start what the connection asks for, wait for it, tell how it ended; the process ends with it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request = json.loads(connection.makefile("r").readline())
+    request = json.loads(connection.makefile("r", encoding="utf-8").readline())
     pid = os.fork()
     if pid == 0:
         connection.close()
@@ -137,6 +138,9 @@ def _become(request: Mapping[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, descriptor in enumerate((nothing, log, log)):
         os.dup2(descriptor, number)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a log's, not the terminal's
     sys.argv = [request["verb"], *request["args"]]
     code = 0
     try:

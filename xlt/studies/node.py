@@ -72,9 +72,10 @@ class Job:
         """Begin, in a session of its own: what a terminal tells all reaches it through this process alone."""
         if ADDRESS in os.environ:
             return start(os.environ[ADDRESS], self._command, self._log)
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"}  # a log's
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
             )
 
 
@@ -88,7 +89,9 @@ def seconds_left(job: str | None) -> int | None:
         return None
     # The environment does not tell: the executor takes most of SLURM's variables out of it.
     words = ["squeue", "--noheader", f"--job={job}", "--format=%L"]
-    said = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    said = subprocess.run(
+        words, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    ).stdout.strip()
     days, _, clock = said.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in parts):  # UNLIMITED, NOT_SET
@@ -100,7 +103,7 @@ def seconds_left(job: str | None) -> int | None:
 def command_of(plan: dict[str, Any], name: str) -> list[str]:
     """The command of a node."""
     node = plan["nodes"][name]
-    return [sys.executable, "-m", node["verb"], "--config", node["config"]]
+    return [sys.executable, "-m", node["verb"], f"--config={node['config']}"]
 
 
 def run(plan: dict[str, Any], name: str) -> int:
@@ -114,12 +117,12 @@ def run(plan: dict[str, Any], name: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     job = Job(command_of(plan, name), log)
     with locked(lock, PATIENCE):
-        spent = json.loads(seconds.read_text())["seconds"] if seconds.is_file() else 0.0
+        spent = json.loads(seconds.read_text(encoding="utf-8"))["seconds"] if seconds.is_file() else 0.0
         began = time.monotonic()
         code = job.run()
         report = {"seconds": spent + time.monotonic() - began, "exit_code": code}
         scratch = seconds.with_suffix(".new")
-        scratch.write_text(json.dumps(report) + "\n")
+        scratch.write_text(json.dumps(report) + "\n", encoding="utf-8")
         scratch.replace(seconds)
     if code == STOPPED and "SLURM_JOB_ID" in os.environ:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
@@ -132,7 +135,7 @@ def main() -> int:
     parser.add_argument("--plan", type=Path, required=True)
     parser.add_argument("--node", required=True)
     arguments = parser.parse_args()
-    plan = json.loads(arguments.plan.read_text())
+    plan = json.loads(arguments.plan.read_text(encoding="utf-8"))
     os.chdir(plan["cwd"])
     code = run(plan, arguments.node)
     if code:

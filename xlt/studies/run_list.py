@@ -10,12 +10,10 @@ import yaml
 
 from xlt.studies import names
 from xlt.studies.robustness import NONE
+from xlt.yaml_files import load_yaml
 
 Pairs = list[tuple[str, str]]
 """Dotted keys of a config with their values."""
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as fast where libyaml is there."""
 
 PHASES = {"intermediate": "Intermediate training", "target": "Fine-tuning", "evaluate": "Evaluation"}
 
@@ -84,8 +82,8 @@ def _group(phase: str, subject: str, runs: list[Any]) -> Group:
 def _flat_config(text: str, folder: str) -> dict[str, str]:
     """Dotted key to value, without the keys that name the run's own folder."""
     try:
-        config = yaml.load(text, LOADER)
-    except yaml.YAMLError:
+        config = load_yaml(text, folder)
+    except (yaml.YAMLError, ValueError):
         return {"config": text}
     if not isinstance(config, dict):
         return {"config": text} if text.strip() else {}

@@ -193,18 +193,18 @@ def keep_address(folder: Path, run: Any) -> None:
     address = getattr(run, "url", None)
     if isinstance(address, str):
         with contextlib.suppress(OSError):
-            (folder / ADDRESS).write_text(address + "\n")
+            (folder / ADDRESS).write_text(address + "\n", encoding="utf-8")
 
 
 def address_of(folder: Path) -> str:
     """Where a run's page is; empty where it has none."""
     path = folder / ADDRESS
-    return path.read_text().strip() if path.is_file() else ""
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def run_id(folder: RunFolder, config: Mapping[str, Any]) -> str:
     """The id in the run's folder; a new one is a hash of the folder's name and the config."""
     if folder.wandb_id.is_file():
-        return folder.wandb_id.read_text().strip()
+        return folder.wandb_id.read_text(encoding="utf-8").strip()
     text = json.dumps([folder.path.name, config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

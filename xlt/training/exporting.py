@@ -98,7 +98,7 @@ def _heads(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _labels(folder: RunFolder) -> dict[str, list[str]]:
     """Names of the classes of each of the run's heads."""
-    sources = json.loads(folder.sources.read_text())
+    sources = json.loads(folder.sources.read_text(encoding="utf-8"))
     tasks = map(load, folder.read_config()["data"]["tasks"])
     heads = {task.group: task.head_key for task in tasks}
     return {heads[group_of(name)]: splits["train"]["labels"] for name, splits in sources.items()}

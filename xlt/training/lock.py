@@ -31,7 +31,7 @@ def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_r
     Raises:
         ValueError: Another process holds it.
     """
-    with path.open("a+") as file:
+    with path.open("a+", encoding="utf-8") as file:
         until = time.monotonic() + patience
         while not _take(file.fileno()):
             if time.monotonic() > until:

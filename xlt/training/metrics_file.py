@@ -51,7 +51,7 @@ class MetricsFile(Logger):
             OSError: It cannot be written, as on a full disk.
         """
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         except OSError as error:
             raise OSError(

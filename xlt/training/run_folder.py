@@ -14,11 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from xlt.datamodule import TransferData
 from xlt.folders import MODEL
 from xlt.training.checkpoints import write_whole
+from xlt.yaml_files import read_yaml
 
 FREE = (
     "trainer.accelerator",
@@ -90,8 +89,8 @@ class RunFolder:
             ValueError: It is damaged.
         """
         try:
-            config = yaml.safe_load(self.config.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            config = read_yaml(self.config)
+        except ValueError as error:
             raise ValueError(f"{self.config} is damaged: {error}") from error
         if not isinstance(config, dict) or not {"model", "data", "trainer"} <= set(config):
             raise ValueError(f"{self.config} is damaged: it lacks model, data or trainer. Restore it")
