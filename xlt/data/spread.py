@@ -4,9 +4,11 @@ The tokenizer's Rust side uses all cores by itself, but making columns of its ou
 start only once a split has proved large, for each has to import what a task needs first.
 """
 
+import contextlib
 import logging
 import os
 import pickle
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -66,7 +68,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """End the processes."""
         if self._executor is not None:
-            self._executor.shutdown()
+            self._executor.shutdown(cancel_futures=True)
 
     @property
     def is_started(self) -> bool:
@@ -80,7 +82,8 @@ class Pool:
             self._executor = ProcessPoolExecutor(num_processes, get_context("spawn"), _start, (self._text,))
         waiting: deque[tuple[list[Any], Future[tuple[Columns, int]]]] = deque()
         for chunk in chunks:
-            waiting.append((chunk, self._executor.submit(_encode, task, chunk, first)))
+            with _interrupts_held():
+                waiting.append((chunk, self._executor.submit(_encode, task, chunk, first)))
             first += len(chunk)
             if len(waiting) > AHEAD * num_processes:
                 done, future = waiting.popleft()
@@ -122,6 +125,16 @@ def spread(
     else:
         with Pool(text) as own:
             yield from own.encoded(task, rest, first)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: they end with this one, and print nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _why_not_sent(task: Encodes) -> str:
