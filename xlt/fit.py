@@ -75,6 +75,13 @@ def _train(cli: Cli) -> None:
         raise OSError(
             f"the processes cannot connect to each other ({error}): see MASTER_ADDR and MASTER_PORT"
         ) from error
+    except RuntimeError as error:
+        if not str(error).startswith(("DataLoader worker", "Pin memory thread")):
+            raise
+        raise OSError(
+            f"a process that makes batches was killed ({error}), as the system does when memory is short. "
+            "Set data.num_workers to 0, or free memory; the same command continues from the newest checkpoint"
+        ) from error
     except ValueError as error:
         if cli.recorder.started:
             raise RuntimeError("training broke off; the same command continues it") from error

@@ -12,6 +12,7 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -19,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
+from xlt.data.workers import why_no_workers
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +89,10 @@ class Pool:
             first += len(chunk)
             if len(waiting) > AHEAD * num_processes:
                 done, future = waiting.popleft()
-                yield done, *future.result()
+                yield done, *_result(future)
         while waiting:
             done, future = waiting.popleft()
-            yield done, *future.result()
+            yield done, *_result(future)
 
 
 def spread(
@@ -114,9 +116,11 @@ def spread(
     rest = chain([upcoming], left)
     reason = _why_not_sent(task)
     if reason:
-        log.warning(
-            "%s is encoded on one core, for %s: make read a function of its module", task.name, reason
-        )
+        reason += ": make read a function of its module"
+    elif not (pool and pool.is_started):
+        reason = why_no_workers(num_cores())
+    if reason:
+        log.warning("%s is encoded on one core, for %s", task.name, reason)
         for chunk in rest:
             yield chunk, *task.encode(chunk, first, text)
             first += len(chunk)
@@ -125,6 +129,21 @@ def spread(
     else:
         with Pool(text) as own:
             yield from own.encoded(task, rest, first)
+
+
+def _result(future: Future[tuple[Columns, int]]) -> tuple[Columns, int]:
+    """A chunk's columns.
+
+    Raises:
+        OSError: A process has died.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a process that encodes rows was killed, as the system does when memory is short: free memory, "
+            "or let fewer cores encode (taskset); the same command encodes the split again"
+        ) from error
 
 
 @contextlib.contextmanager
