@@ -88,10 +88,11 @@ def _train(cli: Cli) -> None:
         raise
     if not module.scores:
         trainer.validate(module, data, verbose=False)
+    totals = cli.recorder.totals  # those of an earlier checkpoint once one is validated
     _complete_record(cli)
     if trainer.is_global_zero and trainer.state.finished:
         exported = export_run(cli.folder.path, cli.folder.model)
-        results = results_of(cli.folder, module, data, cli.recorder.totals)
+        results = results_of(cli.folder, module, data, totals)
         # Another than the best where that one no longer verifies.
         results["run"]["model_step"] = step_of(exported)
         write_whole(cli.folder.results, as_json(results))

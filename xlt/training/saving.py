@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xlt.checks import NotFiniteError, require
 from xlt.models.finite import spoiled
-from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of, step_of
+from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of, step_of, unfit
 from xlt.training.watch import STOPPED, Watch, say
 
 
@@ -156,7 +156,7 @@ class Checkpoints(Checkpoint):
         path = path_of(self._folder, step)
         self.io.finish()
         self._best_saved = path_of(self._folder, self.best_step)
-        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path))):
+        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path) or unfit(path))):
             trainer.save_checkpoint(path, weights_only=False)
 
     @staticmethod
