@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_rows import write_root
 from conftest import Command, run
 from safetensors.torch import load_file, save_file
 from test_bad_input import the_message
@@ -18,6 +19,7 @@ from test_fit import assert_same_weights, events, steps, timeless, weights
 
 from xlt.checks import NotFiniteError
 from xlt.data.collate import Batch
+from xlt.evaluate import evaluate
 from xlt.models.encoder import Encoder
 from xlt.models.finite import check_finite, has_nan, spoiled
 from xlt.models.saving import load_heads
@@ -202,6 +204,27 @@ def test_an_encoder_or_heads_that_hold_nan_are_refused(calm: Path, tmp_path: Pat
         path.write_bytes(before)
     Encoder(str(model))
     load_heads(str(model))
+
+
+def test_a_model_whose_logits_overflow_is_not_scored(
+    calm: Path, samples: list[str], cache: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "run"
+    shutil.copytree(calm, folder)
+    path = folder / "model" / "model.safetensors"
+    tensors = load_file(path)
+    (name,) = (key for key in tensors if key.endswith("layer.0.output.dense.weight"))
+    tensors[name] *= 1e38
+    save_file(tensors, path, {"format": "pt"})
+    (tmp_path / "root").mkdir()
+    root = write_root(Path(samples[0]), tmp_path / "root")
+    settings = {"runs": f"[{folder}]", "tasks": "[xnli]", "root": root, "cache": cache, "accelerator": "cpu"}
+    out = tmp_path / "out"
+    args = [f"--{key}={value}" for key, value in (settings | {"out": out, "max_length": 64}).items()]
+    assert run([*args, "--stride=16"], evaluate) == 2
+    message = the_message(capsys.readouterr().err)
+    assert message.startswith(f"{folder} gives logits that are not finite for xnli")
+    assert not (out / "scores").exists()
 
 
 # Parts
