@@ -1,9 +1,13 @@
 """Signals: a run told to stop saves, ends with 75, and goes on as if nothing had been."""
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from conftest import REPOSITORY, Command
 from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
 from benchmarks.faults import Fault, ended
+from xlt.cli import run_verb
 from xlt.training.checkpoints import fault_of, path_of
 from xlt.training.watch import STOPPED
 
@@ -113,6 +118,97 @@ def caught(pid: int) -> int:
     """The signals that a process catches, a bit each."""
     found = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[0], 16)
+
+
+@pytest.mark.timeout(8 * HANG)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_saves_says_how_to_continue_and_goes_on(
+    tiny_run: Command, calm: Calm, tmp_path: Path, processes: int
+):
+    folder = tmp_path / "run"
+    args = tiny_run(folder, {**CHANGES, **ON[processes], "data.num_workers": 1})
+    # Twice at once is what a launcher makes of one Ctrl-C.
+    code, output = strike(args, Fault(6, signal="SIGINT", whole=True, times=2))
+    assert code == STOPPED, output
+    step = last_step(folder)
+    assert 6 <= step <= 11
+    assert output.count(f"SIGINT: saved after step {step}; the same command continues from there") == 1
+    assert "Traceback" not in output
+    assert not fault_of(path_of(folder / "checkpoints", step))
+    code, output = launch(args)
+    assert code == 0, output
+    assert_same(folder, calm(processes))
+
+
+def test_ctrl_c_before_training_ends_all_processes_with_one_line(tiny_run: Command, tmp_path: Path):
+    args = tiny_run(tmp_path / "run", {**CHANGES, **DDP})
+    code, output = strike(args, Fault(0, "start", signal="SIGINT", whole=True))
+    assert code == STOPPED, output
+    assert output.count("SIGINT before training: the same command starts it") == 1
+    assert "Traceback" not in output
+
+
+TWICE = """
+import os, signal, time
+from xlt.training.watch import Watch
+with Watch() as watch:
+    watch.has_begun = True
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    time.sleep(600)
+"""
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once():
+    words = [sys.executable, "-c", TWICE]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=HANG, check=False)
+    assert done.returncode == STOPPED
+    assert done.stderr.splitlines() == [
+        "SIGINT: the run stops after this step; Ctrl-C again ends it at once",
+        "error: a second SIGINT: the same command continues from the last checkpoint",
+    ]
+
+
+VERBS = ["xlt.prepare", "xlt.export", "xlt.evaluate", "xlt.study", "xlt.wandb_sync", "xlt.dashboard"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+@pytest.mark.parametrize("verb", VERBS)
+def test_ctrl_c_while_a_command_is_being_imported_is_one_line(verb: str):
+    words = [sys.executable, "-m", verb, "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
+    # Python's own handler catches SIGINT from the beginning; SIGTERM is caught with it.
+    while not caught(process.pid) >> (signal.SIGTERM - 1) & 1:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, output = ended(process, HANG)
+    assert code == STOPPED, output
+    assert output == "stopped by SIGINT; the same command goes on from what is finished\n"
+
+
+def test_ctrl_c_unwinds_a_command(tmp_path: Path):
+    left = []
+
+    def verb(_: object) -> None:
+        with passing_folder(tmp_path / "scratch") as folder:
+            left.append(folder)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+    assert run_verb(verb, []) == STOPPED
+    assert not left[0].exists()
+
+
+@contextlib.contextmanager
+def passing_folder(path: Path) -> Iterator[Path]:
+    """A folder that goes with the block."""
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        path.rmdir()
 
 
 LINGERS = """

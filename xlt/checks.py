@@ -17,6 +17,10 @@ def require(fits: bool, key: str, value: object, rule: str) -> None:
         raise ValueError(f"{key} is {value}: it must {rule}")
 
 
+class NotFiniteError(ValueError):
+    """Raised where a loss, a gradient, a weight or a prediction is NaN or infinite."""
+
+
 def leave_without(package: str) -> None:
     """End the process with a line and exit code 2 where a package cannot be imported.
 

@@ -8,7 +8,6 @@ help is their docstring, and `configs/*.yaml` hold nothing else but `seed_everyt
 import logging
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.trainer_keys import check_trainer_keys
 from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.launch import Gathering, check_launch
 from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
@@ -36,7 +36,7 @@ from xlt.training.progress import Progress
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.saving import Checkpoints
-from xlt.training.watch import Watch
+from xlt.training.watch import INTERRUPTED, STOPPED, Watch, interruptible, outlives_launcher, say
 from xlt.yaml_files import load_yaml, read_yaml
 
 DEFAULTS = {
@@ -76,16 +76,18 @@ class CheckpointSettings:
 
 @dataclass
 class PreemptionSettings:
-    """How a run ends that is told to stop, by SIGTERM or SIGUSR1 to any of its processes.
+    """How a run ends that is told to stop, by SIGTERM, SIGUSR1 or Ctrl-C to any of its processes.
 
     Args:
         look_every_n_steps: Optimizer steps between looks whether a process was told to.
         time_limit: Most seconds from the signal to the end of training, from there to the end of the process,
             and without a sign of life of another process; more than a validation and a save take.
+        start_limit: Most seconds that a process waits at the start until all the others are there.
     """
 
     look_every_n_steps: int = 1
     time_limit: float = 120.0
+    start_limit: float = 300.0
 
 
 @dataclass
@@ -176,10 +178,12 @@ class Cli(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build everything; a verb that only prepares builds the data alone."""
         if self._build:
-            self.folder.check(self.resolved())
+            self.folder.compare(self.resolved())
             if self.folder.is_finished:
                 return
             super().instantiate_classes()
+            check_launch(self.trainer)
+            self.folder.check(self.resolved())
             self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
         else:
             self.datamodule = TransferData(**vars(self.config.data))
@@ -203,6 +207,8 @@ class Cli(LightningCLI):
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
+        except RuntimeError as error:  # of SLURM's variables
+            raise ValueError(f"the Trainer cannot be built: {error}") from error
         device = trainer.strategy.root_device.type
         warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
         keep_memory(device)
@@ -213,11 +219,17 @@ class Cli(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
+    def gather(self) -> None:
+        """Bound the wait for the other processes, which begins now."""
+        Gathering(self.trainer, self._watch, self.config.preemption.start_limit)
+
     def _checkpoints(self) -> Checkpoints:
         """When to save, what to keep, and when to stop."""
         settings, preemption = self.config.checkpoints, self.config.preemption
         limit = preemption.time_limit
         require(limit > 0, "preemption.time_limit", limit, "be above 0 seconds")
+        start = preemption.start_limit
+        require(start > 0, "preemption.start_limit", start, "be above 0 seconds")
         self._watch.time_limit = limit
         return Checkpoints(
             self.folder.checkpoints,
@@ -295,7 +307,7 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     """Run a verb; turn an error that a user can cause into one message on stderr.
 
     Returns:
-        The exit code: the verb's own or 0, or 2 after an error of the user's.
+        The exit code: the verb's own or 0, 2 after an error of the user's, or 75 after Ctrl-C.
     """
     logging.basicConfig(format="%(message)s")
     for name in ("xlt", "__main__"):  # python -m gives the verb's own module the second name
@@ -306,10 +318,13 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     for message in UNFOUNDED:
         warnings.filterwarnings("ignore", message=message)
     try:
-        return verb(args) or 0
+        with interruptible():
+            return verb(args) or 0
+    except KeyboardInterrupt:
+        say(INTERRUPTED)
+        return STOPPED
     except (ValueError, OSError, MisconfigurationException) as error:
-        if int(os.environ.get("LOCAL_RANK", "0")):
-            # The first process says the same, and ends the others; if it does not, this one speaks.
-            time.sleep(10)
-        print(f"error: {error}", file=sys.stderr)
+        # The first process says the same, and ends the others; if it does not, this one speaks.
+        if not int(os.environ.get("LOCAL_RANK", "0")) or not outlives_launcher(10):
+            print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,7 +14,9 @@ from typing import Any
 
 if __name__ == "__main__":
     from xlt.checks import leave_without
+    from xlt.training.watch import leave_at_signals
 
+    leave_at_signals()
     leave_without("xlt.studies")
 
 import wandb

@@ -19,6 +19,7 @@ from xlt.data.sources import Split, roots_of
 from xlt.data.spread import Pool
 from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
 from xlt.data.store import Stored, cache_folder
+from xlt.data.workers import Parcel, workers_to_be_had
 from xlt.data_keys import check_sizes, check_trainable, volumes_of
 from xlt.models.encoder import check_vocabulary
 from xlt.splits import Splits, with_labels
@@ -173,12 +174,13 @@ class TransferData(LightningDataModule):
         trainer = self._trainer
         self.check_processes(trainer.world_size)
         self.steps = self.build_steps(trainer.max_steps, trainer.global_rank, trainer.world_size)
+        num_workers = workers_to_be_had(self.num_workers, trainer.local_rank == 0)
         return DataLoader(
             self.steps,
             batch_size=None,
             sampler=From(self._first_step, trainer.max_steps),
-            collate_fn=as_is,
-            num_workers=self.num_workers,
+            collate_fn=Parcel if num_workers else as_is,
+            num_workers=num_workers,
             worker_init_fn=leave_signals_to_parent,
             pin_memory=self._pins,
         )

@@ -10,6 +10,11 @@ and those of `checkpoints.keep_period`. `python -m xlt.evaluate --checkpoint STE
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
 from jsonargparse import auto_cli
 
 from xlt.cli import run_verb

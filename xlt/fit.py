@@ -4,6 +4,7 @@ The same command again continues from the newest checkpoint, at the exact batch;
 codes: 0 the run is done, 75 it was told to stop and can be continued, 2 an error that a user can mend.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -13,13 +14,21 @@ if __name__ == "__main__":
 
     leave_at_signals()
 
+import torch
+
+from xlt.checks import NotFiniteError
 from xlt.cli import Cli, run_verb
+from xlt.module import score_record
 from xlt.tables import as_json
-from xlt.training.checkpoints import newest, step_of, write_whole
+from xlt.training.checkpoints import best, newest, step_of, write_whole
 from xlt.training.exporting import export_run
 from xlt.training.lock import locked
-from xlt.training.results import results_of, table
+from xlt.training.metrics_file import MetricsFile, read_events
+from xlt.training.results import results_of, table, validations_of
+from xlt.training.saving import Checkpoints
 from xlt.training.watch import Watch, bounded_end
+
+log = logging.getLogger("xlt.fit")
 
 
 def fit(args: Sequence[str]) -> None:
@@ -55,17 +64,35 @@ def _train(cli: Cli) -> None:
     checkpoint = newest(cli.folder.checkpoints)
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
+    cli.gather()
     try:
         trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None)
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{error}. {_how_to_mend(cli)}") from error
+    except torch.distributed.DistError as error:
+        if torch.distributed.is_initialized():
+            raise
+        raise OSError(
+            f"the processes cannot connect to each other ({error}): see MASTER_ADDR and MASTER_PORT"
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith(("DataLoader worker", "Pin memory thread")):
+            raise
+        raise OSError(
+            f"a process that makes batches was killed ({error}), as the system does when memory is short. "
+            "Set data.num_workers to 0, or free memory; the same command continues from the newest checkpoint"
+        ) from error
     except ValueError as error:
         if cli.recorder.started:
             raise RuntimeError("training broke off; the same command continues it") from error
         raise
     if not module.scores:
         trainer.validate(module, data, verbose=False)
+    totals = cli.recorder.totals  # those of an earlier checkpoint once one is validated
+    _complete_record(cli)
     if trainer.is_global_zero and trainer.state.finished:
         exported = export_run(cli.folder.path, cli.folder.model)
-        results = results_of(cli.folder, module, data, cli.recorder.totals)
+        results = results_of(cli.folder, module, data, totals)
         # Another than the best where that one no longer verifies.
         results["run"]["model_step"] = step_of(exported)
         write_whole(cli.folder.results, as_json(results))
@@ -76,6 +103,32 @@ def _train(cli: Cli) -> None:
         if run["model_step"] != run["best_step"]:
             print(f"model/ is of step {run['model_step']:,}: the best checkpoint no longer verifies")
         print(f"the run's folder: {cli.folder.path}")
+
+
+def _how_to_mend(cli: Cli) -> str:
+    """Advice for a run that diverged."""
+    good = newest(cli.folder.checkpoints)
+    kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
+    return (
+        f"Nothing is exported; {kept}. Set trainer.default_root_dir to another folder and lower "
+        "model.learning_rate, set trainer.gradient_clip_val or trainer.precision 32-true, or look at the rows"
+    )
+
+
+def _complete_record(cli: Cli) -> None:
+    """Validate the best checkpoint again where the record, which results are read off, lacks its scores."""
+    trainer, module = cli.trainer, cli.model
+    chosen = None
+    if trainer.is_global_zero:
+        recorded = {event["step"] for event in validations_of(read_events(cli.folder.metrics), module)}
+        (checkpoints,) = (found for found in trainer.checkpoint_callbacks if isinstance(found, Checkpoints))
+        if not recorded or checkpoints.best_step not in recorded | {0}:
+            chosen = best(cli.folder.checkpoints)
+    chosen = trainer.strategy.broadcast(chosen)
+    if chosen is not None:
+        log.warning("%s lacks the validation of %s: it is made again", cli.folder.metrics, chosen)
+        trainer.validate(module, cli.datamodule, ckpt_path=str(chosen), verbose=False)
+        MetricsFile(cli.folder.metrics).log_metrics(score_record(module.scores), step_of(chosen))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from xlt.checks import require
+from xlt.checks import NotFiniteError, require
 from xlt.data.collate import Batch
 from xlt.data.fetching import Fetcher
 from xlt.data.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.models.encoder import Encoder
+from xlt.models.finite import has_nan
 from xlt.models.heads import Head
 from xlt.models.optim import adamw, linear_schedule
 from xlt.models.saving import load_heads
@@ -77,6 +78,7 @@ class TransferModule(LightningModule):
         self.scores: dict[str, Scores] = {}
         """Of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
+        self._has_nan: dict[str, Tensor] = {}
         self._fetcher = Fetcher(self._keep)
 
     @property
@@ -197,8 +199,9 @@ class TransferModule(LightningModule):
         """Keep the head's predictions."""
         if len(batch.rows) == 0:
             return
-        head = self._head(batch.task)
-        found = head.predict(self.logits(batch), batch.packing, batch.columns)
+        head, logits = self._head(batch.task), self.logits(batch)
+        self._has_nan[batch.task] = has_nan(logits) | self._has_nan.get(batch.task, False)
+        found = head.predict(logits, batch.packing, batch.columns)
         self._fetcher.add(batch.task, {**found, "rows": batch.rows})
 
     def _keep(self, task: str, found: dict[str, np.ndarray]) -> None:
@@ -206,13 +209,27 @@ class TransferModule(LightningModule):
         self._outputs.setdefault(task, []).append(found)
 
     def on_validation_epoch_end(self) -> None:
-        """Score every task on the predictions of all processes."""
+        """Score every task on the predictions of all processes.
+
+        Raises:
+            NotFiniteError: A prediction is NaN or infinite.
+        """
         self._fetcher.finish()
+        spoiled = {name for name, flag in self._has_nan.items() if flag}
+        self._has_nan = {}
         parts: list[Any] = [self._outputs]
         if self.trainer.world_size > 1:
             parts = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, self._outputs)
+            everywhere: list[set[str]] = [set()] * self.trainer.world_size
+            torch.distributed.all_gather_object(everywhere, spoiled)
+            spoiled = set().union(*everywhere)
         self._outputs = {}
+        if spoiled:
+            raise NotFiniteError(
+                f"the logits of {', '.join(sorted(spoiled))} are not finite in the validation after step "
+                f"{self.global_step:,}"
+            )
         self.scores = {
             name: self.data.score(name, [output for part in parts for output in part.get(name, [])])
             for name in self.data.tasks

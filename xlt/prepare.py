@@ -6,6 +6,11 @@ python -m xlt.prepare --config configs/quickstart.yaml
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
 from xlt.cli import Cli, run_verb
 from xlt.models.encoder import Encoder
 

@@ -1,7 +1,8 @@
 """Tables of text, and JSON as files hold it."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -26,6 +27,20 @@ def aligned(lines: Sequence[Sequence[str]], rule_before: int | None = None, num_
     return "\n".join(row.rstrip() for row in rows)
 
 
-def as_json(values: Any) -> str:
-    """The file's text."""
-    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+def as_json(values: Any, indent: int | None = 1) -> str:
+    """The file's text, which every reader of JSON takes: a figure that is NaN or infinite is null.
+
+    Args:
+        values: What the file holds.
+        indent: Spaces a level; None for one line.
+    """
+    return json.dumps(_plain(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(values: Any) -> Any:
+    """The values with None for each figure that JSON cannot say."""
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    if isinstance(values, Mapping):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values

@@ -9,6 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":
+    from xlt.training.watch import leave_at_signals
+
+    leave_at_signals()
+
 from xlt.cli import run_verb
 from xlt.parser import VerbParser
 from xlt.training.dashboard import Dashboard, mode

@@ -4,12 +4,15 @@ The tokenizer's Rust side uses all cores by itself, but making columns of its ou
 start only once a split has proved large, for each has to import what a task needs first.
 """
 
+import contextlib
 import logging
 import os
 import pickle
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -17,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
+from xlt.data.workers import why_no_workers
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +70,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """End the processes."""
         if self._executor is not None:
-            self._executor.shutdown()
+            self._executor.shutdown(cancel_futures=True)
 
     @property
     def is_started(self) -> bool:
@@ -80,14 +84,15 @@ class Pool:
             self._executor = ProcessPoolExecutor(num_processes, get_context("spawn"), _start, (self._text,))
         waiting: deque[tuple[list[Any], Future[tuple[Columns, int]]]] = deque()
         for chunk in chunks:
-            waiting.append((chunk, self._executor.submit(_encode, task, chunk, first)))
+            with _interrupts_held():
+                waiting.append((chunk, self._executor.submit(_encode, task, chunk, first)))
             first += len(chunk)
             if len(waiting) > AHEAD * num_processes:
                 done, future = waiting.popleft()
-                yield done, *future.result()
+                yield done, *_result(future)
         while waiting:
             done, future = waiting.popleft()
-            yield done, *future.result()
+            yield done, *_result(future)
 
 
 def spread(
@@ -111,9 +116,11 @@ def spread(
     rest = chain([upcoming], left)
     reason = _why_not_sent(task)
     if reason:
-        log.warning(
-            "%s is encoded on one core, for %s: make read a function of its module", task.name, reason
-        )
+        reason += ": make read a function of its module"
+    elif not (pool and pool.is_started):
+        reason = why_no_workers(num_cores())
+    if reason:
+        log.warning("%s is encoded on one core, for %s", task.name, reason)
         for chunk in rest:
             yield chunk, *task.encode(chunk, first, text)
             first += len(chunk)
@@ -122,6 +129,31 @@ def spread(
     else:
         with Pool(text) as own:
             yield from own.encoded(task, rest, first)
+
+
+def _result(future: Future[tuple[Columns, int]]) -> tuple[Columns, int]:
+    """A chunk's columns.
+
+    Raises:
+        OSError: A process has died.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a process that encodes rows was killed, as the system does when memory is short: free memory, "
+            "or let fewer cores encode (taskset); the same command encodes the split again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: they end with this one, and print nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _why_not_sent(task: Encodes) -> str:

@@ -136,7 +136,7 @@ class ValidationBatches(Dataset[Batch]):
 def leave_signals_to_parent(_: int) -> None:
     """In a loader's process: go on serving while the run saves, when all its processes are told to stop."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from xlt.checks import NotFiniteError
 from xlt.data.batches import sorted_batches
 from xlt.data.collate import Batch
 from xlt.data.features import Features
@@ -18,6 +19,7 @@ from xlt.data.fetching import Fetcher
 from xlt.data.outputs import Collected
 from xlt.data.steps import ValidationBatches, as_is
 from xlt.models.encoder import Encoder
+from xlt.models.finite import has_nan
 from xlt.models.heads import Head
 from xlt.models.saving import load_heads
 from xlt.module import put_weights
@@ -42,6 +44,9 @@ class Tested(nn.Module):
             self.encoder.cut(layer)
         self.heads = nn.ModuleDict()
         self._trained = load_heads(name)
+        self.name = name
+        self.spoiled: Tensor | bool = False
+        """True once a logit is NaN or +inf; stays on the device."""
 
     def add_head(self, task: Task[Any]) -> None:
         """Give a task its head, with the weights that the run trained.
@@ -61,7 +66,9 @@ class Tested(nn.Module):
         assert isinstance(head, Head)
         places = head.places(batch.packing, batch.columns)
         states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, places)
-        return head.predict(head(states, batch.packing, batch.columns), batch.packing, batch.columns)
+        logits = head(states, batch.packing, batch.columns)
+        self.spoiled |= has_nan(logits)
+        return head.predict(logits, batch.packing, batch.columns)
 
 
 @torch.no_grad()
@@ -82,7 +89,11 @@ def predict(
         rows: Their numbers, ascending, shape (R,).
         tokens_per_batch: Most tokens in a batch.
         fabric: Device and precision.
+
+    Raises:
+        NotFiniteError: A logit is NaN or infinite.
     """
+    model.spoiled = False
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_batch, longest))
     data = ValidationBatches(task.name, features, batches, task.inputs)
@@ -95,4 +106,9 @@ def predict(
             found = model(task.head_key, batch)
         fetcher.add(task.name, {**found, "rows": batch.rows})
     fetcher.finish()
+    if model.spoiled:
+        raise NotFiniteError(
+            f"{model.name} gives logits that are not finite for {task.name}, and is not scored: take another "
+            "run or checkpoint, or precision 32-true"
+        )
     return kept.outputs

@@ -20,6 +20,7 @@ import numpy as np
 from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
 from xlt.folders import WEIGHTS, model_folder
+from xlt.tables import as_json
 from xlt.task import Scores, Submission
 from xlt.training.checkpoints import write_whole
 
@@ -119,7 +120,7 @@ class Finished:
             content = io.BytesIO()
             np.save(content, outcome.items.astype(np.float32))
             write(self._out / "items" / f"{cell.name}.npy", content.getvalue())
-        write(self._path(cell), json.dumps(asdict(result), indent=1) + "\n")
+        write(self._path(cell), as_json(asdict(result)))
 
     def _path(self, cell: Cell) -> Path:
         return self._out / "scores" / f"{cell.name}.json"

@@ -18,6 +18,7 @@ from xlt.folders import model_folder
 from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
 from xlt.models.embedding import WordEmbedding, hold_gradients
+from xlt.models.finite import check_finite
 from xlt.models.linear import replace_linear
 from xlt.packing import Packing
 
@@ -237,4 +238,5 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
             f"model.encoder {name!r}: its weights lack {len(missing)} tensors, such as {missing[0]}. Name "
             "a model with weights, or set model.from_scratch to draw random ones"
         )
+    check_finite(model.state_dict(), f"model.encoder {name!r}", "name a model with finite weights")
     return model

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobe
 
 from xlt.folders import HEADS, model_folder
 from xlt.models.encoder import Encoder, load_config, quietly
+from xlt.models.finite import check_finite
 
 Heads = Mapping[str, Mapping[str, Tensor]]
 """Weights of heads, by the head's name and the weight's."""
@@ -44,6 +45,7 @@ def save_encoder(
 
     Raises:
         OSError: The folder cannot be written.
+        NotFiniteError: A weight is NaN or infinite, or becomes so in this precision.
     """
     config = load_config(name)
     if masked_head:
@@ -54,11 +56,18 @@ def save_encoder(
     else:
         model = XLMRobertaModel(config, add_pooling_layer=False)
         model.load_state_dict(encoder.transformer.state_dict())
+    model.to(getattr(torch, precision))
+    flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
+    check_finite(
+        {**model.state_dict(), **flat},
+        f"the model for {out}, in {precision},",
+        "it is not exported; take an earlier checkpoint, or float32 where float16 overflows",
+    )
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
         with quietly():
-            model.to(getattr(torch, precision)).save_pretrained(scratch)
-        _save_heads(heads, labels, Path(scratch) / HEADS)
+            model.save_pretrained(scratch)
+        _save_heads(flat, {head: list(labels.get(head, ())) for head in heads}, Path(scratch) / HEADS)
         if not (out / "tokenizer.json").is_file():
             tokenizer.save_pretrained(scratch)
         for path in sorted(
@@ -71,12 +80,10 @@ def save_encoder(
             path.replace(out / path.name)
 
 
-def _save_heads(heads: Heads, labels: Mapping[str, Sequence[str]], path: Path) -> None:
+def _save_heads(flat: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]], path: Path) -> None:
     """Write the heads into one file; none where there are none."""
-    flat = {f"{head}.{name}": tensor for head, state in heads.items() for name, tensor in state.items()}
     if flat:
-        known = {head: list(labels.get(head, ())) for head in heads}
-        save_file(flat, path, {"labels": json.dumps(known)})
+        save_file(dict(flat), path, {"labels": json.dumps(labels)})
 
 
 def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
@@ -87,7 +94,7 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
 
     Raises:
         FileNotFoundError: It is a run that is not finished.
-        ValueError: The file is damaged.
+        ValueError: The file is damaged, or its weights are not finite.
     """
     path = Path(model_folder(name)) / HEADS
     if not path.is_file():
@@ -104,4 +111,6 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
             f"{path} is damaged ({error}). Where its run still has its checkpoints, python -m xlt.export "
             "writes it again"
         ) from error
+    flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
+    check_finite(flat, str(path), "take another run, or export an earlier checkpoint of this one")
     return heads, labels

@@ -17,6 +17,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
 from xlt.data.sources import hash_file
+from xlt.models.finite import spoiled
 
 SUFFIX = ".ckpt"
 
@@ -124,7 +125,7 @@ def _not_written(path: Path, error: OSError) -> OSError:
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint that verifies; says which newer ones it passes over, and why."""
     for path in sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True):
-        fault = fault_of(path)
+        fault = fault_of(path) or unfit(path)
         if not fault:
             return path
         rank_zero_warn(f"checkpoint {path} {fault}: going back to an earlier one")
@@ -141,7 +142,7 @@ def best(folder: Path) -> Path | None:
     if not steps or not steps[0]:
         return path
     chosen = path_of(folder, steps[0])
-    fault = fault_of(chosen)
+    fault = fault_of(chosen) or unfit(chosen)
     if fault:
         rank_zero_warn(f"the best checkpoint, {chosen}, {fault}: taking the newest, {path.name}")
     return path if fault else chosen
@@ -170,6 +171,20 @@ def fault_of(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
     return "" if expected == found else "is damaged: its SHA-256 is not the one in " + manifest.name
+
+
+def unfit(path: Path) -> str:
+    """What is wrong with a whole checkpoint's weights; empty where they are finite, or cannot be read.
+
+    Args:
+        path: The checkpoint, which verifies.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        names = spoiled(found["state_dict"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+        return ""  # whoever loads it says so
+    return f"holds NaN or infinity in {len(names)} tensors, such as {names[0]}" if names else ""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -13,7 +13,7 @@ from xlt.models.encoder import Encoder, check_vocabulary
 from xlt.models.saving import save_encoder
 from xlt.task import group_of
 from xlt.tasks import load
-from xlt.training.checkpoints import SUFFIX, VerifiedIO, best, fault_of, path_of, step_of
+from xlt.training.checkpoints import SUFFIX, VerifiedIO, best, fault_of, path_of, step_of, unfit
 from xlt.training.run_folder import RunFolder
 
 MASKED = "mlm"
@@ -70,7 +70,7 @@ def _chosen(folder: Path, step: int | None) -> Path:
     path = best(folder) if step is None else path_of(folder, step)
     if path is None:
         raise FileNotFoundError(f"{folder} has no checkpoint that verifies: let the run go on")
-    fault = fault_of(path) if step is not None else ""
+    fault = "" if step is None else fault_of(path) or unfit(path)
     if fault:
         there = ", ".join(str(step_of(p)) for p in sorted(folder.glob(f"step-*{SUFFIX}")))
         raise FileNotFoundError(f"checkpoint {path} {fault}: give another step; there are {there or 'none'}")

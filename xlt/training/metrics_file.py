@@ -10,6 +10,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from xlt.tables import as_json
 from xlt.training.checkpoints import write_whole
 
 
@@ -52,7 +53,7 @@ class MetricsFile(Logger):
         """
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
+                file.write(as_json({"step": step, **metrics}, None))
         except OSError as error:
             raise OSError(
                 f"the record {self.path} cannot be written ({error.strerror}): make room, or let the file be "
@@ -69,7 +70,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def cut_after(self, step: int) -> None:
         """Drop events of later steps, which will be made again, and a half-written last line."""
-        kept = [json.dumps(event) + "\n" for event in read_events(self.path) if event["step"] <= step]
+        kept = [as_json(event, None) for event in read_events(self.path) if event["step"] <= step]
         if self.path.exists():
             write_whole(self.path, "".join(kept))
 

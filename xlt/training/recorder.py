@@ -5,8 +5,9 @@ trainer.log_every_n_steps steps, where one transfer and one sum over the process
 """
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from xlt.checks import NotFiniteError
 from xlt.data.collate import Batch
 from xlt.data.steps import Steps
 from xlt.datamodule import TransferData
@@ -80,6 +82,14 @@ class Recorder(Callback):
         (file,) = (logger for logger in trainer.loggers if isinstance(logger, MetricsFile))
         # Without a checkpoint the run starts over, its first event included.
         file.cut_after(step if step else -1)
+        last = max((event["step"] for event in read_events(file.path)), default=0)
+        if last < step:
+            log.warning(
+                "%s ends at step %s, but the checkpoint is of step %s: the events in between are missing",
+                file.path,
+                last,
+                step,
+            )
         for logger in trainer.loggers:
             if isinstance(logger, Dashboard):
                 logger.replay(read_events(file.path))
@@ -128,15 +138,31 @@ class Recorder(Callback):
             if trainer.world_size > 1:
                 torch.distributed.all_reduce(figures)
             seconds = time.perf_counter() - self._since
-            self._emit(trainer, figures.tolist(), seconds)
+            found = figures.tolist()
+            fine = _num_finite(found, getattr(trainer.precision_plugin, "scaler", None) is not None)
+            bad, self._pending = self._pending[fine:], self._pending[:fine]
+            self._emit(trainer, found[:fine], seconds)
+            if bad:
+                self._break_off(bad[0], *found[fine][:2])
             self._pending, self._tensors, self._counts = [], [], []
             self._since = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.sync()
 
+    def _break_off(self, step: Mapping[str, Any], loss: float, norm: float) -> None:
+        """Raise NotFiniteError that names the first step that is not finite; the same on every process."""
+        self._pending, self._tensors, self._counts = [], [], []
+        what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+        raise NotFiniteError(
+            f"the {what} of step {step['step']:,} is not finite ({value}), in task {step['task']} at "
+            f"learning rate {step['train/learning_rate']:.3g}"
+        )
+
     def _emit(self, trainer: Trainer, figures: list[list[float]], seconds: float) -> None:
         """One event a step; times are shared out by tokens."""
+        if not figures:
+            return
         tokens = sum(row[2] for row in figures)
         self.tokens_per_second = tokens / seconds
         for pending, (loss, norm, step_tokens, slots) in zip(self._pending, figures, strict=True):
@@ -183,6 +209,20 @@ class Recorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.totals = Totals(**state_dict)
+
+
+def _num_finite(figures: Sequence[Sequence[float]], is_scaled: bool) -> int:
+    """The steps before the first whose loss or gradient norm is not finite.
+
+    Args:
+        figures: Loss and norm of each step.
+        is_scaled: The loss is scaled, as in fp16: a norm that overflows then only makes the scaler skip the
+            step and lower its scale.
+    """
+    for number, (loss, norm, *_) in enumerate(figures):
+        if not math.isfinite(loss) or not (is_scaled or math.isfinite(norm)):
+            return number
+    return len(figures)
 
 
 def mixture_record(data: TransferData) -> dict[str, float]:

@@ -3,12 +3,12 @@
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from xlt.datamodule import TransferData
-from xlt.module import TransferModule
+from xlt.module import TransferModule, score_record
 from xlt.tables import aligned
 from xlt.training.metrics_file import read_events
 from xlt.training.recorder import Totals
@@ -21,9 +21,8 @@ def results_of(
     folder: RunFolder, module: TransferModule, data: TransferData, totals: Totals
 ) -> dict[str, Any]:
     """The best validation's scores by task, in percent, and the run's figures."""
-    validations = [e for e in read_events(folder.metrics) if "val/score" in e]
-    best = max(validations, key=lambda event: event["val/score"])
-    last = max(event["step"] for event in read_events(folder.metrics))
+    found = validations_of(read_events(folder.metrics), module)
+    best = max(found, key=lambda event: event["val/score"])
     scores = {}
     for task, found in module.scores.items():
         names = [*found.metrics, *found.details]
@@ -33,7 +32,7 @@ def results_of(
             "rows": data.num_validation_examples(task),
         }
     run = {
-        "step": last,
+        "step": module.trainer.global_step,
         "best_step": best["step"],
         "score": best["val/score"],
         "seconds": totals.seconds,
@@ -43,6 +42,12 @@ def results_of(
         "versions": versions(),
     }
     return {**scores, "run": run}
+
+
+def validations_of(events: Iterable[Mapping[str, Any]], module: TransferModule) -> list[Mapping[str, Any]]:
+    """The events that hold all figures of a validation of the module's tasks."""
+    needed = score_record(module.scores)
+    return [event for event in events if all(event.get(key) is not None for key in needed)]
 
 
 def versions() -> dict[str, str]:

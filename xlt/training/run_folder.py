@@ -7,7 +7,6 @@ results.json    scores; the last file of a finished run
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import Any
 
 from xlt.datamodule import TransferData
 from xlt.folders import MODEL
+from xlt.tables import as_json
 from xlt.training.checkpoints import write_whole
 from xlt.yaml_files import read_yaml
 
@@ -79,6 +79,17 @@ class RunFolder:
         """
         for folder in (self.path, self.checkpoints):
             check_writable(folder, "the run's folder", "trainer.default_root_dir")
+        self.compare(config)
+
+    def compare(self, config: Mapping[str, Any]) -> None:
+        """See that the folder, if it is there, is of this config; nothing in it is touched.
+
+        Args:
+            config: The resolved config, nested.
+
+        Raises:
+            ValueError: The folder belongs to another config, or its own is damaged.
+        """
         if self.config.is_file():
             self._compare(self.read_config(), config)
 
@@ -102,7 +113,7 @@ class RunFolder:
             name: {split: asdict(stored.meta) for split, stored in splits.items()}
             for name, splits in data.stored.items()
         }
-        write_whole(self.sources, json.dumps(found, indent=1) + "\n")
+        write_whole(self.sources, as_json(found))
         write_whole(self.wandb_id, wandb_id + "\n")
         write_whole(self.config, config)
 

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
-from xlt.checks import require
-from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of, step_of
-from xlt.training.watch import STOPPED, Watch
+from xlt.checks import NotFiniteError, require
+from xlt.models.finite import spoiled
+from xlt.training.checkpoints import SUFFIX, VerifiedIO, fault_of, path_of, step_of, unfit
+from xlt.training.watch import STOPPED, Watch, say
 
 
 class Checkpoints(Checkpoint):
@@ -82,6 +83,11 @@ class Checkpoints(Checkpoint):
             self._save(trainer, step)
         self._leave(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to score weights that are not finite."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._check(trainer, trainer.global_step)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where it is time, or where the mean score is the best so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -121,6 +127,9 @@ class Checkpoints(Checkpoint):
             # Lightning would kill this process when it sees another end with a code that is not 0.
             launcher.procs.clear()
         trainer.strategy.barrier("saved")
+        if trainer.is_global_zero:
+            reason = self._watch.heard or "another process was told to stop"
+            say(f"{reason}: saved after step {trainer.global_step:,}; the same command continues from there")
         raise SystemExit(STOPPED)
 
     def _is_due(self, step: int) -> bool:
@@ -137,13 +146,36 @@ class Checkpoints(Checkpoint):
         return bool(trainer.enable_validation) and step % int(trainer.val_check_batch or 1) == 0
 
     def _save(self, trainer: Trainer, step: int) -> None:
-        """Save this step, unless its checkpoint is there and whole."""
+        """Save this step, unless its checkpoint is there and whole.
+
+        Raises:
+            NotFiniteError: The weights, or the optimizer's moments, hold NaN or infinity.
+        """
         self._before_save(trainer)
+        self._check(trainer, step)
         path = path_of(self._folder, step)
         self.io.finish()
         self._best_saved = path_of(self._folder, self.best_step)
-        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path))):
+        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path) or unfit(path))):
             trainer.save_checkpoint(path, weights_only=False)
+
+    @staticmethod
+    def _check(trainer: Trainer, step: int) -> None:
+        """Raise NotFiniteError where the weights or the moments are spoiled; the same on every process."""
+        weights = dict(trainer.lightning_module.named_parameters())
+        moments = {
+            f"the optimizer's {key} of {name}": value
+            for optimizer in trainer.optimizers
+            for name, parameter in weights.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+        for tensors in (weights, moments):
+            names = spoiled(tensors)
+            # Under sharding a process sees its own parts alone.
+            if trainer.strategy.reduce_boolean_decision(bool(names), all=False):
+                named = f", such as {names[0]}" if names else ""
+                raise NotFiniteError(f"after step {step:,} weights are not finite{named}")
 
     def _thin_out(self, newest: Path) -> None:
         """Delete what is neither new nor best nor to be kept, once the newest verifies."""

@@ -3,7 +3,7 @@
 A thread reads the signals from a pipe into which Python's own C handler writes them. Before training a signal
 ends the process at once, for there is nothing to save; in training it is noted, and the processes agree on
 the step after which they save and stop (`xlt.training.checkpoints`). Whatever happens then is bounded: a
-process that is still there after the time limit is ended.
+process that is still there after the time limit, or when Ctrl-C is pressed again, is ended.
 """
 
 import contextlib
@@ -18,11 +18,18 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""SLURM sends the first before it kills, and the second ahead of the time limit where it is asked to."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""SLURM sends the first before it kills, and the second ahead of the time limit where it is asked to; Ctrl-C
+sends the third to every process of the terminal."""
+
+ONE_PRESS = 0.5
+"""Seconds within which a second SIGINT is the same Ctrl-C: launchers such as torchrun pass it on besides."""
 
 STOPPED = os.EX_TEMPFAIL
 """Exit code of a run that was told to stop and can be continued: 75, "try again" in sysexits.h."""
+
+INTERRUPTED = "stopped by SIGINT; the same command goes on from what is finished"
+"""Message of a command that Ctrl-C ends."""
 
 LAUNCHER = "XLT_LAUNCHER"
 """Names the process that started the others of a node, which end when it is gone."""
@@ -41,6 +48,7 @@ class Watch:
         """Whether training has: from then on a signal waits for the end of a step."""
         self.heard = ""
         """Name of the first signal heard since training began; empty before."""
+        self._heard_at = 0.0
         self.children: Sequence[subprocess.Popen[bytes]] = ()
         """Processes that this one has started."""
         self._deadline, self._code = float("inf"), STOPPED
@@ -86,12 +94,12 @@ class Watch:
         """End this process and those it has started, whatever they are doing."""
         for child in self.children:
             child.kill()
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"error: {reason}\n".encode())
+        say(f"error: {reason}")
         os._exit(code)
 
     def _find_launcher(self) -> None:
         """Know the process that started this one, if any did; tell those that this one will start."""
-        self._launcher = _launcher()
+        self._launcher = launcher_of()
         if not self._launcher:
             os.environ[LAUNCHER] = str(os.getpid())
 
@@ -120,13 +128,26 @@ class Watch:
                 self.leave(1, "the process that started this one is gone")
 
     def _hear(self, name: str) -> None:
-        """Stop at once before training, else note it."""
+        """Stop at once before training or at a second Ctrl-C, else note the signal."""
         if not self.has_begun:
-            _pass_on(signal.Signals[name])
-            self.leave(STOPPED, f"{name} before training: the same command starts it")
+            self._leave_with_launcher(name, f"{name} before training: the same command starts it")
+        now = time.monotonic()
         if not self.heard:
-            self.heard = name
+            self.heard, self._heard_at = name, now
             self.end_within_limit(STOPPED)
+            if name == "SIGINT" and not self._launcher:
+                say("SIGINT: the run stops after this step; Ctrl-C again ends it at once")
+        elif name == "SIGINT" and now - self._heard_at > ONE_PRESS:
+            self._leave_with_launcher(
+                name, "a second SIGINT: the same command continues from the last checkpoint"
+            )
+
+    def _leave_with_launcher(self, name: str, reason: str) -> None:
+        """End this process and the one that started it, which alone says why."""
+        if self._launcher:
+            _pass_on(signal.Signals[name])
+            os._exit(STOPPED)
+        self.leave(STOPPED, reason)
 
 
 @contextlib.contextmanager
@@ -157,19 +178,55 @@ def leave_at_signals() -> None:
 def _leave_now(number: int, _: object) -> None:
     """End this process, and the one that started it."""
     _pass_on(number)
+    if number == signal.SIGINT and not launcher_of():
+        say(INTERRUPTED)
     os._exit(STOPPED)
 
 
-def _launcher() -> int:
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C unwind the block, so that nothing half made stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def outlives_launcher(seconds: float) -> bool:
+    """Wait; return True as soon as the process that started this one is gone.
+
+    Args:
+        seconds: Longest wait.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if launcher_of() and os.getppid() != launcher_of():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, whatever the other threads are doing."""
+    with contextlib.suppress(OSError):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
+
+
+def launcher_of() -> int:
     """The process of this node that started this one and the others, if Lightning's launcher did; else 0."""
-    return int(os.environ.get(LAUNCHER, "0")) if int(os.environ.get("LOCAL_RANK", "0")) else 0
+    found = int(os.environ.get(LAUNCHER, "0")) if int(os.environ.get("LOCAL_RANK", "0")) else 0
+    return found if found != os.getpid() else 0
 
 
 def _pass_on(number: int) -> None:
     """Tell the launcher, before training, what this process was told."""
-    if _launcher():
+    if launcher_of():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(_launcher(), number)
+            os.kill(launcher_of(), number)
 
 
 def _note(number: int, frame: object) -> None:
