@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from xlt.data.class_names import by_name
 from xlt.data.encode import Pair, TextEncoder
 from xlt.data.features import Columns, Features
 from xlt.data.masking import Masking
@@ -110,6 +111,18 @@ class Task(ABC, Generic[E]):
     def rows_of(self, split: Split) -> str:
         """Name of the task whose rows training and its validation read; empty for its own."""
         return {"train": self.trains_on, "validation": self.validates_on}.get(split, "")
+
+    def by_name(self, example: E) -> E:
+        """Return the example with the classes that its file numbers and names as the task numbers them.
+
+        Raises:
+            ClassMismatch: The file's classes are not the task's.
+        """
+        return by_name(example, self.labels)
+
+    def classes(self, example: E) -> Sequence[str]:
+        """Return the names of the example's classes, which must be those that its file names, if it does."""
+        return ()
 
     def check(self, example: E) -> None:
         """Raise ValueError where the example does not fit the task's settings."""

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from xlt.data.class_names import ClassMismatch, ReadRow, check_names
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
@@ -57,6 +58,14 @@ class Readable(Protocol):
 
     def read(self, row: Row, /) -> Any:
         """Row to example."""
+        ...
+
+    def by_name(self, example: Any) -> Any:
+        """The example with its file's classes numbered as the task's."""
+        ...
+
+    def classes(self, example: Any) -> Sequence[str]:
+        """Names of the example's classes."""
         ...
 
     def check(self, example: Any) -> None:
@@ -148,8 +157,13 @@ def _keeps(task: Readable, row: Row, part: Part, number: int) -> bool:
 def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
     """The row's example, or an error that says where the row is."""
     with _placed(task, row, part, number):
-        example = task.read(row)
+        read = ReadRow(row)
+        example = task.by_name(task.read(read))
         task.check(example)
+        if not task.is_labelled(example):
+            return example
+        if read.classes and task.labels:
+            check_names(read.classes, task.classes(example), task.labels)
         return example if part.perturb is None else part.perturb(example)
 
 
@@ -164,6 +178,8 @@ def _placed(task: Readable, row: Row, part: Part, number: int) -> Iterator[None]
             f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename it in the "
             "data, or read the right one in the task's file"
         ) from error
+    except ClassMismatch as error:
+        raise ValueError(f"{where}: {error}") from error
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(f"{where}: {error}. Mend the row, or how the task reads it") from error
 

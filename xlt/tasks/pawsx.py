@@ -10,8 +10,8 @@ from xlt.xtreme import XtremeClassification
 
 
 def read(row: Row) -> TextPair:
-    """Two sentences; the label is "1" where they say the same."""
-    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]))
+    """Two sentences; the label is 1, or "1", if they say the same."""
+    return TextPair(row["sentence1"], row["sentence2"], row["label"])
 
 
 TASK = XtremeClassification(
