@@ -29,7 +29,7 @@ def file_error(error: BaseException) -> OSError | None:
 
 
 def _is_of_file(error: OSError) -> bool:
-    """Return False for a connection, and for a file that is not there, unless it is a cache that cannot be made."""
+    """Return False for a connection, and for a file that is not there and is no cache."""
     if isinstance(error, ConnectionError | TimeoutError) or error.errno is None or error.filename is None:
         return False
     return error.errno != errno.ENOENT or cache_of(error.filename) is not None

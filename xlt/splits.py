@@ -1,8 +1,7 @@
 """Encoded splits of tasks: whose rows a task reads in a split, and where they are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,20 @@ import xlt.kinds
 import xlt.pretraining
 import xlt.task
 import xlt.xtreme
-from xlt.data import encode, examples, features, masking, multilingual, texts
+from xlt.data import class_names, encode, examples, features, masking, multilingual, texts
 from xlt.data.encode import TextEncoder
 from xlt.data.sources import Part, Split
 from xlt.data.spread import Pool
 from xlt.data.store import Stored, key_of, store
 from xlt.task import Task
 from xlt.tasks import load
+from xlt.user_code import user_code
 
 CODE = [
     Path(str(module.__file__))
     for module in (
         *(xlt.task, xlt.kinds, xlt.pretraining, xlt.xtreme),
-        *(encode, examples, features, masking, multilingual, texts),
+        *(class_names, encode, examples, features, masking, multilingual, texts),
     )
 ]
 """Files whose change makes encoded rows stale."""
@@ -69,7 +69,7 @@ class Splits:
 
     def folder(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> Path:
         """Where the encoded rows of a split are kept, whose name tells of all that they depend on."""
-        key = key_of(task, parts, self.text, [*CODE, *_file_of(task.read)])
+        key = key_of(task, parts, self.text, [*CODE, *user_code(task, task.module)])
         return self._cache / f"{task.name.replace('/', '-')}-{split}-{key}"
 
     def for_training(self, task: Task[Any], split: Split) -> Stored:
@@ -95,11 +95,3 @@ class Splits:
 def with_labels(task: Task[Any], stored: Stored) -> Task[Any]:
     """The task with the labels that its training rows have settled."""
     return replace(task, labels=tuple(stored.meta.labels))
-
-
-def _file_of(read: Callable[..., Any]) -> list[Path]:
-    """The file that defines a task's `read`; none for one that is no plain function."""
-    try:
-        return [Path(getfile(read))]
-    except TypeError:
-        return []

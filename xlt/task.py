@@ -57,6 +57,7 @@ class Task(ABC, Generic[E]):
         languages: Languages that it is evaluated in, by their ISO 639-1 codes; none for a task in English.
         only_test: Whether there is one set to evaluate on, which then is the development set as well.
         is_parallel: Whether its examples in each language are translations of those in English.
+        module: Name of the module that holds the task, given when it is loaded.
         name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
     """
 
@@ -71,6 +72,7 @@ class Task(ABC, Generic[E]):
     languages: tuple[str, ...] = ()
     only_test: bool = False
     is_parallel: bool = False
+    module: str = ""
     name: str = ""
 
     inputs: ClassVar[tuple[str, ...]] = ("targets",)

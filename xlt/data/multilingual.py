@@ -114,7 +114,7 @@ def _with_rows_in(
 
 
 _LANGUAGES: dict[tuple[str, Callable[[Row], str]], list[str]] = {}
-"""Languages in a file, by its fingerprint and how they are told: every language asks, the file is read once."""
+"""Languages in a file, by its fingerprint and how they are told: the file says it once."""
 
 
 def _languages_of(part: Part, language_of: Callable[[Row], str]) -> list[str]:

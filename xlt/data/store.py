@@ -27,6 +27,7 @@ from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
 from xlt.data.spread import Pool, spread
+from xlt.user_code import held_by
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +199,8 @@ def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Seque
         digest.update(path.read_bytes())
     for part in parts:
         digest.update(f"{part.name} {part.fingerprint}\n".encode())
-    settings = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    settings: dict[str, Any] = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    settings["held by read"] = held_by(task.read)
     digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
     digest.update(text.definition.encode())
     return digest.hexdigest()[:16]

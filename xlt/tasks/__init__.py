@@ -50,7 +50,7 @@ def load(name: str) -> Task[Any]:
     task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
-    return replace(task, name=base.rpartition(".")[2] + stroke + language)
+    return replace(task, name=base.rpartition(".")[2] + stroke + language, module=module)
 
 
 def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:
