@@ -45,6 +45,12 @@ class Classification(Task[TextPair]):
     labels: tuple[str, ...] = ()
     f1: bool = False
 
+    def by_name(self, example: TextPair) -> TextPair:
+        """Return the example with the index of its label, so that examples of two files can be compared."""
+        example = super().by_name(example)
+        index = self._index(example)
+        return example if example.label == index else replace(example, label=index)
+
     def classes(self, example: TextPair) -> Sequence[str]:
         """Return the label's name."""
         return [self.labels[self._index(example)]]
@@ -179,10 +185,20 @@ class Tagging(Task[TaggedWords]):
         """Return the tags."""
         return example.tags
 
+    def check(self, example: TaggedWords) -> None:
+        """Refuse a sentence of which some words have a tag and others none."""
+        without = [self._is_untagged(tag) for tag in example.tags]
+        if any(without) and not all(without):
+            word = example.words[without.index(True)]
+            raise ValueError(f"the word {word!r} has no tag, but other words of the sentence have")
+
     def is_labelled(self, example: TaggedWords) -> bool:
-        """Return True if the sentence has words, each with a tag."""
-        missing = [tag for tag in example.tags if is_missing(tag)]
-        return bool(example.words and example.tags) and all(tag in self.labels for tag in missing)
+        """Return True if the sentence has words with tags."""
+        return bool(example.words) and not all(map(self._is_untagged, example.tags))
+
+    def _is_untagged(self, tag: str) -> bool:
+        """Return True for a tag that says that there is none."""
+        return is_missing(tag) and tag not in self.labels
 
     def encode(self, examples: Sequence[TaggedWords], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a sentence; `places` and `targets` hold each word's first token and tag."""

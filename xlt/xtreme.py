@@ -75,6 +75,7 @@ class XtremeTagging(Tagging):
 
     def check(self, example: TaggedWords) -> None:
         """Refuse a tag that is no class."""
+        super().check(example)
         unknown = sorted(tag for tag in set(example.tags) - set(self.labels) if not is_missing(tag))
         if unknown:
             raise ValueError(f"tag {unknown[0]!r} is none of: {', '.join(self.labels)}")

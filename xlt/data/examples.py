@@ -29,28 +29,27 @@ def _names(kind: type | tuple[type, ...]) -> str:
 
 
 def classes_of(numbers: Iterable[int | str | None] | None, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes that rows give by number, or by name.
+    """Return the names of classes that rows give by number, or by name; none if no word has a class.
 
     Args:
-        numbers: The classes; null, -1 or an empty text for a word without one, null for a row without any.
+        numbers: The classes, as numbers or names; null, or null, -1 or an empty text each, if there are none.
         names: Names of the task's classes, in its order. If the file names the classes, the names count.
 
-    Returns:
-        The names, empty for a word without a class.
-
     Raises:
-        ValueError: A number is below -1 or above the last, or the file's classes are others.
+        ValueError: A number is below 0 or above the last, some words have no class, or the file's classes are
+            others.
     """
-    return tuple(_class_of(number, names) for number in numbers or ())
+    found = tuple(numbers or ())
+    if all(is_missing(number) and number not in names for number in found):
+        return ()
+    return tuple(_class_of(number, names) for number in found)
 
 
 def _class_of(number: int | str | None, names: Sequence[str]) -> str:
     """Return the name of one class."""
-    if isinstance(number, str) and (number in names or not is_missing(number)):
+    if isinstance(number, str):
         return number
     place = number.index(names) if isinstance(number, ClassNumber) else number
-    if isinstance(place, str) or is_missing(place):
-        return ""
     if not isinstance(place, int) or not 0 <= place < len(names):
         raise ValueError(f"class {place} is none of 0 to {len(names) - 1}")
     return names[place]
@@ -154,8 +153,8 @@ class TaggedWords:
 
     Args:
         words: The words.
-        tags: The name of each word's tag, or the number of a class that the file names; empty for a word
-            without a tag, and no tags for a sentence without any.
+        tags: The name of each word's tag, or the number of a class that the file names; none, or null, -1 or
+            an empty text each, if the sentence has no tags.
         id: The data set's own name of the row, where it has one.
     """
 

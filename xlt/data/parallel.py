@@ -51,6 +51,8 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
     Raises:
         ValueError: It cannot be told which belong together.
     """
+    if not own or not other:
+        raise ValueError("one of them has no example with a label, so there is nothing to join")
     if all(example.id for example in (*own, *other)):
         by_id = {example.id: example for example in other}
         return [(example, by_id[example.id]) for example in own if example.id in by_id]
