@@ -298,7 +298,7 @@ def test_missing_column_names_file_row_and_columns(refusal: Refusal, mnli: Path)
         ("premise", ["fine", None, "fine"], "None"),
         ("premise", [1, 2, 3], "1"),
         ("hypothesis", [["a"], ["b"], ["c"]], "['a']"),
-        ("label", [0, 2, None], "None"),
+        ("label", [[], [], [None]], "[]"),
         ("label", [0.5, 2.0, 1.0], "0.5"),
         ("label", [True, False, True], "True"),
         ("label", [[0], [1], [2]], "[0]"),

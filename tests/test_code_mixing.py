@@ -150,6 +150,13 @@ def test_as_many_examples_without_ids_are_joined_by_place():
     assert joined(one, other) == list(zip(one, other, strict=True))
 
 
+def test_a_set_without_labelled_examples_is_not_joined():
+    one = [TextPair(f"a {i}", "b", i % 2) for i in range(4)]
+    for sides in ((one, []), ([], one)):
+        with pytest.raises(ValueError, match="no example with a label"):
+            joined(*sides)
+
+
 def test_examples_of_other_labels_are_not_joined():
     one = [TextPair(f"a {i}", "b", i % 2) for i in range(40)]
     with pytest.raises(ValueError, match="no ids, and put in order 0 % of the labels agree"):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import write, write_root
 from conftest import REPOSITORY, Command, run
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
@@ -266,3 +266,61 @@ def test_rows_whose_language_cannot_be_told_are_refused(rows: list[dict[str, Any
     part = Part("x", "there.parquet", None, message, lambda: Dataset.from_list(rows))
     with pytest.raises(ValueError, match=rf"there\.parquet, {message}"):
         _languages_of(part, itemgetter("language"))
+
+
+# A language in another data root
+
+
+def write_xnli(root: Path, split: str, languages: list[str]) -> None:
+    """XNLI with a row in each language."""
+    rows = [
+        {"sentence1": f"{code} {root.name}", "sentence2": "b", "language": code, "gold_label": "neutral"}
+        for code in languages
+    ]
+    write(root, "XNLI", split, rows)
+
+
+def test_a_language_that_the_first_root_lacks_is_found_in_the_next(tmp_path: Path):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    one.mkdir()
+    write_xnli(two, "validation", ["en", "de"])
+    write_xnli(three, "validation", ["de", "sw"])
+    found = {}
+    for code in ("en", "de", "sw"):
+        task = in_language("xnli", code)
+        (part,) = task.sources[0].open("validation", [one, two, three], code)
+        found[code] = [example.first for example, *_ in read_examples(task, [part])]
+    # The first root that has a language wins.
+    assert found == {"en": ["en two"], "de": ["de two"], "sw": ["sw three"]}
+
+
+def test_a_root_with_another_split_alone_does_not_hide_the_next(tmp_path: Path):
+    write_xnli(tmp_path / "one", "validation", ["en"])
+    write_xnli(tmp_path / "two", "test", ["en", "sw"])
+    roots = [tmp_path / "one", tmp_path / "two"]
+    (part,) = tasks.load("xnli").sources[0].open("test", roots, "sw")
+    assert part.location == str(tmp_path / "two/google/xtreme/XNLI/test.parquet")
+
+
+def test_a_language_that_no_root_has_is_named_with_those_of_each(tmp_path: Path):
+    write_xnli(tmp_path / "one", "validation", ["en"])
+    write_xnli(tmp_path / "two", "validation", ["de"])
+    roots = [tmp_path / "one", tmp_path / "two"]
+    with pytest.raises(
+        FileNotFoundError, match=r"one/.* no row in sw, but in en; .*two/.* no row in sw, but in de"
+    ):
+        tasks.load("xnli").sources[0].open("validation", roots, "sw")
+
+
+def test_two_tasks_tell_the_languages_of_one_file_each_its_way(tmp_path: Path):
+    part = Part("x", "x.parquet", None, "one", lambda: Dataset.from_list([{"a": "en", "b": "de"}]))
+    assert _languages_of(part, itemgetter("a")) == ["en"]
+    assert _languages_of(part, itemgetter("b")) == ["de"]
+
+
+def test_languages_may_be_classes_that_the_file_names(tmp_path: Path):
+    names = ["de", "en", "sw"]
+    features = Features({"language": ClassLabel(names=names)})
+    rows = Dataset.from_dict({"language": [2, 0]}, features=features)
+    part = Part("x", "x.parquet", None, "named", lambda: rows)
+    assert _languages_of(part, itemgetter("language")) == ["de", "sw"]

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder, answer_tokens
-from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair
+from xlt.data.examples import UNLABELLED, Choices, Question, TaggedWords, TextPair, classes_of
 from xlt.data.features import Columns, Features
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.squad import best_threshold, f1, squad_scores
@@ -46,6 +47,16 @@ class Classification(Task[TextPair]):
     f1: bool = False
     single_text: bool = False
 
+    def by_name(self, example: TextPair) -> TextPair:
+        """Return the example with the index of its label, so that examples of two files can be compared."""
+        example = super().by_name(example)
+        index = self._index(example)
+        return example if example.label == index else replace(example, label=index)
+
+    def classes(self, example: TextPair) -> Sequence[str]:
+        """Return the label's name."""
+        return [self.labels[self._index(example)]]
+
     def check(self, example: TextPair) -> None:
         """Refuse a label that is no class, a pair without its second text, and a single text with one."""
         if example.second is None and not self.single_text:
@@ -55,21 +66,33 @@ class Classification(Task[TextPair]):
             )
         if example.second is not None and self.single_text:
             raise ValueError(f"second must be None, not {example.second!r}: the task says single_text=True")
-        label = example.label
-        known = label in self.labels if isinstance(label, str) else label < len(self.labels)
-        if not known or (isinstance(label, int) and label < UNLABELLED):
-            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
-            raise ValueError(f"label {label!r} is none of: {names} (or -1, unlabelled)")
+        self._index(example)
 
     def is_labelled(self, example: TextPair) -> bool:
-        """Whether the label is not -1."""
-        return example.label != UNLABELLED
+        """Return True if the example has a label."""
+        return self._index(example) != UNLABELLED
+
+    def _index(self, example: TextPair) -> int:
+        """Return the index of the label; -1 if there is none.
+
+        Raises:
+            ValueError: The label is no class.
+        """
+        label = example.label
+        if label in self.labels:
+            return self.labels.index(str(label))
+        if is_missing(label) or label == "-":  # as SNLI's files say that the annotators did not agree
+            return UNLABELLED
+        if isinstance(label, int) and 0 <= label < len(self.labels):
+            return label
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
+        raise ValueError(f"label {label!r} is none of: {names} (null, -1 or an empty text if there is none)")
 
     def encode(self, examples: Sequence[TextPair], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """One sequence a row; `targets` holds the class."""
         encoded = text.pairs([(example.first, example.second) for example in examples])
-        targets = [self.labels.index(e.label) if isinstance(e.label, str) else e.label for e in examples]
-        columns = sequence_columns(encoded, 1, first) | {"targets": [[target] for target in targets]}
+        targets = [[self._index(example)] for example in examples]
+        columns = sequence_columns(encoded, 1, first) | {"targets": targets}
         return columns, sum(piece.is_cut for piece in encoded)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
@@ -108,10 +131,13 @@ class MultipleChoice(Task[Choices]):
         if len(example.choices) != self.num_choices:
             raise ValueError(f"{len(example.choices)} choices, not {self.num_choices}")
         if not UNLABELLED <= example.label < self.num_choices:
-            raise ValueError(f"label {example.label} is not 0 to {self.num_choices - 1}")
+            raise ValueError(
+                f"label {example.label} is not 0 to {self.num_choices - 1} "
+                "(null, -1 or an empty text if there is none)"
+            )
 
     def is_labelled(self, example: Choices) -> bool:
-        """Whether the label is not -1."""
+        """Return True if the example has a label."""
         return example.label != UNLABELLED
 
     def encode(self, examples: Sequence[Choices], first: int, text: TextEncoder) -> tuple[Columns, int]:
@@ -153,11 +179,35 @@ class Tagging(Task[TaggedWords]):
         """The task with the tags of the training examples as labels, unless it names its own."""
         if self.labels:
             return self
-        return replace(self, labels=tuple(sorted({tag for e in examples for tag in e.tags})))
+        used = (example for example in examples if self.is_labelled(example))
+        return replace(self, labels=tuple(sorted({tag for example in used for tag in example.tags})))
+
+    def by_name(self, example: TaggedWords) -> TaggedWords:
+        """Return the sentence with tags by name, where its file gives their numbers and names."""
+        if not any(isinstance(tag, ClassNumber) for tag in example.tags):
+            return example
+        if self.labels:
+            return replace(example, tags=classes_of(example.tags, self.labels))
+        return replace(example, tags=tuple(map(name_of, example.tags)))
+
+    def classes(self, example: TaggedWords) -> Sequence[str]:
+        """Return the tags."""
+        return example.tags
+
+    def check(self, example: TaggedWords) -> None:
+        """Refuse a sentence of which some words have a tag and others none."""
+        without = [self._is_untagged(tag) for tag in example.tags]
+        if any(without) and not all(without):
+            word = example.words[without.index(True)]
+            raise ValueError(f"the word {word!r} has no tag, but other words of the sentence have")
 
     def is_labelled(self, example: TaggedWords) -> bool:
-        """Whether the sentence has a word."""
-        return bool(example.words)
+        """Return True if the sentence has words with tags."""
+        return bool(example.words) and not all(map(self._is_untagged, example.tags))
+
+    def _is_untagged(self, tag: str) -> bool:
+        """Return True for a tag that says that there is none."""
+        return is_missing(tag) and tag not in self.labels
 
     def encode(self, examples: Sequence[TaggedWords], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a sentence; `places` and `targets` hold each word's first token and tag."""

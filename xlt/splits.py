@@ -1,10 +1,9 @@
 """Encoded splits of tasks: whose rows a task reads in a split, and where they are kept."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import xlt.kinds
 import xlt.pretraining
 import xlt.task
 import xlt.xtreme
-from xlt.data import encode, examples, features, masking, multilingual, texts
+from xlt.data import class_names, encode, examples, features, masking, multilingual, texts
 from xlt.data.encode import TextEncoder
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import by_id, occurrences, translations
@@ -21,6 +20,7 @@ from xlt.data.spread import Pool
 from xlt.data.store import Stored, key_of, read_examples, store
 from xlt.task import Task
 from xlt.tasks import load
+from xlt.user_code import user_code
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ CODE = [
     Path(str(module.__file__))
     for module in (
         *(xlt.task, xlt.kinds, xlt.pretraining, xlt.xtreme),
-        *(encode, examples, features, masking, multilingual, texts),
+        *(class_names, encode, examples, features, masking, multilingual, texts),
     )
 ]
 """Files whose change makes encoded rows stale."""
@@ -77,7 +77,7 @@ class Splits:
 
     def folder(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> Path:
         """Where the encoded rows of a split are kept, whose name tells of all that they depend on."""
-        key = key_of(task, parts, self.text, [*CODE, *_file_of(task.read)])
+        key = key_of(task, parts, self.text, [*CODE, *user_code(task, task.module)])
         return self._cache / f"{task.name.replace('/', '-')}-{split}-{key}"
 
     def for_training(self, task: Task[Any], split: Split) -> Stored:
@@ -167,11 +167,3 @@ def _places(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[i
 def with_labels(task: Task[Any], stored: Stored) -> Task[Any]:
     """The task with the labels that its training rows have settled."""
     return replace(task, labels=tuple(stored.meta.labels))
-
-
-def _file_of(read: Callable[..., Any]) -> list[Path]:
-    """The file that defines a task's `read`; none for one that is no plain function."""
-    try:
-        return [Path(getfile(read))]
-    except TypeError:
-        return []

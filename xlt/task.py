@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from xlt.data.class_names import by_name
 from xlt.data.encode import Pair, TextEncoder
 from xlt.data.features import Columns, Features
 from xlt.data.masking import Masking
@@ -58,6 +59,7 @@ class Task(ABC, Generic[E]):
         languages: Languages that it is evaluated in, by their ISO 639-1 codes; none for a task in English.
         only_test: Whether there is one set to evaluate on, which then is the development set as well.
         is_parallel: Whether its examples in each language are translations of those in English.
+        module: Name of the module that holds the task, given when it is loaded.
         name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
     """
 
@@ -72,6 +74,7 @@ class Task(ABC, Generic[E]):
     languages: tuple[str, ...] = ()
     only_test: bool = False
     is_parallel: bool = False
+    module: str = ""
     name: str = ""
 
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
@@ -112,6 +115,18 @@ class Task(ABC, Generic[E]):
     def rows_of(self, split: Split) -> str:
         """Name of the task whose rows training and its validation read; empty for its own."""
         return {"train": self.trains_on, "validation": self.validates_on}.get(split, "")
+
+    def by_name(self, example: E) -> E:
+        """Return the example with the classes that its file numbers and names as the task numbers them.
+
+        Raises:
+            ClassMismatch: The file's classes are not the task's.
+        """
+        return by_name(example, self.labels)
+
+    def classes(self, example: E) -> Sequence[str]:
+        """Return the names of the example's classes, which must be those that its file names, if it does."""
+        return ()
 
     def check(self, example: E) -> None:
         """Raise ValueError where the example does not fit the task's settings."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from xlt.data.class_names import is_missing
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import Sentence, TaggedWords
 from xlt.data.features import Columns, Features
@@ -75,7 +76,8 @@ class XtremeTagging(Tagging):
 
     def check(self, example: TaggedWords) -> None:
         """Refuse a tag that is no class."""
-        unknown = sorted(set(example.tags) - set(self.labels))
+        super().check(example)
+        unknown = sorted(tag for tag in set(example.tags) - set(self.labels) if not is_missing(tag))
         if unknown:
             raise ValueError(f"tag {unknown[0]!r} is none of: {', '.join(self.labels)}")
 

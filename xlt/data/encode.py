@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt.data.examples import Question
+from xlt.file_errors import raise_of_file
 from xlt.folders import model_folder
 
 MAX_QUESTION_TOKENS = 64
@@ -286,6 +287,7 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder))
     except (OSError, ValueError) as error:
+        raise_of_file(f"the tokenizer of model.encoder {encoder!r}", error)
         first = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
             f"model.encoder {encoder!r} has no tokenizer ({first}): name a folder with config.json "

@@ -1,8 +1,10 @@
 """What a task's `read` returns: one example of one of six shapes, its fields checked as it is made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+from xlt.data.class_names import ClassNumber, is_missing
 
 UNLABELLED = -1
 """A label that says the row has none; such rows are dropped and counted."""
@@ -21,22 +23,53 @@ def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> Non
 
 def _names(kind: type | tuple[type, ...]) -> str:
     """`text`, `a whole number`, or both, for an error message."""
-    words = {str: "text", int: "a whole number", type(None): "None"}
+    words = {
+        str: "text",
+        int: "a whole number",
+        ClassNumber: "the number of a class with a name",
+        type(None): "None",
+    }
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(words[k] for k in kinds)
 
 
-def classes_of(numbers: Iterable[int], names: Sequence[str]) -> tuple[str, ...]:
-    """The names of classes that rows give by number.
+def classes_of(numbers: Iterable[int | str | None] | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes that rows give by number, or by name; none if no word has a class.
+
+    Args:
+        numbers: The classes, as numbers or names; null, or null, -1 or an empty text each, if there are none.
+        names: Names of the task's classes, in its order. If the file names the classes, the names count.
 
     Raises:
-        ValueError: A number is below 0 or above the last.
+        ValueError: A number is below 0 or above the last, some words have no class, or the file's classes are
+            others.
     """
-    found = tuple(numbers)
-    for number in found:
-        if not 0 <= number < len(names):
-            raise ValueError(f"class {number} is none of 0 to {len(names) - 1}")
-    return tuple(names[number] for number in found)
+    found = tuple(numbers or ())
+    if all(is_missing(number) and number not in names for number in found):
+        return ()
+    return tuple(_class_of(number, names) for number in found)
+
+
+def _class_of(number: int | str | None, names: Sequence[str]) -> str:
+    """Return the name of one class."""
+    if isinstance(number, str):
+        return number
+    place = number.index(names) if isinstance(number, ClassNumber) else number
+    if not isinstance(place, int) or not 0 <= place < len(names):
+        raise ValueError(f"class {place} is none of 0 to {len(names) - 1}")
+    return names[place]
+
+
+def answers_of(answers: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the texts of a row's gold answers and where they start, as SQuAD's files hold them.
+
+    Args:
+        answers: `text` and `answer_start`; null, or with null or blank texts alone, if the row has no label.
+    """
+    texts, starts = ((answers or {}).get(name) or () for name in ("text", "answer_start"))
+    if not any(text is not None and str(text).strip() for text in texts):
+        return (), ()
+    return tuple(texts), tuple(starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +80,8 @@ class TextPair:
         first: The first text.
         second: The second text; an empty one is still read as the second of a pair. None if the task reads
             single texts (`single_text`).
-        label: The label's name or its index in the task's `labels`; -1 where the row has none.
+        label: The label's name or its index in the task's `labels`; null, -1, or a text that is empty or -1,
+            if the row has none.
         id: The data set's own name of the row, where it has one.
     """
 
@@ -58,6 +92,8 @@ class TextPair:
 
     def __post_init__(self) -> None:
         """Refuse fields of another type."""
+        if not isinstance(self.label, str) and is_missing(self.label):
+            object.__setattr__(self, "label", UNLABELLED)
         _check(self, {"first": str, "second": (str, type(None)), "label": (str, int), "id": str})
 
 
@@ -68,7 +104,8 @@ class Choices:
     Args:
         context: What every choice is read after.
         choices: The choices, as many in every row of a task.
-        label: Index of the right choice; -1 where the row has none.
+        label: Index of the right choice, a number or its digits; null, -1, or a text that is empty or -1, if
+            the row has none.
         id: The data set's own name of the row, where it has one.
     """
 
@@ -79,6 +116,11 @@ class Choices:
 
     def __post_init__(self) -> None:
         """Refuse fields of another type."""
+        label: Any = self.label
+        if is_missing(label):
+            object.__setattr__(self, "label", UNLABELLED)
+        elif isinstance(label, str) and label.strip().isdecimal():
+            object.__setattr__(self, "label", int(label))
         _check(self, {"context": str, "choices": str, "label": int, "id": str})
 
 
@@ -117,7 +159,8 @@ class TaggedWords:
 
     Args:
         words: The words.
-        tags: The name of each word's tag.
+        tags: The name of each word's tag, or the number of a class that the file names; none, or null, -1 or
+            an empty text each, if the sentence has no tags.
         id: The data set's own name of the row, where it has one.
     """
 
@@ -127,8 +170,12 @@ class TaggedWords:
 
     def __post_init__(self) -> None:
         """Refuse fields of another type, and words without tags."""
-        _check(self, {"words": str, "tags": str, "id": str})
-        if len(self.words) != len(self.tags):
+        tags: Any = self.tags or ()
+        object.__setattr__(
+            self, "tags", tuple("" if tag is None or tag == UNLABELLED else tag for tag in tags)
+        )
+        _check(self, {"words": str, "tags": (str, ClassNumber), "id": str})
+        if self.tags and len(self.words) != len(self.tags):
             raise ValueError(f"{len(self.words)} words but {len(self.tags)} tags")
 
 

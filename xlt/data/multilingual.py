@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xlt.data.class_names import name_of
 from xlt.data.sources import Hub, Part, Row, Split, hash_file
 
 ENGLISH = "en"
@@ -46,7 +47,9 @@ class Multilingual:
         return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
-        """The language's rows of the split, from the first root that holds the config, else from the hub.
+        """The language's rows of the split, from the first root that holds them, else from the hub.
+
+        Where one config holds all languages, another root may have a language that the first root lacks.
 
         Raises:
             FileNotFoundError: There is no such split of this language.
@@ -55,16 +58,16 @@ class Multilingual:
         name = self.names.get(language or ENGLISH, language or ENGLISH)
         hub = replace(self.hub, config=self.hub.config.format(language=name))
         divided = self.held_out > 0 and split != "test"
-        parts = hub.open("train" if divided else split, roots)
+        asked: Split = "train" if divided else split
+        if self.language_of is None:
+            parts = hub.open(asked, roots)
+        else:
+            parts = _with_rows_in(name, self.language_of, hub, asked, roots)
         return [self._in_language(part, name, split if divided else None) for part in parts]
 
     def _in_language(self, part: Part, name: str, split: Split | None) -> Part:
         """The part's rows in a language and, where the training rows are divided, of a split."""
         rule = f"{name} by {self.language_of is not None}, {split} 1/{self.held_out} by {self.passage}"
-        if self.language_of is not None:
-            known = _languages_of(part, self.language_of)
-            if name not in known:
-                raise FileNotFoundError(f"{part.location} has no row in {name}, but in {', '.join(known)}")
         return replace(
             part,
             name=f"{part.name} {name}" if self.language_of else part.name,
@@ -74,7 +77,7 @@ class Multilingual:
 
     def _keeps(self, name: str, split: Split | None, row: Row) -> bool:
         """Whether a row is in the language and, where the training rows are divided, in the split."""
-        if self.language_of is not None and self.language_of(row) != name:
+        if self.language_of is not None and name_of(self.language_of(row)) != name:
             return False
         return split is None or self._is_held_out(str(row[self.passage])) == (split == "validation")
 
@@ -84,21 +87,48 @@ class Multilingual:
         return int.from_bytes(digest) % self.held_out == 0
 
 
-_LANGUAGES: dict[str, list[str]] = {}
-"""Languages in a file, by its fingerprint: every language asks, and the file says it once."""
+def _with_rows_in(
+    name: str, language_of: Callable[[Row], str], hub: Hub, split: Split, roots: Sequence[Path]
+) -> list[Part]:
+    """Return the parts of the split that have rows in a language, of the first root that has any.
+
+    Raises:
+        FileNotFoundError: No root has the split, or none has rows in the language.
+    """
+    holding = [root for root in roots if (root / hub.repository / hub.config).is_dir()]
+    reasons: list[str] = []
+    for place in [[root] for root in holding] or [roots]:
+        try:
+            parts = hub.open(split, place)
+        except FileNotFoundError as error:
+            reasons.append(str(error))
+            continue
+        known = {part.location: _languages_of(part, language_of) for part in parts}
+        found = [part for part in parts if name in known[part.location]]
+        if found:
+            return found
+        reasons += [
+            f"{where} has no row in {name}, but in {', '.join(other)}" for where, other in known.items()
+        ]
+    raise FileNotFoundError("; ".join(reasons))
+
+
+_LANGUAGES: dict[tuple[str, Callable[[Row], str]], list[str]] = {}
+"""Languages in a file, by its fingerprint and how they are told: the file says it once."""
 
 
 def _languages_of(part: Part, language_of: Callable[[Row], str]) -> list[str]:
     """Names of the languages that a part has rows in, sorted."""
-    if part.fingerprint not in _LANGUAGES:
+    key = part.fingerprint, language_of
+    if key not in _LANGUAGES:
         found: dict[str, None] = {}
         number = 0
         for chunk in part.chunks(1000):
             for values in zip(*chunk.values(), strict=True):
                 found[_language(language_of, dict(zip(chunk, values, strict=True)), part, number)] = None
                 number += 1
-        _LANGUAGES[part.fingerprint] = sorted(found)
-    return _LANGUAGES[part.fingerprint]
+        _LANGUAGES[key] = sorted(found)
+    return _LANGUAGES[key]
 
 
 def _language(language_of: Callable[[Row], str], row: Row, part: Part, number: int) -> str:
@@ -109,7 +139,7 @@ def _language(language_of: Callable[[Row], str], row: Row, part: Part, number: i
     """
     where = f"{part.location}, row {number}: its language cannot be told"
     try:
-        language = language_of(row)
+        language = name_of(language_of(row))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         reason = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{where}, for {reason}; the columns are {', '.join(row)}. Mend the row") from error

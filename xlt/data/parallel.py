@@ -80,6 +80,8 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
     Raises:
         ValueError: It cannot be told which belong together.
     """
+    if not own or not other:
+        raise ValueError("one of them has no example with a label, so there is nothing to join")
     counts = [Counter(example.id for example in part) for part in (own, other)]
     for name, count in counts[0].items():
         if name and 0 < counts[1][name] != count:

@@ -5,6 +5,7 @@ opened by `datasets` and read alike from there on.
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xlt.data.class_names import classes_in, named
+from xlt.file_errors import explained, file_error, raise_of_file
+
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
 
 Row = Mapping[str, Any]
 """One row of a data set: column name to value."""
@@ -50,13 +54,17 @@ class Part:
     """What an example becomes before it is used; None where it stays. The fingerprint tells of it."""
 
     def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
-        """The rows in order, `size` at a time, as columns.
+        """The rows in order, `size` at a time, as columns; classes that the schema names know their names.
 
         Raises:
+            OSError: The file cannot be read.
             ValueError: The file is damaged.
         """
         try:
-            yield from self.load().iter(batch_size=size)
+            rows = self.load()
+            classes = classes_in(_features_of(rows)) or {}
+            for chunk in rows.iter(batch_size=size):
+                yield {name: named(values, classes.get(name)) for name, values in chunk.items()}
         except (pa.ArrowException, OSError, RuntimeError) as error:
             raise _unreadable(self.location, error) from error
 
@@ -118,6 +126,7 @@ class Hub:
         except Exception as error:
             if isinstance(error, ConnectionError):
                 _UNREACHABLE.add(self.repository)
+            raise_of_file(name, error)
             tried = f"not under {', '.join(map(str, roots))}, and " if roots else ""
             raise FileNotFoundError(
                 f"{name}: {tried}the hub did not give it ({_first_line(error)}). Set data.root "
@@ -126,7 +135,9 @@ class Hub:
             ) from error
         revision = _revision_used(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
-        return Part(name, location, revision, dataset._fingerprint, lambda: dataset)
+        names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
+        fingerprint = f"{dataset._fingerprint} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        return Part(name, location, revision, fingerprint, lambda: dataset)
 
 
 @dataclass(frozen=True)
@@ -235,6 +246,7 @@ def open_parquet(path: Path, name: str) -> Part:
     """A mirror's split.
 
     Raises:
+        OSError: The file cannot be read.
         ValueError: The file is truncated, damaged or empty; damage inside it shows in `chunks`.
     """
     try:
@@ -243,12 +255,35 @@ def open_parquet(path: Path, name: str) -> Part:
         raise _unreadable(path, error) from error
     if num_rows == 0:
         raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
+    return Part(name, str(path), None, hash_file(path), lambda: ParquetRows(path))
 
-    def load() -> "IterableDataset":
-        # Streaming reads the file itself: no copy of it that could be stale.
-        return load_dataset("parquet", data_files={"rows": str(path)}, split="rows", streaming=True)
 
-    return Part(name, str(path), None, hash_file(path), load)
+class ParquetRows:
+    """The rows of a parquet file, read from the file itself: no copy that could be stale or need a cache.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """The schema that `datasets` wrote into the file; empty if another program made the file."""
+        written = (self._file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+        return json.loads(written).get("info", {}).get("features") or {}
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
+        """The rows in order, so many at a time, as columns."""
+        for batch in self._file.iter_batches(batch_size):
+            yield batch.to_pydict()
+
+
+def _features_of(rows: Any) -> Any:
+    """The schema of rows, as `datasets` writes it; None if they have none."""
+    features: Any = getattr(rows, "features", None)
+    return features.to_dict() if hasattr(features, "to_dict") else features
 
 
 def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
@@ -258,8 +293,11 @@ def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
     return datasets.load_dataset(path, *args, **kwargs)
 
 
-def _unreadable(location: str | Path, error: Exception) -> ValueError:
-    """The error for a damaged file."""
+def _unreadable(location: str | Path, error: Exception) -> Exception:
+    """The error for a file that the system does not give, or that is damaged."""
+    blamed = error if isinstance(error, OSError) and error.errno is not None else file_error(error)
+    if blamed is not None:
+        return OSError(f"{location} cannot be read: {explained(blamed)}")
     return ValueError(
         f"{location} is not a readable parquet file ({_first_line(error)}): it may be truncated; "
         "copy or download it again"

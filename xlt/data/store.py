@@ -23,10 +23,12 @@ from uuid import uuid4
 import numpy as np
 
 from xlt.data.batches import subset_by_identity
+from xlt.data.class_names import ClassMismatch, ReadRow, check_names
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sources import Part, Row
 from xlt.data.spread import Pool, spread
+from xlt.user_code import held_by
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,14 @@ class Readable(Protocol):
 
     def read(self, row: Row, /) -> Any:
         """Row to example."""
+        ...
+
+    def by_name(self, example: Any) -> Any:
+        """The example with its file's classes numbered as the task's."""
+        ...
+
+    def classes(self, example: Any) -> Sequence[str]:
+        """Names of the example's classes."""
         ...
 
     def check(self, example: Any) -> None:
@@ -166,8 +176,13 @@ def _keeps(task: Readable, row: Row, part: Part, number: int) -> bool:
 def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
     """The row's example, or an error that says where the row is."""
     with _placed(task, row, part, number):
-        example = task.read(row)
+        read = ReadRow(row)
+        example = task.by_name(task.read(read))
         task.check(example)
+        if not task.is_labelled(example):
+            return example
+        if read.classes and task.labels:
+            check_names(read.classes, task.classes(example), task.labels)
         return example if part.perturb is None else part.perturb(example)
 
 
@@ -182,6 +197,8 @@ def _placed(task: Readable, row: Row, part: Part, number: int) -> Iterator[None]
             f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename it in the "
             "data, or read the right one in the task's file"
         ) from error
+    except ClassMismatch as error:
+        raise ValueError(f"{where}: {error}") from error
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(f"{where}: {error}. Mend the row, or how the task reads it") from error
 
@@ -200,7 +217,8 @@ def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Seque
         digest.update(path.read_bytes())
     for part in parts:
         digest.update(f"{part.name} {part.fingerprint}\n".encode())
-    settings = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    settings: dict[str, Any] = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    settings["held by read"] = held_by(task.read)
     digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
     digest.update(text.definition.encode())
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 from transformers.utils import logging
 
+from xlt.file_errors import raise_of_file
 from xlt.folders import model_folder
 from xlt.models.attention import NAME, ReadLayer, layout_of
 from xlt.models.dropout import replace_dropout
@@ -166,6 +167,7 @@ def load_config(name: str) -> XLMRobertaConfig:
     try:
         config = AutoConfig.from_pretrained(model_folder(name))
     except (OSError, ValueError) as error:
+        raise_of_file(f"model.encoder {name!r}", error)
         raise FileNotFoundError(
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
             f"gave ({str(error).strip().splitlines()[0]})"
@@ -226,6 +228,7 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
                 output_loading_info=True,
             )
     except (OSError, RuntimeError, SafetensorError) as error:
+        raise_of_file(f"the weights of model.encoder {name!r}", error)
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights cannot be loaded "
             f"({str(error).strip().splitlines()[0]}). "

@@ -56,7 +56,7 @@ def load(name: str) -> Task[Any]:
         task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
-    return replace(task, name=name_of(name))
+    return replace(task, name=name_of(name), module=module)
 
 
 def by_task(values: Mapping[str, V]) -> dict[str, V]:

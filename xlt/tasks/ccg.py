@@ -11,7 +11,7 @@ from xlt.kinds import Tagging
 
 def read(row: Row) -> TaggedWords:
     """Words and their categories."""
-    return TaggedWords(tuple(row["tokens"]), tuple(row["tags"]))
+    return TaggedWords(tuple(row["tokens"]), tuple(row["tags"] or ()))
 
 
 TASK = Tagging(

@@ -3,6 +3,7 @@
 Talmor et al. (2019), https://aclanthology.org/N19-1421. 9,741 train, 1,221 dev.
 """
 
+from xlt.data.class_names import is_missing, name_of
 from xlt.data.examples import UNLABELLED, Choices
 from xlt.data.sources import Hub, Row
 from xlt.kinds import MultipleChoice
@@ -10,8 +11,8 @@ from xlt.kinds import MultipleChoice
 
 def read(row: Row) -> Choices:
     """The question and its answers; the key is a letter, empty where there is none."""
-    choices, key = row["choices"], row["answerKey"]
-    label = choices["label"].index(key) if key else UNLABELLED
+    choices, key = row["choices"], name_of(row["answerKey"])
+    label = choices["label"].index(key) if not is_missing(key) else UNLABELLED
     return Choices(row["question"], tuple(choices["text"]), label, row["id"])
 
 

@@ -3,15 +3,14 @@
 Zellers et al. (2019), https://aclanthology.org/P19-1472. 39,905 train, 10,042 dev.
 """
 
-from xlt.data.examples import UNLABELLED, Choices
+from xlt.data.examples import Choices
 from xlt.data.sources import Hub, Row
 from xlt.kinds import MultipleChoice
 
 
 def read(row: Row) -> Choices:
     """The context and its endings; the label is a number in text, empty where there is none."""
-    label = int(row["label"]) if row["label"] != "" else UNLABELLED
-    return Choices(row["ctx"], tuple(row["endings"]), label)
+    return Choices(row["ctx"], tuple(row["endings"]), row["label"])
 
 
 TASK = MultipleChoice(

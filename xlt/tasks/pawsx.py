@@ -10,9 +10,9 @@ from xlt.xtreme import XtremeClassification
 
 
 def read(row: Row) -> TextPair:
-    """Two sentences; the label is "1" where they say the same. Some copies of the set have ids."""
+    """Two sentences; the label is 1, or "1", if they say the same. Some copies of the set have ids."""
     name = "" if row.get("id") is None else str(row["id"])
-    return TextPair(row["sentence1"], row["sentence2"], str(row["label"]), name)
+    return TextPair(row["sentence1"], row["sentence2"], row["label"], name)
 
 
 TASK = XtremeClassification(

@@ -3,15 +3,14 @@
 Rajpurkar et al. (2016), https://aclanthology.org/D16-1264. 87,599 train, 10,570 dev.
 """
 
-from xlt.data.examples import Question
+from xlt.data.examples import Question, answers_of
 from xlt.data.sources import Hub, Row
 from xlt.kinds import SpanExtraction
 
 
 def read(row: Row) -> Question:
     """A question, its paragraph, and the annotators' answers."""
-    answers = row["answers"]
-    texts, starts = tuple(answers["text"]), tuple(answers["answer_start"])
+    texts, starts = answers_of(row["answers"])
     return Question(row["question"], row["context"], texts, starts, row["id"])
 
 

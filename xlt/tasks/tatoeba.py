@@ -19,7 +19,7 @@ ISO3 = {
 
 def read(row: Row) -> Text:
     """The sentence and its English translation."""
-    return Text(row["source_sentence"].strip(), row["target_sentence"].strip())
+    return Text(*((row[side] or "").strip() for side in ("source_sentence", "target_sentence")))
 
 
 TASK = TranslationRetrieval(

@@ -1,0 +1,228 @@
+"""Integer labels that know the name of their class in the file, so that a task matches them by name.
+
+A file's schema may name its classes (`ClassLabel` of `datasets`, at any depth). The names decide, not their
+order: `entailment` may be 0 in one file and 1 in another.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any
+
+_TRUTH = {"false": "0", "no": "0", "true": "1", "yes": "1"}
+"""Answers to a question of yes or no, in several spellings."""
+
+_PLACE = re.compile(r"(.*?)(\d+|(?<![A-Za-z])[A-Za-z])")
+"""A choice's name that tells its place: `3`, `B`, `choice2`."""
+
+MEND = "Name the classes in the file as the task does, or return the name from the task's read"
+
+
+class ClassMismatch(ValueError):
+    """Raised when the classes that a file names are not those of the task."""
+
+
+class ClassNumber(int):
+    """A class's number in a file, with the names that the file's schema gives its classes."""
+
+    column: str
+    names: tuple[str, ...]
+
+    def __new__(cls, number: int, column: str, names: tuple[str, ...]) -> "ClassNumber":
+        """Return the number of a class.
+
+        Args:
+            number: The number.
+            column: The column that holds it.
+            names: Names of the column's classes, in the file's order.
+        """
+        made = super().__new__(cls, number)
+        made.column, made.names = column, names
+        return made
+
+    def __getnewargs__(self) -> tuple[int, str, tuple[str, ...]]:  # type: ignore[override]
+        """Return what a copy or a pickle makes it from."""
+        return int(self), self.column, self.names
+
+    @property
+    def name(self) -> str:
+        """Name of the class in the file."""
+        return self.names[self]
+
+    def index(self, labels: Sequence[str]) -> int:
+        """Return the class's index among a task's labels; -1 if its name says that there is no label.
+
+        Args:
+            labels: Names of the task's classes; empty if the classes are choices, told by their place.
+
+        Raises:
+            ClassMismatch: The file's classes are not the task's.
+        """
+        found = matches(self.names, tuple(labels)) if labels else _places(self.names)
+        if found is None:
+            raise ClassMismatch(
+                f"column {self.column} has the classes {', '.join(self.names)}, but those of the task are "
+                f"{', '.join(labels)}. {MEND}"
+            )
+        return found[self]
+
+
+def name_of(value: Any) -> Any:
+    """Return the name of a class that the file names, and any other value as it is."""
+    return value.name if isinstance(value, ClassNumber) else value
+
+
+def is_missing(label: object) -> bool:
+    """Return True if a label says that there is none: null, NaN, -1, or a text that is empty or -1."""
+    if isinstance(label, str):
+        return label.strip() in ("", "-1")
+    return label is None or (isinstance(label, int | float) and (label == -1 or label != label))
+
+
+@lru_cache
+def matches(names: tuple[str, ...], labels: tuple[str, ...]) -> list[int] | None:
+    """Return the index among a task's labels of each class of a file; None if a class is not the task's.
+
+    Case, space, hyphens and underscores do not count, and `no` and `false` stand for 0, `yes` and `true` for
+    1, unless that makes two classes one. Mere numbers, which `datasets` makes up, are the task's indices.
+    """
+    for spelled in (str, _fold):
+        index = {spelled(label): i for i, label in enumerate(labels)}
+        found = [index.get(spelled(name), -1 if is_missing(name) else None) for name in names]
+        places = [place for place in found if place != -1]
+        if len(index) == len(labels) and None not in found and len(set(places)) == len(places):
+            return [place for place in found if place is not None]
+    numbers = [
+        -1 if is_missing(name) else int(name) for name in names if is_missing(name) or name.isdecimal()
+    ]
+    made_up = len(numbers) == len(names) and not any(label.isdecimal() for label in labels)
+    return numbers if made_up and max(numbers, default=0) < len(labels) else None
+
+
+def _fold(name: str) -> str:
+    """Return a name without the differences of spelling."""
+    plain = re.sub(r"[\s_-]+", " ", name.strip()).casefold()
+    return _TRUTH.get(plain, plain)
+
+
+@lru_cache
+def _places(names: tuple[str, ...]) -> list[int]:
+    """Return each choice's place: by its name if all names tell a place, else as they stand."""
+    parts = [match.groups() for match in map(_PLACE.fullmatch, names) if match]
+    if len(parts) < len(names) or len({(start, end.isdecimal()) for start, end in parts}) > 1:
+        return list(range(len(names)))
+    keys = [(int(end), "") if end.isdecimal() else (0, end.upper()) for _, end in parts]
+    return [sorted(keys).index(key) for key in keys]
+
+
+def classes_in(features: Any, column: str = "") -> Any:
+    """Return the named classes of a schema: for each column its numbers, or the like for its parts.
+
+    Args:
+        features: Features of `datasets`, as their `to_dict` and a parquet file's metadata hold them.
+        column: The column that they describe.
+    """
+    if isinstance(features, list):  # of one item: lists in files of older versions
+        return classes_in(features[0], column) if features else None
+    if not isinstance(features, Mapping):
+        return None
+    names = features.get("names")
+    if features.get("_type") == "ClassLabel" and isinstance(names, Sequence):
+        return [ClassNumber(i, column, tuple(names)) for i in range(len(names))]
+    if isinstance(features.get("_type"), str):
+        return classes_in(features.get("feature"), column)
+    found = {k: classes_in(part, f"{column}.{k}" if column else k) for k, part in features.items()}
+    return {name: classes for name, classes in found.items() if classes} or None
+
+
+def named(value: Any, classes: Any) -> Any:
+    """Return a value, or a list or mapping of values, whose classes know their names.
+
+    Args:
+        value: As the file holds it.
+        classes: Of `classes_in`; None for a value without classes.
+    """
+    if classes is None:
+        return value
+    if isinstance(value, list):
+        return [named(item, classes) for item in value]
+    if isinstance(value, dict) and isinstance(classes, dict):
+        return {key: named(item, classes.get(key)) for key, item in value.items()}
+    if isinstance(value, int) and isinstance(classes, list) and 0 <= value < len(classes):
+        return classes[value]
+    return value
+
+
+def by_name(example: Any, labels: Sequence[str]) -> Any:
+    """Return the example with the classes that a file numbers as a task numbers them.
+
+    Args:
+        example: A dataclass.
+        labels: The task's labels.
+
+    Raises:
+        ClassMismatch: The file's classes are not the task's.
+    """
+    changed = {}
+    for field in fields(example):
+        value = getattr(example, field.name)
+        if isinstance(value, ClassNumber):
+            changed[field.name] = value.index(labels)
+        elif isinstance(value, tuple) and any(isinstance(item, ClassNumber) for item in value):
+            changed[field.name] = tuple(i.index(labels) if isinstance(i, ClassNumber) else i for i in value)
+    return replace(example, **changed) if changed else example
+
+
+class ReadRow(dict[str, Any]):
+    """A row that keeps which classes were read of it."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        super().__init__(row)
+        self.classes: list[list[ClassNumber]] = []
+        """Those of each column read."""
+
+    def __getitem__(self, column: str) -> Any:
+        """Return the column's value."""
+        value = super().__getitem__(column)
+        found = value if isinstance(value, list) else [value]
+        if found and all(isinstance(item, ClassNumber) for item in found):
+            self.classes.append(found)
+        return value
+
+    def get(self, column: str, default: Any = None) -> Any:
+        """Return the column's value, or the default if there is no such column."""
+        try:
+            return self[column]
+        except KeyError:
+            return default
+
+
+def check_names(
+    classes: Sequence[Sequence[ClassNumber]], found: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Compare the classes of an example with those that the file names: a task may count in another order.
+
+    Args:
+        classes: The classes that were read, of each column.
+        found: The names of the example's classes: its label, or its tags.
+        labels: The task's labels.
+
+    Raises:
+        ClassMismatch: The file names the task's classes, and other ones for this example.
+    """
+    wrong: list[tuple[ClassNumber, str]] = []
+    for numbers in classes:
+        if matches(numbers[0].names, tuple(labels)) is None or len(found) not in (1, len(numbers)):
+            continue
+        indices = [number.index(labels) for number in numbers]
+        names = [labels[index] if index >= 0 else "" for index in indices]
+        if list(found) == names or (len(found) == 1 and found[0] in names):
+            return
+        wrong += [(n, f) for n, name, f in zip(numbers, names, found, strict=False) if name != f]
+    if wrong:
+        number, name = wrong[0]
+        raise ClassMismatch(
+            f"column {number.column} names class {int(number)} {number.name!r}, but the task's read makes "
+            f"{name!r} of it. Return the number as it is, or the name: either is matched by name"
+        )
