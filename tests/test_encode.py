@@ -1,5 +1,6 @@
 """Token ids against `transformers`' own tokenizer call, on the repository's sample rows."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,14 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.normalizers import NFKC, NFKD, BertNormalizer, Lowercase, StripAccents
+from tokenizers.normalizers import Sequence as InTurn
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Split
 from tokenizers.processors import BertProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Choices, Question, Sentence, TaggedWords, Text, TextPair
+from xlt.data.features import Features, write_features
 from xlt.data.noise import Noise
 from xlt.kinds import Classification
 
@@ -316,6 +319,65 @@ def test_a_lone_marker_before_the_answer_does_not_shift_it() -> None:
     first, last = columns["targets"][0]
     assert "▁" in pieces[first : last + 1]
     assert "".join(pieces[first : last + 1]) == "▁qzxv"
+
+
+COMPOSED = [
+    ("Làng này ở xã Mỹ Đức.", "xã"),
+    ("Thủ đô là Hà Nội", "Hà Nội"),
+    ("Ο Έλγουεϊ ήρθε.", "Έλγουεϊ"),
+    ("Игрок Джон Элвей", "Элвей"),
+    ("Vino un gurú de Perú ayer.", "Perú"),
+    ("그는 서울 사람이다.", "서울"),
+    ("バスはパリで止まった。", "パリ"),
+    ("ﾊﾞｽはﾊﾟﾘで止まった。", "ﾊﾟﾘ"),
+    ("वह ग़ज़ल गाती है।", "ग़ज़ल"),
+    ("সে বাংলাদেশে থাকে।", "বাংলাদেশে"),
+    ("เขาอยู่ที่น้ำตกนี้", "น้ำตก"),
+    ("ذهب إلى أُسْرَتِهِ أمس.", "أُسْرَتِهِ"),
+    ("الأمة آمنة", "آمنة"),
+    ("They waved 👩‍👩‍👧 home.", "👩‍👩‍👧"),
+    ("He sent ❤️ to her.", "❤️"),
+    ("Sie hob 👍🏽 an.", "👍🏽"),
+]
+"""Passages with an answer, in which some normalisation composes or drops characters."""
+
+
+def answers_of_gold_tokens(text: TextEncoder, asked: Sequence[Question], folder: Path) -> list[str]:
+    """What a model that predicts the targets answers."""
+    task = tasks.load("squad_v1")
+    columns, _ = task.encode(asked, 0, text)
+    write_features(folder / "features.arrow", [columns])
+    features, targets = Features(folder / "features.arrow"), np.array(columns["targets"])
+    assert targets.all()
+    outputs = {"start": targets[:, :1], "end": targets[:, 1:]}
+    outputs |= {"score": np.ones((len(asked), 1)), "null": np.zeros(len(asked))}
+    references = [task.reference(question) for question in asked]
+    return list(task.answers(outputs, features, np.arange(len(asked)), references).values())
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize("pieces", ["sentencepiece", "bytes", "characters"])
+def test_an_answer_keeps_all_marks_of_its_letters(form: Any, pieces: str, tmp_path: Path) -> None:
+    text = encoder()
+    if pieces != "sentencepiece":
+        fast = Tokenizer.from_str(text.definition)
+        fast.normalizer = NFKC() if pieces == "bytes" else InTurn([NFKD(), StripAccents(), Lowercase()])
+        fast.pre_tokenizer = ByteLevel(add_prefix_space=False) if pieces == "bytes" else Split("", "isolated")
+        text = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=fast), 384, 128)
+    asked = []
+    for passage, answer in COMPOSED:
+        context, gold = unicodedata.normalize(form, passage), unicodedata.normalize(form, answer)
+        asked.append(Question("What?", context, (gold,), (context.index(gold),)))
+    assert answers_of_gold_tokens(text, asked, tmp_path) == [question.answers[0] for question in asked]
+
+
+def test_a_mark_that_is_a_token_of_its_own_stays_apart() -> None:
+    # MLQA has a Hindi answer that ends before the vowel sign of its last letter.
+    context = "जॉयस्टिकों को हटाया।"
+    starts, ends = encoder().windows(["?"], [context])[0][0].offsets.T
+    own = reference()(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == own
+    assert len("जॉयस्टिक") in ends
 
 
 def test_windows_hold_the_place_of_their_passage() -> None:

@@ -150,6 +150,66 @@ def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_p
         )
 
 
+def mixed_parts(perturbations: Perturbations, splits: Splits, *cells: str) -> list[Any]:
+    tested = [(tasks.load(cell), splits.parts(tasks.load(cell), "validation")) for cell in cells]
+    return [
+        part
+        for task, parts in tested
+        for part in perturbations.parts(Name("mix", 30), task, "validation", parts)
+    ]
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize(
+    ("languages", "cells", "aligned"),
+    [
+        (["de", "en"], ["xnli/de", "xnli/en"], ["de-en"]),
+        (["de"], ["xnli/de"], ["de-en"]),
+        (["ar", "de", "th", "en"], ["xnli/ar", "xnli/en"], ["ar-en", "de-en"]),
+        (None, ["xnli/en"], ["ar-en", "de-en"]),
+    ],
+)
+def test_only_languages_asked_for_are_aligned_and_each_is_told(
+    languages: list[str] | None,
+    cells: list[str],
+    aligned: list[str],
+    splits: Splits,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    perturbations = Perturbations({}, splits, tmp_path / "links", 0, languages)
+    parts = mixed_parts(perturbations, splits, *cells)
+    with caplog.at_level("INFO", "xlt"):
+        perturbations.align([*parts, *splits.parts(tasks.load("xnli/de"), "validation")])
+    assert caplog.messages == [
+        f"aligning words, {number} of {len(aligned)}: xnli {pair}, 80 pairs of texts"
+        for number, pair in enumerate(aligned, 1)
+    ]
+    # The links of both languages are of the same texts here, so they lie in one file.
+    assert len(list((tmp_path / "links").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("found")
+def test_english_alone_has_no_language_to_mix_in(splits: Splits, tmp_path: Path):
+    perturbations = Perturbations({}, splits, tmp_path, 0, ["en", "th"])
+    with pytest.raises(
+        Inapplicable, match=r"none of the languages asked for \(en, th\) can be mixed into en"
+    ):
+        mixed_parts(perturbations, splits, "xnli/en")
+
+
+@pytest.mark.usefixtures("found")
+def test_rows_mixed_from_other_languages_have_keys_of_their_own(splits: Splits, tmp_path: Path):
+    task = tasks.load("xnli/en")
+    keys = {
+        splits.folder(
+            task, "validation", mixed_parts(Perturbations({}, splits, tmp_path, 0, asked), splits, task.name)
+        )
+        for asked in (None, ["en", "de"], ["en", "ar"], ["en", "ar", "de"])
+    }
+    assert len(keys) == 3
+
+
 def test_mixing_asks_for_the_aligner_before_any_work(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -93,7 +93,8 @@ class Evaluation:
         cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
         seed: Of the volume and the perturbations.
         perturbations: What to test under besides: `noise-5` changes 5 percent of the letters, `mix-15` puts
-            15 percent of the phrases of a parallel test set into another language. For all tasks or by name.
+            15 percent of the phrases of a parallel test set into another language: into English one of
+            `languages`, into the others English. For all tasks or by name.
         mixes: How many times each mixing is drawn.
         wandb: Where the evaluation stands on the dashboard.
     """
@@ -148,7 +149,7 @@ class Evaluation:
             check_vocabulary(name, text.num_ids)
         self._splits = Splits(roots_of(root), folder, text)
         kept = folder / "alignments"
-        self._perturbations = Perturbations(drawn, self._splits, kept, seed)
+        self._perturbations = Perturbations(drawn, self._splits, kept, seed, languages)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_batch, wandb, precision
         try:
@@ -209,6 +210,7 @@ class Evaluation:
         """The scores of all cells, in their order; those not found are made."""
         scores = list(found)
         todo = [i for i, score in enumerate(scores) if score is None]
+        self._align([plan.cells[i] for i in todo])
         # In a file or a pipe a line a language says where the evaluation stands.
         with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
             for i in todo:
@@ -228,6 +230,11 @@ class Evaluation:
         if not any(scores):
             raise ValueError("nothing could be scored: no row of any split has a label")
         return [score for score in scores if score is not None]
+
+    def _align(self, cells: Sequence[Cell]) -> None:
+        """Make the word alignments that the cells' rows need, unless the rows are encoded already."""
+        rows = [cell for cell in cells if not self._splits.is_encoded(cell.task, cell.split, cell.parts)]
+        self._perturbations.align(part for cell in rows for part in cell.parts)
 
     def _check_layers(self) -> None:
         """Raise ValueError for a layer that is none of its encoder's, or of a task that is not evaluated."""

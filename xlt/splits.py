@@ -80,6 +80,10 @@ class Splits:
         key = key_of(task, parts, self.text, [*CODE, *user_code(task, task.module)])
         return self._cache / f"{task.name.replace('/', '-')}-{split}-{key}"
 
+    def is_encoded(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> bool:
+        """Return True if the rows are in the cache, encoded."""
+        return (self.folder(task, split, parts) / "meta.json").is_file()
+
     def for_training(self, task: Task[Any], split: Split) -> Stored:
         """The rows that training, or its validation, takes for the task: another task's where it says so.
 

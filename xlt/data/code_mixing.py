@@ -70,15 +70,16 @@ class Translations:
 
     def edits(self, text: str, language: str, other: str) -> list[Edit]:
         """Each phrase of a text in a language, as its translation into the other."""
-        if (language, other) not in self._aligned:
-            self._align(*sorted((language, other)))
+        self.align(*sorted((language, other)))
         translation, links = self._aligned[language, other].get(text, ("", []))
         pairs = phrases(text, translation, links)
         found = [Edit(*span, translation[slice(*theirs)]) for span, theirs in pairs]
         return [edit for edit in found if _changes(text[edit.start : edit.end], edit.text)]
 
-    def _align(self, one: str, other: str) -> None:
-        """Align the texts of two languages, once for both directions."""
+    def align(self, one: str, other: str) -> None:
+        """Align the texts of two languages, which ascend, once for both directions."""
+        if (one, other) in self._aligned:
+            return
         pairs = self.pairs(one, other)
         forward: dict[str, tuple[str, list[Link]]] = {}
         backward: dict[str, tuple[str, list[Link]]] = {}
@@ -122,6 +123,11 @@ class CodeMixing:
         code = [__file__, alignment.__file__, edits.__file__, parallel.__file__]
         digest = hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in code))
         return f"{self} {digest.hexdigest()}"
+
+    @property
+    def alignments(self) -> list[tuple[str, str]]:
+        """The pairs of languages, each ascending, whose alignments the mixing needs."""
+        return [(min(self.language, other), max(self.language, other)) for other in self.others]
 
     def __call__(self, example: E) -> E:
         """The example, code-mixed.

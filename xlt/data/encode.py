@@ -12,6 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+import regex
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -21,6 +22,9 @@ from xlt.folders import model_folder
 
 MAX_QUESTION_TOKENS = 64
 """Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
+
+
+_CLUSTER = regex.compile(r"\X")
 
 
 class Pair(NamedTuple):
@@ -152,7 +156,7 @@ class TextEncoder:
         distinct = list(dict.fromkeys(passages))
         encoded = self._fast.encode_batch(distinct, add_special_tokens=False)
         read = {
-            text: (found.ids, np.array(found.offsets, np.int64).reshape(-1, 2))
+            text: (found.ids, whole_clusters(text, np.array(found.offsets, np.int64).reshape(-1, 2)))
             for text, found in zip(distinct, encoded, strict=True)
         }
         return [
@@ -256,6 +260,31 @@ def _shares(first: int, second: int, room: int) -> tuple[int, int]:
     if short + long > room:
         short, long = room // 2, room - room // 2
     return (short, long) if first <= second else (long, short)
+
+
+def whole_clusters(text: str, offsets: np.ndarray) -> np.ndarray:
+    """Give each token the rest of its grapheme cluster, as far as no other token stands for that.
+
+    Normalisation may make one character of several, such as a letter and its combining marks, or drop some.
+    The tokenizer's offsets then cover the first one alone. Characters of another token stay apart.
+
+    Args:
+        text: The text as it was before normalisation.
+        offsets: (T tokens, 2): the first character of each token and one after the last.
+
+    Returns:
+        The offsets, shape (T, 2), whose ends are moved to the boundaries of grapheme clusters (UAX 29).
+    """
+    if text.isascii() or not len(offsets):
+        return offsets
+    starts, ends = offsets.T
+    borders = np.array([*(cluster.start() for cluster in _CLUSTER.finditer(text)), len(text)])
+    upcoming = np.append(np.sort(starts), len(text))[np.searchsorted(np.sort(starts), ends)]
+    later = borders[np.searchsorted(borders, ends)]
+    previous = np.append(0, np.sort(ends))[np.searchsorted(np.sort(ends), starts, "right")]
+    earlier = borders[np.searchsorted(borders, starts, "right") - 1]
+    moved = np.stack([np.maximum(earlier, previous), np.minimum(later, np.maximum(upcoming, ends))], 1)
+    return np.where((starts < ends)[:, None], moved, offsets)
 
 
 def answer_tokens(example: Question, window: Window) -> list[int]:

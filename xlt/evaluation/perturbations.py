@@ -4,11 +4,14 @@ A perturbation maps examples to examples as rows are read (xlt.data.noise, xlt.d
 are as many, in the same order, as without it. What cannot be perturbed is missing, with its reason.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from xlt.checks import require
 from xlt.data.alignment import WITHOUT_WORDS, check_aligner
@@ -19,6 +22,8 @@ from xlt.data.sources import Part, Split
 from xlt.data.store import read_examples
 from xlt.splits import Splits
 from xlt.task import Task
+
+log = logging.getLogger(__name__)
 
 MIX = "mix"
 
@@ -82,13 +87,21 @@ class Perturbations:
         splits: Opens the rows.
         folder: Where alignments are kept.
         seed: What is drawn depends on it.
+        languages: Languages that are tested; others are not mixed into English. If None, all of a task's.
 
     Raises:
         ValueError: Languages are to be mixed without the word aligner.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[Name]], splits: Splits, folder: Path, seed: int) -> None:
-        self.names = names
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[Name]],
+        splits: Splits,
+        folder: Path,
+        seed: int,
+        languages: Sequence[str] | None = None,
+    ) -> None:
+        self.names, self._languages = names, languages
         self._splits, self._folder, self._seed = splits, folder, seed
         self._known: dict[tuple[str, Split], Translations] = {}
         if any(name.kind == MIX for of_task in names.values() for name in of_task):
@@ -120,6 +133,33 @@ class Perturbations:
             for part in parts
         )
 
+    def align(self, parts: Iterable[Part]) -> None:
+        """Make the word alignments that code-mixed rows need, each of which takes some seconds.
+
+        A progress bar shows how many are done; a file or a pipe gets a line for each instead.
+
+        Args:
+            parts: Rows, perturbed or not; those that are not code-mixed need none.
+        """
+        mixings = [part.perturb for part in parts if isinstance(part.perturb, CodeMixing)]
+        wanted = dict.fromkeys((m.translations, *pair) for m in mixings for pair in m.alignments)
+        groups = {translations: group for (group, _), translations in self._known.items()}
+        with tqdm(total=len(wanted), desc="aligning words", disable=None, leave=False) as bar:
+            for number, (translations, one, other) in enumerate(wanted, 1):
+                what = f"{groups[translations]} {one}-{other}"
+                bar.set_postfix_str(what)
+                if bar.disable:
+                    num_pairs = len(translations.pairs(one, other))
+                    log.info(
+                        "aligning words, %d of %d: %s, %s pairs of texts",
+                        number,
+                        len(wanted),
+                        what,
+                        f"{num_pairs:,}",
+                    )
+                translations.align(one, other)
+                bar.update()
+
     def _mixing(self, name: Name, task: Task[Any], split: Split) -> CodeMixing:
         """The mixing of a task in a language."""
         if not task.is_parallel:
@@ -128,6 +168,11 @@ class Perturbations:
             raise Inapplicable(f"the words of {task.language} cannot be told apart without a dictionary")
         translations = self._translations(task, split)
         rows = self._others(task, split)
+        if not rows and self._languages is not None:
+            raise Inapplicable(
+                f"none of the languages asked for ({', '.join(self._languages)}) can be mixed into "
+                f"{task.language}: name another one in which {task.group} has rows"
+            )
         if not rows:
             raise Inapplicable(
                 f"{task.group} has rows in no language that could be mixed into {task.language}"
@@ -144,6 +189,8 @@ class Perturbations:
         """The languages that may be mixed into a task's, with what identifies their rows."""
         known = [code for code in task.languages if code not in WITHOUT_WORDS]
         wanted = [code for code in known if (code == ENGLISH) != (task.language == ENGLISH)]
+        if task.language == ENGLISH and self._languages is not None:
+            wanted = [code for code in wanted if code in self._languages]
         found: dict[str, str] = {}
         for code in wanted:
             try:
