@@ -24,11 +24,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.checks import require
-from xlt.classes import check_classes, check_named
+from xlt.classes import check_classes, check_named, check_parts, given_keys
 from xlt.datamodule import TransferData
+from xlt.lightning_parts import NAMES
 from xlt.module import TransferModule
 from xlt.parser import Parser
-from xlt.trainer_keys import check_trainer_keys
+from xlt.trainer_keys import DEFAULTS, check_ddp, check_trainer_keys
 from xlt.training.dashboard import Dashboard, run_id
 from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
@@ -39,15 +40,6 @@ from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.saving import Checkpoints
 from xlt.training.watch import Watch
-
-DEFAULTS = {
-    "check_val_every_n_epoch": None,
-    "use_distributed_sampler": False,
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-    "log_every_n_steps": 10,
-}
-"""What the Trainer defaults to here; one pass over the schedule is its only epoch."""
 
 UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
@@ -143,14 +135,23 @@ class Cli(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, after a look at each config file, which the parser's own message would not name."""
-        given = " ".join(map(str, sys.argv[1:] if args is None else args))
+        words = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        given, configs = " ".join(words), [given_keys(words)]
         for name in re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", given):
             try:
                 found = yaml.safe_load(Path(name).read_text() if Path(name).is_file() else "")
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise ValueError(f"config {name} is no YAML: {error}") from error
             check_named(found, f"config {name}")
-        super().parse_arguments(parser, args)
+            configs.append(found)
+        try:
+            super().parse_arguments(parser, args)
+        except ValueError:
+            # The arguments of a part that is refused, or whose package is missing, may not parse; the
+            # parser names the functions that a LambdaCallback is given.
+            for config in configs:
+                check_parts(config, besides=["LambdaCallback"])
+            raise
 
     def before_instantiate_classes(self) -> None:
         """Check what no signature can, and claim the run's folder."""
@@ -185,6 +186,9 @@ class Cli(LightningCLI):
             if self.folder.is_finished:
                 return
             super().instantiate_classes()
+            if isinstance(self.trainer.strategy, DDPStrategy):
+                num_heads = len({task.head_key for task in self.datamodule.tasks.values()})
+                check_ddp(self.trainer.strategy, num_heads)
             self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
         else:
             self.datamodule = TransferData(**vars(self.config.data))
@@ -209,6 +213,8 @@ class Cli(LightningCLI):
         except TypeError as error:
             raise ValueError(f"trainer.accelerator and trainer.devices: {error}") from error
         device = trainer.strategy.root_device.type
+        # `auto` and `gpu` choose what the machine has.
+        require(device in ("cpu", "cuda"), "trainer.accelerator", device, NAMES["accelerator"]["mps"])
         warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
         keep_memory(device)
         # Lightning's handlers wait for the other processes inside the handler, which hangs.
@@ -298,6 +304,8 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers"):  # print what a config asks for, such as a profile
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     for message in UNFOUNDED:
         warnings.filterwarnings("ignore", message=message)
     try:
