@@ -29,7 +29,7 @@ from xlt.datamodule import TransferData
 from xlt.lightning_parts import NAMES
 from xlt.module import TransferModule
 from xlt.parser import Parser
-from xlt.trainer_keys import DEFAULTS, check_ddp, check_trainer_keys
+from xlt.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.training.dashboard import Dashboard, run_id
 from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
@@ -188,7 +188,7 @@ class Cli(LightningCLI):
             super().instantiate_classes()
             if isinstance(self.trainer.strategy, DDPStrategy):
                 num_heads = len({task.head_key for task in self.datamodule.tasks.values()})
-                check_ddp(self.trainer.strategy, num_heads)
+                prepare_ddp(self.trainer.strategy, self.config.trainer.strategy, num_heads)
             self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
         else:
             self.datamodule = TransferData(**vars(self.config.data))
@@ -219,9 +219,6 @@ class Cli(LightningCLI):
         keep_memory(device)
         # Lightning's handlers wait for the other processes inside the handler, which hangs.
         trainer._signal_connector.register_signal_handlers = lambda: None
-        if isinstance(trainer.strategy, DDPStrategy):
-            # One task a step leaves the other tasks' heads without gradient.
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
     def _checkpoints(self) -> Checkpoints:

@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from xlt.checks import require
 from xlt.lightning_parts import NAMES
@@ -118,27 +119,33 @@ DDP_ARGUMENTS = ("find_unused_parameters", "gradient_as_bucket_view", "bucket_ca
 """Arguments of torch's DDP that a config may set."""
 
 
-def check_ddp(strategy: DDPStrategy, num_heads: int) -> None:
-    """Refuse arguments of DDP that would change the steps or hang them.
+def prepare_ddp(strategy: DDPStrategy, given: Any, num_heads: int) -> None:
+    """Make DDP look for the heads that a step does not train, and refuse arguments that do not work here.
 
     Args:
         strategy: Built, not launched.
+        given: Value of trainer.strategy.
         num_heads: Heads of the run's tasks.
 
     Raises:
         ValueError: An argument does not work here.
     """
-    key, given = "trainer.strategy", strategy._ddp_kwargs
+    key, arguments = "trainer.strategy", strategy._ddp_kwargs
     method, period = strategy._start_method, strategy._model_averaging_period
     require(method == "popen", f"{key}.start_method", method, "be popen: scores stay in other processes")
     require(period is None, f"{key}.model_averaging_period", period, "stay unset: gradients are averaged")
-    for name, value in given.items():
-        require(name in DDP_ARGUMENTS, f"{key}.{name}", value, f"stay unset: DDP may take {DDP_ARGUMENTS}")
-    if given.get("find_unused_parameters") is False and num_heads > 1:
+    defaults = signature(DistributedDataParallel.__init__).parameters
+    for name, value in arguments.items():
+        fits = name in DDP_ARGUMENTS or (name in defaults and value == defaults[name].default)
+        require(fits, f"{key}.{name}", value, f"stay unset: DDP may be given {', '.join(DDP_ARGUMENTS)}")
+    if num_heads > 1 and given == "ddp_find_unused_parameters_false":
         raise ValueError(
-            f"{key} has find_unused_parameters false, but data.tasks have {num_heads} heads, of which a step "
-            f"trains one: set {key} to ddp"
+            f"{key} is {given}, but data.tasks have {num_heads} heads, of which a step trains one: set {key} "
+            "to ddp"
         )
+    # To a DDPStrategy that is named as a class, the parser gives torch's default, false.
+    if given != "ddp_find_unused_parameters_false":
+        arguments["find_unused_parameters"] = True
 
 
 def _default(key: str) -> Any:
