@@ -73,6 +73,18 @@ def test_onednn_evaluates_and_torch_trains():
     assert {"aten::addmm", "aten::gelu"} <= trained
 
 
+@pytest.mark.parametrize("number", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_format_that_onednn_does_not_multiply_here_is_evaluated_by_torch(number: torch.dtype):
+    wide = layer_of().to(number).intermediate
+    states = torch.randn(1, 5, 64).to(number)
+    with torch.no_grad():
+        found = wide.dense(states)
+    assert found.dtype == number
+    exact = F.linear(*(tensor.double() for tensor in (states, *wide.dense.parameters())))
+    tolerance = {torch.float64: 1e-12, torch.bfloat16: 2**-8, torch.float16: 2**-10}[number]
+    assert (found.double() - exact).norm() < tolerance * exact.norm()
+
+
 def test_no_tokens_give_no_states():
     with torch.no_grad():
         assert layer_of().intermediate(torch.zeros(1, 0, 64)).shape == (1, 0, 128)

@@ -21,11 +21,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.checks import require
-from xlt.classes import check_classes, check_named
+from xlt.classes import check_classes, check_named, check_parts, given_keys
 from xlt.datamodule import TransferData
+from xlt.lightning_parts import NAMES
 from xlt.module import TransferModule
 from xlt.parser import Parser
-from xlt.trainer_keys import check_trainer_keys
+from xlt.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.training.dashboard import Dashboard, run_id
 from xlt.training.launch import Gathering, check_launch
 from xlt.training.memory import keep_memory
@@ -38,15 +39,6 @@ from xlt.training.run_folder import RunFolder
 from xlt.training.saving import Checkpoints
 from xlt.training.watch import INTERRUPTED, STOPPED, Watch, interruptible, outlives_launcher, say
 from xlt.yaml_files import load_yaml, read_yaml
-
-DEFAULTS = {
-    "check_val_every_n_epoch": None,
-    "use_distributed_sampler": False,
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-    "log_every_n_steps": 10,
-}
-"""What the Trainer defaults to here; one pass over the schedule is its only epoch."""
 
 UNFOUNDED = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
@@ -144,10 +136,20 @@ class Cli(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, after a look at each config file, which the parser's own message would not name."""
-        for name in _configs(list(map(str, sys.argv[1:] if args is None else args))):
-            if Path(name).is_file():
-                check_named(read_yaml(Path(name), f"config {name}"), f"config {name}")
-        super().parse_arguments(parser, args)
+        words = list(map(str, sys.argv[1:] if args is None else args))
+        configs: list[Any] = [given_keys(words)]
+        for name in _configs(words):
+            found = read_yaml(Path(name), f"config {name}") if Path(name).is_file() else None
+            check_named(found, f"config {name}")
+            configs.append(found)
+        try:
+            super().parse_arguments(parser, args)
+        except ValueError:
+            # The arguments of a part that is refused, or whose package is missing, may not parse; the
+            # parser names the functions that a LambdaCallback is given.
+            for config in configs:
+                check_parts(config, besides=["LambdaCallback"])
+            raise
 
     def before_instantiate_classes(self) -> None:
         """Check what no signature can, and claim the run's folder."""
@@ -184,6 +186,9 @@ class Cli(LightningCLI):
             super().instantiate_classes()
             check_launch(self.trainer)
             self.folder.check(self.resolved())
+            if isinstance(self.trainer.strategy, DDPStrategy):
+                num_heads = len({task.head_key for task in self.datamodule.tasks.values()})
+                prepare_ddp(self.trainer.strategy, self.config.trainer.strategy, num_heads)
             self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
         else:
             self.datamodule = TransferData(**vars(self.config.data))
@@ -210,13 +215,12 @@ class Cli(LightningCLI):
         except RuntimeError as error:  # of SLURM's variables
             raise ValueError(f"the Trainer cannot be built: {error}") from error
         device = trainer.strategy.root_device.type
+        # `auto` and `gpu` choose what the machine has.
+        require(device in ("cpu", "cuda"), "trainer.accelerator", device, NAMES["accelerator"]["mps"])
         warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
         keep_memory(device)
         # Lightning's handlers wait for the other processes inside the handler, which hangs.
         trainer._signal_connector.register_signal_handlers = lambda: None
-        if isinstance(trainer.strategy, DDPStrategy):
-            # One task a step leaves the other tasks' heads without gradient.
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
     def gather(self) -> None:
@@ -315,6 +319,8 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers"):  # print what a config asks for, such as a profile
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     for message in UNFOUNDED:
         warnings.filterwarnings("ignore", message=message)
     try:

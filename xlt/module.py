@@ -230,10 +230,14 @@ class TransferModule(LightningModule):
                 f"the logits of {', '.join(sorted(spoiled))} are not finite in the validation after step "
                 f"{self.global_step:,}"
             )
-        self.scores = {
-            name: self.data.score(name, [output for part in parts for output in part.get(name, [])])
+        scores = {
+            name: self.data.score(name, outputs)
             for name in self.data.tasks
+            if (outputs := [output for part in parts for output in part.get(name, [])])
         }
+        if self.trainer.sanity_checking:
+            return  # scores of a part of the rows before training are none of the run's
+        self.scores = scores
         for key, value in score_record(self.scores).items():
             self.log(key, value, logger=False, sync_dist=True)
 

@@ -21,9 +21,25 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu
 )
 
 
+def _multiplied_by_onednn() -> frozenset[torch.dtype]:
+    """Return the number formats whose products oneDNN has for this CPU: halves only on newer ones."""
+    formats = {torch.float32}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        formats.add(torch.bfloat16)
+    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        formats.add(torch.float16)
+    return frozenset(formats)
+
+
+FORMATS = _multiplied_by_onednn() if HAS_ONEDNN else frozenset()
+
+
 def _serves(states: Tensor) -> bool:
-    """Whether oneDNN's product is to be used."""
-    return HAS_ONEDNN and states.device.type == "cpu" and not torch.is_grad_enabled() and states.numel() > 0
+    """Return True if oneDNN's product is to be used."""
+    if states.device.type != "cpu" or torch.is_grad_enabled() or states.numel() == 0:
+        return False
+    in_autocast = torch.is_autocast_enabled("cpu") and states.dtype != torch.float64
+    return (torch.get_autocast_dtype("cpu") if in_autocast else states.dtype) in FORMATS
 
 
 def _product(

@@ -71,6 +71,8 @@ class Dashboard(WandbLogger):
         self._folder = folder.path
         self._closed = False
         self._events: SimpleQueue[Told | None] = SimpleQueue()
+        self._aside: list[Told] = []
+        self._last_step = 0
         self._exit_code, self._has_all = 0, True
         self.num_told = 0
         """Events that the run has been told."""
@@ -139,6 +141,8 @@ class Dashboard(WandbLogger):
             Whether it has everything.
         """
         if self._worker is not None and not self._closed:
+            if self._aside:
+                self._events.put((_merged(metrics for metrics, _ in self._aside), self._last_step))
             self._events.put(None)
             self._worker.join(patience)
             self._has_all = not (self._closed or self._worker.is_alive())
@@ -147,16 +151,34 @@ class Dashboard(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log one event at its step, when the run is ready."""
-        if not self._closed:
-            self._begin()
-            self._events.put((dict(metrics), step or 0))
+        """Keep a callback's figures until the run's next event, which they go with.
+
+        The run's events come some steps late, and W&B drops those of a step before its newest.
+        """
+        self._aside.append((dict(metrics), step or 0))
+
+    @rank_zero_only
+    def record(self, event: Mapping[str, Any], step: int) -> None:
+        """Log one event of the run at its step, when the run of W&B is ready."""
+        if self._closed:
+            return
+        self._begin()
+        # Lightning counts from 0: a callback's figures of this step are of one less.
+        earlier = [metrics for metrics, at in self._aside if at < step]
+        self._aside = [told for told in self._aside if told[1] >= step]
+        self._last_step = step
+        self._events.put((_merged((*earlier, event)), step))
 
     @rank_zero_only
     def replay(self, record: Iterable[Mapping[str, Any]]) -> None:
         """Log the events of a record, each with its `step`, that the run does not have."""
-        for event in record:
-            self.log_metrics({key: value for key, value in event.items() if key != "step"}, event["step"])
+        for event in sorted(record, key=lambda event: event["step"]):
+            self.record({key: value for key, value in event.items() if key != "step"}, event["step"])
+
+
+def _merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one mapping of all, in which later ones win."""
+    return {key: value for part in parts for key, value in part.items()}
 
 
 class _Later:

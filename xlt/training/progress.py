@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 
 from xlt.data.collate import Batch
-from xlt.module import TransferModule
+from xlt.module import TransferModule, score_record
 from xlt.training.recorder import Recorder
 
 
@@ -62,7 +62,7 @@ class Progress(TQDMProgressBar):
             "tokens/s": f"{self._recorder.tokens_per_second:,.0f}",
         }
         if pl_module.scores:
-            found["score"] = f"{float(trainer.callback_metrics['val/score']):.1f}"
+            found["score"] = f"{score_record(pl_module.scores)['val/score']:.1f}"
         return found
 
     def on_validation_batch_start(

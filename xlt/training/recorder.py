@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from xlt.checks import NotFiniteError
@@ -127,7 +128,16 @@ class Recorder(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: list[Batch], batch_idx: int
     ) -> None:
-        """Note the learning rate of the step; afterwards it is the next one's."""
+        """Note the learning rate of the step; afterwards it is the next one's.
+
+        Raises:
+            MisconfigurationException: A callback has made Lightning accumulate gradients over steps.
+        """
+        if trainer.accumulate_grad_batches != 1:
+            raise MisconfigurationException(
+                f"a callback has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches}: "
+                "leave it 1, for data.batches_per_step is the number of micro-batches in a step"
+            )
         self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def flush(self, trainer: Trainer) -> None:
@@ -199,8 +209,15 @@ class Recorder(Callback):
 
     @staticmethod
     def _log(trainer: Trainer, event: Mapping[str, Any], step: int) -> None:
+        """Log an event; loggers other than the run's own are told its numbers, for few of them take text."""
+        numbers = {key: value for key, value in event.items() if not isinstance(value, str)}
         for logger in trainer.loggers:
-            logger.log_metrics(dict(event), step=step)
+            if isinstance(logger, Dashboard):
+                logger.record(event, step)
+            else:
+                logger.log_metrics(
+                    dict(event) if isinstance(logger, MetricsFile) else dict(numbers), step=step
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Tokens, slots and seconds so far."""

@@ -1,0 +1,549 @@
+"""Every part of Lightning that a config may name: it works in a run, or is refused by name before training.
+
+A part that a new version of Lightning brings is in no table, and fails the first tests.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import pytest
+import torch
+import wandb
+import yaml
+from conftest import Command, run
+from jsonargparse import Namespace
+from lightning import Callback, Trainer
+from lightning.fabric.loggers import Logger as FabricLogger
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.trainer.setup import _init_profiler
+from test_bad_input import the_message
+from test_dashboard import Heard
+from test_fit import SHORT, assert_same_weights, events, steps, validations, weights
+
+from xlt.classes import BASES, check_parts, refusal
+from xlt.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
+from xlt.trainer_keys import DEFAULTS, FREE, UNSET, check_trainer_keys
+
+PACKAGES = (
+    *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
+    "lightning.pytorch.accelerators",
+    "lightning.fabric.plugins",
+)
+
+WORKS: dict[str, dict[str, Any]] = {
+    # Callbacks
+    "Callback": {"callbacks": ["lightning.Callback"]},
+    "DeviceStatsMonitor": {"callbacks": [{"class_path": "DeviceStatsMonitor"}]},
+    "EarlyStopping": {
+        "callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/score", "mode": "max"}}]
+    },
+    "LearningRateMonitor": {"callbacks": ["LearningRateMonitor"]},
+    "ModelSummary": {"callbacks": ["ModelSummary"]},
+    "RichModelSummary": {"callbacks": ["RichModelSummary"]},
+    "a callback of one's own": {"callbacks": ["test_lightning_parts.Counting"]},
+    # Loggers
+    "CSVLogger": {"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "FOLDER/logs"}}},
+    "TensorBoardLogger": {
+        "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "FOLDER/logs"}}
+    },
+    "MLFlowLogger": {
+        "logger": {"class_path": "MLFlowLogger", "init_args": {"tracking_uri": "sqlite:///FOLDER/mlflow.db"}}
+    },
+    "a logger of one's own": {"logger": "test_lightning_parts.NumbersOnly"},
+    "two loggers": {
+        "logger": [
+            {"class_path": "CSVLogger", "init_args": {"save_dir": "FOLDER/logs"}},
+            {"class_path": "test_lightning_parts.NumbersOnly"},
+        ]
+    },
+    "no logger": {"logger": False},
+    # Strategies and cluster environments
+    "strategy auto": {"strategy": "auto"},
+    "strategy ddp": {"strategy": "ddp"},
+    "strategy ddp_find_unused_parameters_true": {"strategy": "ddp_find_unused_parameters_true"},
+    "strategy ddp_find_unused_parameters_false": {"strategy": "ddp_find_unused_parameters_false"},
+    "DDPStrategy": {
+        "strategy": {"class_path": "DDPStrategy", "init_args": {"gradient_as_bucket_view": True}}
+    },
+    "LightningEnvironment": {
+        "plugins": [{"class_path": "lightning.fabric.plugins.environments.LightningEnvironment"}]
+    },
+    "SLURMEnvironment": {
+        "plugins": [{"class_path": "lightning.fabric.plugins.environments.SLURMEnvironment"}]
+    },
+    "TorchElasticEnvironment": {
+        "plugins": [{"class_path": "lightning.fabric.plugins.environments.TorchElasticEnvironment"}]
+    },
+    # Profilers
+    "profiler simple": {"profiler": "simple"},
+    "profiler advanced": {"profiler": "advanced"},
+    "profiler pytorch": {"profiler": "pytorch"},
+    "SimpleProfiler": {"profiler": {"class_path": "SimpleProfiler", "init_args": {"dirpath": "FOLDER"}}},
+    "AdvancedProfiler": {"profiler": {"class_path": "AdvancedProfiler"}},
+    "PassThroughProfiler": {"profiler": {"class_path": "PassThroughProfiler"}},
+    "PyTorchProfiler": {"profiler": {"class_path": "PyTorchProfiler", "init_args": {"dirpath": "FOLDER"}}},
+    # Accelerators and precisions that compute the same
+    "accelerator auto": {"accelerator": "auto"},
+    "accelerator cpu": {"accelerator": "cpu"},
+    "precision 32-true": {"precision": "32-true"},
+    "precision 32": {"precision": 32},
+    # The other keys
+    "benchmark": {"benchmark": True},
+    "detect_anomaly": {"detect_anomaly": True},
+    "deterministic": {"deterministic": True},
+    "deterministic, with warnings": {"deterministic": "warn"},
+    "devices": {"devices": "auto"},
+    "enable_autolog_hparams": {"enable_autolog_hparams": False},
+    "enable_model_summary": {"enable_model_summary": True},
+    "enable_progress_bar": {"enable_progress_bar": True},
+    "enable_checkpointing": {"enable_checkpointing": True},
+    "gradient_clip_algorithm": {"gradient_clip_algorithm": "value"},
+    "gradient_clip_val": {"gradient_clip_val": 1e6, "gradient_clip_algorithm": "norm"},
+    "inference_mode": {"inference_mode": False},
+    "num_nodes": {"num_nodes": 1},
+    "num_sanity_val_steps": {"num_sanity_val_steps": 2, "enable_progress_bar": True},
+    "num_sanity_val_steps, all": {"num_sanity_val_steps": -1},
+}
+"""Parts that change no digit of a run, with the Trainer's keys of the run that shows it."""
+
+OTHER_NUMBERS: dict[str, tuple[Any, float]] = {
+    "64-true": ("64-true", 1e-4),
+    "64": (64, 1e-4),
+    "bf16-mixed": ("bf16-mixed", 0.05),
+    "bf16": ("bf16", 0.05),
+}
+"""Precisions in which a run computes with other numbers, and how far its losses may be from fp32's."""
+
+UNTRIED = {"accelerator gpu": "needs a GPU", "accelerator cuda": "needs a GPU"}
+"""Names that are allowed but cannot be tried on a CPU."""
+
+
+class Counting(Callback):
+    """Counts batches, and logs the count."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.count += 1
+        pl_module.log("counted", float(self.count))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.count = state_dict["count"]
+
+
+class Accumulating(Callback):
+    """Makes Lightning accumulate gradients, unseen by the config."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        trainer.accumulate_grad_batches = 2
+
+
+class NumbersOnly(Logger):
+    """A logger that takes numbers alone, as TensorBoard's does."""
+
+    told: ClassVar[list[Mapping[str, Any]]] = []
+
+    @property
+    def name(self) -> str:
+        return "numbers"
+
+    @property
+    def version(self) -> str:
+        return "0"
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        assert all(type(value) in (int, float) for value in metrics.values()), metrics
+        self.told.append({"step": step, **metrics})
+
+
+class Averaging(EMAWeightAveraging):
+    """Extends a part that does not work."""
+
+
+class ShardedStrategy(Strategy):
+    """Extends a kind of which only some parts work."""
+
+
+class LongerDDP(DDPStrategy):
+    """Extends a part that works."""
+
+
+def parts() -> Iterator[type]:
+    """Every class of Lightning of the kinds that the Trainer takes."""
+    found: set[type] = set()
+    for package in map(importlib.import_module, PACKAGES):
+        modules = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+        for name in (package.__name__, *(module.name for module in modules)):
+            for value in vars(importlib.import_module(name)).values():
+                if inspect.isclass(value) and issubclass(value, (*BASES, FabricLogger)):
+                    found.add(value)
+    yield from sorted(
+        (part for part in found if part.__module__.startswith("lightning.")),
+        key=lambda part: (part.__module__, part.__name__),
+    )
+
+
+EXTENDED = {"Logger", "Profiler", "ClusterEnvironment"}
+"""Abstract classes that a user's own may extend."""
+
+
+# Every part is in a table
+
+
+@pytest.mark.parametrize("part", list(parts()), ids=lambda part: part.__name__)
+def test_each_class_of_lightning_works_or_is_refused_with_a_reason(part: type):
+    name, reason = part.__name__, refusal(part)
+    if reason:
+        of_kind = [REFUSED_KINDS.get(parent.__name__) for parent in part.__mro__]
+        assert reason in (REFUSED_CLASSES.get(name), *of_kind), "a part of Lightning that no table has"
+    else:
+        assert name in WORKS or name in EXTENDED, "no run shows that it works"
+
+
+def test_the_tables_name_no_class_that_lightning_does_not_have():
+    others = {"SaveConfigCallback", "ServableModuleValidator", "_LRCallback"}  # not in its packages of parts
+    known = {part.__name__ for part in parts()} | others
+    assert known >= WORKING_CLASSES
+    assert REFUSED_CLASSES.keys() <= known
+    assert REFUSED_KINDS.keys() <= known
+    assert not WORKING_CLASSES & REFUSED_CLASSES.keys()
+
+
+def test_each_key_of_the_trainer_is_free_or_must_stay_unset():
+    keys = set(inspect.signature(Trainer.__init__).parameters) - {"self"}
+    assert keys == FREE | UNSET.keys()
+    assert not FREE & UNSET.keys()
+
+
+def test_each_name_that_the_trainer_takes_is_in_a_table():
+    annotation = inspect.signature(Trainer.__init__).parameters["precision"].annotation
+    precisions = {str(name) for choice in get_args(annotation) for name in get_args(choice)}
+    assert precisions == NAMES["precision"].keys()
+    assert {"auto", *StrategyRegistry.available_strategies()} == NAMES["strategy"].keys()
+    assert {"auto", "gpu", *AcceleratorRegistry.available_accelerators()} == NAMES["accelerator"].keys()
+    with pytest.raises(Exception, match="profiler") as refused:
+        _init_profiler(Trainer(accelerator="cpu", logger=False, barebones=True), "none of them")
+    assert all(f"'{name}'" in str(refused.value) for name in NAMES["profiler"])
+
+
+def test_each_name_that_works_has_a_run_that_shows_it():
+    working = {
+        f"{key} {name}" for key, table in NAMES.items() for name, reason in table.items() if not reason
+    }
+    shown = {*WORKS, *(f"precision {name}" for name in OTHER_NUMBERS), *UNTRIED}
+    assert working <= shown
+
+
+# What works
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without any part."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    assert run(tiny_run(folder, SHORT)) == 0
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    return [event["train/loss"] for event in steps(folder)]
+
+
+def run_with(trainer: Mapping[str, Any], tiny_run: Command, folder: Path, **changes: Any) -> int | str | None:
+    """Run with the Trainer's keys of a config; return the exit code."""
+    config = folder / "parts.yaml"
+    config.write_text(yaml.safe_dump({"trainer": dict(trainer)}).replace("FOLDER", str(folder)))
+    unset = {f"trainer.{key}": None for key in trainer}
+    return run(tiny_run(folder / "run", {**SHORT, **unset, **changes, "config": config}))
+
+
+SLOW = pytest.mark.slow
+FAST = ("a callback of one's own", "a logger of one's own", "num_sanity_val_steps")
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lightning's own warnings are none of ours here; global settings of torch are put back."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else SLOW, id=name) for name in WORKS]
+)
+def test_a_part_that_works_changes_no_digit_of_the_run(
+    name: str, plain: Path, tiny_run: Command, tmp_path: Path
+):
+    for package in NEEDED_PACKAGES.get(name, ())[:1]:
+        if not any(map(find_spec, NEEDED_PACKAGES[name])):
+            pytest.skip(f"{package} is not installed")
+    assert run_with(WORKS[name], tiny_run, tmp_path) == 0
+    assert losses(tmp_path / "run") == losses(plain)
+    assert_same_weights(weights(tmp_path / "run"), weights(plain))
+    scores = [event["val/score"] for event in validations(tmp_path / "run")]
+    assert scores == [event["val/score"] for event in validations(plain)]
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("name", OTHER_NUMBERS)
+def test_a_run_in_another_precision_has_losses_close_to_those_in_32_bits(
+    name: str, plain: Path, tiny_run: Command, tmp_path: Path
+):
+    precision, distance = OTHER_NUMBERS[name]
+    assert run_with({"precision": precision}, tiny_run, tmp_path) == 0
+    assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=distance)
+    assert losses(tmp_path / "run") != losses(plain)
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_logger_is_told_every_number_and_no_text(tiny_run: Command, tmp_path: Path):
+    NumbersOnly.told.clear()
+    assert run_with(WORKS["a logger of one's own"], tiny_run, tmp_path) == 0
+    record = events(tmp_path / "run")
+    texts = {key for event in record for key, value in event.items() if isinstance(value, str)}
+    assert texts == {"train/task"}
+    expected = [{key: value for key, value in event.items() if key not in texts} for event in record]
+    assert NumbersOnly.told == expected
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_a_callback_logs_costs_the_dashboard_no_event(
+    every: int, tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[tuple[int, dict[str, Any]]] = []
+
+    class Strict(Heard):
+        """A run of W&B: an event of a step before the newest is dropped."""
+
+        def log(self, metrics: dict[str, Any], step: int) -> None:
+            assert not told or step >= told[-1][0], "W&B drops it"
+            told.append((step, metrics))
+
+    monkeypatch.setattr(wandb, "init", lambda **_: Strict())
+    callbacks = ["lightning.pytorch.callbacks.LearningRateMonitor", "test_lightning_parts.Counting"]
+    trainer = {"callbacks": [{"class_path": name} for name in callbacks], "log_every_n_steps": every}
+    assert run_with(trainer, tiny_run, tmp_path) == 0
+    assert [step for step, metrics in told if "train/loss" in metrics] == [1, 2, 3]
+    counts = [metrics["counted"] for _, metrics in told if "counted" in metrics]
+    assert counts == ([1.0, 2.0, 3.0] if every == 1 else [3.0])
+    rates = [metrics["lr-AdamW/pg1"] for _, metrics in told if "lr-AdamW/pg1" in metrics]
+    assert len(rates) == len(counts)
+
+
+@pytest.mark.parametrize(("profiler", "shown"), [("simple", "run_training_batch"), (None, "")])
+def test_a_profile_that_is_asked_for_is_printed(
+    profiler: str | None, shown: str, tiny_run: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    assert run(tiny_run(tmp_path / "run", {**SHORT, "trainer.profiler": profiler})) == 0
+    profiles = [message for message in caplog.messages if "Profiler Report" in message]
+    assert len(profiles) == bool(profiler)
+    assert all(shown in message for message in profiles)
+
+
+# What is refused
+
+
+def refused_classes() -> Iterator[tuple[str, type | str]]:
+    """Each class that is refused, with the key that takes such."""
+    keys = {"Callback": "callbacks", "Logger": "logger", "Strategy": "strategy", "Profiler": "profiler"}
+    for part in parts():
+        if refusal(part) and "._" not in part.__module__:  # old names, which cannot be imported from there
+            names = [parent.__name__ for parent in part.__mro__]
+            yield next((key for name, key in keys.items() if name in names), "plugins"), part
+
+
+@pytest.mark.parametrize("form", ["path", "name", "text"])
+@pytest.mark.parametrize(
+    ("key", "part"), list(refused_classes()), ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_class_that_does_not_work_is_refused_by_name_and_reason(key: str, part: type, form: str):
+    path = f"{part.__module__}.{part.__name__}"
+    if form != "path" and part.__name__.startswith("_"):
+        pytest.skip("private classes have no short name")
+    value: Any = {"class_path": path if form == "path" else part.__name__}
+    value = part.__name__ if form == "text" else value
+    with pytest.raises(ValueError, match=part.__name__) as refused:
+        check_parts({"trainer": {key: [value]}})
+    assert f"trainer.{key}[0]" in str(refused.value)
+    assert refusal(part) in str(refused.value)
+
+
+def trainer_keys(**changes: Any) -> Namespace:
+    """A config of the Trainer's defaults."""
+    parameters = inspect.signature(Trainer.__init__).parameters
+    keys = {name: parameter.default for name, parameter in parameters.items() if name != "self"}
+    return Namespace(trainer=Namespace(**{**keys, **DEFAULTS, "max_steps": 3, **changes}))
+
+
+def test_the_defaults_of_the_trainer_are_not_refused():
+    check_trainer_keys(trainer_keys())
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [(key, name) for key, table in NAMES.items() for name, reason in table.items() if reason],
+)
+def test_a_name_that_does_not_work_is_refused_with_the_reason(key: str, name: str):
+    with pytest.raises(ValueError, match=f"trainer.{key} is {name}") as refused:
+        check_trainer_keys(trainer_keys(**{key: name}))
+    assert NAMES[key][name] in str(refused.value)
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_a_name_that_does_not_exist_is_refused_with_those_that_work(key: str):
+    with pytest.raises(ValueError, match=f"trainer.{key} is none of them: it must be one of"):
+        check_trainer_keys(trainer_keys(**{key: "none of them"}))
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "accumulate_grad_batches": 2,
+    "limit_train_batches": 2,
+    "limit_val_batches": 0.5,
+    "limit_test_batches": 1,
+    "limit_predict_batches": 1,
+    "overfit_batches": 1,
+    "fast_dev_run": True,
+    "barebones": True,
+    "enable_checkpointing": False,
+    "max_epochs": -1,
+    "min_epochs": 2,
+    "min_steps": 2,
+    "max_time": "00:00:01:00",
+    "check_val_every_n_epoch": 2,
+    "reload_dataloaders_every_n_epochs": 1,
+    "use_distributed_sampler": True,
+    "sync_batchnorm": True,
+    "model_registry": "mine",
+    "log_every_n_steps": None,
+    "num_sanity_val_steps": -2,
+    "gradient_clip_algorithm": "median",
+}
+
+
+@pytest.mark.parametrize("key", sorted({*UNSET, *OTHER_VALUES}))
+def test_a_key_that_must_stay_as_it_is_is_refused_with_another_value(key: str):
+    with pytest.raises(ValueError, match=f"trainer.{key} is {OTHER_VALUES[key]}: it must"):
+        check_trainer_keys(trainer_keys(**{key: OTHER_VALUES[key]}))
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        (Averaging, REFUSED_CLASSES["EMAWeightAveraging"]),
+        (ShardedStrategy, REFUSED_KINDS["Strategy"]),
+        (LongerDDP, ""),
+        (Counting, ""),
+        (NumbersOnly, ""),
+    ],
+)
+def test_a_class_of_ones_own_works_where_what_it_extends_does(own: type, reason: str):
+    assert refusal(own) == reason
+
+
+EMA = "EMAWeightAveraging"
+REFUSED_RUNS: list[tuple[Mapping[str, Any], dict[str, Any], str]] = [
+    # In a file, and on the command line; arguments that do not parse; a subclass; what a run has already.
+    ({"callbacks": [{"class_path": EMA}]}, {}, EMA),
+    ({"callbacks": {"class_path": f"lightning.pytorch.callbacks.{EMA}"}}, {}, EMA),
+    ({}, {"trainer.callbacks": EMA}, EMA),
+    ({}, {"trainer.callbacks+": EMA}, EMA),
+    ({"callbacks": [{"class_path": "test_lightning_parts.Averaging"}]}, {}, "Averaging"),
+    ({"callbacks": [{"class_path": "Timer", "init_args": {"duration": "00:00:01:00"}}]}, {}, "SIGTERM"),
+    ({"callbacks": [{"class_path": "BackboneFinetuning"}]}, {}, "epochs"),
+    ({"callbacks": [{"class_path": "ThroughputMonitor"}]}, {}, "train/tokens_per_second"),
+    ({"callbacks": [{"class_path": "xlt.training.recorder.Recorder"}]}, {}, "a run has it already"),
+    ({"logger": {"class_path": "xlt.training.metrics_file.MetricsFile"}}, {}, "a run has it already"),
+    ({"logger": {"class_path": "LitLogger"}}, {}, "was never tried"),
+    ({"logger": {"class_path": "lightning.pytorch.loggers.LitLogger"}}, {}, "was never tried"),
+    ({"plugins": [{"class_path": "MPIEnvironment"}]}, {}, "torchrun"),
+    ({"strategy": {"class_path": "FSDPStrategy"}}, {}, "auto or ddp"),
+    ({"strategy": {"class_path": "DDPStrategy", "init_args": {"start_method": "fork"}}}, {}, "start_method"),
+    ({"strategy": {"class_path": "DDPStrategy", "init_args": {"static_graph": True}}}, {}, "static_graph"),
+    (
+        {"strategy": {"class_path": "DDPStrategy", "init_args": {"precision_plugin": "DoublePrecision"}}},
+        {},
+        "trainer.precision",
+    ),
+    (
+        {"strategy": "ddp_find_unused_parameters_false"},
+        {"data.tasks": "[mnli, squad_v1]"},
+        "find_unused_parameters",
+    ),
+    ({"precision": "16-mixed"}, {}, "bf16-mixed"),
+    ({"profiler": "xla"}, {}, "trainer.profiler is xla"),
+]
+
+
+@pytest.mark.parametrize(("trainer", "changes", "told"), REFUSED_RUNS)
+def test_a_run_with_a_part_that_does_not_work_ends_before_training_with_one_message(
+    trainer: Mapping[str, Any],
+    changes: dict[str, Any],
+    told: str,
+    tiny_run: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert run_with(trainer, tiny_run, tmp_path, **changes) == 2
+    assert told in the_message(capsys.readouterr().err)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", NEEDED_PACKAGES)
+def test_a_part_whose_package_is_missing_names_the_package(
+    name: str,
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("xlt.classes.find_spec", lambda package: None)
+    assert run_with(WORKS[name], tiny_run, tmp_path) == 2
+    message = the_message(capsys.readouterr().err)
+    assert name in message
+    assert all(package in message for package in NEEDED_PACKAGES[name])
+
+
+def test_a_callback_that_accumulates_gradients_ends_the_run_before_its_first_step(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    trainer = {"callbacks": [{"class_path": "test_lightning_parts.Accumulating"}]}
+    assert run_with(trainer, tiny_run, tmp_path) == 2
+    message = the_message(capsys.readouterr().err)
+    assert "trainer.accumulate_grad_batches to 2" in message
+    assert steps(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu"])
+def test_a_device_that_auto_chooses_is_refused_like_one_that_is_named(
+    device: str,
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    there = property(lambda self: torch.device(device))
+    monkeypatch.setattr("lightning.pytorch.strategies.SingleDeviceStrategy.root_device", there)
+    assert run(tiny_run(tmp_path / "run", {**SHORT, "trainer.accelerator": "auto"})) == 2
+    assert f"trainer.accelerator is {device}" in the_message(capsys.readouterr().err)

@@ -1,0 +1,159 @@
+"""Verdicts on Lightning's parts: which of its classes and names a config may use, and why not the others.
+
+Lightning's parts are written for runs that count epochs, make every weight before `setup` and save their own
+checkpoints. A run here does none of that, so each part was tried. A part that is in no table is refused.
+"""
+
+WORKING_CLASSES = frozenset(
+    {
+        "Callback",
+        "DeviceStatsMonitor",
+        "EarlyStopping",
+        "LearningRateMonitor",
+        "ModelSummary",
+        "RichModelSummary",
+        "Logger",
+        "CSVLogger",
+        "MLFlowLogger",
+        "TensorBoardLogger",
+        "DDPStrategy",
+        "Profiler",
+        "AdvancedProfiler",
+        "PassThroughProfiler",
+        "PyTorchProfiler",
+        "SimpleProfiler",
+        "ClusterEnvironment",
+        "LightningEnvironment",
+        "SLURMEnvironment",
+        "TorchElasticEnvironment",
+    }
+)
+"""Classes of Lightning that a config may name, and that a user's own classes may extend."""
+
+NEEDED_PACKAGES = {
+    "DeviceStatsMonitor": ("psutil",),
+    "RichModelSummary": ("rich",),
+    "MLFlowLogger": ("mlflow",),
+    "TensorBoardLogger": ("tensorboardX", "tensorboard"),
+}
+"""Packages of which a working class needs one."""
+
+_OWN_SAVES = (
+    "a run saves and restores its own checkpoints: set checkpoints.every_n_steps, keep or keep_period"
+)
+_OWN_BAR = "a run has its own progress bar: trainer.enable_progress_bar turns the bar on and off"
+_AVERAGES = (
+    "heads are made in `setup`, after this callback copies the weights, and the exported model would not "
+    "hold the average: compare checkpoints that checkpoints.keep_period keeps"
+)
+_ONE_EPOCH = "it acts at epochs, and a run has one: write a Callback of your own that acts at steps"
+_NEEDS_FUNCTIONS = "it needs functions, which a config cannot pass: write a Callback of your own"
+
+REFUSED_CLASSES = {
+    "BackboneFinetuning": _ONE_EPOCH,
+    "BaseFinetuning": _ONE_EPOCH,
+    "BasePredictionWriter": "xlt.fit makes no predictions: use xlt.evaluate",
+    "BatchSizeFinder": "it changes the batches, which follow from the config: set data.tokens_per_batch",
+    "Checkpoint": _OWN_SAVES,
+    "EMAWeightAveraging": _AVERAGES,
+    "GradientAccumulationScheduler": "it changes the steps: data.batches_per_step is a step's micro-batches",
+    "LambdaCallback": _NEEDS_FUNCTIONS,
+    "LearningRateFinder": "it trains steps of its own: compare runs with other model.learning_rate",
+    "ModelCheckpoint": _OWN_SAVES,
+    "ModelPruning": "heads are made in `setup`, after this callback chooses weights, and export would fail",
+    "OnExceptionCheckpoint": _OWN_SAVES,
+    "ProgressBar": _OWN_BAR,
+    "RichProgressBar": _OWN_BAR,
+    "SaveConfigCallback": "the run's folder holds its whole config: see config.yaml there",
+    "ServableModuleValidator": "the model is served from its exported folder: use xlt.export",
+    "SpikeDetection": "it sees a part of the step's loss and asks to skip batches, which no schedule can",
+    "StochasticWeightAveraging": _AVERAGES,
+    "TQDMProgressBar": _OWN_BAR,
+    "ThroughputMonitor": f"{_NEEDS_FUNCTIONS}, or read train/tokens_per_second in metrics.jsonl",
+    "Timer": "a run that it ends counts as finished: send SIGTERM, and the same command continues the run",
+    "WeightAveraging": _AVERAGES,
+    "_LRCallback": "it trains steps of its own: compare runs with other model.learning_rate",
+    "CometLogger": "it was never tried with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
+    "DummyLogger": "it logs nothing: set trainer.logger to false",
+    "LitLogger": "it was never tried with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
+    "WandbLogger": "a run logs to W&B already: set wandb.project, wandb.group, wandb.job_type and wandb.tags",
+    "XLAProfiler": "xlt trains on CPUs and CUDA devices: use SimpleProfiler or PyTorchProfiler",
+}
+"""Classes of Lightning that are refused, and the reason with the alternative."""
+
+REFUSED_KINDS = {
+    "Strategy": "xlt trains on one device or by DDP: set trainer.strategy to auto or ddp",
+    "Accelerator": "set trainer.accelerator to auto, cpu or gpu",
+    "Precision": "set trainer.precision instead",
+    "CheckpointIO": _OWN_SAVES,
+    "LayerSync": "XLM-R has no batch norm to synchronise: leave it out",
+    "ClusterEnvironment": "start the processes by torchrun, srun or trainer.devices, which need no plugin",
+}
+"""Kinds of which every other class is refused, and the reason with the alternative."""
+
+_GPU_OR_CPU = "xlt trains on CPUs and CUDA devices: set trainer.accelerator to cpu or gpu"
+_SPAWNED = "scores would stay in the processes that it starts: use ddp"
+_SHARDED = "checkpoints and heads need whole weights on every process: use ddp"
+_UNTESTED_XLA = "xlt trains on CPUs and CUDA devices: use auto or ddp"
+
+NAMES: dict[str, dict[str, str]] = {
+    "strategy": {
+        "auto": "",
+        "ddp": "",
+        "ddp_find_unused_parameters_true": "",
+        "ddp_find_unused_parameters_false": "",
+        **{
+            f"ddp_{start}{ending}": _SPAWNED
+            for start in ("spawn", "fork", "notebook")
+            for ending in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+        },
+        **{
+            f"deepspeed{stage}": _SHARDED
+            for stage in (
+                "",
+                "_stage_1",
+                "_stage_2",
+                "_stage_2_offload",
+                "_stage_3",
+                "_stage_3_offload",
+                "_stage_3_offload_nvme",
+            )
+        },
+        "fsdp": _SHARDED,
+        "fsdp_cpu_offload": _SHARDED,
+        "single_device": "it would ignore trainer.devices: use auto with trainer.devices 1",
+        "single_tpu": _UNTESTED_XLA,
+        "single_xla": _UNTESTED_XLA,
+        "xla": _UNTESTED_XLA,
+        "xla_debug": _UNTESTED_XLA,
+    },
+    "accelerator": {
+        "auto": "",
+        "cpu": "",
+        "gpu": "",
+        "cuda": "",
+        "mps": "Apple's GPUs have no 64-bit floats, which losses are added up in: use cpu",
+        "tpu": _GPU_OR_CPU,
+    },
+    "profiler": {
+        "simple": "",
+        "advanced": "",
+        "pytorch": "",
+        "xla": "xlt trains on CPUs and CUDA devices: use simple, advanced or pytorch",
+    },
+    "precision": {
+        "32-true": "",
+        "32": "",
+        "64-true": "",
+        "64": "",
+        "bf16-mixed": "",
+        "bf16": "",
+        "16-mixed": "steps whose gradients overflow would count and train nothing: use bf16-mixed",
+        "16": "it means 16-mixed, whose overflowing steps would count and train nothing: use bf16-mixed",
+        "16-true": "gradients below 6e-8 would become 0: use bf16-mixed",
+        "bf16-true": "updates below a 256th of a weight would be rounded away: use bf16-mixed",
+        "transformer-engine": "its layers were never tried with xlt: use bf16-mixed",
+        "transformer-engine-float16": "its layers were never tried with xlt: use bf16-mixed",
+    },
+}
+"""Texts that a Trainer key takes for a part; empty if the part works, else the reason for refusing it."""
