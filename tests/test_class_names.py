@@ -19,10 +19,11 @@ from xlt.data.sources import Local
 from xlt.data.store import read_examples, store
 from xlt.kinds import Classification, MultipleChoice, Tagging
 from xlt.splits import Splits
+from xlt.task import Task
 from xlt.tasks import load
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
-NLI = ("entailment", "neutral", "contradiction")
+NLI: tuple[str, ...] = ("entailment", "neutral", "contradiction")
 TEXT = Value("string")
 
 
@@ -223,7 +224,7 @@ def own_task(read: Any, labels: tuple[str, ...] = NLI) -> Classification:
     return Classification(name="own", source=Local("own", "Ask."), read=read, labels=labels)
 
 
-def read_own(task: Classification | Tagging, root: Path) -> list[Any]:
+def read_own(task: Task[Any], root: Path) -> list[Any]:
     """The examples of the task."""
     return [example for example, *_ in read_examples(task, task.sources[0].open("train", [root]))]
 

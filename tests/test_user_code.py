@@ -138,7 +138,7 @@ def test_a_task_of_xlt_counts_with_the_task_that_it_reads_like() -> None:
 
 
 def test_the_values_that_a_function_holds_are_told_apart() -> None:
-    def read(row: Any, column: str = "a", *, scale: float = 1.0) -> Any:
+    def read(row: Any, column: Any = "a", *, scale: float = 1.0) -> Any:
         return row[column] * scale
 
     assert held_by(read) != held_by(partial(read, column="b")) != held_by(partial(read, column="c"))

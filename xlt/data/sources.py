@@ -279,6 +279,11 @@ class ParquetRows:
         for batch in self._file.iter_batches(batch_size):
             yield batch.to_pydict()
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows in order, one at a time, as `datasets` gives them."""
+        for batch in self._file.iter_batches():
+            yield from batch.to_pylist()
+
 
 def _features_of(rows: Any) -> Any:
     """The schema of rows, as `datasets` writes it; None if they have none."""
