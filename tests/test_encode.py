@@ -24,7 +24,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Choices, Question, Sentence, TaggedWords, Text, TextPair
 from xlt.data.features import Features, write_features
 from xlt.data.noise import Noise
-from xlt.kinds import Classification
+from xlt.kinds import Classification, SpanExtraction
 
 REPOSITORY = Path(__file__).parents[1]
 MINI = str(REPOSITORY / "encoders" / "mini")
@@ -345,11 +345,12 @@ COMPOSED = [
 def answers_of_gold_tokens(text: TextEncoder, asked: Sequence[Question], folder: Path) -> list[str]:
     """What a model that predicts the targets answers."""
     task = tasks.load("squad_v1")
+    assert isinstance(task, SpanExtraction)
     columns, _ = task.encode(asked, 0, text)
     write_features(folder / "features.arrow", [columns])
     features, targets = Features(folder / "features.arrow"), np.array(columns["targets"])
     assert targets.all()
-    outputs = {"start": targets[:, :1], "end": targets[:, 1:]}
+    outputs: dict[str, Any] = {"start": targets[:, :1], "end": targets[:, 1:]}
     outputs |= {"score": np.ones((len(asked), 1)), "null": np.zeros(len(asked))}
     references = [task.reference(question) for question in asked]
     return list(task.answers(outputs, features, np.arange(len(asked)), references).values())
@@ -489,7 +490,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "man", "eats", "s
 CLS, SEP = PIECES.index("[CLS]"), PIECES.index("[SEP]")
 
 
-def bert(folder: Path, **named: str) -> TextEncoder:
+def bert(folder: Path, **named: str | None) -> TextEncoder:
     """A small WordPiece tokenizer as BERT's: cls and sep, but no bos and eos; saved and read again."""
     pieces = PIECES + [f"##{chr(97 + i % 26)}{i}" for i in range(120)]
     fast = Tokenizer(WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
@@ -539,6 +540,7 @@ def test_special_tokens_of_the_template_are_never_hidden(tmp_path: Path) -> None
     text = bert(tmp_path, cls_token=None, sep_token=None)
     assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special)
     masking = tasks.load("mlm").masking(text)
+    assert masking is not None
     ids = np.array([CLS, *range(5, 13), SEP] * 50)
     hidden = masking.hide(ids, np.full(50, 10), np.arange(50), 0)
     assert not set(hidden.targets.tolist()) & set(text.special)
