@@ -23,7 +23,9 @@ def python(args: list[str], **environment: str | None) -> subprocess.CompletedPr
     """Run Python in the repository, with variables to set or (None) to leave out."""
     own = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     given = {key: value for key, value in own.items() if value is not None}
-    return subprocess.run([sys.executable, *args], env=given, capture_output=True, cwd=REPOSITORY, check=False)
+    return subprocess.run(
+        [sys.executable, *args], env=given, capture_output=True, cwd=REPOSITORY, check=False
+    )
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "cp437", "utf-8", "koi8-r"])

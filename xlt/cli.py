@@ -27,7 +27,7 @@ from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.trainer_keys import check_trainer_keys
-from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.dashboard import Dashboard, mode, run_id
 from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
@@ -234,18 +234,15 @@ class Cli(LightningCLI):
         loggers: list[Any] = [MetricsFile(self.folder.metrics)]
         if given is False:
             return loggers
-        wandb = self.config.wandb
-        loggers.append(
-            Dashboard(
-                self.folder,
-                self.resolved(),
-                wandb.project,
-                wandb.group,
-                wandb.job_type,
-                wandb.tags or (),
-            )
-        )
+        if mode() != "disabled":
+            loggers.append(self._dashboard())
         return loggers + (_as_list(given) if given is not True else [])
+
+    def _dashboard(self) -> Dashboard:
+        """The dashboard of the run."""
+        wandb = self.config.wandb
+        tags = wandb.tags or ()
+        return Dashboard(self.folder, self.resolved(), wandb.project, wandb.group, wandb.job_type, tags)
 
 
 def _seed(value: int | bool) -> int:

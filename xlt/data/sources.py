@@ -4,6 +4,7 @@ A mirror (a data root) holds `<org>/<name>/<config>/<split>.parquet` and takes p
 opened by `datasets` and read alike from there on.
 """
 
+import glob
 import hashlib
 import os
 import re
@@ -246,7 +247,9 @@ def open_parquet(path: Path, name: str) -> Part:
 
     def load() -> "IterableDataset":
         # Streaming reads the file itself: no copy of it that could be stale.
-        return load_dataset("parquet", data_files={"rows": str(path)}, split="rows", streaming=True)
+        # The library takes a path for a pattern.
+        files = {"rows": glob.escape(str(path))}
+        return load_dataset("parquet", data_files=files, split="rows", streaming=True)
 
     return Part(name, str(path), None, hash_file(path), load)
 
