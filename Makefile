@@ -3,7 +3,7 @@
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
 # make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
-# make xtreme       the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
+# make xtreme ROOT=MIRROR  the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
 # make clean        delete what make itself has made; runs/ stays
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
@@ -38,7 +38,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks
 
 xtreme: .venv/installed-dev
-	$(BIN)/python -u -m benchmarks.xtreme
+	$(BIN)/python -u -m benchmarks.xtreme --root $(or $(ROOT),$(error set ROOT to a folder that mirrors the hub))
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }

@@ -1,4 +1,6 @@
-"""What a small encoder is worth: `python -m benchmarks.encoder --encoder FOLDER --runs ITS_RUNS`.
+"""Measure a small encoder.
+
+    python -m benchmarks.encoder --encoder FOLDER --runs ITS_RUNS --text TEXT --data MIRROR
 
 Perplexity of held-out text by language beside a unigram's, retrieval on Tatoeba by language and layer, and
 what fine-tuning gains over random weights. Writes metrics.json, loss.png and the model card beside the
@@ -36,7 +38,6 @@ from xlt.training.checkpoints import write_whole
 from xlt.training.exporting import export_run
 from xlt.training.precision import has_bf16
 
-SHARED = REPOSITORY.parent / "shared"
 HELD_OUT_ROWS = 400
 """Most held-out rows a language."""
 
@@ -75,8 +76,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", default=RUNS, help="its own runs, in their order")
     parser.add_argument("--hardware", default=HARDWARE, help="what the runs ran on")
     parser.add_argument("--without_ranking", type=Path, help="a run without translation ranking, to compare")
-    parser.add_argument("--text", type=Path, default=SHARED / "text")
-    parser.add_argument("--data", type=Path, default=SHARED / "data")
+    parser.add_argument("--text", type=Path, required=True, help="a data root of plain text")
+    parser.add_argument("--data", type=Path, required=True, help="a mirror of the hub")
     parser.add_argument("--again", nargs="*", default=[], help="parts to measure again")
     parser.add_argument("--only", nargs="*", default=None, help="parts to measure; all by default")
     arguments = parser.parse_args()

@@ -109,9 +109,9 @@ def _how(found: Mapping[str, Any], folder: str) -> str:
     return f"""\
 ## How it was made
 
-    python scripts/train_tokenizer.py --text ../shared/text --out encoders/mini      # the tokenizer, once
+    python scripts/train_tokenizer.py --text TEXT --out encoders/mini      # the tokenizer, once; TEXT is also XLT_DATA
 {commands}
-    python -m benchmarks.encoder --encoder {folder}
+    python -m benchmarks.encoder --encoder {folder} --text TEXT --data MIRROR
 
 {_table(["run", "steps", "tokens", "hours", "shares of the steps"], rows)}
 

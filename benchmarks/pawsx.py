@@ -1,4 +1,4 @@
-"""A data root with training rows of PAWS-X: `python -m benchmarks.pawsx --out runs/pawsx-root`.
+"""PAWS-X with training rows: `python -m benchmarks.pawsx --mirror MIRROR --out runs/pawsx-root`.
 
 The mirror has none: 1,600 rows of its English development set take their place, 200 others validate, the last
 200 are tested with the German and Chinese test sets, which share no row with them.
@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-
-from benchmarks.workload import REPOSITORY
 
 
 def write_root(mirror: Path, root: Path) -> Path:
@@ -34,7 +32,7 @@ def write_root(mirror: Path, root: Path) -> Path:
 def main() -> None:
     """Read the arguments and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mirror", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--mirror", type=Path, required=True, help="a mirror of the hub")
     parser.add_argument("--out", type=Path, default=Path("runs/pawsx-root"))
     arguments = parser.parse_args()
     print(write_root(arguments.mirror, arguments.out))

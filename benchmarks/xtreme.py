@@ -1,4 +1,4 @@
-"""The paper's experiment in small: `python -m benchmarks.xtreme`, or `make xtreme`; 30 minutes on 2 cores.
+"""The paper's experiment in small: `make xtreme ROOT=MIRROR`, 30 minutes on 2 cores.
 
 Encoder → target, and encoder → intermediate tasks → target, for XTREME's nine targets in every language there
 are rows of, over seeds; then one table of both, and their difference by task and language. `--intermediate
@@ -236,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="encoders/mini")
     parser.add_argument("--intermediate", default="mixture", help="mixture, or one of the nine tasks")
-    parser.add_argument("--root", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--root", type=Path, required=True, help="a mirror of the hub")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "runs" / "xtreme-mini")
     parser.add_argument("--layer", type=int, default=4, help="layer that retrieval reads")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")

@@ -1,6 +1,6 @@
 """Draws the rows of `samples/` from a larger data root of the same layout.
 
-    python scripts/draw_samples.py --source ../shared/data --seed 0
+    python scripts/draw_samples.py --source MIRROR --seed 0
 
 Every split is shuffled with its own seed and cut: a smaller number of rows is a prefix of a larger
 one. Splits of the SQuADs are shuffled by paragraph and keep all questions of a paragraph together,

@@ -1,6 +1,6 @@
 """Trains the mini encoder's tokenizer: a small twin of XLM-R's, and the folder that holds it.
 
-    python scripts/train_tokenizer.py --text ../shared/text --out encoders/mini
+    python scripts/train_tokenizer.py --text TEXT --out encoders/mini
 
 A Unigram model is trained with sentencepiece on the plain text of every language under
 `<text>/mono`, and written as the fast `XLMRobertaTokenizer` beside the config of an encoder with as

@@ -4,7 +4,10 @@ import importlib.util
 import inspect
 import re
 import shlex
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -127,6 +130,49 @@ def test_quickstart_trains_the_nine_tasks_on_the_rows_of_the_repository():
     for root in config["data"]["root"]:
         assert (REPOSITORY / root).is_dir()
     assert (REPOSITORY / config["model"]["encoder"] / "config.json").is_file()
+
+
+def strings(config: Any) -> Iterator[str]:
+    """All texts in a nested config."""
+    if isinstance(config, str):
+        yield config
+    for below in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from strings(below)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_config_names_only_folders_of_the_repository_and_of_runs(path: Path):
+    text = path.read_text(encoding="utf-8")
+    made = {line.split()[-1] for line in all_configs().splitlines() if "default_root_dir: runs/" in line}
+    made |= {f"runs/{config.stem}" for config in TRAINED}
+    for name in strings(yaml.safe_load(text)):
+        assert not re.match(r"\.|/|~", name), f"{path} names {name}, which a clone lacks"
+        if re.match(r"(configs|encoders|samples|benchmarks|docs)/", name):
+            assert (REPOSITORY / name).exists(), name
+        if name.startswith("runs/"):
+            # A run's folder is made by its config's command, or by the command in the comment.
+            head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+            is_own = f"\nout: {name}\n" in text or f"\nfolder: {name}\n" in text
+            assert name in made or name in head or is_own, name
+
+
+def all_configs() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in CONFIGS)
+
+
+def test_no_tracked_file_names_a_folder_beside_the_repository():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no checkout")
+    beside = re.compile(r"\.\./shared|parent / \"shared\"")
+    for name in listed.stdout.splitlines():
+        path = REPOSITORY / name
+        # Tests skip where it is absent.
+        if (
+            path.suffix in {".md", ".yaml", ".py", ".html", ".csv", ".sh", ".ipynb"}
+            and path.parent.name != "tests"
+        ):
+            assert not beside.search(path.read_text(encoding="utf-8")), name
 
 
 PARSERS = {

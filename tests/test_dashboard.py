@@ -18,6 +18,7 @@ from test_fit import SHORT, events, go_back, steps, validations
 from benchmarks.faults import Fault
 from xlt.cli import run_verb
 from xlt.fit import fit
+from xlt.training.dashboard import mode
 from xlt.training.recorder import Recorder
 from xlt.training.watch import STOPPED
 from xlt.wandb_sync import wandb_sync
@@ -298,3 +299,42 @@ def test_a_full_disk_under_the_dashboards_folder_does_not_stop_training(
     assert code == 0, output
     assert [event["step"] for event in steps(folder)] == [1, 2, 3]
     assert (folder / "results.json").is_file()
+
+
+# Turned off
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("WANDB_MODE", "disabled", "disabled"),
+        ("WANDB_MODE", " Disabled", "disabled"),
+        ("WANDB_DISABLED", "true", "disabled"),
+        ("WANDB_DISABLED", "1", "disabled"),
+        ("WANDB_MODE", "dryrun", "offline"),
+        ("WANDB_MODE", "OFFLINE", "offline"),
+    ],
+)
+def test_the_mode_is_read_in_every_spelling(
+    variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv(variable, value)
+    assert mode() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["disabled", "DISABLED"])
+def test_a_run_without_a_dashboard_says_nothing_of_it(
+    value: str,
+    tiny_run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setenv("WANDB_MODE", value)
+    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("W&B was asked"))
+    assert run(tiny_run(tmp_path / "run", SHORT)) == 0
+    assert "W&B" not in caplog.text
+    assert "wandb_sync" not in caplog.text
+    assert not (tmp_path / "run" / "wandb").exists()

@@ -27,7 +27,7 @@ from xlt.lightning_parts import NAMES
 from xlt.module import TransferModule
 from xlt.parser import Parser
 from xlt.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
-from xlt.training.dashboard import Dashboard, run_id
+from xlt.training.dashboard import Dashboard, mode, run_id
 from xlt.training.launch import Gathering, check_launch
 from xlt.training.memory import keep_memory
 from xlt.training.metrics_file import MetricsFile
@@ -250,18 +250,15 @@ class Cli(LightningCLI):
         loggers: list[Any] = [MetricsFile(self.folder.metrics)]
         if given is False:
             return loggers
-        wandb = self.config.wandb
-        loggers.append(
-            Dashboard(
-                self.folder,
-                self.resolved(),
-                wandb.project,
-                wandb.group,
-                wandb.job_type,
-                wandb.tags or (),
-            )
-        )
+        if mode() != "disabled":
+            loggers.append(self._dashboard())
         return loggers + (_as_list(given) if given is not True else [])
+
+    def _dashboard(self) -> Dashboard:
+        """The dashboard of the run."""
+        wandb = self.config.wandb
+        tags = wandb.tags or ()
+        return Dashboard(self.folder, self.resolved(), wandb.project, wandb.group, wandb.job_type, tags)
 
 
 def _seed(value: int | bool) -> int:

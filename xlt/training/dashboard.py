@@ -191,11 +191,17 @@ class _Later:
         return getattr(self._run(), name)
 
 
+SPELLINGS = {"dryrun": "offline", "run": "online"}
+"""Older names of W&B's modes."""
+
+
 def mode() -> str:
     """WANDB_MODE where it is set; else online with a key in WANDB_API_KEY or ~/.netrc, offline without."""
-    chosen = os.environ.get("WANDB_MODE")
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "yes", "on"):
+        return "disabled"
+    chosen = os.environ.get("WANDB_MODE", "").strip().lower()
     if chosen:
-        return chosen
+        return SPELLINGS.get(chosen, chosen)
     if os.environ.get("WANDB_API_KEY"):
         return "online"
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
