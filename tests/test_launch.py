@@ -1,5 +1,6 @@
 """How a run is launched: what cannot meet is refused at once, and the wait for others is bounded."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from commands import HANG, launch
 from conftest import Command, run
 from test_bad_input import the_message
 from test_fit import SHORT, events, results
+
+from xlt.training.launch import Gathering
 
 ALL = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = {"SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
@@ -68,6 +71,24 @@ def test_a_node_that_does_not_come_is_named_after_a_bounded_wait(
     assert f"1 of 2 processes are missing at 127.0.0.1:29507: {missing} (node {missing})" in the_message(
         output
     )
+
+
+@pytest.mark.timeout(2 * HANG)
+def test_a_port_that_is_taken_is_told_in_words(tiny_run: Command, tmp_path: Path):
+    with socket.create_server(("", 0)) as server:
+        place = {**PLACE, "MASTER_PORT": str(server.getsockname()[1]), "NODE_RANK": "0"}
+        args = tiny_run(tmp_path / "run", {**SHORT, **TWO_NODES, "preemption.start_limit": 60})
+        code, output = launch(args, **place)
+    assert code == 2, output
+    assert "the processes cannot connect to each other" in the_message(output)
+
+
+def test_processes_that_are_there_and_do_not_connect_are_told_apart():
+    gathering = object.__new__(Gathering)
+    gathering._limit, gathering._devices, gathering._world_size = 5.0, 2, 4
+    gathering._address = "first", 29500
+    assert "all there, but cannot connect to each other: set GLOO_SOCKET_IFNAME" in gathering._reason([])
+    assert "2 of 4 processes are missing at first:29500: 1 (node 0), 3 (node 1)" in gathering._reason([1, 3])
 
 
 def test_a_run_without_its_record_scores_its_best_checkpoint_again(

@@ -1,9 +1,11 @@
 """Encoding on several processes: the same columns in the same order as on one."""
 
 import os
+import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,39 @@ def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
         ([4, 5], {"input_ids": [[3]]}, 2),
     ]
     assert "mylab.toy is encoded on one core, for " in caplog.text
+
+
+def test_without_semaphores_one_core_encodes_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spread, "ALONE", 1)
+    monkeypatch.setattr(spread, "why_no_workers", lambda _: "/dev/shm cannot be used")
+    chunks = [[1, 2], [3]]
+    found = list(spread.spread(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
+    assert [chunk for chunk, *_ in found] == chunks
+    assert "sendable is encoded on one core, for /dev/shm cannot be used" in caplog.text
+
+
+class Sendable:
+    """A task that other processes can find."""
+
+    name = "sendable"
+
+    def encode(self, examples: list[int], first: int, text: TextEncoder) -> tuple[Columns, int]:
+        return {"input_ids": [[first]]}, len(examples)
+
+
+def test_an_encoder_that_is_killed_is_told_in_words() -> None:
+    future: Future[tuple[Columns, int]] = Future()
+    future.set_exception(BrokenProcessPool("a child died"))
+    with pytest.raises(OSError, match="a process that encodes rows was killed"):
+        spread._result(future)
+
+
+def test_ctrl_c_is_held_back_while_encoders_start() -> None:
+    with spread._interrupts_held():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_processes_end_with_the_one_that_is_killed(tmp_path: Path):
