@@ -151,6 +151,19 @@ class Accumulating(Callback):
         trainer.accumulate_grad_batches = 2
 
 
+class Unreadable(Callback):
+    """Keeps what a checkpoint can hold but not give back, from a step on."""
+
+    def __init__(self, since: int) -> None:
+        self.since, self.step = since, 0
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self.step = trainer.global_step + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"path": Path("somewhere")} if self.step >= self.since else {}
+
+
 class NumbersOnly(Logger):
     """A logger that takes numbers alone, as TensorBoard's does."""
 
@@ -533,6 +546,19 @@ def test_a_callback_that_accumulates_gradients_ends_the_run_before_its_first_ste
     message = the_message(capsys.readouterr().err)
     assert "trainer.accumulate_grad_batches to 2" in message
     assert steps(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("since", [0, 3])
+def test_a_callback_whose_state_cannot_be_read_again_spoils_no_checkpoint(
+    since: int, tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    callback = {"class_path": "test_lightning_parts.Unreadable", "init_args": {"since": since}}
+    assert run_with({"callbacks": [callback]}, tiny_run, tmp_path) == 2
+    assert "state_dict of the callback Unreadable" in the_message(capsys.readouterr().err)
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"))
+    assert saved == ([] if since == 0 else ["step-000000002.ckpt"])
+    if since:
+        assert weights(tmp_path / "run")  # reads it
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])

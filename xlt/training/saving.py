@@ -5,13 +5,15 @@ none. Every process hears its own signals; they agree at the end of a step, so t
 one.
 """
 
+import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
@@ -199,6 +201,17 @@ class Checkpoints(Checkpoint):
         """Go on with the best step and its score."""
         self.best_step, self.best_score = state_dict["best_step"], state_dict["best_score"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that what callbacks save can be read again, before there is anything to lose."""
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            check_readable({callback.state_key: callback.state_dict()})
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write no checkpoint that cannot be read again."""
+        check_readable(checkpoint["callbacks"])
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -218,3 +231,26 @@ class Checkpoints(Checkpoint):
         for key in list(loops):
             if key.startswith("epoch_loop.val_loop"):
                 del loops[key]
+
+
+def check_readable(states: Mapping[str, Any]) -> None:
+    """Refuse states of callbacks that a checkpoint could hold but not give back.
+
+    Args:
+        states: By callback.
+
+    Raises:
+        MisconfigurationException: A state holds more than tensors and plain values, such as an array.
+    """
+    for name, state in states.items():
+        file = io.BytesIO()
+        try:
+            torch.save(state, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:  # pickle raises what it likes
+            raise MisconfigurationException(
+                f"the state_dict of the callback {name} holds something else than tensors and plain values, "
+                "with which no run could be continued: let it return numbers, text, lists and dictionaries "
+                f"({str(error).splitlines()[0]})"
+            ) from error
