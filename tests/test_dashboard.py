@@ -49,6 +49,7 @@ def test_a_failure_of_the_dashboard_does_not_stop_training(
     caplog: pytest.LogCaptureFixture,
     init: Callable[..., Any],
 ):
+    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", init)
     assert run(tiny_run(tmp_path / "run", SHORT)) == 0
     assert len([message for message in caplog.messages if "W&B failed" in message]) == 1
@@ -85,6 +86,7 @@ def test_training_does_not_wait_for_the_dashboard_which_misses_nothing(
         flush(*args)
         is_over.set()
 
+    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(Recorder, "on_train_end", end)
     assert run(tiny_run(tmp_path / "run", SHORT)) == 0
