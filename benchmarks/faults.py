@@ -112,7 +112,8 @@ class Striker:
             file.flush()
             size = file.tell()
             file.truncate(size // 2)
-            self.strike(checkpoint["global_step"])
+            if "global_step" in checkpoint:  # a checkpoint, not the trial of a callback's state
+                self.strike(checkpoint["global_step"])
             file.seek(0)
             whole(checkpoint, file, *args, **kwargs)
 

@@ -290,6 +290,19 @@ SLOW = pytest.mark.slow
 FAST = ("a callback of one's own", "a logger of one's own", "num_sanity_val_steps")
 
 
+LAUNCHED = {
+    "SLURMEnvironment": {
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_JOB_ID": "1",
+    },
+    "TorchElasticEnvironment": {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"},
+}
+"""Variables that the launcher of an environment sets."""
+
+
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lightning's own warnings are none of ours here; global settings of torch are put back."""
@@ -298,6 +311,8 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = False
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("lenient")
@@ -305,8 +320,10 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     "name", [pytest.param(name, marks=() if name in FAST else SLOW, id=name) for name in WORKS]
 )
 def test_a_part_that_works_changes_no_digit_of_the_run(
-    name: str, plain: Path, tiny_run: Command, tmp_path: Path
+    name: str, plain: Path, tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    for variable, value in LAUNCHED.get(name, {}).items():
+        monkeypatch.setenv(variable, value)
     for package in NEEDED_PACKAGES.get(name, ())[:1]:
         if not any(map(find_spec, NEEDED_PACKAGES[name])):
             pytest.skip(f"{package} is not installed")
@@ -354,6 +371,7 @@ def test_what_a_callback_logs_costs_the_dashboard_no_event(
             assert not told or step >= told[-1][0], "W&B drops it"
             told.append((step, metrics))
 
+    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", lambda **_: Strict())
     callbacks = ["lightning.pytorch.callbacks.LearningRateMonitor", "test_lightning_parts.Counting"]
     trainer = {"callbacks": [{"class_path": name} for name in callbacks], "log_every_n_steps": every}
