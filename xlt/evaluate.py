@@ -174,7 +174,7 @@ class Evaluation:
         self._tested: tuple[tuple[str, int | None], Tested] | None = None
 
     def _open_models(self, encoder: str | None, runs: Sequence[str], checkpoint: int | None) -> Models:
-        """What there is to test, in folders as of finished runs.
+        """Return the models to test, in folders as of finished runs.
 
         Raises:
             FileNotFoundError: Not one of the runs named can be tested.

@@ -18,7 +18,7 @@ DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
-"""What the Trainer defaults to here; one pass over the schedule is its only epoch."""
+"""Defaults of the Trainer in xlt; one pass over the schedule is its only epoch."""
 
 FREE = frozenset(
     {

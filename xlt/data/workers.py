@@ -18,7 +18,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 PLACE = "/dev/shm"
-"""Where Linux keeps the semaphores of Python's queues."""
+"""Folder in which Linux keeps the semaphores of Python's queues."""
 
 
 def why_no_workers(num_workers: int) -> str:

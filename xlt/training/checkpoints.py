@@ -174,7 +174,7 @@ def fault_of(path: Path) -> str:
 
 
 def unfit(path: Path) -> str:
-    """What is wrong with a whole checkpoint's weights; empty where they are finite, or cannot be read.
+    """Say why a whole checkpoint's weights are unusable; empty if they are finite, or cannot be read.
 
     Args:
         path: The checkpoint, which verifies.
