@@ -105,7 +105,7 @@ class Splits:
         return stored
 
     def identities(self, task: Task[Any], split: Split) -> list[int | str]:
-        """Return the identity of each labelled example of a split, the same in all languages of the task.
+        """Return the identity of each labelled example of a split, shared by all languages of the task.
 
         The number of its translation among the rows of the pivot; its id where the pivot lacks it; its own
         number where no translations are known. Rows without a label count in all numbers.

@@ -120,7 +120,7 @@ class Stored:
         self.meta = Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self.features = Features(folder / "features.arrow")
         self.identify: Callable[[], Sequence[int | str]] = lambda: range(self.meta.examples)
-        """Return the identity of each example, the same in all languages of its task; by default its number."""
+        """Return the identity of each example, shared by all languages of its task; by default its number."""
         self._identities: Sequence[int | str] | None = None
 
     def subset(self, volume: int | None, *key: object) -> np.ndarray:
