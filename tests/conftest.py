@@ -112,6 +112,14 @@ def _no_command_line() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_module_of_another_test() -> Iterator[None]:
+    """Forget the user's package `mylab`, which each test writes anew in a folder of its own."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
 def run(args: list[str], verb: Callable[..., None] = fit) -> int | str | None:
     """Run a verb in this process; return its exit code."""
     try:

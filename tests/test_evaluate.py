@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -671,7 +671,7 @@ TASK = Classification(
 
 
 @pytest.fixture
-def mylab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mylab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of a user's own, in the working directory."""
     folder = tmp_path / "work" / "mylab"
     folder.mkdir(parents=True)
@@ -679,9 +679,7 @@ def mylab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "own.py").write_text(OWN)
     monkeypatch.chdir(folder.parent)
     monkeypatch.syspath_prepend(str(folder.parent))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
-        del sys.modules[name]
+    return folder
 
 
 def test_a_task_of_ones_own_is_trained_and_evaluated(
