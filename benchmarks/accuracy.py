@@ -17,7 +17,7 @@ from benchmarks.__main__ import machine
 from benchmarks.quiet import quiet
 from benchmarks.systems import pad
 from benchmarks.workload import REPOSITORY
-from xlt.cli import Cli
+from xlt.config.cli import Cli
 from xlt.module import score_record
 
 FORMS = ("packed", "padded")

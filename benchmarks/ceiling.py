@@ -9,7 +9,7 @@ import torch
 from benchmarks.clock import now
 from benchmarks.systems import Turn
 from benchmarks.workload import Size
-from xlt.models.linear import HAS_ONEDNN
+from xlt.models.kernels.linear import HAS_ONEDNN
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 """Lightning's name of a precision, and the type that its matrix products run in."""

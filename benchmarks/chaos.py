@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.faults import Fault, ended, step_of
-from xlt.training.checkpoints import VerifiedIO, newest
+from xlt.system.signals import STOPPED
+from xlt.training.checkpoint_files import VerifiedIO, newest
 from xlt.training.metrics_file import read_events
-from xlt.training.watch import STOPPED
 
 STEPS_A_FAULT = 6
 """Optimizer steps of the run for each fault: more than lie between two of them, so that all happen."""

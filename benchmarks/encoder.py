@@ -29,12 +29,12 @@ from benchmarks.encoder_card import write_card
 from benchmarks.quiet import quiet
 from benchmarks.tatoeba import accuracies, best_layer
 from benchmarks.workload import REPOSITORY
-from xlt.cli import Cli
-from xlt.data.collate import collate
+from xlt.config.cli import Cli
 from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.sampling.collate import collate
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
-from xlt.training.checkpoints import write_whole
+from xlt.training.checkpoint_files import write_whole
 from xlt.training.exporting import export_run
 from xlt.training.precision import has_bf16
 

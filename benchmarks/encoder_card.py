@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import AutoConfig
 
-from xlt.training.checkpoints import write_whole
+from xlt.training.checkpoint_files import write_whole
 from xlt.training.metrics_file import read_events
 
 NAMED = ("en", "ar", "zh", "kk")

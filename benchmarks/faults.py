@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import torch
 
-from xlt.cli import run_verb
+from xlt.config.cli import run_verb
 from xlt.datamodule import TransferData
 from xlt.fit import fit
 from xlt.module import TransferModule
-from xlt.training.checkpoints import VerifiedIO
+from xlt.training.checkpoint_files import VerifiedIO
 
 VARIABLE = "XLT_FAULT"
 

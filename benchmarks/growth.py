@@ -14,11 +14,11 @@ from benchmarks.processes import in_fresh_process
 from benchmarks.systems import Setting, xlt_run
 from benchmarks.turns import in_turn
 from benchmarks.workload import SIZES, write_encoder
-from xlt.data.batches import RowStream
-from xlt.data.collate import collate
 from xlt.data.features import ROWS_PER_BATCH, Features
-from xlt.data.mixture import Schedule, probabilities
-from xlt.data.steps import Steps, TaskRows
+from xlt.data.sampling.batches import RowStream
+from xlt.data.sampling.collate import collate
+from xlt.data.sampling.mixture import Schedule, probabilities
+from xlt.data.sampling.steps import Steps, TaskRows
 
 VOCABULARIES = ("4x256", "4x256, 250k pieces")
 LENGTHS = (16, 64, 128, 256, 512)

@@ -22,7 +22,8 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, TaggedWords, TextPair
 from xlt.data.sources import Hub, Row
-from xlt.kinds import Classification, SpanExtraction, Tagging, Task
+from xlt.kinds import Classification, SpanExtraction, Tagging
+from xlt.kinds.task import Task
 
 TABLE = Path(__file__).with_suffix(".json")
 REPOSITORY = Path(__file__).parents[1]

@@ -27,12 +27,13 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from xlt.cli import Cli
-from xlt.data.collate import Batch, collate
-from xlt.data.steps import as_is
+from xlt.config.cli import Cli
+from xlt.data.sampling.collate import collate
+from xlt.batch.batch import Batch
+from xlt.data.sampling.steps import as_is
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
-from xlt.training.checkpoints import VerifiedIO
+from xlt.training.checkpoint_files import VerifiedIO
 
 MEASURED, EVERY = 30, 15
 """Steps of a round after the first, which warms up; steps between checkpoints."""

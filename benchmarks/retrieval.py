@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.processes import in_fresh_process
-from xlt.models.neighbours import Neighbours, both_ways, nearest
+from xlt.metrics.neighbours import Neighbours, both_ways, nearest
 
 K = 4
 """Neighbours of a sentence in the margin score of BUCC (Artetxe and Schwenk 2019, arXiv 1811.01136)."""

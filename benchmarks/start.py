@@ -18,7 +18,7 @@ from typing import Any
 from lightning import Callback
 
 from benchmarks.workload import REPOSITORY
-from xlt.cli import Cli
+from xlt.config.cli import Cli
 
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
 

@@ -32,10 +32,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.clock import now
 from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size, encode_rows
-from xlt.cli import Cli
+from xlt.batch.packing import Packing
+from xlt.config.cli import Cli
 from xlt.data.features import Features
-from xlt.packing import Packing
-from xlt.training.memory import keep_memory
+from xlt.system.memory import keep_memory
 
 Turn = Callable[[Literal["train", "evaluation"], int | Tensor], bool]
 """Called after a step of so many tokens, and with none as evaluation begins; whether to train on."""

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from xlt.data.batches import cut_by_tokens
-from xlt.data.collate import FIRST_POSITION
+from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.models.encoder import Encoder
-from xlt.models.neighbours import nearest
-from xlt.packing import pack
+from xlt.data.sampling.batches import cut_by_tokens
+from xlt.data.sampling.collate import FIRST_POSITION
+from xlt.metrics.neighbours import nearest
+from xlt.models.encoders.text import Encoder
 
 ISO = {
     "afr": "af", "ara": "ar", "ben": "bn", "bul": "bg", "cmn": "zh", "deu": "de", "ell": "el", "est": "et",

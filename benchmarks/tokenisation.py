@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from benchmarks.workload import MAX_LENGTH, SAMPLES, TOKENIZER
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.store import read_examples, store
+from xlt.splits.store import read_examples, store
 
 TASKS = ("mnli", "cosmosqa", "squad_v1", "hellaswag")
 

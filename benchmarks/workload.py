@@ -17,8 +17,8 @@ from transformers import AutoTokenizer, XLMRobertaConfig
 
 from xlt import tasks
 from xlt.data.features import Features
-from xlt.data.store import read_examples
 from xlt.datamodule import TransferData
+from xlt.splits.store import read_examples
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "samples" / "open"

@@ -26,13 +26,13 @@ from benchmarks.__main__ import machine
 from benchmarks.encoder import Recipe
 from benchmarks.pawsx import write_root
 from benchmarks.workload import REPOSITORY
+from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.report import heat_map, save
 from xlt.evaluation.scores import hash_of, write
-from xlt.folders import WEIGHTS
-from xlt.tables import aligned
+from xlt.system.folders import WEIGHTS
+from xlt.system.tables import aligned
 from xlt.tasks import load
 from xlt.training.precision import has_bf16
-from xlt.xtreme import GROUPS
 
 NINE = "[anli_plus, mnli, qqp, squad_v1, squad_v2, hellaswag, ccg, cosmosqa, commonsenseqa]"
 TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "tydiqa")
@@ -129,7 +129,7 @@ class Experiment:
 
 def work(job: tuple[str, list[str]], log: Path) -> int:
     """Run a verb in this process; its output goes to the log."""
-    from xlt.cli import run_verb
+    from xlt.config.cli import run_verb
     from xlt.evaluate import evaluate
     from xlt.fit import fit
 

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlt.models import attention, encoder
-from xlt.models.attention import Layout, Tokens
-from xlt.packing import Packing, pack
+from xlt.batch.packing import Packing, pack
+from xlt.models.encoders import text
+from xlt.models.kernels import attention
+from xlt.models.kernels.attention import Layout, Tokens
 
 ON_CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if ON_CUDA else "cpu"
@@ -47,9 +48,9 @@ def main(config: str) -> None:
     """Compare, and print."""
     if not ON_CUDA:
         attention.jagged_attention = dense_attention
-        encoder.layout_of = without_blocks
+        text.layout_of = without_blocks
     torch.manual_seed(0)
-    plain = encoder.Encoder(config, from_scratch=True).to(DEVICE)
+    plain = text.Encoder(config, from_scratch=True).to(DEVICE)
     compiled = deepcopy(plain)
     compiled.compile_layers("inductor" if ON_CUDA else "eager")
     errors = {"states": 0.0, "gradients": 0.0}

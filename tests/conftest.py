@@ -33,7 +33,7 @@ with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
     from benchmark_rows import write_root
     from transformers import AutoConfig, AutoModel
 
-    from xlt.cli import run_verb
+    from xlt.config.cli import run_verb
     from xlt.fit import fit
 
 REPOSITORY = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.data.collate import Batch
 from xlt.data.features import Features, write_features
-from xlt.models.encoder import Encoder
+from xlt.batch.batch import Batch
+from xlt.models.encoders.text import Encoder
 
 VOCABULARY, WIDTH, PAD = 16_384, 64, 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xlt.studies.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
+from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 
 GAINS = {"squad_v1": 3.2, "mnli": 2.1, "hellaswag": 1.0, "mixture": 3.6, "ccg": -0.8}
 """Points that an arm gains at its largest volume."""

@@ -19,9 +19,9 @@ from padded import (
 from torch import Tensor, nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.data.collate import collate
-from xlt.models.encoder import Encoder
-from xlt.packing import Packing
+from xlt.batch.packing import Packing
+from xlt.data.sampling.collate import collate
+from xlt.models.encoders.text import Encoder
 
 
 @pytest.fixture(scope="module")

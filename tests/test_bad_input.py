@@ -19,7 +19,7 @@ from conftest import NINE, Command, run
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.evaluate import Evaluation
 from xlt.fit import fit
-from xlt.models.encoder import check_vocabulary
+from xlt.models.encoders.text import check_vocabulary
 from xlt.prepare import prepare
 
 Refusal = Callable[..., str]
@@ -120,8 +120,8 @@ def test_a_name_that_is_no_module_is_an_unknown_task(refusal: Refusal, name: str
 
 
 def test_module_without_a_task_is_refused(refusal: Refusal):
-    message = refusal({"data.tasks": "[xlt.packing]"})
-    assert "xlt.packing" in message
+    message = refusal({"data.tasks": "[xlt.batch.packing]"})
+    assert "xlt.batch.packing" in message
     assert "TASK" in message
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt.data.batches import RowStream, cut_by_tokens, nested_subset, sorted_batches, validation_batches
+from xlt.data.sampling.batches import (
+    RowStream,
+    cut_by_tokens,
+    nested_subset,
+    sorted_batches,
+    validation_batches,
+)
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 

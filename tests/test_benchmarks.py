@@ -24,9 +24,10 @@ from benchmarks.systems import (
 )
 from benchmarks.turns import LEAST, Phase, Step, Timeline
 from benchmarks.workload import Size, encode_rows, write_encoder, write_rows
-from xlt.data.collate import Batch, collate
 from xlt.data.features import Features
-from xlt.models.encoder import Encoder
+from xlt.data.sampling.collate import collate
+from xlt.batch.batch import Batch
+from xlt.models.encoders.text import Encoder
 
 # The systems warn of what is theirs; the benchmarks' command is as quiet.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from plain import HEADS, SCALING, error, plain_attention, random_states, with_gradients
 from torch import Tensor
 
-from xlt.data.order import seed_of
-from xlt.models import blocks
-from xlt.models.blocks import Side, block_attention, lay_out
-from xlt.packing import GRAIN, Packing, pack
+from xlt.batch.packing import GRAIN, Packing, pack
+from xlt.data.sampling.order import seed_of
+from xlt.models.kernels import blocks
+from xlt.models.kernels.blocks import Side, block_attention, lay_out
 
 LAW = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from study_rows import FIVE_TARGETS, LANGUAGES, TARGETS, make_scores
 
-from xlt.studies.claims import CLAIMS, judge
-from xlt.studies.contrasts import compare, largest_common_volume
+from xlt.studies.analysis.claims import CLAIMS, judge
+from xlt.studies.analysis.contrasts import compare, largest_common_volume
 
 CLEAR = {"squad_v1": 8.0, "mnli": 7.0, "hellaswag": 6.0, "mixture": 10.0}
 FIVE = {name: languages[:4] for name, languages in FIVE_TARGETS.items()}

@@ -16,10 +16,10 @@ from xlt.data.class_names import ClassNumber, matches
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Choices, TaggedWords, TextPair
 from xlt.data.sources import Local
-from xlt.data.store import read_examples, store
 from xlt.kinds import Classification, MultipleChoice, Tagging
-from xlt.splits import Splits
-from xlt.task import Task
+from xlt.kinds.task import Task
+from xlt.splits.splits import Splits
+from xlt.splits.store import read_examples, store
 from xlt.tasks import load
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")

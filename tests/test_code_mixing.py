@@ -8,12 +8,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xlt.data import alignment, code_mixing
-from xlt.data.alignment import Link, aligned, check_aligner, phrases, sentences, symmetrised, words
-from xlt.data.code_mixing import CodeMixing, Translations
-from xlt.data.edits import Edit, edited, moved
 from xlt.data.examples import Question, TaggedWords, TextPair
 from xlt.data.parallel import joined
+from xlt.evaluation.perturbations import alignment, code_mixing
+from xlt.evaluation.perturbations.alignment import (
+    Link,
+    aligned,
+    check_aligner,
+    phrases,
+    sentences,
+    symmetrised,
+    words,
+)
+from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
+from xlt.evaluation.perturbations.edits import Edit, edited, moved
 
 
 def read(text: str) -> list[str]:

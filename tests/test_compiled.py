@@ -7,7 +7,7 @@ import torch
 from commands import launch
 from transformers import XLMRobertaConfig
 
-from xlt.models.encoder import VARIANTS
+from xlt.models.encoders.text import VARIANTS
 
 
 def test_compiled_layers_have_the_states_and_gradients_of_the_others(tmp_path: Path) -> None:

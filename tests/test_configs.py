@@ -13,13 +13,13 @@ import pytest
 import yaml
 from conftest import NINE, REPOSITORY
 
-import xlt.studies.plan
-from xlt import dashboard, study, tasks
-from xlt.cli import ParsedCli
+import xlt.studies.design.plan
+from xlt import study, study_dashboard, tasks
+from xlt.config.cli import ParsedCli
 from xlt.evaluate import make_parser
-from xlt.studies.plan import Study
+from xlt.evaluation.groups import GROUPS
+from xlt.studies.design.plan import Study
 from xlt.training.exporting import export_run
-from xlt.xtreme import GROUPS
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 README = REPOSITORY / "README.md"
@@ -91,7 +91,7 @@ def test_recipe_opens_with_the_study_that_uses_it(path: Path):
 def test_each_run_and_evaluation_of_a_study_parses(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(xlt.studies.plan, "hash_of", lambda name: name)
+    monkeypatch.setattr(xlt.studies.design.plan, "hash_of", lambda name: name)
     made = Study(**yaml.safe_load(path.read_text()) | {"folder": tmp_path})
     parsed = vars(study.make_parser().parse_args(["--config", str(path)]))
     assert parsed["volumes"] == made.volumes
@@ -178,7 +178,7 @@ def test_no_tracked_file_names_a_folder_beside_the_repository():
 PARSERS = {
     "xlt.evaluate": make_parser,
     "xlt.study": study.make_parser,
-    "xlt.dashboard": dashboard.make_parser,
+    "xlt.study_dashboard": study_dashboard.make_parser,
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import optimize
 from study_rows import LANGUAGES, everywhere, make_scores
 
-from xlt.studies import curves, volumes
-from xlt.studies.power_law import fit_laws, lines, make_grid
+from xlt.studies.analysis import curves, volumes
+from xlt.studies.analysis.power_law import fit_laws, lines, make_grid
 
 VOLUMES = [0, 1000, 4000, 16000, 64000]
 TRUTH = curves.Truth()

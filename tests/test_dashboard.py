@@ -16,11 +16,11 @@ from conftest import Command, Disk, run
 from test_fit import SHORT, events, go_back, steps, validations
 
 from benchmarks.faults import Fault
-from xlt.cli import run_verb
+from xlt.config.cli import run_verb
 from xlt.fit import fit
-from xlt.training.dashboard import mode
+from xlt.system.signals import STOPPED
 from xlt.training.recorder import Recorder
-from xlt.training.watch import STOPPED
+from xlt.training.wandb_logger import mode
 from xlt.wandb_sync import wandb_sync
 
 

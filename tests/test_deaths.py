@@ -11,7 +11,7 @@ from struck import CHANGES, DDP, Calm, assert_same, last_step
 from test_fit import assert_close
 
 from benchmarks.faults import Fault
-from xlt.training.watch import STOPPED
+from xlt.system.signals import STOPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.models.dropout import DRAWN, Dropout, dropout, keep_mask, replace_dropout
+from xlt.models.kernels.dropout import DRAWN, Dropout, dropout, keep_mask, replace_dropout
 
 RATES = [0.1, 0.3, 0.5]
 COUNT = 400_000

@@ -15,8 +15,8 @@ from lightning import Trainer
 from test_fit import assert_same_weights, events, timeless, weights
 from torch.utils.data import DataLoader
 
-from xlt.data.collate import Batch
-from xlt.data.steps import From, as_is
+from xlt.batch.batch import Batch
+from xlt.data.sampling.steps import From, as_is
 from xlt.datamodule import TransferData
 from xlt.models.optim import adamw
 from xlt.module import TransferModule

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xlt.models.embedding import WordEmbedding, hold_gradients
+from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 
 LAW = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 PIECES, WIDTH, PAD = 12, 4, 1

@@ -23,7 +23,7 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Choices, Question, Sentence, TaggedWords, Text, TextPair
 from xlt.data.features import Features, write_features
-from xlt.data.noise import Noise
+from xlt.evaluation.perturbations.noise import Noise
 from xlt.kinds import Classification, SpanExtraction
 
 REPOSITORY = Path(__file__).parents[1]

@@ -20,9 +20,10 @@ from padded import (
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.data.collate import Batch, collate
-from xlt.models.dropout import Dropout
-from xlt.models.encoder import Encoder, load_config, most_tokens
+from xlt.data.sampling.collate import collate
+from xlt.batch.batch import Batch
+from xlt.models.encoders.text import Encoder, load_config, most_tokens
+from xlt.models.kernels.dropout import Dropout
 
 LENGTHS = [9, 30, 28]
 

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,15 @@ import xlt.evaluate
 from xlt import tasks
 from xlt.data.encode import load_tokenizer
 from xlt.evaluate import evaluate
+from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.report import Average, Report, summarise
 from xlt.evaluation.scores import Scored
 from xlt.export import export
 from xlt.fit import fit
-from xlt.models.encoder import Encoder
+from xlt.models.encoders.text import Encoder
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
 from xlt.prepare import prepare
-from xlt.xtreme import GROUPS
 
 Evaluate = Callable[..., int | str | None]
 

@@ -19,8 +19,8 @@ from test_bad_input import the_message
 from test_fit import assert_same_weights, events, steps, timeless, weights
 
 from xlt.module import TransferModule
-from xlt.training import lock
-from xlt.training.checkpoints import VerifiedIO, fault_of, newest
+from xlt.system import lock
+from xlt.training.checkpoint_files import VerifiedIO, fault_of, newest
 
 SHORT = {
     "data.tasks": "[mnli, ccg]",
@@ -219,7 +219,7 @@ def test_a_lock_that_a_killed_run_left_locks_nobody_out(tiny_run: Command, tmp_p
 HOLDER = """
 import sys
 from pathlib import Path
-from xlt.training.lock import locked
+from xlt.system.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

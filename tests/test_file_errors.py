@@ -12,11 +12,11 @@ import pytest
 
 import xlt.data.encode
 import xlt.data.sources
-import xlt.models.encoder
+import xlt.models.encoders.text
 from xlt.data.encode import load_tokenizer
 from xlt.data.sources import Hub, ParquetRows
-from xlt.file_errors import explained, file_error
-from xlt.models.encoder import Encoder, load_config
+from xlt.models.encoders.text import Encoder, load_config
+from xlt.system.file_errors import explained, file_error
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_the_cache_of_an_encoder_that_cannot_be_written_is_named(
     wrapped.__cause__ = denied
     for owner, load in (
         (xlt.data.encode.AutoTokenizer, lambda: load_tokenizer("org/encoder")),
-        (xlt.models.encoder.AutoConfig, lambda: load_config("org/encoder")),
-        (xlt.models.encoder.XLMRobertaModel, lambda: Encoder(encoder_with_weights)),
+        (xlt.models.encoders.text.AutoConfig, lambda: load_config("org/encoder")),
+        (xlt.models.encoders.text.XLMRobertaModel, lambda: Encoder(encoder_with_weights)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, "from_pretrained", raises(wrapped))

@@ -21,9 +21,9 @@ from conftest import NINE, Command, run
 
 import xlt.fit
 from benchmarks.faults import Fault
-from xlt.cli import Cli
+from xlt.config.cli import Cli
 from xlt.datamodule import TransferData
-from xlt.training.checkpoints import newest
+from xlt.training.checkpoint_files import newest
 
 Event = dict[str, Any]
 

@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from transformers import XLMRobertaModel
 
 from xlt import tasks
-from xlt.data.collate import Batch, collate
+from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.sampling.collate import collate
+from xlt.batch.batch import Batch
 from xlt.kinds import Tagging
-from xlt.models.encoder import Encoder
-from xlt.models.heads import Head, SpanHead
-from xlt.packing import pack
+from xlt.models.encoders.text import Encoder
+from xlt.models.heads.head import Head
+from xlt.models.heads.span_extraction import SpanHead
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.store import Stored
 from xlt.metrics.tagging import span_counts, span_scores
-from xlt.splits import Splits
+from xlt.splits.splits import Splits
+from xlt.splits.store import Stored
 
 CELLS = [
     "xnli/sw",

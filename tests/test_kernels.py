@@ -7,8 +7,9 @@ import torch
 from plain import HEADS, SCALING, WIDTH, error, plain_attention, random_states, with_gradients
 from torch import Tensor, nn
 
-from xlt.models import attention
-from xlt.models.attention import (
+from xlt.batch.packing import Packing, pack
+from xlt.models.kernels import attention
+from xlt.models.kernels.attention import (
     Layout,
     efficient_attention,
     flash_attention,
@@ -16,7 +17,6 @@ from xlt.models.attention import (
     layout_of,
     packed_attention,
 )
-from xlt.packing import Packing, pack
 
 LENGTHS = [30, 512, 1, 29, 7]
 """Tokens start at 0, 30, 542, 543, 572; there are 579."""

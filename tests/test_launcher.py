@@ -1,4 +1,4 @@
-"""xlt.studies.launcher: a node that it starts is what `python -m` makes of it."""
+"""xlt.studies.run.launcher: a node that it starts is what `python -m` makes of it."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from xlt.studies.launcher import launcher, start
-from xlt.training.watch import STOPPED
+from xlt.studies.run.launcher import launcher, start
+from xlt.system.signals import STOPPED
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,9 @@ from test_bad_input import the_message
 from test_dashboard import Heard
 from test_fit import SHORT, assert_same_weights, events, steps, validations, weights
 
-from xlt.classes import BASES, check_parts, refusal
-from xlt.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
-from xlt.trainer_keys import DEFAULTS, FREE, UNSET, check_trainer_keys
+from xlt.config.classes import BASES, check_parts, refusal
+from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
+from xlt.config.trainer_keys import DEFAULTS, FREE, UNSET, check_trainer_keys
 
 PACKAGES = (
     *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
@@ -549,7 +549,7 @@ def test_a_part_whose_package_is_missing_names_the_package(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr("xlt.classes.find_spec", lambda package: None)
+    monkeypatch.setattr("xlt.config.classes.find_spec", lambda package: None)
     assert run_with(WORKS[name], tiny_run, tmp_path) == 2
     message = the_message(capsys.readouterr().err)
     assert name in message

@@ -9,8 +9,8 @@ from padded import fresh_encoder, write_config
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.models import linear
-from xlt.models.linear import Intermediate, Linear, replace_linear
+from xlt.models.kernels import linear
+from xlt.models.kernels.linear import Intermediate, Linear, replace_linear
 
 needs_onednn = pytest.mark.skipif(not linear.HAS_ONEDNN, reason="torch has no oneDNN for this CPU")
 

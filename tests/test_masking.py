@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt.data.masking import Masking
-from xlt.data.order import numbers_at
+from xlt.data.sampling.masking import Masking
+from xlt.data.sampling.order import numbers_at
 
 SPECIAL = (0, 1, 2, 3, 99)
 MASKING = Masking(mask=99, special=SPECIAL, vocab_size=100, share=0.15)

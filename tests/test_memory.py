@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from xlt.training.memory import keep_memory
+from xlt.system.memory import keep_memory
 keep_memory({device!r})
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional.text import squad
 
-from xlt.data.collate import collate
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question
 from xlt.data.features import Features, write_features
+from xlt.data.sampling.collate import collate
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.squad import best_threshold, exact_match, f1, normalize, squad_scores

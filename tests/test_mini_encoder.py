@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from benchmarks.tatoeba import best_layer, embed, retrieval
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.datamodule import TransferData
-from xlt.models.encoder import Encoder
+from xlt.models.encoders.text import Encoder
 from xlt.module import TransferModule
 
 MINI = REPOSITORY / "encoders" / "mini"

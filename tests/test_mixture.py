@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import xlt.data.mixture
-from xlt.data.mixture import Schedule, check, probabilities, shares_by_language
+import xlt.data.sampling.mixture
+from xlt.data.sampling.mixture import Schedule, check, probabilities, shares_by_language
 from xlt.datamodule import TransferData
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
@@ -189,7 +189,7 @@ def test_a_task_without_weight_is_never_trained(seed: int, order: list[str]) -> 
 
 def test_the_largest_draw_has_a_task_though_shares_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     # Ten times 0.1 adds up to 1 - 2^-53, which is also the largest number that a draw can give.
-    monkeypatch.setattr(xlt.data.mixture, "uniform", lambda num, *key: np.full(num, 1 - 2.0**-53))
+    monkeypatch.setattr(xlt.data.sampling.mixture, "uniform", lambda num, *key: np.full(num, 1 - 2.0**-53))
     schedule = Schedule({f"task {i}": 0.1 for i in range(10)}, 3, seed=0)
     assert schedule[0] == ("task 9", 0)
 

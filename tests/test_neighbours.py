@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xlt.models import neighbours
-from xlt.models.neighbours import GROUP, Neighbours, block_shape, both_ways, nearest
+from xlt.metrics import neighbours
+from xlt.metrics.neighbours import GROUP, Neighbours, block_shape, both_ways, nearest
 
 LAW = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt.data.examples import Question, Sentence, TaggedWords, Text, TextPair
-from xlt.data.noise import Noise
+from xlt.evaluation.perturbations.noise import Noise
 
 SAMPLES = {
     "ar": "وُلِدَ العالِم في مدينة صغيرة قرب البحر سنة 1879، ثم انتقل مع أسرته إلى العاصمة ليدرس في جامعتها الكبيرة.",

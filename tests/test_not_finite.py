@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from test_bad_input import the_message
 from test_fit import assert_same_weights, events, steps, timeless, weights
 
-from xlt.checks import NotFiniteError
-from xlt.data.collate import Batch
+from xlt.batch.batch import Batch
 from xlt.evaluate import evaluate
-from xlt.models.encoder import Encoder
+from xlt.models.encoders.text import Encoder
 from xlt.models.finite import check_finite, has_nan, spoiled
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
-from xlt.tables import as_json
-from xlt.training.checkpoints import newest
+from xlt.system.checks import NotFiniteError
+from xlt.system.tables import as_json
+from xlt.training.checkpoint_files import newest
 from xlt.training.exporting import export_run
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.recorder import _num_finite

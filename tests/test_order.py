@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt.data.order import draw, permutation, seed_of, uniform
+from xlt.data.sampling.order import draw, permutation, seed_of, uniform
 
 LAW = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt.data.outputs import Collected
+from xlt.batch.prediction_buffer import Collected
 
 
 @given(st.permutations(range(7)), st.integers(1, 7))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt.packing import GRAIN, LONG, SHRINK, pack
+from xlt.batch.packing import GRAIN, LONG, SHRINK, pack
 
 LAW = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from synthetic_study import runs_of, scores_of, study_of
 
-from xlt.studies.drawing import Figure
-from xlt.studies.figures import draw
-from xlt.studies.findings import Findings
-from xlt.studies.page import page, render, write_pictures
-from xlt.studies.results import StudyResults, find_scores, find_study, read_scores
+from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
+from xlt.studies.report.drawing import Figure
+from xlt.studies.report.figures import draw
+from xlt.studies.report.page import page, render, write_pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TABLES = [

@@ -9,13 +9,13 @@ import pytest
 from benchmark_rows import write, write_root
 
 from xlt import tasks
-from xlt.data import alignment
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.noise import Noise
-from xlt.data.store import read_examples
-from xlt.evaluation.perturbations import Inapplicable, Name, Perturbations, names_of
+from xlt.evaluation.perturbations import alignment
+from xlt.evaluation.perturbations.noise import Noise
+from xlt.evaluation.perturbations.perturbations import Inapplicable, Name, Perturbations, names_of
 from xlt.evaluation.plan import Missing, in_words
-from xlt.splits import Splits
+from xlt.splits.splits import Splits
+from xlt.splits.store import read_examples
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from synthetic_study import scores_of
 
-from xlt.studies.drawing import COLOURS, DARK, number, spread_out
-from xlt.studies.findings import Findings
-from xlt.studies.points import (
+from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.points import (
     at_common_volume,
     common_volume,
     complete_part,
@@ -19,7 +18,8 @@ from xlt.studies.points import (
     over_seeds,
     over_targets,
 )
-from xlt.studies.results import StudyResults
+from xlt.studies.analysis.results import StudyResults
+from xlt.studies.report.drawing import COLOURS, DARK, number, spread_out
 
 
 def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame:

@@ -17,9 +17,9 @@ from conftest import REPOSITORY, Command
 from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
 from benchmarks.faults import Fault, ended
-from xlt.cli import run_verb
-from xlt.training.checkpoints import fault_of, path_of
-from xlt.training.watch import STOPPED
+from xlt.config.cli import run_verb
+from xlt.system.signals import STOPPED
+from xlt.training.checkpoint_files import fault_of, path_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -150,7 +150,7 @@ def test_ctrl_c_before_training_ends_all_processes_with_one_line(tiny_run: Comma
 
 TWICE = """
 import os, signal, time
-from xlt.training.watch import Watch
+from xlt.system.signals import Watch
 with Watch() as watch:
     watch.has_begun = True
     for _ in range(2):
@@ -170,7 +170,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     ]
 
 
-VERBS = ["xlt.prepare", "xlt.export", "xlt.evaluate", "xlt.study", "xlt.wandb_sync", "xlt.dashboard"]
+VERBS = ["xlt.prepare", "xlt.export", "xlt.evaluate", "xlt.study", "xlt.wandb_sync", "xlt.study_dashboard"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
@@ -213,7 +213,7 @@ def passing_folder(path: Path) -> Iterator[Path]:
 
 LINGERS = """
 import atexit, sys, time
-from xlt.training.watch import bounded_end
+from xlt.system.signals import bounded_end
 atexit.register(time.sleep, 6000)
 with bounded_end(1):
     sys.exit(75)

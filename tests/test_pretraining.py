@@ -18,17 +18,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM
 
 from xlt import tasks
-from xlt.data.collate import Batch, collate
+from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Text
 from xlt.data.features import Features, write_features
+from xlt.data.sampling.collate import collate
+from xlt.batch.batch import Batch
 from xlt.datamodule import TransferData
 from xlt.export import export
-from xlt.models.encoder import Encoder
+from xlt.models.encoders.text import Encoder
 from xlt.models.saving import load_heads
-from xlt.models.text_heads import MaskedHead, RankingHead
+from xlt.models.heads.language_modelling import MaskedHead
+from xlt.models.heads.retrieval import RankingHead
 from xlt.module import TransferModule
-from xlt.packing import pack
 
 MINI = str(REPOSITORY / "encoders" / "mini")
 DDP = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_true"}

@@ -8,8 +8,8 @@ import pytest
 from study_rows import make_scores
 from synthetic_study import study_of
 
-from xlt.studies import robustness
-from xlt.studies.findings import Findings
+from xlt.studies.analysis import robustness
+from xlt.studies.analysis.findings import Findings
 from xlt.tasks import load
 
 BY_LANGUAGE = {"en": 80.0, "de": 70.0, "sw": 40.0, "th": 50.0, "ur": 60.0}

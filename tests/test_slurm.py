@@ -18,8 +18,8 @@ import yaml
 from conftest import REPOSITORY, Command, StudyKeys
 from test_fit import assert_same_weights, events, steps, timeless, weights
 
-from xlt.studies.collect import missing_of
-from xlt.studies.plan import Study
+from xlt.studies.analysis.collect import missing_of
+from xlt.studies.design.plan import Study
 
 pytestmark = [
     pytest.mark.slurm,

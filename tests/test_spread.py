@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from xlt import tasks
-from xlt.data import spread
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.features import Columns
-from xlt.data.store import Stored, store
+from xlt.splits import encode_workers
+from xlt.splits.store import Stored, store
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
 
-def encode(samples: list[str], folder: Path, pool: spread.Pool | None = None) -> list[Stored]:
+def encode(samples: list[str], folder: Path, pool: encode_workers.Pool | None = None) -> list[Stored]:
     """The sample rows of SQuAD, whose examples make several rows each, and of MNLI."""
     roots, text = list(map(Path, samples)), TextEncoder(load_tokenizer(MINI), 128, 32)
     found = []
@@ -35,11 +35,11 @@ def encode(samples: list[str], folder: Path, pool: spread.Pool | None = None) ->
 def test_processes_give_what_one_gives_and_serve_several_splits(
     samples: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt.data.store.CHUNK", 150)
+    monkeypatch.setattr("xlt.splits.store.CHUNK", 150)
     alone = encode(samples, tmp_path / "alone")
     assert all(stored.meta.examples > 4 * 150 for stored in alone)
-    monkeypatch.setattr(spread, "ALONE", 1)
-    monkeypatch.setattr(spread, "num_cores", lambda: 2)
+    monkeypatch.setattr(encode_workers, "ALONE", 1)
+    monkeypatch.setattr(encode_workers, "num_cores", lambda: 2)
     started = []
 
     class Counted(ProcessPoolExecutor):
@@ -47,8 +47,8 @@ def test_processes_give_what_one_gives_and_serve_several_splits(
             super().__init__(*args)
             started.append(self)
 
-    monkeypatch.setattr(spread, "ProcessPoolExecutor", Counted)
-    with spread.Pool(TextEncoder(load_tokenizer(MINI), 128, 32)) as pool:
+    monkeypatch.setattr(encode_workers, "ProcessPoolExecutor", Counted)
+    with encode_workers.Pool(TextEncoder(load_tokenizer(MINI), 128, 32)) as pool:
         spread_out = encode(samples, tmp_path / "spread", pool)
     assert len(started) == 1
     assert not active_children()
@@ -60,20 +60,23 @@ def test_processes_give_what_one_gives_and_serve_several_splits(
 def test_a_large_split_alone_has_its_own_processes_for_as_long_as_it_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spread, "ALONE", 0)
-    monkeypatch.setattr(spread, "num_cores", lambda: 1)
-    found = spread.spread(Short(), TextEncoder(load_tokenizer(MINI), 32, 8), [["a b"], ["c"]])
+    monkeypatch.setattr(encode_workers, "ALONE", 0)
+    monkeypatch.setattr(encode_workers, "num_cores", lambda: 1)
+    found = encode_workers.spread(Short(), TextEncoder(load_tokenizer(MINI), 32, 8), [["a b"], ["c"]])
     assert [columns for _, columns, _ in found] == [{"input_ids": [[0, 32]]}, {"input_ids": [[1, 32]]}]
     assert not active_children()
 
 
 def test_few_chunks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(encode_workers, "ProcessPoolExecutor", None)
     task, text = tasks.load("mnli"), TextEncoder(load_tokenizer(MINI), 32, 8)
-    assert list(spread.spread(task, text, iter([]))) == []
+    assert list(encode_workers.spread(task, text, iter([]))) == []
     with pytest.raises(TypeError, match="NoneType"):
-        list(spread.spread(task, text, iter([[]] * (spread.ALONE + 1))))
-    assert len(list(spread.spread(task, text, iter([[]] * spread.ALONE)))) == spread.ALONE
+        list(encode_workers.spread(task, text, iter([[]] * (encode_workers.ALONE + 1))))
+    assert (
+        len(list(encode_workers.spread(task, text, iter([[]] * encode_workers.ALONE))))
+        == encode_workers.ALONE
+    )
 
 
 class Short:
@@ -87,7 +90,7 @@ class Short:
 
 ORPHANS = """
 import time
-from xlt.data import spread
+from xlt.splits import encode_workers
 
 class Slow:
     def encode(self, examples, first, text):
@@ -95,8 +98,8 @@ class Slow:
         time.sleep(600)
 
 if __name__ == "__main__":
-    spread.num_cores = lambda: 2
-    list(spread.Pool(None).encoded(Slow(), [[1]] * 4, 0))
+    encode_workers.num_cores = lambda: 2
+    list(encode_workers.Pool(None).encoded(Slow(), [[1]] * 4, 0))
 """
 
 
@@ -115,9 +118,9 @@ class Unsendable:
 def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(spread, "ALONE", 1)
+    monkeypatch.setattr(encode_workers, "ALONE", 1)
     text = TextEncoder(load_tokenizer(MINI), 32, 8)
-    found = list(spread.spread(Unsendable(), text, [[1, 2], [3], [4, 5]]))
+    found = list(encode_workers.spread(Unsendable(), text, [[1, 2], [3], [4, 5]]))
     assert found == [
         ([1, 2], {"input_ids": [[0]]}, 2),
         ([3], {"input_ids": [[2]]}, 1),
@@ -129,10 +132,10 @@ def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
 def test_without_semaphores_one_core_encodes_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(spread, "ALONE", 1)
-    monkeypatch.setattr(spread, "why_no_workers", lambda _: "/dev/shm cannot be used")
+    monkeypatch.setattr(encode_workers, "ALONE", 1)
+    monkeypatch.setattr(encode_workers, "why_no_workers", lambda _: "/dev/shm cannot be used")
     chunks = [[1, 2], [3]]
-    found = list(spread.spread(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
+    found = list(encode_workers.spread(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
     assert [chunk for chunk, *_ in found] == chunks
     assert "sendable is encoded on one core, for /dev/shm cannot be used" in caplog.text
 
@@ -150,11 +153,11 @@ def test_an_encoder_that_is_killed_is_told_in_words() -> None:
     future: Future[tuple[Columns, int]] = Future()
     future.set_exception(BrokenProcessPool("a child died"))
     with pytest.raises(OSError, match="a process that encodes rows was killed"):
-        spread._result(future)
+        encode_workers._result(future)
 
 
 def test_ctrl_c_is_held_back_while_encoders_start() -> None:
-    with spread._interrupts_held():
+    with encode_workers._interrupts_held():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 

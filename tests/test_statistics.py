@@ -12,11 +12,11 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_rows import FIVE_TARGETS, LANGUAGES, make_items, make_scores
 
-from xlt.studies.contrasts import block_error, crossed_bootstrap
-from xlt.studies.intervals import Settings, bootstrap_effects
-from xlt.studies.items import counts_by_language, drawn_scores, item_counts, score_of
-from xlt.studies.power import paired_sds, power_words, smallest_difference
-from xlt.studies.statistics import (
+from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
+from xlt.studies.analysis.intervals import Settings, bootstrap_effects
+from xlt.studies.analysis.items import counts_by_language, drawn_scores, item_counts, score_of
+from xlt.studies.analysis.power import paired_sds, power_words, smallest_difference
+from xlt.studies.analysis.statistics import (
     Estimate,
     hierarchical_bootstrap,
     holm,
@@ -24,7 +24,7 @@ from xlt.studies.statistics import (
     paired_permutation,
     seeds_needed,
 )
-from xlt.studies.variance import fit_components, fixed_terms, random_terms
+from xlt.studies.analysis.variance import fit_components, fixed_terms, random_terms
 
 
 def test_scores_of_items_are_their_mean_or_the_f1_of_all_spans():

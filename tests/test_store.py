@@ -14,12 +14,12 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-import xlt.data.store
+import xlt.splits.store
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, TaggedWords, TextPair
 from xlt.data.sources import Local, Part
-from xlt.data.store import Stored, key_of, store
 from xlt.kinds import Classification, SpanExtraction, Tagging
+from xlt.splits.store import Stored, key_of, store
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
@@ -107,7 +107,7 @@ def test_chunks_make_no_difference(
 ) -> None:
     parts = [part_of(ROWS * 3), part_of(ROWS)]
     whole = store(PAIRS, parts, text, tmp_path / "whole")
-    monkeypatch.setattr(xlt.data.store, "CHUNK", 2)
+    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
     cut = store(PAIRS, parts, text, tmp_path / "cut")
     assert cut.meta == whole.meta
     assert cut.meta.examples == 12
@@ -264,7 +264,7 @@ def test_whatever_read_stumbles_over_is_named_with_its_row(
 def test_the_row_is_counted_within_its_own_file(
     tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xlt.data.store, "CHUNK", 2)
+    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
     parts = [part_of(ROWS, "first.parquet"), part_of(changed(3, label=9), "second.parquet")]
     with pytest.raises(ValueError, match=r"second\.parquet, row 3 "):
         store(PAIRS, parts, text, tmp_path / "cache" / "toy")
@@ -363,7 +363,7 @@ class BreaksHalfWay:
 def test_nothing_is_left_where_encoding_fails_half_way(
     error: type[BaseException], tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xlt.data.store, "CHUNK", 2)
+    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
     task = replace(PAIRS, read=BreaksHalfWay(7, error))
     with pytest.raises(error):
         store(task, [part_of(ROWS * 2)], text, tmp_path / "cache" / "toy")
@@ -391,13 +391,13 @@ def test_of_two_that_encode_at_once_the_first_to_finish_stays(
 ) -> None:
     folder = tmp_path / "cache" / "toy"
     other = store(PAIRS, [part_of(ROWS)], text, tmp_path / "other").folder
-    fill = xlt.data.store._fill
+    fill = xlt.splits.store._fill
 
     def overtaken(*args: Any) -> None:
         fill(*args)
         shutil.copytree(other, folder)
 
-    monkeypatch.setattr(xlt.data.store, "_fill", overtaken)
+    monkeypatch.setattr(xlt.splits.store, "_fill", overtaken)
     found = store(PAIRS, [part_of(ROWS)], text, folder)
     assert found.meta.examples == 3
     assert folders(tmp_path / "cache") == ["toy"]

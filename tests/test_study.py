@@ -18,17 +18,17 @@ import pytest
 import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
-from xlt.studies import engine, node
-from xlt.studies.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
-from xlt.studies.configs import in_steps
-from xlt.studies.cost import costs, table
-from xlt.studies.engine import write
-from xlt.studies.places import is_finished, logs_of
-from xlt.studies.plan import Node, Study
-from xlt.studies.results import checked
+from xlt.studies.analysis.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
+from xlt.studies.analysis.cost import costs, table
+from xlt.studies.analysis.results import checked
+from xlt.studies.design.configs import in_steps
+from xlt.studies.design.node_files import is_finished, logs_of
+from xlt.studies.design.plan import Node, Study
+from xlt.studies.run import engine, node
+from xlt.studies.run.engine import write
 from xlt.study import study
-from xlt.training.dashboard import keep_address
-from xlt.training.watch import STOPPED
+from xlt.system.signals import STOPPED
+from xlt.training.wandb_logger import keep_address
 
 Make = StudyKeys
 
@@ -51,7 +51,7 @@ runpy.run_module({verb!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("verb", ["xlt.study", "xlt.dashboard"])
+@pytest.mark.parametrize("verb", ["xlt.study", "xlt.study_dashboard"])
 def test_without_the_extra_the_verb_says_what_to_install(verb: str):
     words = [sys.executable, "-c", LACKS.format(verb=verb)]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -458,7 +458,7 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
     nodes = {"a": {"verb": "waits", "config": "none", "parents": []}}
     plan.write_text(json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "nodes": nodes}))
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", "xlt.studies.node", f"--plan={plan}", "--node=a"]
+    words = [sys.executable, "-m", "xlt.studies.run.node", f"--plan={plan}", "--node=a"]
     done = subprocess.run(words, env=os.environ | own, check=False, cwd=tmp_path, capture_output=True)
     assert done.returncode == STOPPED
     assert (tmp_path / "told").read_text() == "requeue 7\n"

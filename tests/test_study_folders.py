@@ -8,9 +8,9 @@ from benchmark_rows import write_root
 from conftest import Command, StudyKeys, run
 
 from xlt.evaluate import evaluate
-from xlt.studies import engine
-from xlt.studies.places import is_finished
-from xlt.studies.plan import Node, Study
+from xlt.studies.design.node_files import is_finished
+from xlt.studies.design.plan import Node, Study
+from xlt.studies.run import engine
 
 ODD = """a {1} {node} it's "q" [x] {{b}} 100% $HOME #1 `c` ü; *? back\\slash & ~ : d"""
 """Wildcards and format strings of Snakemake, quotes and words of a shell, YAML, globs, and other letters."""
@@ -29,7 +29,7 @@ def test_snakemake_runs_the_nodes_of_a_folder_of_any_name(
     name: str, tmp_path: Path, study_keys: StudyKeys, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{engine.SNAKEFILE.parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{engine.SNAKEFILE.parents[3]}")
     monkeypatch.setattr(Node, "verb", "writes")
     (tmp_path / "writes.py").write_text(WRITES)
     # With a profile the nodes are started without a launcher.

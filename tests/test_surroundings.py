@@ -12,9 +12,9 @@ import pytest
 from benchmark_rows import write_root
 from conftest import REPOSITORY, Command, run
 
-from xlt import surroundings
 from xlt.evaluate import evaluate
 from xlt.evaluation.report import NONE
+from xlt.system import surroundings
 
 COMMANDS = ("fit", "study", "studies.node")
 

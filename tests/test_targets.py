@@ -16,11 +16,11 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, Sentence
 from xlt.data.multilingual import SentenceFiles, _languages_of
 from xlt.data.sources import Part
-from xlt.data.store import read_examples
 from xlt.datamodule import TransferData
-from xlt.splits import Splits
-from xlt.task import Task
-from xlt.xtreme import GROUPS
+from xlt.evaluation.groups import GROUPS
+from xlt.kinds.task import Task
+from xlt.splits.splits import Splits
+from xlt.splits.store import read_examples
 
 TARGETS = [name for group in GROUPS.values() for name in group]
 

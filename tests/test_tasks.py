@@ -16,9 +16,9 @@ from conftest import NINE, REPOSITORY, Command, run
 from xlt import tasks
 from xlt.data.examples import Choices, Question, TaggedWords, TextPair
 from xlt.data.sources import Split
-from xlt.data.store import read_examples
 from xlt.datamodule import SPLITS, TransferData
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
+from xlt.splits.store import read_examples
 
 SHAPES = {
     "anli_plus": (Classification, TextPair),

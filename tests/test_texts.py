@@ -10,8 +10,8 @@ from datasets import Dataset
 
 import xlt.data.sources
 from xlt.data.sources import Hub
-from xlt.data.store import read_examples
 from xlt.data.texts import HELD_OUT, Texts, is_held_out
+from xlt.splits.store import read_examples
 from xlt.tasks import load as load_task
 
 SENTENCES = [f"Sentence number {i} says nothing of interest." for i in range(2000)]

@@ -14,10 +14,10 @@ from conftest import Command, run
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import TaggedWords
 from xlt.data.sources import Local
-from xlt.data.store import Unlabelled, read_examples, store
 from xlt.evaluate import evaluate
 from xlt.kinds import Tagging
-from xlt.splits import Splits
+from xlt.splits.splits import Splits
+from xlt.splits.store import Unlabelled, read_examples, store
 from xlt.tasks import load
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.splits import Splits
+from xlt.splits.splits import Splits
+from xlt.splits.user_code import held_by, user_code
 from xlt.tasks import load
-from xlt.user_code import held_by, user_code
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 

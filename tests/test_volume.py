@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from xlt import tasks
-from xlt.data.batches import nested_subset, subset_by_identity
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, TextPair
 from xlt.data.parallel import by_id, in_order, joined, keys_of, translations
+from xlt.data.sampling.batches import nested_subset, subset_by_identity
 from xlt.data.sources import Split
 from xlt.datamodule import TransferData
-from xlt.splits import Splits
+from xlt.splits.splits import Splits
 
 WORDS = {"en": ("won", "saw"), "de": ("gewann", "sah"), "ja": ("\u52dd", "\u898b")}
 """What differs between languages."""

@@ -15,10 +15,10 @@ from conftest import REPOSITORY, Command, run
 from test_bad_input import the_message
 from test_fit import SHORT, assert_same_weights, events, timeless, weights
 
-from xlt.data.collate import Batch
-from xlt.data.workers import Parcel, why_no_workers
+from xlt.batch.packing import pack
+from xlt.batch.batch import Batch
+from xlt.data.sampling.workers import Parcel, why_no_workers
 from xlt.module import TransferModule
-from xlt.packing import pack
 
 
 def test_a_parcel_is_the_batch_again_and_needs_no_shared_memory():

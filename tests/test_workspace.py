@@ -11,10 +11,10 @@ import wandb
 from conftest import REPOSITORY, run
 from synthetic_study import scores_of
 
-from xlt.dashboard import dashboard
-from xlt.studies.findings import Findings
-from xlt.studies.results import StudyResults
-from xlt.studies.workspace import Workspace, curve_runs, specification, study_tables, workspace
+from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.results import StudyResults
+from xlt.studies.report.study_workspace import Workspace, curve_runs, specification, study_tables, workspace
+from xlt.study_dashboard import dashboard
 
 SCORES = scores_of(["mnli", "mixture"], [100, 1000], [0, 1], ["xnli", "tatoeba"], [""])
 SNAPSHOT = REPOSITORY / "tests" / "data" / "workspace.json"

@@ -9,14 +9,14 @@ import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
 from xlt import study
-from xlt.cli import ParsedCli
+from xlt.config.cli import ParsedCli
+from xlt.config.parser import VerbParser
 from xlt.evaluate import make_parser
 from xlt.export import export
-from xlt.parser import VerbParser
-from xlt.studies.engine import run as run_engine
-from xlt.studies.plan import Study
+from xlt.studies.design.plan import Study
+from xlt.studies.run.engine import run as run_engine
+from xlt.system.yaml_files import load_yaml, read_yaml
 from xlt.training.run_folder import RunFolder
-from xlt.yaml_files import load_yaml, read_yaml
 
 WHOLE = f"data: {{tasks: [mnli]}}\nmodel: {{encoder: {REPOSITORY}/encoders/mini}}\n"
 

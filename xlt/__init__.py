@@ -1,6 +1,6 @@
 """xlt: a laboratory for cross-lingual transfer."""
 
-from xlt.surroundings import have_home, print_anywhere
+from xlt.system.surroundings import have_home, print_anywhere
 
 print_anywhere()
 have_home()

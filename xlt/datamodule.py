@@ -8,22 +8,22 @@ import numpy as np
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from xlt.checks import require
-from xlt.data import mixture
-from xlt.data.batches import nested_subset, validation_batches
-from xlt.data.collate import Batch
+from xlt.batch.prediction_buffer import Collected
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.masking import Masking
-from xlt.data.outputs import Collected
+from xlt.data.sampling import mixture
+from xlt.data.sampling.batches import nested_subset, validation_batches
+from xlt.batch.batch import Batch
+from xlt.data.sampling.masking import Masking
+from xlt.data.sampling.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
+from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
-from xlt.data.spread import Pool
-from xlt.data.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
-from xlt.data.store import Stored, cache_folder
-from xlt.data.workers import Parcel, workers_to_be_had
-from xlt.data_keys import check_sizes, check_trainable, volumes_of
-from xlt.models.encoder import check_vocabulary
-from xlt.splits import Splits, with_labels
-from xlt.task import Scores, group_of
+from xlt.kinds.task import Scores, group_of
+from xlt.models.encoders.text import check_vocabulary
+from xlt.splits.data_keys import check_sizes, check_trainable, volumes_of
+from xlt.splits.encode_workers import Pool
+from xlt.splits.splits import Splits, with_labels
+from xlt.splits.store import Stored, cache_folder
+from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
 
 SPLITS: tuple[Split, Split] = ("train", "validation")

@@ -15,20 +15,19 @@ from typing import Any, Literal, TypeVar
 
 if __name__ == "__main__":
     # What is finished is whole and kept, so a signal may end it at any time.
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
 
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
-from xlt.checks import require
-from xlt.cli import WandbSettings, run_verb
+from xlt.config.cli import WandbSettings, run_verb
+from xlt.config.parser import VerbParser
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
-from xlt.data.store import Stored, Unlabelled, cache_folder
-from xlt.evaluation.dashboard import show
-from xlt.evaluation.perturbations import Perturbations, names_of
+from xlt.evaluation.groups import GROUPS
+from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.plan import (
     Cell,
     Choice,
@@ -43,18 +42,19 @@ from xlt.evaluation.plan import (
 from xlt.evaluation.predict import Tested, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
-from xlt.folders import MODEL
-from xlt.models.encoder import check_vocabulary, load_config, most_tokens
-from xlt.parser import VerbParser
-from xlt.splits import Splits
-from xlt.tables import as_json
-from xlt.task import Task, name_of
+from xlt.evaluation.wandb_run import show
+from xlt.kinds.task import Task, name_of
+from xlt.models.encoders.text import check_vocabulary, load_config, most_tokens
+from xlt.splits.splits import Splits
+from xlt.splits.store import Stored, Unlabelled, cache_folder
+from xlt.system.checks import require
+from xlt.system.folders import MODEL
+from xlt.system.memory import keep_memory
+from xlt.system.tables import as_json
 from xlt.tasks import by_task, load
 from xlt.training.exporting import export_run
-from xlt.training.memory import keep_memory
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.run_folder import check_writable
-from xlt.xtreme import GROUPS
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
 
 from jsonargparse import auto_cli
 
-from xlt.cli import run_verb
-from xlt.parser import VerbParser
+from xlt.config.cli import run_verb
+from xlt.config.parser import VerbParser
 from xlt.training.exporting import export_run
 
 

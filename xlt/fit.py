@@ -10,23 +10,23 @@ from collections.abc import Sequence
 
 if __name__ == "__main__":
     # The imports below take seconds, in which a signal may come.
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
 
 import torch
 
-from xlt.checks import NotFiniteError
-from xlt.cli import Cli, run_verb
+from xlt.config.cli import Cli, run_verb
 from xlt.module import score_record
-from xlt.tables import as_json
-from xlt.training.checkpoints import best, newest, step_of, write_whole
+from xlt.system.checks import NotFiniteError
+from xlt.system.lock import locked
+from xlt.system.signals import Watch, bounded_end
+from xlt.system.tables import as_json
+from xlt.training.checkpoint_callback import Checkpoints
+from xlt.training.checkpoint_files import best, newest, step_of, write_whole
 from xlt.training.exporting import export_run
-from xlt.training.lock import locked
 from xlt.training.metrics_file import MetricsFile, read_events
 from xlt.training.results import results_of, table, validations_of
-from xlt.training.saving import Checkpoints
-from xlt.training.watch import Watch, bounded_end
 
 log = logging.getLogger("xlt.fit")
 

@@ -10,17 +10,17 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from xlt.checks import NotFiniteError, require
-from xlt.data.collate import Batch
-from xlt.data.fetching import Fetcher
-from xlt.data.order import seed_of
+from xlt.batch.host_copy import Fetcher
+from xlt.batch.batch import Batch
+from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
-from xlt.models.encoder import Encoder
+from xlt.kinds.task import Scores, Task, group_of
+from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
-from xlt.models.heads import Head
+from xlt.models.heads.head import Head
 from xlt.models.optim import adamw, linear_schedule
 from xlt.models.saving import load_heads
-from xlt.task import Scores, Task, group_of
+from xlt.system.checks import NotFiniteError, require
 
 
 class TransferModule(LightningModule):

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
 
-from xlt.cli import Cli, run_verb
-from xlt.models.encoder import Encoder
+from xlt.config.cli import Cli, run_verb
+from xlt.models.encoders.text import Encoder
 
 
 def prepare(args: Sequence[str]) -> None:

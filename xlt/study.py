@@ -12,25 +12,26 @@ from tempfile import NamedTemporaryFile
 import yaml
 
 if __name__ == "__main__":
-    from xlt.checks import leave_without
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.checks import leave_without
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
     leave_without("xlt.studies")
 
-from xlt.checks import require
-from xlt.cli import ParsedCli, run_verb
+from xlt.config.cli import ParsedCli, run_verb
+from xlt.config.parser import VerbParser
 from xlt.evaluate import make_parser as make_evaluate_parser
 from xlt.evaluation.scores import write
-from xlt.parser import VerbParser
-from xlt.studies import cost, engine
-from xlt.studies.collect import missing_of, results_of
-from xlt.studies.page import page
-from xlt.studies.plan import Node, Study
-from xlt.studies.power import paired_sds
-from xlt.studies.results import SCORES
-from xlt.studies.statistics import seeds_needed
-from xlt.training.watch import STOPPED
+from xlt.studies.analysis import cost
+from xlt.studies.analysis.collect import missing_of, results_of
+from xlt.studies.analysis.power import paired_sds
+from xlt.studies.analysis.results import SCORES
+from xlt.studies.analysis.statistics import seeds_needed
+from xlt.studies.design.plan import Node, Study
+from xlt.studies.report.page import page
+from xlt.studies.run import engine
+from xlt.system.checks import require
+from xlt.system.signals import STOPPED
 
 SHOWN = 20
 """Most missing nodes that are named on the screen; the report names all."""

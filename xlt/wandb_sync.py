@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
-    from xlt.training.watch import leave_at_signals
+    from xlt.system.signals import leave_at_signals
 
     leave_at_signals()
 
-from xlt.cli import run_verb
-from xlt.parser import VerbParser
-from xlt.training.dashboard import Dashboard, mode
+from xlt.config.cli import run_verb
+from xlt.config.parser import VerbParser
 from xlt.training.metrics_file import read_events
 from xlt.training.run_folder import RunFolder
+from xlt.training.wandb_logger import Dashboard, mode
 
 
 def sync(folder: Path) -> int:

@@ -17,8 +17,8 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt.data.examples import Question
-from xlt.file_errors import raise_of_file
-from xlt.folders import model_folder
+from xlt.system.file_errors import raise_of_file
+from xlt.system.folders import model_folder
 
 MAX_QUESTION_TOKENS = 64
 """Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlt.data.class_names import classes_in, named
-from xlt.file_errors import explained, file_error, raise_of_file
+from xlt.system.file_errors import explained, file_error, raise_of_file
 
 if TYPE_CHECKING:
     from datasets import Dataset

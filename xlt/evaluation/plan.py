@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from xlt.checks import require
 from xlt.data.encode import load_tokenizer
 from xlt.data.sources import Part, Split
-from xlt.evaluation.perturbations import Inapplicable, Perturbations
-from xlt.folders import HEADS, model_folder
+from xlt.evaluation.perturbations.perturbations import Inapplicable, Perturbations
+from xlt.kinds.task import Task, name_of
 from xlt.models.saving import load_heads
-from xlt.splits import Splits
-from xlt.task import Task, name_of
+from xlt.splits.splits import Splits
+from xlt.system.checks import require
+from xlt.system.folders import HEADS, model_folder
 from xlt.tasks import load
 from xlt.training.run_folder import RunFolder
 

@@ -11,19 +11,19 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from xlt.checks import NotFiniteError
-from xlt.data.batches import sorted_batches
-from xlt.data.collate import Batch
+from xlt.batch.host_copy import Fetcher
+from xlt.batch.prediction_buffer import Collected
 from xlt.data.features import Features
-from xlt.data.fetching import Fetcher
-from xlt.data.outputs import Collected
-from xlt.data.steps import ValidationBatches, as_is
-from xlt.models.encoder import Encoder
+from xlt.data.sampling.batches import sorted_batches
+from xlt.batch.batch import Batch
+from xlt.data.sampling.steps import ValidationBatches, as_is
+from xlt.kinds.task import Outputs, Task
+from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
-from xlt.models.heads import Head
+from xlt.models.heads.head import Head
 from xlt.models.saving import load_heads
 from xlt.module import put_weights
-from xlt.task import Outputs, Task
+from xlt.system.checks import NotFiniteError
 
 
 class Tested(nn.Module):

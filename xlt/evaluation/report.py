@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xlt.data.multilingual import ENGLISH
+from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.scores import Scored
-from xlt.tables import aligned
-from xlt.task import Task
-from xlt.xtreme import GROUPS
+from xlt.kinds.task import Task
+from xlt.system.tables import aligned
 
 NONE = "–"
 

@@ -19,10 +19,10 @@ import numpy as np
 
 from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
-from xlt.folders import WEIGHTS, model_folder
-from xlt.tables import as_json
-from xlt.task import Scores, Submission
-from xlt.training.checkpoints import write_whole
+from xlt.kinds.task import Scores, Submission
+from xlt.system.folders import WEIGHTS, model_folder
+from xlt.system.tables import as_json
+from xlt.training.checkpoint_files import write_whole
 
 log = logging.getLogger(__name__)
 

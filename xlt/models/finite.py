@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from xlt.checks import NotFiniteError
+from xlt.system.checks import NotFiniteError
 
 
 def spoiled(tensors: Mapping[str, Tensor]) -> list[str]:

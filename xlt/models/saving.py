@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobertaModel
 
-from xlt.folders import HEADS, model_folder
-from xlt.models.encoder import Encoder, load_config, quietly
+from xlt.models.encoders.text import Encoder, load_config, quietly
 from xlt.models.finite import check_finite
+from xlt.system.folders import HEADS, model_folder
 
 Heads = Mapping[str, Mapping[str, Tensor]]
 """Weights of heads, by the head's name and the weight's."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import xlt
-from xlt.task import Task, name_of
+from xlt.kinds.task import Task, name_of
 
 V = TypeVar("V")
 

@@ -7,7 +7,7 @@ texts; the hub's copy has the gold pairs alone.
 from xlt.data.examples import Sentence
 from xlt.data.multilingual import SentenceFiles
 from xlt.data.sources import Row
-from xlt.xtreme import BitextMining
+from xlt.kinds import BitextMining
 
 
 def read(row: Row) -> Sentence:

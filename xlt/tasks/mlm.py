@@ -8,7 +8,7 @@ named, such as mlm/sw, and that no root has, is read from Wikipedia.
 from xlt.data.examples import Text
 from xlt.data.sources import Hub, Row
 from xlt.data.texts import Texts
-from xlt.pretraining import MaskedLanguageModelling
+from xlt.kinds import MaskedLanguageModelling
 
 
 def read(row: Row) -> Text:

@@ -6,8 +6,8 @@ questions a language.
 
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub
+from xlt.kinds import XtremeQuestions
 from xlt.tasks.squad_v1 import read
-from xlt.xtreme import XtremeQuestions
 
 TASK = XtremeQuestions(
     source=Multilingual(Hub("google/xtreme", "MLQA.{language}.{language}")),

@@ -7,7 +7,7 @@ English. In Chinese and Japanese a word is a character.
 from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.xtreme import XtremeTagging
+from xlt.kinds import XtremeTagging
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 """In the hub's order."""

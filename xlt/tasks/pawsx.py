@@ -6,7 +6,7 @@ Yang et al. (2019), https://aclanthology.org/D19-1382. 49,401 train in English, 
 from xlt.data.examples import TextPair
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.xtreme import XtremeClassification
+from xlt.kinds import XtremeClassification
 
 
 def read(row: Row) -> TextPair:

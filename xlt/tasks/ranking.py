@@ -6,7 +6,7 @@ Feng et al. (2022), https://aclanthology.org/2022.acl-long.62 (LaBSE), section 3
 from xlt.data.examples import Text
 from xlt.data.sources import Row
 from xlt.data.texts import Texts
-from xlt.pretraining import TranslationRanking
+from xlt.kinds import TranslationRanking
 
 
 def read(row: Row) -> Text:

@@ -6,7 +6,7 @@ Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3. One s
 from xlt.data.examples import Text
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.xtreme import TranslationRetrieval
+from xlt.kinds import TranslationRetrieval
 
 ISO3 = {
     "af": "afr", "ar": "ara", "bg": "bul", "bn": "ben", "de": "deu", "el": "ell", "es": "spa", "et": "est",

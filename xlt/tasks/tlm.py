@@ -6,7 +6,7 @@ Conneau and Lample (2019), https://arxiv.org/abs/1901.07291, section 3.3.
 from xlt.data.examples import Text
 from xlt.data.sources import Row
 from xlt.data.texts import Texts
-from xlt.pretraining import MaskedLanguageModelling
+from xlt.kinds import MaskedLanguageModelling
 
 
 def read(row: Row) -> Text:

@@ -6,8 +6,8 @@ evaluate on. The passage is given. No English validation split is published: one
 
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
+from xlt.kinds import XtremeQuestions
 from xlt.tasks.squad_v1 import read
-from xlt.xtreme import XtremeQuestions
 
 NAMES = {
     "en": "english", "ar": "arabic", "bn": "bengali", "fi": "finnish", "id": "indonesian", "ko": "korean",

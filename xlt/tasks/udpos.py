@@ -7,7 +7,7 @@ Nivre et al. (2018), http://hdl.handle.net/11234/1-2895; Hu et al. (2020), https
 from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.xtreme import XtremeTagging
+from xlt.kinds import XtremeTagging
 
 TAGS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),

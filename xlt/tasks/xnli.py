@@ -6,7 +6,7 @@ Conneau et al. (2018), https://aclanthology.org/D18-1269. 2,490 dev and 5,010 te
 from xlt.data.examples import TextPair
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
-from xlt.xtreme import XtremeClassification
+from xlt.kinds import XtremeClassification
 
 
 def read(row: Row) -> TextPair:

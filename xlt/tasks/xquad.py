@@ -5,8 +5,8 @@ Artetxe et al. (2020), https://aclanthology.org/2020.acl-main.421. 1,190 questio
 
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub
+from xlt.kinds import XtremeQuestions
 from xlt.tasks.squad_v1 import read
-from xlt.xtreme import XtremeQuestions
 
 TASK = XtremeQuestions(
     source=Multilingual(Hub("google/xtreme", "XQuAD.{language}", test="validation")),

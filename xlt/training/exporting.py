@@ -9,11 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xlt.data.encode import load_tokenizer, num_ids
-from xlt.models.encoder import Encoder, check_vocabulary
+from xlt.kinds.task import group_of
+from xlt.models.encoders.text import Encoder, check_vocabulary
 from xlt.models.saving import save_encoder
-from xlt.task import group_of
 from xlt.tasks import load
-from xlt.training.checkpoints import SUFFIX, VerifiedIO, best, fault_of, path_of, step_of, unfit
+from xlt.training.checkpoint_files import SUFFIX, VerifiedIO, best, fault_of, path_of, step_of, unfit
 from xlt.training.run_folder import RunFolder
 
 MASKED = "mlm"

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from xlt.training.watch import Watch, launcher_of
+from xlt.system.signals import Watch, launcher_of
 
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 

@@ -10,8 +10,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from xlt.tables import as_json
-from xlt.training.checkpoints import write_whole
+from xlt.system.tables import as_json
+from xlt.training.checkpoint_files import write_whole
 
 
 class MetricsFile(Logger):

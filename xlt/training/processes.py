@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from xlt.training.watch import STOPPED, Watch
+from xlt.system.signals import STOPPED, Watch
 
 
 class Processes(Callback):

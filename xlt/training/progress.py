@@ -7,7 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 
-from xlt.data.collate import Batch
+from xlt.batch.batch import Batch
 from xlt.module import TransferModule, score_record
 from xlt.training.recorder import Recorder
 

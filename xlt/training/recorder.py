@@ -16,13 +16,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from xlt.checks import NotFiniteError
-from xlt.data.collate import Batch
-from xlt.data.steps import Steps
+from xlt.batch.batch import Batch
+from xlt.data.sampling.steps import Steps
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
-from xlt.training.dashboard import Dashboard
+from xlt.system.checks import NotFiniteError
 from xlt.training.metrics_file import MetricsFile, read_events
+from xlt.training.wandb_logger import Dashboard
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
-from xlt.tables import aligned
+from xlt.system.tables import aligned
 from xlt.training.metrics_file import read_events
 from xlt.training.recorder import Totals
 from xlt.training.run_folder import RunFolder

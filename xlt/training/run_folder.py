@@ -2,7 +2,7 @@
 
 config.yaml     the resolved config          metrics.jsonl   one event a line
 sources.json    the data actually used       checkpoints/    the newest and the best
-model/          the best checkpoint as a model of its own (xlt.folders), once the run is finished
+model/          the best checkpoint as a model of its own (xlt.system.folders), once the run is finished
 results.json    scores; the last file of a finished run
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from xlt.datamodule import TransferData
-from xlt.folders import MODEL
-from xlt.tables import as_json
-from xlt.training.checkpoints import write_whole
-from xlt.yaml_files import read_yaml
+from xlt.system.folders import MODEL
+from xlt.system.tables import as_json
+from xlt.system.yaml_files import read_yaml
+from xlt.training.checkpoint_files import write_whole
 
 FREE = (
     "trainer.accelerator",

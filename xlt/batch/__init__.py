@@ -1,0 +1,1 @@
+"""The contract between data and models: batches, packing and predictions."""

@@ -1,0 +1,1 @@
+"""From rows to micro-batches: mixture, order, steps, collate and masking."""

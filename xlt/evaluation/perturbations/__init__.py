@@ -1,0 +1,1 @@
+"""Perturbations of test rows: noise and code-mixing."""

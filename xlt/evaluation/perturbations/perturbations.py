@@ -1,0 +1,220 @@
+"""Perturbed test sets by name: `noise-5` has 5 percent of its letters changed, `mix-15-0` is code-mixed.
+
+A perturbation maps examples to examples as rows are read (modules noise and code_mixing), so there are
+as many, in the same order, as without it. What cannot be perturbed is missing, with its reason.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from xlt.data.multilingual import ENGLISH
+from xlt.data.sources import Part, Split
+from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS, check_aligner
+from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
+from xlt.evaluation.perturbations.noise import Noise
+from xlt.kinds.task import Task
+from xlt.splits.splits import Splits
+from xlt.splits.store import read_examples
+from xlt.system.checks import require
+
+log = logging.getLogger(__name__)
+
+MIX = "mix"
+
+
+class Inapplicable(Exception):
+    """Why a perturbation cannot be had of a task in a language."""
+
+
+class Name(NamedTuple):
+    """A perturbation's name, taken apart.
+
+    Args:
+        kind: `noise` or `mix`.
+        percent: Of the letters or of the phrases.
+        mix: Number of the mix; 0 for noise.
+    """
+
+    kind: str
+    percent: int
+    mix: int = 0
+
+    @property
+    def level(self) -> str:
+        """The name without the number of the mix: `noise-5` or `mix-15`."""
+        return f"{self.kind}-{self.percent}"
+
+    def __str__(self) -> str:
+        """`noise-5` or `mix-15-0`."""
+        return self.level + (f"-{self.mix}" if self.kind == MIX else "")
+
+
+def names_of(perturbations: Iterable[str], mixes: int) -> list[Name]:
+    """The perturbations asked for, each mix with its numbers.
+
+    Args:
+        perturbations: `noise-PERCENT` or `mix-PERCENT`.
+        mixes: How many of each mix.
+
+    Raises:
+        ValueError: A name is unknown, a percentage is none, or there are no mixes.
+    """
+    require(mixes >= 1, "mixes", mixes, "be at least 1")
+    found: list[Name] = []
+    for text in dict.fromkeys(perturbations):
+        kind, _, percent = text.partition("-")
+        if kind not in ("noise", MIX) or not re.fullmatch(r"[0-9]+", percent):
+            raise ValueError(
+                f"perturbations names {text!r}: it must be noise-PERCENT or mix-PERCENT, such as noise-5 or "
+                "mix-15"
+            )
+        require(1 <= int(percent) <= 100, f"perturbations {text}", f"{percent} percent", "be 1 to 100")
+        found += [Name(kind, int(percent), mix) for mix in range(mixes if kind == MIX else 1)]
+    return found
+
+
+class Perturbations:
+    """The perturbed rows of tasks.
+
+    Args:
+        names: The perturbations asked for, by task.
+        splits: Opens the rows.
+        folder: Where alignments are kept.
+        seed: What is drawn depends on it.
+        languages: Languages that are tested; others are not mixed into English. If None, all of a task's.
+
+    Raises:
+        ValueError: Languages are to be mixed without the word aligner.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[Name]],
+        splits: Splits,
+        folder: Path,
+        seed: int,
+        languages: Sequence[str] | None = None,
+    ) -> None:
+        self.names, self._languages = names, languages
+        self._splits, self._folder, self._seed = splits, folder, seed
+        self._known: dict[tuple[str, Split], Translations] = {}
+        if any(name.kind == MIX for of_task in names.values() for name in of_task):
+            check_aligner()
+
+    def parts(self, name: Name, task: Task[Any], split: Split, parts: Sequence[Part]) -> tuple[Part, ...]:
+        """A task's rows in a language, perturbed.
+
+        Args:
+            name: The perturbation.
+            task: The task in the language.
+            split: Whose rows they are.
+            parts: The rows.
+
+        Raises:
+            Inapplicable: It cannot be had.
+        """
+        if not task.can_be_perturbed:
+            raise Inapplicable(f"the examples of {task.group} are sentences whose pairs are to be found")
+        is_mix = name.kind == MIX
+        perturb = self._mixing(name, task, split) if is_mix else Noise(name.percent, self._seed)
+        return tuple(
+            replace(
+                part,
+                name=f"{part.name} {name}",
+                fingerprint=f"{part.fingerprint} {perturb.fingerprint}",
+                perturb=perturb,
+            )
+            for part in parts
+        )
+
+    def align(self, parts: Iterable[Part]) -> None:
+        """Make the word alignments that code-mixed rows need, each of which takes some seconds.
+
+        A progress bar shows how many are done; a file or a pipe gets a line for each instead.
+
+        Args:
+            parts: Rows, perturbed or not; those that are not code-mixed need none.
+        """
+        mixings = [part.perturb for part in parts if isinstance(part.perturb, CodeMixing)]
+        wanted = dict.fromkeys((m.translations, *pair) for m in mixings for pair in m.alignments)
+        groups = {translations: group for (group, _), translations in self._known.items()}
+        with tqdm(total=len(wanted), desc="aligning words", disable=None, leave=False) as bar:
+            for number, (translations, one, other) in enumerate(wanted, 1):
+                what = f"{groups[translations]} {one}-{other}"
+                bar.set_postfix_str(what)
+                if bar.disable:
+                    num_pairs = len(translations.pairs(one, other))
+                    log.info(
+                        "aligning words, %d of %d: %s, %s pairs of texts",
+                        number,
+                        len(wanted),
+                        what,
+                        f"{num_pairs:,}",
+                    )
+                translations.align(one, other)
+                bar.update()
+
+    def _mixing(self, name: Name, task: Task[Any], split: Split) -> CodeMixing:
+        """The mixing of a task in a language."""
+        if not task.is_parallel:
+            raise Inapplicable(f"{task.group} is not parallel: its examples have no translations to mix in")
+        if task.language in WITHOUT_WORDS:
+            raise Inapplicable(f"the words of {task.language} cannot be told apart without a dictionary")
+        translations = self._translations(task, split)
+        rows = self._others(task, split)
+        if not rows and self._languages is not None:
+            raise Inapplicable(
+                f"none of the languages asked for ({', '.join(self._languages)}) can be mixed into "
+                f"{task.language}: name another one in which {task.group} has rows"
+            )
+        if not rows:
+            raise Inapplicable(
+                f"{task.group} has rows in no language that could be mixed into {task.language}"
+            )
+        for other in rows:
+            try:
+                translations.pairs(task.language, other)
+            except ValueError as error:
+                raise Inapplicable(f"{task.name} and {task.group}/{other}: {error}") from error
+        others = name.percent, name.mix, self._seed, task.language, tuple(rows), "; ".join(rows.values())
+        return CodeMixing(*others, translations)
+
+    def _others(self, task: Task[Any], split: Split) -> dict[str, str]:
+        """The languages that may be mixed into a task's, with what identifies their rows."""
+        known = [code for code in task.languages if code not in WITHOUT_WORDS]
+        wanted = [code for code in known if (code == ENGLISH) != (task.language == ENGLISH)]
+        if task.language == ENGLISH and self._languages is not None:
+            wanted = [code for code in wanted if code in self._languages]
+        found: dict[str, str] = {}
+        for code in wanted:
+            try:
+                parts = self._splits.parts(_in(task, code), split)
+            except FileNotFoundError as error:
+                if task.language != ENGLISH:
+                    raise Inapplicable(str(error)) from error
+            else:
+                found[code] = " ".join(part.fingerprint for part in parts)
+        return found
+
+    def _translations(self, task: Task[Any], split: Split) -> Translations:
+        """The examples of a task in its languages, which all of its perturbations share."""
+        key = task.group, split
+        if key not in self._known:
+            self._known[key] = Translations(lambda code: self._read(_in(task, code), split), self._folder)
+        return self._known[key]
+
+    def _read(self, task: Task[Any], split: Split) -> list[Any]:
+        """The labelled examples of a task in a language."""
+        parts = self._splits.parts(task, split)
+        return [example for example, *_ in read_examples(task, parts) if task.is_labelled(example)]
+
+
+def _in(task: Task[Any], language: str) -> Task[Any]:
+    """The task in another language."""
+    return replace(task, name=f"{task.group}/{language}")

@@ -1,0 +1,64 @@
+"""An evaluation on Weights & Biases: its table, its picture, its averages; never a reason to stop."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import wandb
+from matplotlib.figure import Figure
+
+from xlt.evaluation.report import Report, label_of
+from xlt.training.wandb_logger import keep_address, mode
+
+log = logging.getLogger(__name__)
+
+
+def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
+    """Log an evaluation; the folder's is one run, however often it goes on.
+
+    Args:
+        report: What came out.
+        figure: Its heat map.
+        out: The evaluation's folder.
+        settings: Project, group, job type and tags.
+        config: What the evaluation is of.
+    """
+    if mode() == "disabled":
+        return
+    try:
+        run = wandb.init(
+            project=settings["project"],
+            group=settings["group"] or out.name,
+            job_type=settings["job_type"],
+            tags=settings["tags"],
+            name=out.name,
+            id=hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16],
+            dir=out,
+            mode=mode(),  # type: ignore[arg-type]
+            resume="allow",
+            config=config,
+            settings=wandb.Settings(silent=True),
+        )
+        keep_address(out, run)
+        run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **_averages(report)})
+        run.finish()
+    except Exception as error:
+        log.warning(
+            "W&B failed (%s: %s); %s has everything", type(error).__name__, error, out / "results.json"
+        )
+
+
+def _table(report: Report) -> wandb.Table:
+    """Languages by tasks."""
+    names = list(report.by_task)
+    rows: list[Any] = [[code, *(report.by_task[n].get(code) for n in names)] for code in report.languages]
+    return wandb.Table(columns=["language", *names], data=rows)
+
+
+def _averages(report: Report) -> dict[str, float]:
+    """Averages of tasks and groups, and the gaps."""
+    means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
+    means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
+    means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
+    return {name: value for name, value in means.items() if value is not None}

@@ -1,0 +1,25 @@
+"""Kinds of tasks, one file each: how a family of tasks is encoded, headed and scored.
+
+The kinds are named here, so that the file of a task imports its kind from one place.
+"""
+
+from xlt.kinds.classification import Classification, XtremeClassification
+from xlt.kinds.language_modelling import MaskedLanguageModelling
+from xlt.kinds.multiple_choice import MultipleChoice
+from xlt.kinds.retrieval import BitextMining, TranslationRanking, TranslationRetrieval
+from xlt.kinds.span_extraction import SpanExtraction, XtremeQuestions
+from xlt.kinds.tagging import Tagging, XtremeTagging
+
+__all__ = [
+    "BitextMining",
+    "Classification",
+    "MaskedLanguageModelling",
+    "MultipleChoice",
+    "SpanExtraction",
+    "Tagging",
+    "TranslationRanking",
+    "TranslationRetrieval",
+    "XtremeClassification",
+    "XtremeQuestions",
+    "XtremeTagging",
+]

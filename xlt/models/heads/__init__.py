@@ -1,0 +1,1 @@
+"""Heads: a task's part of the model, one file for each kind of task."""

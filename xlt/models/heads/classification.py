@@ -1,0 +1,83 @@
+"""Heads for classification and multiple choice. S sequences, R rows, D hidden width, C classes or choices."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xlt.batch.packing import Packing
+from xlt.models.encoders.text import Encoder, sum_by_sequence
+from xlt.models.kernels.dropout import Dropout
+from xlt.models.heads.head import Columns, Head
+
+
+class Pooler(nn.Module):
+    """RoBERTa's classification head: the first token through a hidden layer and tanh.
+
+    Source: Liu et al. (2019), as `RobertaClassificationHead` of transformers has it.
+    """
+
+    def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.out_proj = nn.Linear(hidden_size, num_outputs)
+
+    def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
+        """One vector of outputs a sequence, from its first token's state."""
+        hidden = self.dropout(torch.tanh(self.dense(self.dropout(states))))
+        return self.out_proj(hidden).float()
+
+
+class ClassificationHead(Head):
+    """One class a sequence.
+
+    Args:
+        hidden_size: Width of the encoder, D.
+        num_labels: Classes, C.
+        dropout: Probability.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.pooler = Pooler(hidden_size, num_labels, dropout)
+
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
+        """The first token of each sequence."""
+        return packing.starts
+
+    def forward(
+        self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "R C"]:
+        """Class logits."""
+        return self.pooler(states)
+
+    def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over rows."""
+        return F.cross_entropy(logits, columns["targets"], reduction="sum")
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """The likeliest class of each row."""
+        return {"prediction": logits.argmax(-1)}
+
+
+class ChoiceHead(ClassificationHead):
+    """One score a sequence; the choices of a row, neighbouring sequences, compete.
+
+    Args:
+        hidden_size: Width of the encoder, D.
+        num_choices: Choices of every row, C.
+        dropout: Probability.
+    """
+
+    def __init__(self, hidden_size: int, num_choices: int, dropout: float) -> None:
+        super().__init__(hidden_size, 1, dropout)
+        self.num_choices = num_choices
+
+    def forward(
+        self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "R C"]:
+        """A logit for each choice."""
+        return self.pooler(states).view(-1, self.num_choices)

@@ -1,0 +1,66 @@
+"""Head for masked language modelling. M hidden tokens, D hidden width, V vocabulary."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xlt.batch.packing import Packing
+from xlt.models.encoders.text import Encoder, sum_by_sequence
+from xlt.models.kernels.dropout import Dropout
+from xlt.models.heads.head import Columns, Head
+
+
+class MaskedHead(Head):
+    """XLM-R's head for hidden tokens, whose output weights are the encoder's word embeddings.
+
+    Its parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM.
+
+    Args:
+        hidden_size: Width of the encoder, D.
+
+    Source: Liu et al. (2019), as `XLMRobertaLMHead` of transformers has it.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.bias = nn.Parameter(torch.zeros(0))
+        self._words: list[nn.Embedding] = []
+
+    def tie(self, encoder: Encoder) -> None:
+        """Share the encoder's word embeddings, and take the head it was trained with where it has one."""
+        # In a list, so that the table is not counted a second time among the parameters.
+        self._words = [encoder.words]
+        self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings))
+        trained = encoder.masked_head()
+        if trained:
+            self.load_state_dict(trained)
+
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"]:
+        """The hidden tokens."""
+        return columns["places"]
+
+    def forward(
+        self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "M V"]:
+        """A logit for each piece of the vocabulary."""
+        hidden = self.layer_norm(F.gelu(self.dense(states)))
+        return F.linear(hidden, self._words[0].weight, self.bias).float()
+
+    def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over the hidden tokens."""
+        return F.cross_entropy(logits, columns["targets"], reduction="sum")
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """Each hidden token's likeliest piece, the true one, and the loss in nats."""
+        targets = columns["targets"]
+        return {
+            "prediction": logits.argmax(-1),
+            "target": targets,
+            "loss": F.cross_entropy(logits, targets, reduction="none"),
+            "counts": columns["counts"],
+        }

@@ -1,0 +1,46 @@
+"""Head for tagging. D hidden width, C classes."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xlt.batch.packing import Packing
+from xlt.models.encoders.text import Encoder, sum_by_sequence
+from xlt.models.kernels.dropout import Dropout
+from xlt.models.heads.head import Columns, Head
+
+
+class TaggingHead(Head):
+    """One class for each labelled token.
+
+    Args:
+        hidden_size: Width of the encoder, D.
+        num_labels: Classes, C.
+        dropout: Probability.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, num_labels)
+
+    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
+        """The first token of each word."""
+        return columns["places"]
+
+    def forward(
+        self, states: Float[Tensor, "words D"], packing: Packing, columns: Columns
+    ) -> Float[Tensor, "words C"]:
+        """Class logits of each word."""
+        return self.out_proj(self.dropout(states)).float()
+
+    def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over the words whose tag is a class."""
+        return F.cross_entropy(logits, columns["targets"], ignore_index=-1, reduction="sum")
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """The likeliest class of each word."""
+        return {"prediction": logits.argmax(-1), "counts": columns["counts"]}

@@ -1,0 +1,150 @@
+"""Attention over packed sequences in blocks of like length: plain batched products, fastest on a CPU.
+
+Rows of queries, keys and values are gathered once into blocks (sequence, head, position), where each
+block's slice is what a batched product takes, without another copy. M query tokens, N key tokens, H heads,
+K width of a head, P slots: tokens plus those rounded up in blocks.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from xlt.batch.packing import Packing, round_up
+from xlt.models.kernels.dropout import keep_mask, scale_of
+
+
+class Side(NamedTuple):
+    """Where the tokens of one side of attention, queries or keys, lie in the blocks."""
+
+    rows: Tensor
+    """(P · H,) for each slot of each head its row among the tokens' (N · H); any row where rounded up."""
+    places: Tensor
+    """(N · H,) the inverse."""
+    shapes: list[tuple[int, int]]
+    """Of each block: its products (sequences · heads), and the slots of each."""
+    floors: list[Tensor | None]
+    """Of each block: (sequences, 1, 1, last slots), added to its scores, -inf where rounded up, else 0; None
+    where no slot is."""
+
+
+def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
+    """The blocks of a packing for so many tokens of each sequence, which lie end to end."""
+    begins, head = torch.cumsum(counts, 0) - counts, torch.arange(heads)[:, None]
+    rows, real, shapes, floors = [], [], [], []
+    for block in packing.blocks:
+        members = packing.order[block.first : block.first + block.sequences]
+        sizes = counts[members]
+        least, most = int(sizes.min()), int(sizes.max())
+        column = torch.arange(most if most <= 1 else min(round_up(most), block.length))
+        padding = column >= sizes[:, None]
+        tokens = (begins[members, None] + column).masked_fill_(padding, 0)
+        rows.append((tokens[:, None] * heads + head).flatten())
+        real.append((~padding)[:, None].expand(-1, heads, -1).flatten())
+        shapes.append((block.sequences * heads, len(column)))
+        floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None, least:]
+        floors.append(floor if floor.numel() else None)
+    joined = torch.cat(rows) if rows else begins
+    places = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
+    if rows:
+        kept = torch.cat(real).nonzero().squeeze(1)
+        places[joined[kept]] = kept
+    return Side(joined, places, shapes, floors)
+
+
+def block_attention(
+    query: Float[Tensor, "M H K"],
+    key: Float[Tensor, "N H K"],
+    value: Float[Tensor, "N H K"],
+    queries: Side,
+    keys: Side,
+    scaling: float,
+    dropout: float,
+) -> Float[Tensor, "M H K"]:
+    """Scaled dot-product attention of each sequence's queries to its own keys."""
+    flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in (query, key, value)]
+    return _Blocks.apply(*flat, queries, keys, scaling, dropout).view(query.shape)
+
+
+class _Blocks(torch.autograd.Function):
+    """Attention of all blocks with its own backward: no zero-filled slices, no copies, one mask.
+
+    The weights of all blocks lie end to end, so that what treats each alike takes one operation for all. What
+    is kept of them is scaled up on the narrower side, in the values and their gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        queries: Side,
+        keys: Side,
+        scaling: float,
+        dropout: float,
+    ) -> Tensor:
+        q = query.index_select(0, queries.rows).mul_(scaling)
+        k, v = key.index_select(0, keys.rows), value.index_select(0, keys.rows)
+        scale = scale_of(dropout)
+        if dropout > 0:
+            v.mul_(scale)
+        shapes = [(*one, other[1]) for one, other in zip(queries.shapes, keys.shapes, strict=True)]
+        weights = q.new_empty(sum(map(prod, shapes)))
+        blocks = zip(_cut(weights, shapes), _rows(q, queries), _rows(k, keys), keys.floors, strict=True)
+        for scores, q_block, k_block, floor in blocks:
+            torch.bmm(q_block, k_block.transpose(1, 2), out=scores)
+            if floor is not None:
+                rounded = scores[..., -floor.shape[-1] :]
+                rounded.unflatten(0, (len(floor), -1)).add_(floor.to(scores.dtype))
+            torch.softmax(scores, -1, out=scores)
+        kept = keep_mask(weights, dropout).mul_(weights) if dropout > 0 else weights
+        attended = torch.empty_like(q)
+        blocks = zip(_cut(kept, shapes), _rows(v, keys), _rows(attended, queries), strict=True)
+        for weight, v_block, out in blocks:
+            torch.bmm(weight, v_block, out=out)
+        ctx.save_for_backward(q, k, v, weights, kept)
+        ctx.plan = queries, keys, shapes, scaling, scale
+        return attended.index_select(0, queries.places)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, shapes, scaling, scale = ctx.plan
+        q, k, v, weights, kept = ctx.saved_tensors
+        grad_out = torch.zeros_like(q).index_copy_(0, queries.places, grad.to(q.dtype))
+        grad_q, grad_k, grad_v, slopes = map(torch.empty_like, (q, k, v, weights))
+        outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
+        blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
+        for weight, slope, out, v_block, to_value in blocks:
+            torch.bmm(weight.transpose(1, 2), out, out=to_value)
+            torch.bmm(out, v_block.transpose(1, 2), out=slope)
+        # Of the softmax, from what is kept of its weights: kept · slope - weight · (sum of kept · slope).
+        slopes.mul_(kept)
+        queried, keyed = (_rows(q, queries), _rows(grad_q, queries)), (_rows(k, keys), _rows(grad_k, keys))
+        blocks = zip(_cut(weights, shapes), _cut(slopes, shapes), *queried, *keyed, strict=True)
+        for weight, slope, q_block, to_query, k_block, to_key in blocks:
+            slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
+            torch.bmm(slope, k_block, out=to_query)
+            torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
+        return (
+            grad_q.index_select(0, queries.places).mul_(scaling),
+            grad_k.index_select(0, keys.places),
+            grad_v.index_select(0, keys.places).mul_(scale),
+            *(None,) * 4,
+        )
+
+
+def _rows(states: Tensor, side: Side) -> list[Tensor]:
+    """The rows of each block, of shape (sequences · heads, slots, K)."""
+    return _cut(states, [(*shape, states.shape[1]) for shape in side.shapes])
+
+
+def _cut(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Values that lie end to end, as tensors of these shapes."""
+    parts = values.view(-1).split([prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

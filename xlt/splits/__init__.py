@@ -1,0 +1,1 @@
+"""Encoded splits of tasks, cached on disk."""

@@ -1,0 +1,1 @@
+"""The analysis of a study: scores, intervals, curves, tests and claims."""

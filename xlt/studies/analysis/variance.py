@@ -1,0 +1,173 @@
+"""A linear model with crossed random intercepts, made quick for statsmodels to fit.
+
+statsmodels takes crossed intercepts as one group, in time that grows with the square of the lines or worse:
+minutes for 4,000. Turning the lines by an orthogonal matrix leaves the likelihood as it is; turned so that
+fixed and random columns lie in the first r coordinates, the other n − r hold noise alone and go into groups
+of their own. N lines, r rank of all columns.
+"""
+
+# pandas says what it returns too widely.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import orth
+from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
+
+from xlt.studies.design.targets import NONE
+
+GROUP = 300
+"""Most lines of noise in a group: larger ones cost more than they save."""
+
+AT_ZERO = 1e-3
+"""A component is taken as 0 where its variance is below this share of the residual variance."""
+
+NEAR_ZERO = 1e-2
+"""The same where the fit failed with it: next to 0 the likelihood is too flat to find its maximum."""
+
+
+def fixed_terms(lines: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Columns of the fixed terms, and each line's doublings from the mean log volume (0 for none).
+
+    Raises:
+        ValueError: There are fewer lines than terms.
+    """
+    logs = np.log2(lines["volume"].where(lines["volume"] > 0))
+    doublings = (logs - logs.mean()).fillna(0.0).to_numpy()
+    has_plain = bool((lines["intermediate"] == NONE).any())
+    terms = {NONE: np.ones(len(lines))} if has_plain else {}
+    for task in sorted(set(lines["intermediate"]) - {NONE}):
+        is_task = (lines["intermediate"] == task).to_numpy(float)
+        terms[task] = is_task
+        if lines.loc[is_task > 0, "volume"].nunique() > 1:
+            terms[f"{task} x log2(volume)"] = is_task * doublings
+    if len(lines) <= len(terms):
+        raise ValueError(f"{len(lines)} scores for {len(terms)} terms: finish more of the study's runs")
+    return pd.DataFrame(terms), doublings
+
+
+def random_terms(lines: pd.DataFrame, doublings: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of each random component that the study has several levels of, fewer than lines."""
+    arm = lines["intermediate"] + " on " + lines["target"]
+    run = arm + lines[["volume", "seed", "target_seed"]].astype(str).agg(" ".join, axis=1)
+    labels = {"language": lines["language"], "target": lines["target"], "seed": lines["seed"]}
+    several = lines["target"].nunique() > 1
+    labels |= {"task by target": arm, "slope by target": arm} if several else {}
+    found = {}
+    for name, values in (labels | {"run": run}).items():
+        if 1 < values.nunique() < len(lines):
+            columns = pd.get_dummies(values, dtype=float).to_numpy()
+            found[name] = columns * doublings[:, None] if name == "slope by target" else columns
+    if not doublings.any():
+        found.pop("slope by target", None)
+    return found
+
+
+def containment(lines: pd.DataFrame, terms: int) -> float:
+    """Degrees of freedom of a task's effect over targets; over runs where there is one target."""
+    tasks, targets = len(set(lines["intermediate"]) - {NONE}), lines["target"].nunique()
+    runs = len(lines.drop_duplicates(["intermediate", "volume", "seed", "target_seed"]))
+    return float(max(tasks * (targets - 1) if targets > 1 else runs - terms, 1))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model.
+
+    Args:
+        estimates: Of the fixed terms.
+        errors: Their standard errors.
+        variances: Of the random components, those left out as 0 included; the residual variance as
+            "residual".
+        converged: Whether the fit ended at a maximum.
+        words: What is to be said of the fit; empty where nothing is.
+    """
+
+    estimates: pd.Series
+    errors: pd.Series
+    variances: dict[str, float]
+    converged: bool
+    words: str
+
+
+def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> Fitted:
+    """Fit by restricted maximum likelihood; a component whose variance goes to 0 is left out and named.
+
+    Args:
+        scores: Shape (N,).
+        fixed: Columns of the fixed terms.
+        random: Columns of each random component, shape (N, levels).
+
+    Source: Laird and Ware (1982), Biometrics 38(4); Baayen, Davidson and Bates (2008), Journal of Memory and
+    Language 59(4) (crossed random effects); rotation: the likelihood of a normal vector is invariant to it.
+    """
+    left = dict(random)
+    while True:
+        result, scales, messages = _fit(scores, fixed, left)
+        variances = dict(zip(left, result.vcomp * scales, strict=True))
+        smallest = min(variances, key=lambda name: variances[name], default=None)
+        limit = NEAR_ZERO if messages else AT_ZERO
+        if smallest is None or variances[smallest] >= limit * result.scale:
+            break
+        del left[smallest]
+    zero = [name for name in random if name not in left]
+    converged = bool(result.converged) and not messages and bool(np.isfinite(result.bse_fe).all())
+    said = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
+    said += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
+    terms = fixed.columns
+    return Fitted(
+        pd.Series(np.asarray(result.fe_params), terms),
+        pd.Series(np.asarray(result.bse_fe), terms),
+        {name: float(variances.get(name, 0.0)) for name in random} | {"residual": float(result.scale)},
+        converged,
+        "; ".join(said),
+    )
+
+
+def _fit(
+    scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]
+) -> tuple[Any, np.ndarray, list[str]]:
+    """One fit: the result, the factors its variances are to be multiplied by, and its warnings."""
+    scales = _scales(scores, fixed.to_numpy(float), random)
+    columns = [part * math.sqrt(scale) for part, scale in zip(random.values(), scales, strict=True)]
+    turn = orth(np.concatenate([fixed.to_numpy(float), *columns], axis=1))
+    noise = _noise(scores - turn @ (turn.T @ scores), len(scores) - turn.shape[1])
+    values = np.concatenate([turn.T @ scores, noise])
+    terms = np.concatenate([turn.T @ fixed.to_numpy(float), np.zeros((len(noise), fixed.shape[1]))])
+    groups = np.concatenate([np.zeros(turn.shape[1], int), 1 + np.arange(len(noise)) // GROUP])
+    spec = _components(list(random), [turn.T @ part for part in columns], np.bincount(groups)[1:])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = MixedLM(values, terms, groups, exog_re=None, exog_vc=spec)
+        result = model.fit(reml=True, method=["lbfgs", "bfgs"])
+    said = [str(warning.message) for warning in caught]
+    return result, scales, [] if result.converged and not any("positive" in m for m in said) else said
+
+
+def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A first guess of each component's variance, in residual variances: the optimizer sees it as 1."""
+    rest = scores - fixed @ np.linalg.lstsq(fixed, scores)[0]
+    guesses = []
+    for part in random.values():
+        means = (part.T @ rest) / np.maximum((part**2).sum(0), 1e-12)
+        rest = rest - part @ means
+        guesses.append(float(np.var(means)))
+    return np.maximum(np.array(guesses) / max(float(np.var(rest)), 1e-12), 1e-2)
+
+
+def _noise(residual: np.ndarray, count: int) -> np.ndarray:
+    """As many equal values as there are coordinates of pure noise, with the noise's sum of squares."""
+    return np.full(count, math.sqrt(float(residual @ residual) / count)) if count else np.zeros(0)
+
+
+def _components(names: list[str], turned: list[np.ndarray], sizes: np.ndarray) -> VCSpec:
+    """The random columns of each group: those of the first, and a column of zeros for the noise."""
+    matrices = [[part, *[np.zeros((size, 1)) for size in sizes]] for part in turned]
+    labels = [[[str(place) for place in range(part.shape[1])] for part in parts] for parts in matrices]
+    return VCSpec(names, labels, matrices)

@@ -1,0 +1,1 @@
+"""The design of a study: its runs, their configs and their folders."""

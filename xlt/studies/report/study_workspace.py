@@ -1,0 +1,156 @@
+"""A study's workspace at W&B: curves over the volume, a section a target, effects by language as a table.
+
+The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric
+of a run over another, and no run of the study has several volumes. The arm without intermediate training logs
+the same score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from xlt.studies.analysis import names
+from xlt.studies.analysis.findings import Findings
+from xlt.studies.design.targets import NONE
+from xlt.studies.report import tables
+
+with warnings.catch_warnings():
+    # The library's own use of pydantic is older than pydantic.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from wandb_workspaces import expr
+    from wandb_workspaces.reports.v2 import LinePlot, WeavePanelSummaryTable
+    from wandb_workspaces.reports.v2.interface import Layout
+    from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace, WorkspaceSettings
+
+CURVE, STUDY = "curve", "study"
+"""Job types of the runs that the workspace shows."""
+
+ALL = "all"
+"""What the mean over targets is called in log keys."""
+
+
+@dataclass(frozen=True)
+class CurveRun:
+    """What the run of an arm logs.
+
+    Args:
+        arm: Its name.
+        lines: A line a volume: log keys to figures, `volume` among them.
+    """
+
+    arm: str
+    lines: list[dict[str, float]]
+
+
+def workspace(findings: Findings, entity: str, project: str) -> Workspace:
+    """The workspace of a study.
+
+    Args:
+        findings: The study's numbers.
+        entity: The user or team at W&B.
+        project: The project.
+    """
+    name = findings.study.name
+    sections = [_section("All targets", ALL, scores=False)] if len(findings.pooled) else []
+    sections += [_section(names.task(target), target) for target in findings.targets]
+    wide = Layout(w=24, h=16)
+    table: list[Any] = [
+        WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")
+    ]
+    sections.append(Section(name="Languages and claims", panels=table, is_open=True))
+    runs = RunsetSettings(
+        filters=expr.And(expr.Metric("Group") == name, expr.Metric("JobType").isin([CURVE, STUDY])),
+        groupby=[expr.Config("intermediate")],
+        order=[expr.Ordering(expr.Metric("Name"), ascending=True)],
+    )
+    settings = WorkspaceSettings(x_axis="volume", max_runs=100, sort_panels_alphabetically=False)
+    return Workspace(
+        entity=entity, project=project, name=f"Study {name}", sections=sections, settings=settings,
+        runset_settings=runs, auto_generate_panels=False,
+    )  # fmt: skip
+
+
+def _section(title: str, target: str, scores: bool = True) -> Section:
+    """A target's curves."""
+    wanted = (
+        (("score", "Score, %"), ("effect", "Effect, points")) if scores else (("effect", "Effect, points"),)
+    )
+    panels: list[Any] = [
+        LinePlot(
+            title=f"{title}: {kind} by volume", x="volume", y=[f"{kind}/{target}"], log_x=True,
+            title_x="Intermediate training examples", title_y=axis, max_runs_to_show=100,
+            layout=Layout(x=12 * number, w=12, h=10),
+        )
+        for number, (kind, axis) in enumerate(wanted)
+    ]  # fmt: skip
+    return Section(name=title, panels=panels, is_open=True)
+
+
+def specification(made: Workspace) -> dict[str, Any]:
+    """The workspace as W&B stores it; the same each time, its panels' ids hashes of what they show."""
+    view = made._to_model()
+    spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
+    _name_by_content(spec)
+    return {"entity": made.entity, "project": made.project, "name": made.name, "spec": spec}
+
+
+def _name_by_content(part: Any) -> str:
+    """Replace ids, which are drawn at random, by a hash of what they belong to; that hash."""
+    if isinstance(part, dict):
+        ids = [key for key in part if key in ("__id__", "id") and isinstance(part[key], str)]
+        rest = {key: _name_by_content(value) for key, value in part.items() if key not in ids}
+        digest = _hash(json.dumps(rest, sort_keys=True))
+        part.update(dict.fromkeys(ids, digest))
+        return digest
+    if isinstance(part, list):
+        return _hash(json.dumps([_name_by_content(value) for value in part]))
+    return _hash(json.dumps(part))
+
+
+def _hash(text: str) -> str:
+    """A short hash."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def curve_runs(findings: Findings) -> Iterator[CurveRun]:
+    """What each arm's run logs."""
+    parts = [_long(findings.scores, "score"), _long(findings.effects, "effect")]
+    parts.append(_long(findings.pooled.assign(target=ALL), "effect"))
+    table = pd.concat(parts, ignore_index=True)
+    for arm in [NONE, *findings.arms]:
+        own = table[table["intermediate"] == arm]
+        if arm == NONE and len(own):
+            own = pd.concat([own.assign(volume=volume) for volume in findings.volumes] or [own])
+        lines = []
+        for volume in sorted(set(own["volume"])):
+            part = own[own["volume"] == volume]
+            lines.append({"volume": float(volume), **dict(zip(part["key"], part["value"], strict=True))})
+        if lines:
+            yield CurveRun(arm, lines)
+
+
+def _long(points: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Points as log keys with their figures: the mean, and its interval where there is one."""
+    ends = [("mean", ""), ("low", "/low"), ("high", "/high")]
+    parts = [
+        points[["intermediate", "volume"]].assign(
+            key=f"{kind}/" + points["target"] + suffix, value=points[end]
+        )
+        for end, suffix in ends
+    ]
+    return pd.concat(parts, ignore_index=True).dropna(subset="value")
+
+
+def study_tables(findings: Findings) -> dict[str, pd.DataFrame]:
+    """Log key of each table of the study's run."""
+    cells = findings.cells
+    found = {"claims": tables.of_claims(findings.judged)}
+    if len(cells):
+        columns = ["intermediate", "volume", "target", "language", "effect", "low", "high", "seeds"]
+        found["by_language"] = pd.DataFrame(cells.assign(effect=cells["mean"]), columns=pd.Index(columns))
+    return found

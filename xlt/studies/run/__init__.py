@@ -1,0 +1,1 @@
+"""The runs of a study: the engine, the launcher and a node."""
