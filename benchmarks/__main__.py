@@ -29,8 +29,8 @@ from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_r
 
 ROWS = 30_000
 PLANS = {
-    "4x256": Plan(until=8, most_rows=64, padded=True, validation_rows=800, tokens_per_batch=16_384),
-    "12x768": Plan(until=13.5, most_rows=16, padded=False, validation_rows=160, tokens_per_batch=4096),
+    "4x256": Plan(until=8, most_rows=64, padded=True, validation_rows=800, tokens_per_micro_batch=16_384),
+    "12x768": Plan(until=13.5, most_rows=16, padded=False, validation_rows=160, tokens_per_micro_batch=4096),
 }
 TRIALS_UNTIL = 2.5
 """Minutes after the start, when the Trainer's options have been tried in training."""
@@ -101,7 +101,7 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
             STEPS,
             precision,
             plan.validation_rows,
-            plan.tokens_per_batch,
+            plan.tokens_per_micro_batch,
             warm_up=WARM_UP["train"],
         )
         options = options or best_options(setting, begin + pace * TRIALS_UNTIL)
@@ -110,7 +110,9 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
         _show(name, rates, figures, precision)
         found |= {f"{key}_{name}": value for key, value in figures.items()}
         found |= {f"precision_{name}": precision, f"products_{name}": speeds, f"rates_{name}": vars(rates)}
-        profiled = replace(setting, steps=6, validation_rows=16, tokens_per_batch=plan.tokens_per_batch // 2)
+        profiled = replace(
+            setting, steps=6, validation_rows=16, tokens_per_micro_batch=plan.tokens_per_micro_batch // 2
+        )
         found[f"time_{name}"] = breakdown.shares(profiled)
         _show_shares(found[f"time_{name}"], f"time of a training step, {name}, by part")
     found |= _headline(root, found)
@@ -121,7 +123,9 @@ def _headline(root: Path, found: Mapping[str, Any]) -> dict[str, float]:
     """The small encoder's figures without its name, and how far packed and padded losses differ."""
     names = ("train_vs_trainer_best", "train_vs_trainer_default", "eval_vs_trainer_best")
     still = write_encoder(root / "still", SIZES["4x256"], dropout=0.0)
-    difference = loss_difference(Setting(root, still, SIZES["4x256"], 20, "32-true", tokens_per_batch=1024))
+    difference = loss_difference(
+        Setting(root, still, SIZES["4x256"], 20, "32-true", tokens_per_micro_batch=1024)
+    )
     print(f"\nloss of 20 steps, packed and padded: largest difference {difference:.1e}")
     return {name: found[f"{name}_4x256"] for name in names} | {
         "padding_share": found["rates_4x256"]["padding_share"],

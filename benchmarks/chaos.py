@@ -173,7 +173,7 @@ class Chaos:
             "trainer.devices": processes,
             "trainer.enable_progress_bar": "false",
             "checkpoints.every_n_steps": 2,
-            "preemption.time_limit": 60,
+            "preemption.grace_seconds": 60,
         }
         return [f"--{key}={value}" for key, value in settings.items()]
 

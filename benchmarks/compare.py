@@ -36,7 +36,7 @@ class Plan:
     padded: bool
     """Whether xlt's padded form takes part."""
     validation_rows: int
-    tokens_per_batch: int
+    tokens_per_micro_batch: int
     """Most tokens in a micro-batch of xlt's."""
 
 

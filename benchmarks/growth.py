@@ -18,7 +18,7 @@ from xlt.data.features import ROWS_PER_BATCH, Features
 from xlt.data.sampling.batches import RowStream
 from xlt.data.sampling.collate import collate
 from xlt.data.sampling.mixture import Schedule, probabilities
-from xlt.data.sampling.steps import Steps, TaskRows
+from xlt.data.sampling.steps import TaskRows, TrainingSteps
 
 VOCABULARIES = ("4x256", "4x256, 250k pieces")
 LENGTHS = (16, 64, 128, 256, 512)
@@ -141,7 +141,7 @@ def by_tasks(folder: Path) -> dict[int, float]:
         names = [f"task{i}" for i in range(number)]
         shares = probabilities(dict.fromkeys(names, 10_000), 1.0, 131_072, None)
         rows = {name: TaskRows(features, np.arange(10_000), ("targets",)) for name in names}
-        steps = Steps(Schedule(shares, 200, 0), rows, TOKENS_PER_BATCH, 8, 0, 0, 1)
+        steps = TrainingSteps(Schedule(shares, 200, 0), rows, TOKENS_PER_BATCH, 8, 0, 0, 1)
         durations = []
         for step in range(100):
             begin = time.perf_counter()
@@ -162,7 +162,7 @@ def by_vocabulary(root: Path, precision: str, until: float) -> dict[int, dict[st
     for name in VOCABULARIES:
         encoder = write_encoder(root / name.replace(", ", "-"), SIZES[name])
         systems[name] = partial(
-            xlt_run, Setting(root, encoder, SIZES[name], STEPS, precision, 8, batches_per_step=4)
+            xlt_run, Setting(root, encoder, SIZES[name], STEPS, precision, 8, micro_batches_per_step=4)
         )
     rates = in_turn(systems, until).rates("train")
     return {

@@ -27,9 +27,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from xlt.batch.batch import Batch
 from xlt.config.cli import Cli
 from xlt.data.sampling.collate import collate
-from xlt.batch.batch import Batch
 from xlt.data.sampling.steps import as_is
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule

@@ -180,8 +180,8 @@ class Setting:
     precision: str
     """Of the systems at their best: `32-true` or `bf16-mixed`, whichever is faster on the device."""
     validation_rows: int = 1500
-    tokens_per_batch: int = 4096
-    batches_per_step: int = 1
+    tokens_per_micro_batch: int = 4096
+    micro_batches_per_step: int = 1
     device: str = "cpu"
     warm_up: int = WARM_UP
     """Steps of training that are left out at the beginning."""
@@ -221,8 +221,8 @@ def xlt_run(
                 f"--data.cache={setting.root / 'cache'}",
                 f"--data.max_length={MAX_LENGTH}",
                 f"--data.validation_volume={setting.validation_rows}",
-                f"--data.tokens_per_batch={setting.tokens_per_batch}",
-                f"--data.batches_per_step={setting.batches_per_step}",
+                f"--data.tokens_per_micro_batch={setting.tokens_per_micro_batch}",
+                f"--data.micro_batches_per_step={setting.micro_batches_per_step}",
                 f"--trainer.accelerator={setting.device}",
                 "--trainer.devices=1",
                 f"--trainer.max_steps={setting.steps}",
@@ -253,16 +253,16 @@ class _Padded(nn.Module):
         self.transformer = transformer
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, packing: Packing, places: Tensor | None = None
+        self, input_ids: Tensor, position_ids: Tensor, packing: Packing, token_indices: Tensor | None = None
     ) -> Tensor:
-        """The last layer's state of each real token, or of those at `places`."""
+        """The last layer's state of each real token, or of those at `token_indices`."""
         column = torch.arange(packing.longest, device=input_ids.device)
         is_token = column < packing.lengths[:, None].to(input_ids.device)
         padded = torch.full_like(is_token, 1, dtype=torch.long)
         padded[is_token] = input_ids[0]
         output = self.transformer(input_ids=padded, attention_mask=is_token.long())
         states = output.last_hidden_state[is_token]
-        return states if places is None else states[places]
+        return states if token_indices is None else states[token_indices]
 
 
 def pad(encoder: Any) -> None:

@@ -59,7 +59,7 @@ COMMON = {
 EVALUATION = {
     "max_length": 256,
     "stride": 64,
-    "tokens_per_batch": 8192,
+    "tokens_per_micro_batch": 8192,
     "accelerator": "cpu",
     "volume": VOLUME,
 }
@@ -83,12 +83,12 @@ class Experiment:
     def intermediate(self, arm: str, seed: int) -> tuple[str, list[str]]:
         """The run of phase 2: the nine tasks in equal shares, or one of them."""
         tasks, recipe = (NINE, MIXTURE) if arm == "mixture" else (f"[{arm}]", SINGLE)
-        keys = {"data.tasks": tasks, "data.temperature": ".inf", "data.batches_per_step": 2}
+        keys = {"data.tasks": tasks, "data.temperature": ".inf", "data.micro_batches_per_step": 2}
         return self._fit(f"{arm}-{seed}", seed, self.encoder, recipe, keys)
 
     def target(self, arm: str, task: str, seed: int) -> tuple[str, list[str]]:
         """A run of phase 3."""
-        keys = {"data.tasks": f"[{task}]", "data.batches_per_step": 1}
+        keys = {"data.tasks": f"[{task}]", "data.micro_batches_per_step": 1}
         recipe = RECIPES.get(task, TARGET)
         return self._fit(f"{arm}-{seed}-{task}", seed, self.start(arm, seed), recipe, keys)
 
@@ -117,7 +117,7 @@ class Experiment:
             "model.encoder": encoder,
             "model.learning_rate": recipe.learning_rate,
             "model.warmup_steps": recipe.steps // 10,
-            "data.tokens_per_batch": recipe.tokens,
+            "data.tokens_per_micro_batch": recipe.tokens,
             "data.root": self.roots,
             "trainer.precision": self.precision,
             "trainer.max_steps": recipe.steps,

@@ -63,7 +63,7 @@ def main(config: str) -> None:
         packing = Packing(*(p.to(DEVICE) if isinstance(p, Tensor) else p for p in pack(lengths)))
         ids = torch.randint(3, 50, (1, sum(lengths)), device=DEVICE)
         positions = torch.cat([torch.arange(length) for length in lengths])[None].to(DEVICE) + 2
-        for places in (None, packing.starts, torch.arange(0, sum(lengths), 3, device=DEVICE)):
+        for token_indices in (None, packing.starts, torch.arange(0, sum(lengths), 3, device=DEVICE)):
             for training in (True, False):
                 states = []
                 for one in (plain, compiled):
@@ -73,7 +73,7 @@ def main(config: str) -> None:
                         torch.autocast("cuda", dtype=torch.bfloat16, enabled=ON_CUDA),
                         nullcontext() if training else torch.inference_mode(),
                     ):
-                        states.append(one(ids, positions, packing, places))
+                        states.append(one(ids, positions, packing, token_indices))
                     if training:
                         (states[-1].float()[:, :64] ** 2).mean().backward()
                 note("states", states[1].detach(), states[0].detach())

@@ -149,8 +149,8 @@ def tiny_run(cache: str, tiny_encoder: str) -> Command:
         "data.temperature": ".inf",
         "data.max_length": 128,
         "data.stride": 32,
-        "data.tokens_per_batch": 1024,
-        "data.batches_per_step": 2,
+        "data.tokens_per_micro_batch": 1024,
+        "data.micro_batches_per_step": 2,
         "data.validation_volume": 8,
         "trainer.accelerator": "cpu",
         "trainer.devices": 1,
@@ -214,14 +214,14 @@ def study_keys(
     root.mkdir()
     write_root(Path(samples[0]), root)
     roots = [str(root), samples[0]]
-    data = {"root": roots, "cache": cache, "max_length": 64, "stride": 16, "tokens_per_batch": 512}
+    data = {"root": roots, "cache": cache, "max_length": 64, "stride": 16, "tokens_per_micro_batch": 512}
     trainer = {"accelerator": "cpu", "devices": 1, "max_steps": 4, "val_check_interval": 2}
     for name, tasks in (
         ("mnli", ["mnli"]),
         ("mixture", ["mnli", "squad_v1", "cosmosqa"]),
         ("xnli", ["xnli"]),
     ):
-        own = {"tasks": tasks, "batches_per_step": 2 if name == "xnli" else 1, "validation_volume": 8}
+        own = {"tasks": tasks, "micro_batches_per_step": 2 if name == "xnli" else 1, "validation_volume": 8}
         config = {
             "model": {"learning_rate": 1e-3, "warmup_steps": 2},
             "data": {**data, **own},

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.data.features import Features, write_features
 from xlt.batch.batch import Batch
+from xlt.data.features import Features, write_features
 from xlt.models.encoders.text import Encoder
 
 VOCABULARY, WIDTH, PAD = 16_384, 64, 1
@@ -75,6 +75,6 @@ def run_padded(model: XLMRobertaModel, sequences: Sequence[Sequence[int]]) -> li
     return [states[i, : len(tokens)] for i, tokens in enumerate(sequences)]
 
 
-def run_packed(encoder: Encoder, batch: Batch, places: Tensor | None = None) -> Tensor:
-    """Our hidden states, sequences end to end; of all tokens or of those at the places."""
-    return encoder(batch.input_ids, batch.position_ids, batch.packing, places)
+def run_packed(encoder: Encoder, batch: Batch, token_indices: Tensor | None = None) -> Tensor:
+    """Our hidden states, sequences end to end; of all tokens or of those at the token indices."""
+    return encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)

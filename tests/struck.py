@@ -12,7 +12,7 @@ CHANGES = {
     "trainer.val_check_interval": 4,
     "trainer.log_every_n_steps": 4,
     "checkpoints.every_n_steps": 3,
-    "preemption.time_limit": 45,
+    "preemption.grace_seconds": 45,
 }
 """A run with a validation every four steps, and a checkpoint every three and after the best."""
 

@@ -18,7 +18,7 @@ FIVE_TARGETS = dict.fromkeys(("xnli", "pawsx", "udpos", "xquad", "tatoeba"), LAN
 EFFECTS = {"squad_v1": 4.0, "mnli": 2.0}
 
 SPANS = ("udpos", "panx")
-"""Targets whose items are counts of spans."""
+"""Targets whose example scores are counts of spans."""
 
 
 def everywhere(volume: int) -> float:
@@ -86,11 +86,11 @@ def make_scores(
                     lines += [(*cell, name, score - loss(name)) for name in perturbations]
     names = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation", "score"]
     found = pd.DataFrame(lines, columns=names)
-    return found.assign(rows=100, split="validation", items="", run=found["target"] + "-run")
+    return found.assign(rows=100, split="validation", example_scores="", run=found["target"] + "-run")
 
 
-def make_items(scores: pd.DataFrame, folder: Path, rows: int = 50, random: int = 0) -> pd.DataFrame:
-    """The table with files of items that come to about its scores, which become those of the items.
+def make_example_scores(scores: pd.DataFrame, folder: Path, rows: int = 50, random: int = 0) -> pd.DataFrame:
+    """The table with files of example scores that come to about its scores, which become theirs.
 
     An example is as hard in every language and run: it is answered where its difficulty lies below the score.
 
@@ -102,13 +102,13 @@ def make_items(scores: pd.DataFrame, folder: Path, rows: int = 50, random: int =
     """
     hardness = np.random.default_rng(random).uniform(0, 100, rows)
     found = scores.copy()
-    (folder / "items").mkdir(parents=True, exist_ok=True)
+    (folder / "example_scores").mkdir(parents=True, exist_ok=True)
     for place, line in enumerate(scores.itertuples()):
         right = (hardness < line.score).astype(np.float32)
         values = 100 * right
         if line.target in SPANS:
             values = np.stack([4 * right, np.full(rows, 4), np.full(rows, 4)], 1).astype(np.float32)
-        path = f"items/{line.target}-{line.language}-{place}.npy"
+        path = f"example_scores/{line.target}-{line.language}-{place}.npy"
         np.save(folder / path, values)
-        found.loc[found.index[place], ["score", "items", "rows"]] = [100 * right.mean(), path, rows]
+        found.loc[found.index[place], ["score", "example_scores", "rows"]] = [100 * right.mean(), path, rows]
     return found

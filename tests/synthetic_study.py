@@ -95,8 +95,8 @@ model:
 data:
   tasks: [{target or arm}]
   volume: {volume}
-  tokens_per_batch: 4096
-  batches_per_step: 2
+  tokens_per_micro_batch: 4096
+  micro_batches_per_step: 2
   max_length: 128
 trainer:
   max_steps: {2000 if target else 1000}

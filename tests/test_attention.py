@@ -96,7 +96,7 @@ def some_words(length: int) -> list[int]:
     return [p for p in np.cumsum(gaps).tolist() if p < length] or [0]
 
 
-PLACES: dict[str, Callable[[Packing], Tensor | None]] = {
+TOKEN_INDICES: dict[str, Callable[[Packing], Tensor | None]] = {
     "None": lambda packing: None,
     "starts": lambda packing: packing.starts,
     "copied starts": lambda packing: packing.starts.clone(),
@@ -106,7 +106,7 @@ PLACES: dict[str, Callable[[Packing], Tensor | None]] = {
 }
 
 
-@pytest.mark.parametrize("read", PLACES)
+@pytest.mark.parametrize("read", TOKEN_INDICES)
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_packed_equals_padded_in_single_precision(
     lengths: list[int], read: str, encoder: Encoder, padded: XLMRobertaModel, tmp_path: Path
@@ -114,10 +114,10 @@ def test_packed_equals_padded_in_single_precision(
     columns = random_rows(lengths, seed=len(lengths))
     order = np.random.default_rng(1).permutation(len(lengths))
     batch = collate("task", stored(tmp_path, columns), order, inputs=())
-    places = PLACES[read](batch.packing)
-    found = run_packed(encoder, batch, places)
+    token_indices = TOKEN_INDICES[read](batch.packing)
+    found = run_packed(encoder, batch, token_indices)
     expected = torch.cat(run_padded(padded, [columns["input_ids"][row] for row in order]))
-    expected = expected if places is None else expected[places]
+    expected = expected if token_indices is None else expected[token_indices]
     assert found.shape == expected.shape == (len(expected), WIDTH)
     assert error(found, expected) < 1e-5
     torch.manual_seed(2)
@@ -134,11 +134,11 @@ def test_packed_equals_padded_in_bf16(
 ) -> None:
     columns = random_rows(lengths, seed=0)
     batch = collate("task", stored(tmp_path, columns), np.arange(len(lengths)), inputs=())
-    places = PLACES[read](batch.packing)
+    token_indices = TOKEN_INDICES[read](batch.packing)
     with torch.autocast("cpu", torch.bfloat16):
-        found = run_packed(encoder, batch, places)
+        found = run_packed(encoder, batch, token_indices)
         expected = torch.cat(run_padded(padded, columns["input_ids"]))
-    expected = expected if places is None else expected[places]
+    expected = expected if token_indices is None else expected[token_indices]
     assert error(found, expected) < 2e-2
     torch.manual_seed(2)
     weights = torch.randn(found.shape)
@@ -175,10 +175,10 @@ def test_positions_start_anew_in_each_sequence_of_a_row(tmp_path: Path) -> None:
 
 
 def test_a_micro_batch_without_rows(tmp_path: Path) -> None:
-    columns = {"input_ids": [[9, 8]], "lengths": [[2]], "targets": [[0]], "places": [[1]]}
-    batch = collate("task", stored(tmp_path, columns), np.zeros(0, np.int64), ("targets", "places"))
+    columns = {"input_ids": [[9, 8]], "lengths": [[2]], "targets": [[0]], "token_indices": [[1]]}
+    batch = collate("task", stored(tmp_path, columns), np.zeros(0, np.int64), ("targets", "token_indices"))
     assert batch.num_tokens == 0
-    assert batch.columns["targets"].tolist() == batch.columns["places"].tolist() == []
+    assert batch.columns["targets"].tolist() == batch.columns["token_indices"].tolist() == []
 
 
 # Dropout
@@ -198,7 +198,7 @@ def test_attention_dropout_follows_the_seed_and_the_mode(
 
     def states(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return run_packed(encoder, batch, PLACES[read](batch.packing))
+        return run_packed(encoder, batch, TOKEN_INDICES[read](batch.packing))
 
     assert torch.equal(states(0), states(0))
     assert not torch.equal(states(0), states(1))

@@ -398,8 +398,8 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("data.volume", "{mnli: 0}"),
         ("data.validation_volume", "0"),
         ("data.validation_volume", "-1"),
-        ("data.tokens_per_batch", "0"),
-        ("data.batches_per_step", "0"),
+        ("data.tokens_per_micro_batch", "0"),
+        ("data.micro_batches_per_step", "0"),
         ("data.max_length", "0"),
         ("data.stride", "-1"),
         ("data.stride", "128"),
@@ -427,10 +427,10 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("trainer.limit_val_batches", "0"),
         ("trainer.log_every_n_steps", "0"),
         ("checkpoints.every_n_steps", "0"),
-        ("checkpoints.keep", "0"),
-        ("checkpoints.keep_period", "0"),
-        ("preemption.look_every_n_steps", "0"),
-        ("preemption.time_limit", "0"),
+        ("checkpoints.keep_last", "0"),
+        ("checkpoints.keep_every_n_steps", "0"),
+        ("preemption.check_every_n_steps", "0"),
+        ("preemption.grace_seconds", "0"),
     ],
 )
 def test_value_out_of_range_names_the_key_and_the_value(refusal: Refusal, key: str, value: str):
@@ -443,7 +443,7 @@ def test_value_out_of_range_names_the_key_and_the_value(refusal: Refusal, key: s
 def test_micro_batches_are_counted_by_another_key_than_lightnings(refusal: Refusal):
     message = refusal({"trainer.accumulate_grad_batches": 2})
     assert "trainer.accumulate_grad_batches" in message
-    assert "data.batches_per_step" in message
+    assert "data.micro_batches_per_step" in message
 
 
 def test_devices_that_cannot_be_are_refused(refusal: Refusal):
@@ -474,23 +474,27 @@ def test_a_run_without_a_number_of_steps_is_refused(refusal: Refusal):
 
 
 def test_more_tokens_than_the_encoder_has_positions_names_the_limit(refusal: Refusal):
-    message = refusal({"data.max_length": 513, "data.tokens_per_batch": 4096})
+    message = refusal({"data.max_length": 513, "data.tokens_per_micro_batch": 4096})
     assert "data.max_length is 513" in message
     assert "at most 512" in message
 
 
 def test_a_sequence_must_fit_a_batch(refusal: Refusal):
-    message = refusal({"data.tokens_per_batch": 127})
-    assert "data.tokens_per_batch is 127" in message
+    message = refusal({"data.tokens_per_micro_batch": 127})
+    assert "data.tokens_per_micro_batch is 127" in message
     assert "data.max_length, 128 tokens" in message
 
 
 def test_the_longest_row_must_fit_a_batch(refusal: Refusal, tmp_path: Path):
     # A row is all its choices: four of over sixty tokens each.
     write_choices(tmp_path / "root", ctx=["word " * 60] * 2)
-    changes = {"data.tasks": "[hellaswag]", "data.root": tmp_path / "root", "data.tokens_per_batch": 130}
+    changes = {
+        "data.tasks": "[hellaswag]",
+        "data.root": tmp_path / "root",
+        "data.tokens_per_micro_batch": 130,
+    }
     message = refusal(changes)
-    assert "data.tokens_per_batch is 130" in message
+    assert "data.tokens_per_micro_batch is 130" in message
     assert "hellaswag" in message
     (least,) = re.findall(r"at least (\d+)", message)
     assert int(least) > 4 * 60
@@ -674,11 +678,11 @@ TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_tru
 
 @pytest.mark.slow
 def test_batches_that_the_processes_cannot_share_are_refused(tiny_run: Command, mnli: Path, tmp_path: Path):
-    changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.batches_per_step": 3, **TWO}
+    changes = {"data.tasks": "[mnli]", "data.root": mnli, "data.micro_batches_per_step": 3, **TWO}
     code, output = launch(tiny_run(tmp_path / "run", changes))
     assert code not in (0, None)
     message = the_message(output)
-    assert "data.batches_per_step is 3" in message
+    assert "data.micro_batches_per_step is 3" in message
     assert "2 processes" in message
     assert "1, 3" in message
     assert not events(tmp_path / "run")

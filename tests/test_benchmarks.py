@@ -24,9 +24,9 @@ from benchmarks.systems import (
 )
 from benchmarks.turns import LEAST, Phase, Step, Timeline
 from benchmarks.workload import Size, encode_rows, write_encoder, write_rows
+from xlt.batch.batch import Batch
 from xlt.data.features import Features
 from xlt.data.sampling.collate import collate
-from xlt.batch.batch import Batch
 from xlt.models.encoders.text import Encoder
 
 # The systems warn of what is theirs; the benchmarks' command is as quiet.
@@ -52,7 +52,7 @@ def rows(root: Path) -> tuple[Features, Features]:
 @pytest.fixture(scope="module")
 def setting(root: Path) -> Setting:
     encoder = write_encoder(root / "tiny", TINY, dropout=0.0)
-    return Setting(root, encoder, TINY, STEPS, "32-true", validation_rows=48, tokens_per_batch=1024)
+    return Setting(root, encoder, TINY, STEPS, "32-true", validation_rows=48, tokens_per_micro_batch=1024)
 
 
 def test_a_rate_leaves_the_first_steps_out() -> None:
@@ -172,7 +172,7 @@ def test_a_start_is_timed_until_its_first_step_ends(tmp_path: Path) -> None:
 
 
 def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple[Features, Features]) -> None:
-    plan = Plan(until=0, most_rows=8, padded=True, validation_rows=48, tokens_per_batch=1024)
+    plan = Plan(until=0, most_rows=8, padded=True, validation_rows=48, tokens_per_micro_batch=1024)
     found = compare(setting, plan, Options((16, "eager"), (8, "sdpa")), until=0)
     assert found.trainer_options.train == (8, "eager")
     systems = {"xlt", "xlt padded", "trainer best", "trainer default"}

@@ -57,8 +57,8 @@ def test_a_run_goes_on_with_one_two_and_four_processes(tiny_run: Command, tmp_pa
         **CHANGES,
         "seed_everything": numbers.randrange(100),
         "data.temperature": numbers.choice([1, 2, 5]),
-        "data.batches_per_step": 4,
-        "data.tokens_per_batch": numbers.randrange(256, 1024),
+        "data.micro_batches_per_step": 4,
+        "data.tokens_per_micro_batch": numbers.randrange(256, 1024),
     }
     code, output = launch(tiny_run(tmp_path / "calm", given))
     assert code == 0, output

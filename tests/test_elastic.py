@@ -16,7 +16,7 @@ from test_fit import assert_same_weights, events, timeless, weights
 from torch.utils.data import DataLoader
 
 from xlt.batch.batch import Batch
-from xlt.data.sampling.steps import From, as_is
+from xlt.data.sampling.steps import ResumeSampler, as_is
 from xlt.datamodule import TransferData
 from xlt.models.optim import adamw
 from xlt.module import TransferModule
@@ -46,8 +46,8 @@ def mixtures(draw: st.DrawFn) -> dict[str, Any]:
         "temperature": draw(st.floats(0.5, 20)),
         "cap": draw(st.integers(1, 3000)),
         "volume": draw(st.sampled_from([None, 7, 100])),
-        "tokens_per_batch": draw(st.integers(384, 2048)),
-        "batches_per_step": draw(st.sampled_from([4, 8])),
+        "tokens_per_micro_batch": draw(st.integers(384, 2048)),
+        "micro_batches_per_step": draw(st.sampled_from([4, 8])),
     }
 
 
@@ -80,7 +80,7 @@ def test_processes_and_restarts_change_nothing_that_a_step_sees(
     module = prepared(mixture, text, tiny_encoder, cache)
     whole = module.build_steps(STEPS, 0, 1)
     expected = [[seen(batch) for batch in whole[step]] for step in range(STEPS)]
-    assert all(len(step) == mixture["batches_per_step"] for step in expected)
+    assert all(len(step) == mixture["micro_batches_per_step"] for step in expected)
     starts = [0, *sorted(killed)]
     for start, end in zip(starts, [*starts[1:], STEPS], strict=True):
         world_size = data.draw(st.sampled_from([1, 2, 4]), "processes")
@@ -95,7 +95,7 @@ def test_processes_and_restarts_change_nothing_that_a_step_sees(
 def loaded(module: TransferData, rank: int, world_size: int, first: int) -> Iterator[list[Batch]]:
     """A process's steps as its loader gives them, from the first on."""
     steps = module.build_steps(STEPS, rank, world_size)
-    return iter(DataLoader(steps, batch_size=None, sampler=From(first, STEPS), collate_fn=as_is))
+    return iter(DataLoader(steps, batch_size=None, sampler=ResumeSampler(first, STEPS), collate_fn=as_is))
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
@@ -165,7 +165,7 @@ def test_a_run_killed_at_drawn_steps_gives_every_bit_of_an_undisturbed_one(
     changes = {
         "seed_everything": seed,
         "data.temperature": temperature,
-        "data.tokens_per_batch": tokens,
+        "data.tokens_per_micro_batch": tokens,
         "data.root": f"[{', '.join(text)}]",
         "data.tasks": "[mnli, ccg, mlm, ranking]",
         "trainer.max_steps": STEPS,

@@ -453,7 +453,7 @@ def test_places_and_targets_follow_the_words_over_several_sequences() -> None:
     assert columns["lengths"] == [[4, 4, 3]]
     the, man, is_ = ids["the"][0], ids["man"][0], ids["is"][0]
     assert columns["input_ids"] == [[0, the, man, 2, 0, is_, the, 2, 0, man, 2]]
-    assert columns["places"] == [[1, 2, 5, 6, 9]]
+    assert columns["token_indices"] == [[1, 2, 5, 6, 9]]
     assert columns["targets"] == [[0, 1, 2, 0, 1]]
     assert columns["weight"] == [[5]]
     assert truncated == 0
@@ -512,7 +512,7 @@ def test_words_have_the_special_tokens_of_the_tokenizers_own_template(tmp_path: 
     first = [CLS, *ids[:5], PIECES.index("[UNK]"), SEP]
     assert columns["input_ids"] == [[*first, CLS, ids[5], SEP]]
     assert columns["lengths"] == [[8, 3]]
-    assert columns["places"] == [[1, 2, 3, 4, 6, 9]]
+    assert columns["token_indices"] == [[1, 2, 3, 4, 6, 9]]
 
 
 def test_every_kind_reads_a_tokenizer_without_begin_and_end(tmp_path: Path) -> None:

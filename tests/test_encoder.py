@@ -20,8 +20,8 @@ from padded import (
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.data.sampling.collate import collate
 from xlt.batch.batch import Batch
+from xlt.data.sampling.collate import collate
 from xlt.models.encoders.text import Encoder, load_config, most_tokens
 from xlt.models.kernels.dropout import Dropout
 
@@ -124,8 +124,8 @@ def test_a_copy_computes_the_same_and_trains_alone(
     copied: Callable[[Encoder], Encoder], encoder: Encoder, batch: Batch
 ) -> None:
     other = copied(encoder)
-    for places in (None, batch.packing.starts):
-        assert torch.equal(run_packed(other, batch, places), run_packed(encoder, batch, places))
+    for token_indices in (None, batch.packing.starts):
+        assert torch.equal(run_packed(other, batch, token_indices), run_packed(encoder, batch, token_indices))
     encoder.zero_grad()
     with other.words.holding():
         run_packed(other, batch).sum().backward()

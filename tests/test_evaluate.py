@@ -67,7 +67,7 @@ def test(root: Path, cache: str, trained: Path) -> Evaluate:
     def call(out: Path, **changes: Any) -> int | str | None:
         settings = {
             "out": out, "root": root, "cache": cache, "runs": f"[{trained}]", "encoder": trained,
-            "accelerator": "cpu", "max_length": 128, "stride": 32, "tokens_per_batch": 2048,
+            "accelerator": "cpu", "max_length": 128, "stride": 32, "tokens_per_micro_batch": 2048,
         }  # fmt: skip
         chosen = settings | changes
         return run([f"--{key}={value}" for key, value in chosen.items() if value is not None], evaluate)
@@ -412,11 +412,11 @@ def test_a_volume_takes_the_same_examples_in_every_language(test: Evaluate, tmp_
 # Perturbed rows, and values of examples
 
 
-def add_up(items: np.ndarray) -> float:
+def add_up(example_scores: np.ndarray) -> float:
     """The score that per-example values make."""
-    if items.ndim == 1:
-        return float(items.mean())
-    right, predicted, gold = items.sum(0)
+    if example_scores.ndim == 1:
+        return float(example_scores.mean())
+    right, predicted, gold = example_scores.sum(0)
     return float(200 * right / (predicted + gold))
 
 
@@ -428,17 +428,17 @@ def test_the_items_of_every_task_add_up_to_its_score(out: Path):
     names = set()
     for task, by_language in results(out).items():
         for language, cell in by_language.items():
-            path = out / "items" / f"{task}-{language}.npy"
+            path = out / "example_scores" / f"{task}-{language}.npy"
             names.add(path.name)
             if task == "bucc2018":
                 assert not path.exists()
                 continue
-            items = np.load(path)
-            assert items.dtype == np.float32
-            assert len(items) == cell["rows"]
-            score = cell["f1"] if items.ndim == 2 else mean(cell)
-            assert add_up(items) == pytest.approx(score, abs=1e-4)
-    assert {path.name for path in (out / "items").iterdir()} == names - {"bucc2018-de.npy"}
+            example_scores = np.load(path)
+            assert example_scores.dtype == np.float32
+            assert len(example_scores) == cell["rows"]
+            score = cell["f1"] if example_scores.ndim == 2 else mean(cell)
+            assert add_up(example_scores) == pytest.approx(score, abs=1e-4)
+    assert {path.name for path in (out / "example_scores").iterdir()} == names - {"bucc2018-de.npy"}
 
 
 @pytest.fixture(scope="session")
@@ -462,9 +462,11 @@ def test_perturbed_cells_stand_beside_the_clean_ones(noisy: Path, out: Path):
         for task, cells in by_task.items():
             for language, cell in cells.items():
                 assert cell["rows"] == clean[task][language]["rows"]
-                items = np.load(noisy / "items" / f"{task}-{language}-{name}.npy")
-                assert len(items) == cell["rows"]
-                assert add_up(items) == pytest.approx(cell["f1"] if items.ndim == 2 else mean(cell), abs=1e-4)
+                example_scores = np.load(noisy / "example_scores" / f"{task}-{language}-{name}.npy")
+                assert len(example_scores) == cell["rows"]
+                assert add_up(example_scores) == pytest.approx(
+                    cell["f1"] if example_scores.ndim == 2 else mean(cell), abs=1e-4
+                )
     assert perturbed["noise-100"]["tatoeba"] != clean["tatoeba"]
     files = {path.name for path in (noisy / "predictions" / "xnli").iterdir()}
     assert files == {"test-ar.tsv", "test-de.tsv", "test-en.tsv"}
@@ -494,12 +496,12 @@ def test_a_perturbed_cell_that_is_not_finished_is_tested_alone(
     copy = tmp_path / "copy"
     shutil.copytree(noisy, copy)
     (copy / "scores" / "xnli-de-noise-10.json").unlink()
-    (copy / "items" / "xnli-de-noise-10.npy").unlink()
+    (copy / "example_scores" / "xnli-de-noise-10.npy").unlink()
     seen = predicted_tasks(monkeypatch)
     settings = {"tasks": "[xnli, udpos, xquad, tatoeba, bucc2018]", "perturbations": "[noise-10, noise-100]"}
     assert test(copy, **settings) == 0
     assert seen == ["xnli/de"]
-    for path in ("perturbed.json", "results.csv", "items/xnli-de-noise-10.npy"):
+    for path in ("perturbed.json", "results.csv", "example_scores/xnli-de-noise-10.npy"):
         assert (copy / path).read_bytes() == (noisy / path).read_bytes()
     table = capsys.readouterr().out.split("means of the languages")[1].splitlines()
     assert [line.split()[0] for line in table if line][:5] == [

@@ -182,7 +182,7 @@ def test_no_earlier_checkpoint_is_deleted_while_the_newest_is_damaged(
     monkeypatch.setattr(VerifiedIO, "_complete", complete)
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="is damaged"):
-        assert run(tiny_run(folder, {**SHORT, "checkpoints.keep": 1})) == 0
+        assert run(tiny_run(folder, {**SHORT, "checkpoints.keep_last": 1})) == 0
     with pytest.warns(UserWarning, match="is damaged"):
         found = newest(folder / "checkpoints")
     assert found is not None

@@ -242,7 +242,7 @@ def test_best_checkpoint_is_kept_beside_the_newest(tiny_run: Command, tmp_path: 
         "trainer.val_check_interval": 1,
         "trainer.log_every_n_steps": 1,
         "checkpoints.every_n_steps": 1,
-        "checkpoints.keep": 2,
+        "checkpoints.keep_last": 2,
     }
     assert run(tiny_run(folder, changes)) == 0
     assert results(folder)["run"]["best_step"] == 1
@@ -257,8 +257,8 @@ def test_every_checkpoint_of_the_period_is_kept(tiny_run: Command, tmp_path: Pat
         "trainer.max_steps": 9,
         "trainer.val_check_interval": interval,
         "checkpoints.every_n_steps": 5,
-        "checkpoints.keep": 1,
-        "checkpoints.keep_period": 3,
+        "checkpoints.keep_last": 1,
+        "checkpoints.keep_every_n_steps": 3,
     }
     folder = tmp_path / "run"
     assert run(tiny_run(folder, changes)) == 0
@@ -276,8 +276,8 @@ def prepared(tiny_run: Command, samples: list[str], cache: str, tiny_encoder: st
         NINE,
         root=samples,
         temperature=math.inf,
-        tokens_per_batch=1024,
-        batches_per_step=2,
+        tokens_per_micro_batch=1024,
+        micro_batches_per_step=2,
         max_length=128,
         stride=32,
         encoder=tiny_encoder,
@@ -387,7 +387,7 @@ def test_keys_that_change_nothing_learned_may_change(undisturbed: Path, tiny_run
     changes = {
         "data.num_workers": 1,
         "data.cache": tmp_path,
-        "checkpoints.keep": 7,
+        "checkpoints.keep_last": 7,
         "wandb.tags": "[late]",
         "trainer.log_every_n_steps": 2,
     }

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from transformers import XLMRobertaModel
 
 from xlt import tasks
+from xlt.batch.batch import Batch
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.collate import collate
-from xlt.batch.batch import Batch
 from xlt.kinds import Tagging
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
@@ -117,7 +117,7 @@ def choice_loss(head: nn.Module, run: Callable[..., list[Tensor]], columns: Colu
 def tagging_loss(head: nn.Module, run: Callable[..., list[Tensor]], columns: Columns, row: int) -> Tensor:
     states = torch.cat(run(sequences_of(columns, row)))
     logits = F.linear(states, head.out_proj.weight, head.out_proj.bias)
-    words = zip(columns["places"][row], columns["targets"][row], strict=True)
+    words = zip(columns["token_indices"][row], columns["targets"][row], strict=True)
     return sum((-logits[p].log_softmax(-1)[t] for p, t in words if t >= 0), torch.zeros(()))
 
 
@@ -150,14 +150,14 @@ def fresh_head(task: Any) -> Any:
 
 def logits_of(head: Head, encoder: Encoder, batch: Batch) -> Tensor:
     """The head on the states that it reads."""
-    states = run_packed(encoder, batch, head.places(batch.packing, batch.columns))
+    states = run_packed(encoder, batch, head.token_indices(batch.packing, batch.columns))
     return head(states, batch.packing, batch.columns)
 
 
 def read(head: Head, states: Tensor, batch: Batch) -> Tensor:
     """Of the states of all tokens, those that the head reads."""
-    places = head.places(batch.packing, batch.columns)
-    return states if places is None else states[places]
+    token_indices = head.token_indices(batch.packing, batch.columns)
+    return states if token_indices is None else states[token_indices]
 
 
 def test_losses_equal_those_of_the_padded_reference(
@@ -204,22 +204,22 @@ def test_the_loss_is_the_sum_over_any_division_into_micro_batches(
 
 def read_places(kind: str, columns: Columns) -> set[int]:
     """Tokens of all rows end to end that the loss may read."""
-    places: set[int] = set()
+    token_indices: set[int] = set()
     offset = 0
     for row in range(len(columns["input_ids"])):
         lengths = columns["lengths"][row]
         if kind in ("classification", "choice"):
-            places |= {offset + start for start in [0, *itertools.accumulate(lengths)][:-1]}
+            token_indices |= {offset + start for start in [0, *itertools.accumulate(lengths)][:-1]}
         elif kind == "tagging":
-            words = zip(columns["places"][row], columns["targets"][row], strict=True)
-            places |= {offset + place for place, target in words if target >= 0}
+            words = zip(columns["token_indices"][row], columns["targets"][row], strict=True)
+            token_indices |= {offset + place for place, target in words if target >= 0}
         else:
-            places |= {
+            token_indices |= {
                 offset,
                 *range(offset + columns["passage"][row][0], offset + columns["passage"][row][1]),
             }
         offset += sum(lengths)
-    return places
+    return token_indices
 
 
 def test_a_head_reads_no_more_than_it_names_and_in_ascending_order(
@@ -229,13 +229,13 @@ def test_a_head_reads_no_more_than_it_names_and_in_ascending_order(
     features = stored(tmp_path, columns)
     rows = np.random.default_rng(0).permutation(features.num_rows)
     batch = collate(task.name, features, rows, task.inputs)
-    places = fresh_head(task).places(batch.packing, batch.columns)
+    token_indices = fresh_head(task).token_indices(batch.packing, batch.columns)
     if kind == "span":
-        assert places is None
+        assert token_indices is None
     else:
-        assert places.diff().gt(0).all()
-        num = sum(map(len, columns["places" if kind == "tagging" else "lengths"]))
-        assert len(places) == num < batch.num_tokens
+        assert token_indices.diff().gt(0).all()
+        num = sum(map(len, columns["token_indices" if kind == "tagging" else "lengths"]))
+        assert len(token_indices) == num < batch.num_tokens
 
 
 def test_nothing_but_labelled_tokens_enters_the_loss(case: tuple[str, Any, Columns], tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_nothing_but_labelled_tokens_enters_the_loss(case: tuple[str, Any, Colum
 
 
 def test_a_sentence_of_unseen_tags_alone_has_no_loss(tmp_path: Path) -> None:
-    columns = {"input_ids": [[0, 9, 2]], "lengths": [[3]], "places": [[1]], "targets": [[-1]]}
+    columns = {"input_ids": [[0, 9, 2]], "lengths": [[3]], "token_indices": [[1]], "targets": [[-1]]}
     head = fresh_head(Tagging(source=(), read=len, labels=("A", "B")))
-    batch = collate("t", stored(tmp_path, columns), np.array([0]), ("targets", "places"))
+    batch = collate("t", stored(tmp_path, columns), np.array([0]), ("targets", "token_indices"))
     states = torch.randn(3, WIDTH, requires_grad=True)
     loss = head.loss(
         head(read(head, states, batch), batch.packing, batch.columns), batch.packing, batch.columns
@@ -274,13 +274,13 @@ def test_predictions_of_tagging_say_how_many_words_each_row_has(tmp_path: Path) 
     columns = {
         "input_ids": [[0, 5, 6, 2], [0, 7, 2], [0, 8, 9, 9, 2]],
         "lengths": [[4], [3], [5]],
-        "places": [[1, 2], [1], [1, 2, 3]],
+        "token_indices": [[1, 2], [1], [1, 2, 3]],
         "targets": [[0, 1], [0], [1, 1, 0]],
     }
     head = Tagging(source=(), read=len, labels=("A", "B")).head(2, 0.0)
     nn.init.eye_(head.out_proj.weight)
     nn.init.zeros_(head.out_proj.bias)
-    batch = collate("t", stored(tmp_path, columns), np.array([2, 0, 1]), ("targets", "places"))
+    batch = collate("t", stored(tmp_path, columns), np.array([2, 0, 1]), ("targets", "token_indices"))
     # The state of each token is its id's parity, one-hot.
     states = F.one_hot(batch.input_ids[0] % 2, 2).float()
     found = head.predict(

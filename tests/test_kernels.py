@@ -74,8 +74,8 @@ def test_sequences_without_a_read_token_count_none() -> None:
 
 def test_no_sequence_at_all_has_a_layout() -> None:
     packing = pack([])
-    for places in (None, packing.starts, torch.zeros(0, dtype=torch.long)):
-        layout = layout_of(packing, HEADS, places)
+    for token_indices in (None, packing.starts, torch.zeros(0, dtype=torch.long)):
+        layout = layout_of(packing, HEADS, token_indices)
         states = random_states([], [], 0)
         assert [part.numel() for part in with_gradients(attend(states, layout), states)] == [0] * 4
 

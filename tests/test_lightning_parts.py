@@ -31,7 +31,12 @@ from test_fit import SHORT, assert_same_weights, events, steps, validations, wei
 
 from xlt.config.classes import BASES, check_parts, refusal
 from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
-from xlt.config.trainer_keys import DEFAULTS, FREE, UNSET, check_trainer_keys
+from xlt.config.trainer_keys import (
+    ALLOWED_TRAINER_KEYS,
+    DEFAULTS,
+    UNSUPPORTED_TRAINER_KEYS,
+    check_trainer_keys,
+)
 
 PACKAGES = (
     *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
@@ -240,8 +245,8 @@ def test_the_tables_name_no_class_that_lightning_does_not_have():
 
 def test_each_key_of_the_trainer_is_free_or_must_stay_unset():
     keys = set(inspect.signature(Trainer.__init__).parameters) - {"self"}
-    assert keys == FREE | UNSET.keys()
-    assert not FREE & UNSET.keys()
+    assert keys == ALLOWED_TRAINER_KEYS | UNSUPPORTED_TRAINER_KEYS.keys()
+    assert not ALLOWED_TRAINER_KEYS & UNSUPPORTED_TRAINER_KEYS.keys()
 
 
 def test_each_name_that_the_trainer_takes_is_in_a_table():
@@ -473,7 +478,7 @@ OTHER_VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("key", sorted({*UNSET, *OTHER_VALUES}))
+@pytest.mark.parametrize("key", sorted({*UNSUPPORTED_TRAINER_KEYS, *OTHER_VALUES}))
 def test_a_key_that_must_stay_as_it_is_is_refused_with_another_value(key: str):
     with pytest.raises(ValueError, match=f"trainer.{key} is {OTHER_VALUES[key]}: it must"):
         check_trainer_keys(trainer_keys(**{key: OTHER_VALUES[key]}))

@@ -9,7 +9,7 @@ from xlt.data.sampling.masking import Masking
 from xlt.data.sampling.order import numbers_at
 
 SPECIAL = (0, 1, 2, 3, 99)
-MASKING = Masking(mask=99, special=SPECIAL, vocab_size=100, share=0.15)
+MASKING = Masking(mask=99, special=SPECIAL, vocab_size=100, mlm_probability=0.15)
 
 rows_of_ids = st.lists(
     st.lists(st.integers(4, 98), max_size=40).map(lambda ids: [0, *ids, 2]), min_size=1, max_size=12
@@ -29,8 +29,8 @@ def test_masks_of_a_row_do_not_depend_on_the_rows_beside_it(rows, key, random):
     for i, row in enumerate(rows):
         alone = hide([row], [numbers[i]], key)
         assert (together.ids[starts[i] : starts[i + 1]] == alone.ids).all()
-        mine = (together.places >= starts[i]) & (together.places < starts[i + 1])
-        assert (together.places[mine] - starts[i] == alone.places).all()
+        mine = (together.token_indices >= starts[i]) & (together.token_indices < starts[i + 1])
+        assert (together.token_indices[mine] - starts[i] == alone.token_indices).all()
         assert (together.targets[mine] == alone.targets).all()
 
 
@@ -41,19 +41,19 @@ def test_share_of_each_row_is_hidden_and_never_a_special_token(rows, key):
     wanted = np.where(plain > 0, np.maximum(1, np.floor(0.15 * plain + 0.5)), 0)
     assert (found.counts == wanted).all()
     assert [MASKING.num_masked(row) for row in rows] == wanted.tolist()
-    assert len(found.places) == len(set(found.places.tolist())) == wanted.sum()
-    assert (np.diff(found.places) > 0).all()
+    assert len(found.token_indices) == len(set(found.token_indices.tolist())) == wanted.sum()
+    assert (np.diff(found.token_indices) > 0).all()
     ids = np.array([token for row in rows for token in row])
-    assert (found.targets == ids[found.places]).all()
+    assert (found.targets == ids[found.token_indices]).all()
     assert not np.isin(found.targets, SPECIAL).any()
-    others = np.setdiff1d(np.arange(len(ids)), found.places)
+    others = np.setdiff1d(np.arange(len(ids)), found.token_indices)
     assert (found.ids[others] == ids[others]).all()
 
 
 def test_eighty_ten_ten():
     ids = np.tile(np.arange(4, 99), 4000).astype(np.int32)
     found = MASKING.hide(ids, np.full(4000, 95), np.arange(4000), 7)
-    now = found.ids[found.places]
+    now = found.ids[found.token_indices]
     kept, masked = now == found.targets, now == 99
     replaced = ~kept & ~masked
     # A random piece is the true one once in 95 times.
@@ -68,9 +68,9 @@ def test_eighty_ten_ten():
 
 def test_another_step_or_seed_hides_other_tokens():
     rows = [[0, *range(4, 94), 2]]
-    draws = {key: tuple(hide(rows, [5], key).places.tolist()) for key in range(20)}
+    draws = {key: tuple(hide(rows, [5], key).token_indices.tolist()) for key in range(20)}
     assert len(set(draws.values())) == 20
-    assert draws[3] == tuple(hide(rows, [5], 3).places.tolist())
+    assert draws[3] == tuple(hide(rows, [5], 3).token_indices.tolist())
 
 
 def test_numbers_at_places_are_uniform_and_uncorrelated():

@@ -76,19 +76,19 @@ def test_each_mix_is_drawn_so_many_times_and_a_name_given_twice_counts_once():
 
 
 @pytest.mark.parametrize(
-    ("names", "mixes", "message"),
+    ("names", "num_mixes", "message"),
     [
         (["nose-5"], 4, "perturbations names 'nose-5': it must be noise-PERCENT or mix-PERCENT"),
         (["noise"], 4, "perturbations names 'noise'"),
         (["mix-15-0"], 4, "perturbations names 'mix-15-0'"),
         (["noise-0"], 4, "perturbations noise-0 is 0 percent: it must be 1 to 100"),
         (["mix-101"], 4, "perturbations mix-101 is 101 percent: it must be 1 to 100"),
-        (["mix-15"], 0, "mixes is 0: it must be at least 1"),
+        (["mix-15"], 0, "num_mixes is 0: it must be at least 1"),
     ],
 )
-def test_what_is_no_perturbation_is_refused(names: list[str], mixes: int, message: str):
+def test_what_is_no_perturbation_is_refused(names: list[str], num_mixes: int, message: str):
     with pytest.raises(ValueError, match=message):
-        names_of(names, mixes)
+        names_of(names, num_mixes)
 
 
 def test_noisy_rows_are_the_rows_with_noise(found: Any, splits: Splits):

@@ -94,7 +94,7 @@ def with_items(folder: Path, spread: float) -> pd.DataFrame:
     for place, score in scores["score"].items():
         sign = 1 if scores.loc[place, "intermediate"] == "mnli" else -1
         np.save(folder / f"{place}.npy", np.float32([score + sign * spread, score - sign * spread]))
-    return scores.assign(items=[f"{place}.npy" for place in scores.index])
+    return scores.assign(example_scores=[f"{place}.npy" for place in scores.index])
 
 
 def test_intervals_of_effects_take_in_the_test_rows_where_they_are_kept(tmp_path: Path):

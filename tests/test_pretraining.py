@@ -18,18 +18,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM
 
 from xlt import tasks
+from xlt.batch.batch import Batch
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Text
 from xlt.data.features import Features, write_features
 from xlt.data.sampling.collate import collate
-from xlt.batch.batch import Batch
 from xlt.datamodule import TransferData
 from xlt.export import export
 from xlt.models.encoders.text import Encoder
-from xlt.models.saving import load_heads
 from xlt.models.heads.language_modelling import MaskedHead
 from xlt.models.heads.retrieval import RankingHead
+from xlt.models.saving import load_heads
 from xlt.module import TransferModule
 
 MINI = str(REPOSITORY / "encoders" / "mini")
@@ -97,7 +97,7 @@ def test_weight_is_the_number_of_tokens_to_guess(tmp_path: Path):
     batch, features = batch_of("mlm", sentences, tmp_path)
     weights = features.gather("weight", np.arange(50))[0]
     assert batch.columns["counts"].tolist() == weights.tolist()
-    assert len(batch.columns["places"]) == len(batch.columns["targets"]) == weights.sum()
+    assert len(batch.columns["token_indices"]) == len(batch.columns["targets"]) == weights.sum()
 
 
 def test_a_pair_is_read_as_the_tokenizer_pairs_it_and_both_sides_are_hidden(tmp_path: Path):
@@ -105,7 +105,7 @@ def test_a_pair_is_read_as_the_tokenizer_pairs_it_and_both_sides_are_hidden(tmp_
     batch, features = batch_of("tlm", pairs, tmp_path)
     expected = load_tokenizer(MINI)(pairs[0].text, pairs[0].translation).input_ids
     assert features.gather("input_ids", np.array([0]))[0].tolist() == expected
-    hidden = (batch.columns["places"] % len(expected)).numpy()
+    hidden = (batch.columns["token_indices"] % len(expected)).numpy()
     second = expected.index(2) + 2
     assert ((hidden > 0) & (hidden < second - 2)).any()
     assert (hidden >= second).any()
@@ -134,7 +134,7 @@ def test_masked_head_has_the_loss_and_gradients_of_transformers(folder: str, tmp
     batch, _ = batch_of("mlm", sentences, tmp_path)
     sequences = [ids.tolist() for ids in batch.input_ids[0].split(batch.packing.lengths.tolist())]
     labels = torch.full_like(batch.input_ids[0], -100)
-    labels[batch.columns["places"]] = batch.columns["targets"]
+    labels[batch.columns["token_indices"]] = batch.columns["targets"]
     padded = pad(sequences)
     answers = torch.full_like(padded, -100)
     answers[padded != PAD] = labels
@@ -142,7 +142,7 @@ def test_masked_head_has_the_loss_and_gradients_of_transformers(folder: str, tmp
     theirs.backward()
 
     states = encoder(
-        batch.input_ids, batch.position_ids, batch.packing, head.places(batch.packing, batch.columns)
+        batch.input_ids, batch.position_ids, batch.packing, head.token_indices(batch.packing, batch.columns)
     )
     logits = head(states, batch.packing, batch.columns)
     ours = head.loss(logits, batch.packing, batch.columns) / len(batch.columns["targets"])
@@ -289,10 +289,12 @@ def hidden_by_row(data: TransferData, step: int, rank: int, world_size: int) -> 
     found = {}
     for batch in data.build_steps(4, rank, world_size)[step]:
         starts = np.concatenate([[0], np.cumsum(batch.packing.lengths.numpy())])
-        places = np.split(batch.columns["places"].numpy(), np.cumsum(batch.columns["counts"].numpy())[:-1])
+        token_indices = np.split(
+            batch.columns["token_indices"].numpy(), np.cumsum(batch.columns["counts"].numpy())[:-1]
+        )
         found |= {
             int(row): (mine - starts[i]).tolist()
-            for i, (row, mine) in enumerate(zip(batch.rows, places, strict=True))
+            for i, (row, mine) in enumerate(zip(batch.rows, token_indices, strict=True))
         }
     return found
 
@@ -300,7 +302,7 @@ def hidden_by_row(data: TransferData, step: int, rank: int, world_size: int) -> 
 def test_each_step_hides_other_tokens_of_a_row_and_processes_do_not_matter(
     text_root: Path, cache: str, tiny_encoder: str
 ):
-    keys = {"max_length": 128, "stride": 32, "tokens_per_batch": 2048, "batches_per_step": 2}
+    keys = {"max_length": 128, "stride": 32, "tokens_per_micro_batch": 2048, "micro_batches_per_step": 2}
     data = TransferData(["mlm/bb"], root=str(text_root), cache=cache, encoder=tiny_encoder, **keys)
     data.prepare_data()
     first, second = (hidden_by_row(data, step, 0, 1) for step in (0, 1))
@@ -361,7 +363,9 @@ def test_a_run_goes_on_from_an_export_with_the_loss_it_ended_with(
     batch = collate(
         "mlm/aa", data.stored["mlm/aa"]["validation"].features, rows, (), masking=data._masking["mlm/aa"]
     )
-    states = module.encoder(batch.input_ids, batch.position_ids, batch.packing, batch.columns["places"])
+    states = module.encoder(
+        batch.input_ids, batch.position_ids, batch.packing, batch.columns["token_indices"]
+    )
     losses = F.cross_entropy(head(states, batch.packing, batch.columns), batch.columns["targets"])
     found = json.loads((finished / "results.json").read_text())["mlm/aa"]["loss"]
     assert losses.item() == pytest.approx(found, rel=1e-4)

@@ -12,7 +12,7 @@ CHANGES = {
     "trainer.max_steps": 8,
     "trainer.enable_progress_bar": "true",
     "checkpoints.every_n_steps": 2,
-    "checkpoints.keep": 9,
+    "checkpoints.keep_last": 9,
 }
 
 

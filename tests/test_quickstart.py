@@ -20,7 +20,7 @@ def test_quickstart_learns_within_memory_and_ends_with_a_table(tmp_path: Path):
     command = [sys.executable, "-m", "xlt.fit", "--config", "configs/quickstart.yaml"]
     own = [f"--trainer.default_root_dir={folder}", f"--data.cache={tmp_path / 'cache'}"]
     # An eighth of its tokens, and one validation of half the rows, are enough to learn something.
-    own += ["--trainer.max_steps=60", "--trainer.val_check_interval=60", "--data.batches_per_step=1"]
+    own += ["--trainer.max_steps=60", "--trainer.val_check_interval=60", "--data.micro_batches_per_step=1"]
     own += ["--data.validation_volume=50"]
     done = subprocess.run([*command, *own], capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr

@@ -178,7 +178,7 @@ def test_worst_mix_is_the_lowest_of_the_mixes_and_tells_when_there_are_fewer():
     gone = (scores["language"] == "ar") & (scores["perturbation"] == "mix-30-2")
     found = robustness.worst_mix(scores[~gone])
     plain = found[found["intermediate"] == "none"].set_index("language")
-    figures = ["level", "clean", "mean", "worst", "mixes", "is_complete"]
+    figures = ["level", "clean", "mean", "worst", "num_mixes", "is_complete"]
     assert plain.loc["en", figures].tolist() == [30, 60, 56, 55, 3, True]
     assert plain.loc["ar", figures].tolist() == [30, 59, 55.5, 55, 2, False]
 

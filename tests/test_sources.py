@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 import xlt.data.sources
-from xlt.data.sources import Hub, Local, Part
+from xlt.data.sources import Hub, Local, RawSplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = [
@@ -35,7 +35,7 @@ def write(root: Path, path: str, rows: list[dict[str, Any]] = ROWS) -> Path:
     return file
 
 
-def rows_of(part: Part) -> list[dict[str, Any]]:
+def rows_of(part: RawSplit) -> list[dict[str, Any]]:
     """The part's rows as plain values."""
     chunks = part.chunks(2)
     return [

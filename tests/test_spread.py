@@ -16,12 +16,12 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.features import Columns
 from xlt.splits import encode_workers
-from xlt.splits.store import Stored, store
+from xlt.splits.store import EncodedSplit, store
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
 
-def encode(samples: list[str], folder: Path, pool: encode_workers.Pool | None = None) -> list[Stored]:
+def encode(samples: list[str], folder: Path, pool: encode_workers.Pool | None = None) -> list[EncodedSplit]:
     """The sample rows of SQuAD, whose examples make several rows each, and of MNLI."""
     roots, text = list(map(Path, samples)), TextEncoder(load_tokenizer(MINI), 128, 32)
     found = []

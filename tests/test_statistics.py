@@ -10,11 +10,11 @@ import pytest
 import statsmodels.formula.api as formulas
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
-from study_rows import FIVE_TARGETS, LANGUAGES, make_items, make_scores
+from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 
 from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
+from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
 from xlt.studies.analysis.intervals import Settings, bootstrap_effects
-from xlt.studies.analysis.items import counts_by_language, drawn_scores, item_counts, score_of
 from xlt.studies.analysis.power import paired_sds, power_words, smallest_difference
 from xlt.studies.analysis.statistics import (
     Estimate,
@@ -42,7 +42,7 @@ def test_draws_of_parallel_rows_are_the_same_in_all_languages():
     apart = counts_by_language(rows, 5, 0, parallel=False)
     assert (together["en"] == together["de"]).all()
     assert (apart["en"] != apart["de"]).any()
-    assert (item_counts(7, 5, (0,)).sum(1) == 7).all()
+    assert (example_counts(7, 5, (0,)).sum(1) == 7).all()
     with pytest.raises(ValueError, match="as many rows in every language, not en 7, de 6"):
         counts_by_language({"en": 7, "de": 6}, 5, 0, parallel=True)
 
@@ -87,9 +87,9 @@ def test_without_seed_noise_the_interval_is_that_of_the_rows():
 
 def test_without_row_noise_the_interval_is_that_of_a_paired_t_test():
     shifts = np.array([0.5, 1.0, 3.0])
-    items = np.full((3, 20), 50.0)
+    example_scores = np.full((3, 20), 50.0)
     interval = hierarchical_bootstrap(
-        {"en": items + shifts[:, None]}, {"en": items}, parallel=False, draws=5000
+        {"en": example_scores + shifts[:, None]}, {"en": example_scores}, parallel=False, draws=5000
     )
     own = stats.ttest_1samp(shifts, 0).confidence_interval(0.95)
     # The variance over drawn rows is what is left of one over drawn seeds: 0 but for the number of draws.
@@ -110,24 +110,26 @@ def test_the_bootstrap_is_the_same_each_time_and_says_nothing_of_one_seed():
     assert hierarchical_bootstrap(*arms, parallel=True) != hierarchical_bootstrap(
         *arms, parallel=True, seed=1
     )
-    one = [{name: items[:1] for name, items in arm.items()} for arm in arms]
+    one = [{name: example_scores[:1] for name, example_scores in arm.items()} for arm in arms]
     interval = hierarchical_bootstrap(*one, parallel=True)
     assert math.isnan(interval.low)
     assert math.isfinite(interval.estimate)
 
 
 def test_arms_that_cannot_be_paired_are_refused():
-    items = np.zeros((3, 5))
+    example_scores = np.zeros((3, 5))
     with pytest.raises(ValueError, match="one alone has: de"):
-        hierarchical_bootstrap({"en": items}, {"en": items, "de": items}, parallel=False)
+        hierarchical_bootstrap(
+            {"en": example_scores}, {"en": example_scores, "de": example_scores}, parallel=False
+        )
     with pytest.raises(ValueError, match=r"shape \(3, 5\) against \(2, 5\)"):
-        hierarchical_bootstrap({"en": items}, {"en": items[:2]}, parallel=False)
+        hierarchical_bootstrap({"en": example_scores}, {"en": example_scores[:2]}, parallel=False)
     with pytest.raises(ValueError, match="evaluate that cell again"):
-        hierarchical_bootstrap({"en": items * np.nan}, {"en": items}, parallel=False)
+        hierarchical_bootstrap({"en": example_scores * np.nan}, {"en": example_scores}, parallel=False)
 
 
 def test_effects_of_a_table_are_found_with_their_intervals(tmp_path):
-    scores = make_items(make_scores({"mnli": 10.0}, (1000,), seed_sd=1.0), tmp_path, rows=200)
+    scores = make_example_scores(make_scores({"mnli": 10.0}, (1000,), seed_sd=1.0), tmp_path, rows=200)
     found = bootstrap_effects(scores, lambda path: np.load(tmp_path / path), Settings(draws=200))
     by_target = found.set_index("target")
     assert by_target["aligned"].to_dict() == {"udpos": False, "xnli": True}
@@ -138,7 +140,7 @@ def test_effects_of_a_table_are_found_with_their_intervals(tmp_path):
 
 
 def test_effects_of_a_table_with_gaps_are_over_what_both_arms_have(tmp_path):
-    scores = make_items(make_scores({"mnli": 10.0}, (1000,)), tmp_path)
+    scores = make_example_scores(make_scores({"mnli": 10.0}, (1000,)), tmp_path)
     gone = (scores["intermediate"] == "none") & (scores["seed"] == 1) & (scores["language"] == "de")
     found = bootstrap_effects(scores[~gone], lambda path: np.load(tmp_path / path), Settings(draws=50))
     assert found[["languages", "wanted", "seeds"]].to_numpy().tolist() == [[3, 4, 3]] * 2
@@ -147,8 +149,8 @@ def test_effects_of_a_table_with_gaps_are_over_what_both_arms_have(tmp_path):
 def test_target_seeds_of_one_seed_are_no_seeds_of_their_own(tmp_path):
     scores = make_scores({"mnli": 10.0}, (1000,), seeds=(0, 1), seed_sd=1.0)
     crossed = [scores.assign(target_seed=number) for number in range(4)]
-    items = make_items(pd.concat(crossed, ignore_index=True), tmp_path)
-    found = bootstrap_effects(items, lambda path: np.load(tmp_path / path), Settings(draws=50))
+    example_scores = make_example_scores(pd.concat(crossed, ignore_index=True), tmp_path)
+    found = bootstrap_effects(example_scores, lambda path: np.load(tmp_path / path), Settings(draws=50))
     assert (found["seeds"] == 2).all()
 
 
@@ -320,8 +322,8 @@ def test_the_sd_of_paired_differences_is_pooled_over_arms():
 def test_the_bootstrap_of_a_whole_study_takes_seconds(tmp_path):
     effects = {"squad_v1": 4.0, "mnli": 2.0, "hellaswag": 1.0, "cosmosqa": 0.0, "mixture": 5.0}
     scores = make_scores(effects, (1000, 4000, 16000, 64000), targets=FIVE_TARGETS, seed_sd=1.0)
-    items = np.random.default_rng(0).normal(50, 10, (500,)).astype(np.float32)
+    example_scores = np.random.default_rng(0).normal(50, 10, (500,)).astype(np.float32)
     began = time.process_time()
-    found = bootstrap_effects(scores.assign(items="any"), lambda path: items)
+    found = bootstrap_effects(scores.assign(example_scores="any"), lambda path: example_scores)
     assert len(found) == 5 * 4 * 5
     assert time.process_time() - began < 20

@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 import xlt.splits.store
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, TaggedWords, TextPair
-from xlt.data.sources import Local, Part
+from xlt.data.sources import Local, RawSplit
 from xlt.kinds import Classification, SpanExtraction, Tagging
-from xlt.splits.store import Stored, key_of, store
+from xlt.splits.store import EncodedSplit, key_of, store
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
@@ -54,9 +54,9 @@ def text() -> TextEncoder:
     return TextEncoder(load_tokenizer(MINI), 64, 16)
 
 
-def part_of(rows: list[dict[str, Any]], location: str = "there.parquet", fingerprint: str = "f") -> Part:
+def part_of(rows: list[dict[str, Any]], location: str = "there.parquet", fingerprint: str = "f") -> RawSplit:
     """A source's split in memory."""
-    return Part("toy/default/train", location, None, fingerprint, lambda: Dataset.from_list(rows))
+    return RawSplit("toy/default/train", location, None, fingerprint, lambda: Dataset.from_list(rows))
 
 
 def mirrored(root: Path, rows: list[dict[str, Any]], split: str = "train") -> Path:
@@ -115,7 +115,9 @@ def test_chunks_make_no_difference(
 
 
 def test_the_meta_file_says_where_the_rows_came_from(tmp_path: Path, text: TextEncoder) -> None:
-    part = Part("org/name/default/train", "hub:org/name@abc", "abc", "f0", lambda: Dataset.from_list(ROWS))
+    part = RawSplit(
+        "org/name/default/train", "hub:org/name@abc", "abc", "f0", lambda: Dataset.from_list(ROWS)
+    )
     store(PAIRS, [part], text, tmp_path / "toy")
     meta = json.loads((tmp_path / "toy" / "meta.json").read_text())
     assert meta["sources"] == [
@@ -279,7 +281,7 @@ def test_rows_without_a_single_label_are_refused(tmp_path: Path, text: TextEncod
 # What is reused
 
 
-def no_reading(part: Part) -> Part:
+def no_reading(part: RawSplit) -> RawSplit:
     """The part, if nobody reads its rows."""
 
     def load() -> Dataset:
@@ -383,7 +385,7 @@ def test_a_failure_leaves_what_was_encoded_before(tmp_path: Path, text: TextEnco
             tmp_path / "cache" / "two",
         )
     assert folders(tmp_path / "cache") == ["one"]
-    assert Stored(first.folder).meta == first.meta
+    assert EncodedSplit(first.folder).meta == first.meta
 
 
 def test_of_two_that_encode_at_once_the_first_to_finish_stays(

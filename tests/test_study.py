@@ -69,7 +69,7 @@ def test_every_arm_volume_and_seed_has_its_runs_and_evaluations(make: Make):
     # 2 arms x 2 volumes x 2 seeds; a fine-tuning of each and of none's 2 seeds; an evaluation of each of
     # these, and of retrieval with each run of phase 2 and once with the encoder as it is.
     assert by_phase(made) == {"intermediate": 8, "target": 10, "evaluate": 10 + 8 + 1}
-    crossed = Study(**make(target_seeds=2))
+    crossed = Study(**make(num_target_seeds=2))
     assert by_phase(crossed) == {"intermediate": 8, "target": 20, "evaluate": 20 + 8 + 1}
 
 
@@ -256,7 +256,7 @@ def test_selection_tests_checkpoints_on_both_splits_and_trains_nothing_anew(make
     trained = {name for name, known in made.nodes.items() if known.phase == "target"}
     tested = {(step, split) for step in (2, 4) for split in ("validation", "test")}
     assert of == dict.fromkeys(trained, tested)
-    assert all(made.nodes[name].settings["checkpoints"]["keep_period"] == 2 for name in trained)
+    assert all(made.nodes[name].settings["checkpoints"]["keep_every_n_steps"] == 2 for name in trained)
 
 
 def test_selection_in_one_set_is_refused(make: Make):
@@ -274,7 +274,7 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"volumes": [0]}, "volumes is .*be 1 example or more"),
         ({"intermediate": {"none": "x.yaml"}}, "leave out none"),
         ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, is not there"),
-        ({"target_seeds": 0}, "target_seeds is 0"),
+        ({"num_target_seeds": 0}, "num_target_seeds is 0"),
         ({"steps": {7: 10}}, "steps is .*name volumes of the study"),
         (
             {"targets": {"tatoeba": None, "bucc2018": "tatoeba"}},

@@ -15,7 +15,7 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, Sentence
 from xlt.data.multilingual import SentenceFiles, _languages_of
-from xlt.data.sources import Part
+from xlt.data.sources import RawSplit
 from xlt.datamodule import TransferData
 from xlt.evaluation.groups import GROUPS
 from xlt.kinds.task import Task
@@ -122,7 +122,7 @@ def test_the_mirrors_tydiqa_holds_about_a_tenth_out(mirror: Path):
 
 
 def data_of(root: Path, cache: str, encoder: str, *names: str) -> TransferData:
-    sizes = {"tokens_per_batch": 1024, "max_length": 128, "stride": 32}
+    sizes = {"tokens_per_micro_batch": 1024, "max_length": 128, "stride": 32}
     return TransferData(list(names), root=str(root), encoder=encoder, cache=cache, **sizes)
 
 
@@ -263,7 +263,7 @@ def test_tags_that_are_none_are_refused(name: str, column: str, tag: int):
     ],
 )
 def test_rows_whose_language_cannot_be_told_are_refused(rows: list[dict[str, Any]], message: str):
-    part = Part("x", "there.parquet", None, message, lambda: Dataset.from_list(rows))
+    part = RawSplit("x", "there.parquet", None, message, lambda: Dataset.from_list(rows))
     with pytest.raises(ValueError, match=rf"there\.parquet, {message}"):
         _languages_of(part, itemgetter("language"))
 
@@ -313,7 +313,7 @@ def test_a_language_that_no_root_has_is_named_with_those_of_each(tmp_path: Path)
 
 
 def test_two_tasks_tell_the_languages_of_one_file_each_its_way(tmp_path: Path):
-    part = Part("x", "x.parquet", None, "one", lambda: Dataset.from_list([{"a": "en", "b": "de"}]))
+    part = RawSplit("x", "x.parquet", None, "one", lambda: Dataset.from_list([{"a": "en", "b": "de"}]))
     assert _languages_of(part, itemgetter("a")) == ["en"]
     assert _languages_of(part, itemgetter("b")) == ["de"]
 
@@ -322,5 +322,5 @@ def test_languages_may_be_classes_that_the_file_names(tmp_path: Path):
     names = ["de", "en", "sw"]
     features = Features({"language": ClassLabel(names=names)})
     rows = Dataset.from_dict({"language": [2, 0]}, features=features)
-    part = Part("x", "x.parquet", None, "named", lambda: rows)
+    part = RawSplit("x", "x.parquet", None, "named", lambda: rows)
     assert _languages_of(part, itemgetter("language")) == ["de", "sw"]

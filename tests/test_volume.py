@@ -145,7 +145,7 @@ def test_training_takes_the_same_translations_in_every_language(tmp_path: Path, 
     write(root, "google/xtreme/XNLI/validation", xnli)
     data = TransferData(
         ["xnli", "xnli/de"], str(root), volume=50, validation_volume=20, max_length=64, stride=16,
-        tokens_per_batch=256, encoder=tiny_encoder, cache=str(tmp_path / "cache"),
+        tokens_per_micro_batch=256, encoder=tiny_encoder, cache=str(tmp_path / "cache"),
     )  # fmt: skip
     data.prepare_data()
     for split, volume in (("train", 50), ("validation", 20)):

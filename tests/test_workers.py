@@ -15,8 +15,8 @@ from conftest import REPOSITORY, Command, run
 from test_bad_input import the_message
 from test_fit import SHORT, assert_same_weights, events, timeless, weights
 
-from xlt.batch.packing import pack
 from xlt.batch.batch import Batch
+from xlt.batch.packing import pack
 from xlt.data.sampling.workers import Parcel, why_no_workers
 from xlt.module import TransferModule
 

@@ -8,13 +8,20 @@ import numpy as np
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from xlt.batch.prediction_buffer import Collected
+from xlt.batch.batch import Batch
+from xlt.batch.prediction_buffer import PredictionBuffer
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling import mixture
 from xlt.data.sampling.batches import nested_subset, validation_batches
-from xlt.batch.batch import Batch
 from xlt.data.sampling.masking import Masking
-from xlt.data.sampling.steps import From, Steps, TaskRows, ValidationBatches, as_is, leave_signals_to_parent
+from xlt.data.sampling.steps import (
+    ResumeSampler,
+    TaskRows,
+    TrainingSteps,
+    ValidationBatches,
+    as_is,
+    leave_signals_to_parent,
+)
 from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
 from xlt.kinds.task import Scores, group_of
@@ -22,7 +29,7 @@ from xlt.models.encoders.text import check_vocabulary
 from xlt.splits.data_keys import check_sizes, check_trainable, volumes_of
 from xlt.splits.encode_workers import Pool
 from xlt.splits.splits import Splits, with_labels
-from xlt.splits.store import Stored, cache_folder
+from xlt.splits.store import EncodedSplit, cache_folder
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
 
@@ -46,9 +53,9 @@ class TransferData(LightningDataModule):
         volume: Most training examples of each task, or of the tasks named, in each language; subsets are
             nested, and those of a parallel task are translations of each other.
         validation_volume: Most validation examples of each task.
-        tokens_per_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch of
-            the validation, which keeps less, has up to twice as many.
-        batches_per_step: Micro-batches in an optimizer step, those of all processes together.
+        tokens_per_micro_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch
+            of the validation, which keeps less, has up to twice as many.
+        micro_batches_per_step: Micro-batches in an optimizer step, those of all processes together.
         max_length: Most tokens in a sequence; longer pairs are cut, longer passages become windows.
         stride: Tokens by which the windows of a passage overlap.
         encoder: Whose tokenizer to use (follows model.encoder).
@@ -67,8 +74,8 @@ class TransferData(LightningDataModule):
         language_temperature: float = 1 / 0.3,
         volume: int | dict[str, int] | None = None,
         validation_volume: int | None = None,
-        tokens_per_batch: int = 4096,
-        batches_per_step: int = 8,
+        tokens_per_micro_batch: int = 4096,
+        micro_batches_per_step: int = 8,
         max_length: int = 384,
         stride: int = 128,
         encoder: str = "FacebookAI/xlm-roberta-large",
@@ -84,7 +91,7 @@ class TransferData(LightningDataModule):
         weights = None if weights is None else by_task(weights)
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
-        check_sizes(tokens_per_batch, batches_per_step, max_length, stride, encoder)
+        check_sizes(tokens_per_micro_batch, micro_batches_per_step, max_length, stride, encoder)
         self._volume = volumes_of(by_task(volume) if isinstance(volume, dict) else volume, groups)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         require(
@@ -96,14 +103,17 @@ class TransferData(LightningDataModule):
         self._validation_volume = validation_volume
         self.temperature, self.cap, self.weights = temperature, cap, weights
         self.language_temperature = language_temperature
-        self.tokens_per_batch, self.batches_per_step = tokens_per_batch, batches_per_step
+        self.tokens_per_micro_batch, self.micro_batches_per_step = (
+            tokens_per_micro_batch,
+            micro_batches_per_step,
+        )
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
         self._cache = cache_folder(cache)
         self.num_workers, self.seed = num_workers, seed
-        self.stored: dict[str, dict[Split, Stored]] = {}
+        self.stored: dict[str, dict[Split, EncodedSplit]] = {}
         """Each task's encoded splits, once prepared."""
         self._first_step = 0
-        self.steps: Steps | None = None
+        self.steps: TrainingSteps | None = None
         self._references: dict[str, list[Any]] = {}
         self._masking: dict[str, Masking | None] = {}
 
@@ -138,10 +148,10 @@ class TransferData(LightningDataModule):
             self.prepare_data()
         for name, splits in self.stored.items():
             longest = max(int(s.features.counts("input_ids").max()) for s in splits.values())
-            if longest > self.tokens_per_batch:
+            if longest > self.tokens_per_micro_batch:
                 raise ValueError(
-                    f"data.tokens_per_batch is {self.tokens_per_batch}, but a row of {name} has {longest} "
-                    f"tokens: set it to at least {longest}, shorten that row, or, where its texts are cut at "
+                    f"data.tokens_per_micro_batch is {self.tokens_per_micro_batch}, but a row of {name} has "
+                    f"{longest} tokens: set it to at least {longest}, shorten that row, or, where its texts are cut at "
                     "data.max_length, lower that"
                 )
 
@@ -178,7 +188,7 @@ class TransferData(LightningDataModule):
         return DataLoader(
             self.steps,
             batch_size=None,
-            sampler=From(self._first_step, trainer.max_steps),
+            sampler=ResumeSampler(self._first_step, trainer.max_steps),
             collate_fn=Parcel if num_workers else as_is,
             num_workers=num_workers,
             worker_init_fn=leave_signals_to_parent,
@@ -191,14 +201,16 @@ class TransferData(LightningDataModule):
         Raises:
             ValueError: They cannot.
         """
-        if self.batches_per_step % world_size:
-            sizes = [n for n in range(1, self.batches_per_step + 1) if self.batches_per_step % n == 0]
+        if self.micro_batches_per_step % world_size:
+            sizes = [
+                n for n in range(1, self.micro_batches_per_step + 1) if self.micro_batches_per_step % n == 0
+            ]
             raise ValueError(
-                f"data.batches_per_step is {self.batches_per_step}, which {world_size} processes "
+                f"data.micro_batches_per_step is {self.micro_batches_per_step}, which {world_size} processes "
                 f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
             )
 
-    def build_steps(self, num_steps: int, rank: int, world_size: int) -> Steps:
+    def build_steps(self, num_steps: int, rank: int, world_size: int) -> TrainingSteps:
         """The micro-batches of each step that fall to one process.
 
         Args:
@@ -208,8 +220,8 @@ class TransferData(LightningDataModule):
         """
         rows = {name: self._rows(name) for name in self.stored}
         schedule = mixture.Schedule(self.shares(), num_steps, self.seed)
-        sizes = (self.tokens_per_batch, self.batches_per_step)
-        return Steps(schedule, rows, *sizes, self.seed, rank, world_size)
+        sizes = (self.tokens_per_micro_batch, self.micro_batches_per_step)
+        return TrainingSteps(schedule, rows, *sizes, self.seed, rank, world_size)
 
     def _rows(self, name: str) -> TaskRows:
         """A task's training rows."""
@@ -259,8 +271,8 @@ class TransferData(LightningDataModule):
             "cap": self.cap,
             "weights": self.weights,
             "language_temperature": self.language_temperature,
-            "tokens_per_batch": self.tokens_per_batch,
-            "batches_per_step": self.batches_per_step,
+            "tokens_per_micro_batch": self.tokens_per_micro_batch,
+            "micro_batches_per_step": self.micro_batches_per_step,
             "seed": self.seed,
         }
         volumes = {f"volume of {group}": volume for group, volume in self._volume.items()}
@@ -285,7 +297,7 @@ class TransferData(LightningDataModule):
         rows = self.rows_in_use(name, "validation")
         rank, world = self._trainer.global_rank, self._trainer.world_size
         counts = features.counts("input_ids")
-        mine = validation_batches(counts, rows, self.tokens_per_batch, world)[rank]
+        mine = validation_batches(counts, rows, self.tokens_per_micro_batch, world)[rank]
         return ValidationBatches(name, features, mine, self.tasks[name].inputs, self._masking[name])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:
@@ -299,7 +311,7 @@ class TransferData(LightningDataModule):
         if name not in self._references:
             self._references[name] = stored.references()
         rows = np.sort(np.concatenate([part["rows"] for part in parts]))
-        collected = Collected(rows)
+        collected = PredictionBuffer(rows)
         for part in parts:
             collected.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
         return self.tasks[name].score(collected.outputs, stored.features, rows, self._references[name])

@@ -39,14 +39,14 @@ from xlt.evaluation.plan import (
     in_words,
     make_plan,
 )
-from xlt.evaluation.predict import Tested, predict
+from xlt.evaluation.predict import EvaluationModel, predict
 from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, name_of
 from xlt.models.encoders.text import check_vocabulary, load_config, most_tokens
 from xlt.splits.splits import Splits
-from xlt.splits.store import Stored, Unlabelled, cache_folder
+from xlt.splits.store import EncodedSplit, Unlabelled, cache_folder
 from xlt.system.checks import require
 from xlt.system.folders import MODEL
 from xlt.system.memory import keep_memory
@@ -74,7 +74,7 @@ class Evaluation:
         runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export): a task is
             tested with the run that trained its head.
         checkpoint: Step of the runs' checkpoint to test, which they must have kept
-            (checkpoints.keep_period); the best where not given.
+            (checkpoints.keep_every_n_steps); the best where not given.
         tasks: Names of the tasks, each of which must have a model; where not given, XTREME's nine, as far as
             there are models for them.
         languages: Languages to test in, which must have rows; where not given, each task's own that have.
@@ -85,7 +85,7 @@ class Evaluation:
         root: Folder or folders that mirror the hub; where not given, the paths in XLT_DATA.
         layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by name; where not given,
             two above the middle, which is what XTREME's scripts take on Tatoeba.
-        tokens_per_batch: Most tokens in a batch.
+        tokens_per_micro_batch: Most tokens in a batch.
         max_length: Most tokens in a sequence; longer passages become windows.
         stride: Tokens by which the windows of a passage overlap.
         accelerator: cpu, cuda, mps or auto.
@@ -95,7 +95,7 @@ class Evaluation:
         perturbations: What to test under besides: `noise-5` changes 5 percent of the letters, `mix-15` puts
             15 percent of the phrases of a parallel test set into another language: into English one of
             `languages`, into the others English. For all tasks or by name.
-        mixes: How many times each mixing is drawn.
+        num_mixes: How many times each mixing is drawn.
         wandb: Where the evaluation stands on the dashboard.
     """
 
@@ -111,7 +111,7 @@ class Evaluation:
         volume: int | None = None,
         root: str | list[str] | None = None,
         layer: int | dict[str, int] | None = None,
-        tokens_per_batch: int = 16384,
+        tokens_per_micro_batch: int = 16384,
         max_length: int = 512,
         stride: int = 128,
         accelerator: str = "auto",
@@ -119,13 +119,15 @@ class Evaluation:
         cache: str | None = None,
         seed: int = 0,
         perturbations: list[str] | dict[str, list[str]] | None = None,
-        mixes: int = 4,
+        num_mixes: int = 4,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
         require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
         require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
-        require(tokens_per_batch >= 1, "tokens_per_batch", tokens_per_batch, "be at least 1")
+        require(
+            tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1"
+        )
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be one of the runs': name them")
         for key, names in (("tasks", tasks), ("languages", languages)):
             fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
@@ -133,7 +135,7 @@ class Evaluation:
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
         check_without_language(self.tasks)
         asked = _by_task("perturbations", perturbations or [], self.tasks)
-        drawn = {task: names_of(names, mixes) for task, names in asked.items()}
+        drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
         self._chosen, self._all_tasks = _choices(split, self.tasks), tasks is not None
         self._models = self._open_models(encoder, runs or [], checkpoint)
         names = [name for name in (encoder, *self._models.runs) if name]
@@ -151,7 +153,7 @@ class Evaluation:
         kept = folder / "alignments"
         self._perturbations = Perturbations(drawn, self._splits, kept, seed, languages)
         self._languages, self._volume, self._seed = languages, volume, seed
-        self._tokens, self._wandb, self._precision = tokens_per_batch, wandb, precision
+        self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         try:
             self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         except RuntimeError as error:
@@ -168,10 +170,10 @@ class Evaluation:
             "volume": volume,
             "seed": seed,
             "perturbations": perturbations,
-            "mixes": mixes,
+            "num_mixes": num_mixes,
         }
         self._has_news = False
-        self._tested: tuple[tuple[str, int | None], Tested] | None = None
+        self._tested: tuple[tuple[str, int | None], EvaluationModel] | None = None
 
     def _open_models(self, encoder: str | None, runs: Sequence[str], checkpoint: int | None) -> Models:
         """Return the models to test, in folders as of finished runs.
@@ -291,20 +293,20 @@ class Evaluation:
         self._fabric.to_device(model)
         outputs = predict(model.eval(), cell.task, stored.features, rows, self._tokens, self._fabric)
         given = outputs, stored.features, rows, stored.references()
-        return Outcome(*scorer.evaluated(*given), scorer.items(*given), examples)
+        return Outcome(*scorer.evaluated(*given), scorer.example_scores(*given), examples)
 
-    def _rows(self, task: Task[Any], stored: Stored) -> tuple[Any, int]:
+    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
         """Numbers of the rows that the volume leaves, and of how many examples they are."""
         volume = self._volume if task.needs_training else None
         kept = stored.subset(volume, self._seed, task.group)
         return stored.rows_of(kept), len(kept)
 
-    def _model(self, cell: Cell) -> Tested:
+    def _model(self, cell: Cell) -> EvaluationModel:
         """The cell's model; the last one is kept, for cells come model by model."""
         key = cell.model, self._layer_of(cell.task, cell.model)
         if self._tested is None or self._tested[0] != key:
             self._tested = None
-            self._tested = key, Tested(*key)
+            self._tested = key, EvaluationModel(*key)
         return self._tested[1]
 
     def _write(self, report: Report, plan: Plan) -> None:

@@ -3,8 +3,9 @@
 The folder holds config, tokenizer, weights and heads of the best checkpoint; the head for hidden tokens where
 transformers looks for it. A run that ends writes the same into its own folder, as `model/`.
 
-`--checkpoint STEP` takes another checkpoint that the run still has: the best, the newest `checkpoints.keep`,
-and those of `checkpoints.keep_period`. `python -m xlt.evaluate --checkpoint STEP` tests one without export.
+`--checkpoint STEP` takes another checkpoint that the run still has: the best, the newest
+`checkpoints.keep_last`, and those of `checkpoints.keep_every_n_steps`. `python -m xlt.evaluate --checkpoint
+STEP` tests one without export.
 """
 
 import sys

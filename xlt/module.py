@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from xlt.batch.host_copy import Fetcher
 from xlt.batch.batch import Batch
+from xlt.batch.host_copy import DeferredHostCopy
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.kinds.task import Scores, Task, group_of
@@ -79,7 +79,7 @@ class TransferModule(LightningModule):
         """Of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
         self._has_nan: dict[str, Tensor] = {}
-        self._fetcher = Fetcher(self._keep)
+        self._copies = DeferredHostCopy(self._keep)
 
     @property
     def data(self) -> TransferData:
@@ -134,8 +134,8 @@ class TransferModule(LightningModule):
     def logits(self, batch: Batch) -> Tensor:
         """The task's logits for a micro-batch."""
         head = self._head(batch.task)
-        places = head.places(batch.packing, batch.columns)
-        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, places)
+        token_indices = head.token_indices(batch.packing, batch.columns)
+        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
         return head(states, batch.packing, batch.columns)
 
     def _head(self, task: str) -> Head:
@@ -202,7 +202,7 @@ class TransferModule(LightningModule):
         head, logits = self._head(batch.task), self.logits(batch)
         self._has_nan[batch.task] = has_nan(logits) | self._has_nan.get(batch.task, False)
         found = head.predict(logits, batch.packing, batch.columns)
-        self._fetcher.add(batch.task, {**found, "rows": batch.rows})
+        self._copies.add(batch.task, {**found, "rows": batch.rows})
 
     def _keep(self, task: str, found: dict[str, np.ndarray]) -> None:
         """Keep a validation batch's predictions."""
@@ -214,7 +214,7 @@ class TransferModule(LightningModule):
         Raises:
             NotFiniteError: A prediction is NaN or infinite.
         """
-        self._fetcher.finish()
+        self._copies.finish()
         spoiled = {name for name, flag in self._has_nan.items() if flag}
         self._has_nan = {}
         parts: list[Any] = [self._outputs]

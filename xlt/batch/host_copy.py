@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Fetcher:
+class DeferredHostCopy:
     """Copies each batch's tensors to the host, and hands them on once the next batch's work is queued.
 
     Waiting for a batch's copies at once would leave the device idle while the host makes the next batch.

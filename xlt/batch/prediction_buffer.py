@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-class Collected:
+class PredictionBuffer:
     """Predictions put in the order of the rows as they come, in one array where all are of one size.
 
     Args:

@@ -40,7 +40,7 @@ from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.wandb_logger import Dashboard, mode, run_id
 
-UNFOUNDED = (
+IGNORED_WARNINGS = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
     ".*does not have many workers.*",  # a batch is a few gathers
     ".*treespec, LeafSpec.*",  # inside Lightning
@@ -57,13 +57,13 @@ class CheckpointSettings:
 
     Args:
         every_n_steps: Optimizer steps between checkpoints.
-        keep: How many of the newest to keep; the best is kept besides.
-        keep_period: Checkpoints of the multiples of so many steps are written and kept for good.
+        keep_last: How many of the newest to keep; the best is kept besides.
+        keep_every_n_steps: Checkpoints of the multiples of so many steps are written and kept for good.
     """
 
     every_n_steps: int = 500
-    keep: int = 2
-    keep_period: int | None = None
+    keep_last: int = 2
+    keep_every_n_steps: int | None = None
 
 
 @dataclass
@@ -71,14 +71,14 @@ class PreemptionSettings:
     """How a run ends that is told to stop, by SIGTERM, SIGUSR1 or Ctrl-C to any of its processes.
 
     Args:
-        look_every_n_steps: Optimizer steps between looks whether a process was told to.
-        time_limit: Most seconds from the signal to the end of training, from there to the end of the process,
-            and without a sign of life of another process; more than a validation and a save take.
+        check_every_n_steps: Optimizer steps between looks whether a process was told to.
+        grace_seconds: Most seconds from the signal to the end of training, from there to the end of the
+            process, and without a sign of life of another process; more than a validation and a save take.
         start_limit: Most seconds that a process waits at the start until all the others are there.
     """
 
-    look_every_n_steps: int = 1
-    time_limit: float = 120.0
+    check_every_n_steps: int = 1
+    grace_seconds: float = 120.0
     start_limit: float = 300.0
 
 
@@ -230,19 +230,19 @@ class Cli(LightningCLI):
     def _checkpoints(self) -> Checkpoints:
         """When to save, what to keep, and when to stop."""
         settings, preemption = self.config.checkpoints, self.config.preemption
-        limit = preemption.time_limit
-        require(limit > 0, "preemption.time_limit", limit, "be above 0 seconds")
+        limit = preemption.grace_seconds
+        require(limit > 0, "preemption.grace_seconds", limit, "be above 0 seconds")
         start = preemption.start_limit
         require(start > 0, "preemption.start_limit", start, "be above 0 seconds")
-        self._watch.time_limit = limit
+        self._watch.grace_seconds = limit
         return Checkpoints(
             self.folder.checkpoints,
             settings.every_n_steps,
-            settings.keep,
-            settings.keep_period,
+            settings.keep_last,
+            settings.keep_every_n_steps,
             self.recorder.flush,
             self._watch,
-            preemption.look_every_n_steps,
+            preemption.check_every_n_steps,
         )
 
     def _loggers(self, given: Any) -> list[Any]:
@@ -318,7 +318,7 @@ def run_verb(verb: Callable[[Sequence[str]], int | None], args: Sequence[str]) -
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for name in ("callbacks", "profilers"):  # print what a config asks for, such as a profile
         logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
-    for message in UNFOUNDED:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     try:
         with interruptible():

@@ -39,12 +39,13 @@ NEEDED_PACKAGES = {
 """Packages of which a working class needs one."""
 
 _OWN_SAVES = (
-    "a run saves and restores its own checkpoints: set checkpoints.every_n_steps, keep or keep_period"
+    "a run saves and restores its own checkpoints: set checkpoints.every_n_steps, checkpoints.keep_last or "
+    "checkpoints.keep_every_n_steps"
 )
 _OWN_BAR = "a run has its own progress bar: trainer.enable_progress_bar turns the bar on and off"
 _AVERAGES = (
     "heads are made in `setup`, after this callback copies the weights, and the exported model would not "
-    "hold the average: compare checkpoints that checkpoints.keep_period keeps"
+    "hold the average: compare checkpoints that checkpoints.keep_every_n_steps keeps"
 )
 _ONE_EPOCH = "it acts at epochs, and a run has one: write a Callback of your own that acts at steps"
 _NEEDS_FUNCTIONS = "it needs functions, which a config cannot pass: write a Callback of your own"
@@ -53,10 +54,10 @@ REFUSED_CLASSES = {
     "BackboneFinetuning": _ONE_EPOCH,
     "BaseFinetuning": _ONE_EPOCH,
     "BasePredictionWriter": "xlt.fit makes no predictions: use xlt.evaluate",
-    "BatchSizeFinder": "it changes the batches, which follow from the config: set data.tokens_per_batch",
+    "BatchSizeFinder": "it changes the batches: set data.tokens_per_micro_batch",
     "Checkpoint": _OWN_SAVES,
     "EMAWeightAveraging": _AVERAGES,
-    "GradientAccumulationScheduler": "it changes the steps: data.batches_per_step is a step's micro-batches",
+    "GradientAccumulationScheduler": "it changes the steps: set data.micro_batches_per_step",
     "LambdaCallback": _NEEDS_FUNCTIONS,
     "LearningRateFinder": "it trains steps of its own: compare runs with other model.learning_rate",
     "ModelCheckpoint": _OWN_SAVES,

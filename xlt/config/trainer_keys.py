@@ -20,7 +20,7 @@ DEFAULTS = {
 }
 """Defaults of the Trainer in xlt; one pass over the schedule is its only epoch."""
 
-FREE = frozenset(
+ALLOWED_TRAINER_KEYS = frozenset(
     {
         "logger",
         "callbacks",
@@ -46,8 +46,8 @@ FREE = frozenset(
 )
 """Trainer keys that a config may set; some have a range, and some name parts."""
 
-UNSET = {
-    "accumulate_grad_batches": "data.batches_per_step is the number of micro-batches in a step, on "
+UNSUPPORTED_TRAINER_KEYS = {
+    "accumulate_grad_batches": "data.micro_batches_per_step is the number of micro-batches in a step, on "
     "however many processes",
     "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
     "limit_val_batches": "data.validation_volume limits the validation rows",
@@ -56,7 +56,7 @@ UNSET = {
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "a run has its record and its checkpoints",
-    "enable_checkpointing": "a run has its checkpoints, and checkpoints.keep limits how many",
+    "enable_checkpointing": "a run has its checkpoints, and checkpoints.keep_last limits how many",
     "max_epochs": "trainer.max_steps is the number of steps",
     "min_epochs": "trainer.max_steps is the number of steps",
     "min_steps": "trainer.max_steps is the number of steps",
@@ -94,7 +94,7 @@ def check_trainer_keys(config: Namespace) -> None:
     require(
         algorithm in (None, "norm", "value"), "trainer.gradient_clip_algorithm", algorithm, "be norm or value"
     )
-    for key, instead in UNSET.items():
+    for key, instead in UNSUPPORTED_TRAINER_KEYS.items():
         value = trainer[key]
         is_unset = value == _default(key) or (value == 1.0 and isinstance(value, float))
         is_unset |= key == "enable_checkpointing" and value is True

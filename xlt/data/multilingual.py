@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt.data.class_names import name_of
-from xlt.data.sources import Hub, Part, Row, Split, hash_file
+from xlt.data.sources import Hub, RawSplit, Row, Split, hash_file
 
 ENGLISH = "en"
 """The language that is trained on."""
@@ -46,7 +46,7 @@ class Multilingual:
         """None: training is in English, unless another language is named."""
         return []
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """The language's rows of the split, from the first root that holds them, else from the hub.
 
         Where one config holds all languages, another root may have a language that the first root lacks.
@@ -65,7 +65,7 @@ class Multilingual:
             parts = _with_rows_in(name, self.language_of, hub, asked, roots)
         return [self._in_language(part, name, split if divided else None) for part in parts]
 
-    def _in_language(self, part: Part, name: str, split: Split | None) -> Part:
+    def _in_language(self, part: RawSplit, name: str, split: Split | None) -> RawSplit:
         """The part's rows in a language and, where the training rows are divided, of a split."""
         rule = f"{name} by {self.language_of is not None}, {split} 1/{self.held_out} by {self.passage}"
         return replace(
@@ -89,7 +89,7 @@ class Multilingual:
 
 def _with_rows_in(
     name: str, language_of: Callable[[Row], str], hub: Hub, split: Split, roots: Sequence[Path]
-) -> list[Part]:
+) -> list[RawSplit]:
     """Return the parts of the split that have rows in a language, of the first root that has any.
 
     Raises:
@@ -117,7 +117,7 @@ _LANGUAGES: dict[tuple[str, Callable[[Row], str]], list[str]] = {}
 """Languages in a file, by its fingerprint and how they are told: the file says it once."""
 
 
-def _languages_of(part: Part, language_of: Callable[[Row], str]) -> list[str]:
+def _languages_of(part: RawSplit, language_of: Callable[[Row], str]) -> list[str]:
     """Names of the languages that a part has rows in, sorted."""
     key = part.fingerprint, language_of
     if key not in _LANGUAGES:
@@ -131,7 +131,7 @@ def _languages_of(part: Part, language_of: Callable[[Row], str]) -> list[str]:
     return _LANGUAGES[key]
 
 
-def _language(language_of: Callable[[Row], str], row: Row, part: Part, number: int) -> str:
+def _language(language_of: Callable[[Row], str], row: Row, part: RawSplit, number: int) -> str:
     """The language of a row.
 
     Raises:
@@ -166,7 +166,7 @@ class SentenceFiles:
         """None: nothing is trained on."""
         return []
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """A split's distinct sentences, with the fields of `Sentence`, the language's before the English.
 
         Raises:
@@ -185,13 +185,13 @@ class SentenceFiles:
         raise FileNotFoundError(f"{' and '.join(lacking)} cannot be found in {where}. {self.how_to_get}")
 
 
-def _part_of(paths: Sequence[Path], name: str) -> Part:
+def _part_of(paths: Sequence[Path], name: str) -> RawSplit:
     """The part that three files make."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(hash_file(path).encode())
     _gold(paths)
-    return Part(name, str(paths[0]), None, digest.hexdigest(), partial(_Sentences, paths))
+    return RawSplit(name, str(paths[0]), None, digest.hexdigest(), partial(_Sentences, paths))
 
 
 class _Sentences:

@@ -40,7 +40,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class RawSplit:
     """One split of one source: what identifies its rows, and how to read them."""
 
     name: str
@@ -93,7 +93,7 @@ class Hub:
         """None: the rows are in one language, unless another is named."""
         return []
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """The split's parts, from the first root that holds the data set, else from the hub.
 
         Args:
@@ -107,7 +107,7 @@ class Hub:
         """
         return [self._open_one(name, roots, language) for name in _names(self, split)]
 
-    def _open_one(self, split: str, roots: Sequence[Path], language: str) -> Part:
+    def _open_one(self, split: str, roots: Sequence[Path], language: str) -> RawSplit:
         translated = [root / language for root in roots]
         path = find_in_roots(f"{self.repository}/{self.config}", split, translated)
         name = f"{self.repository}/{self.config}/{split}"
@@ -137,7 +137,7 @@ class Hub:
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
         names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
         fingerprint = f"{dataset._fingerprint} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
-        return Part(name, location, revision, fingerprint, lambda: dataset)
+        return RawSplit(name, location, revision, fingerprint, lambda: dataset)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Local:
         """None: the rows are in one language, unless another is named."""
         return []
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """The split's parts from the first root that holds the data set.
 
         Args:
@@ -194,7 +194,7 @@ class Source(Protocol):
         """Languages that the rows come in, each on its own; none where they do not."""
         ...
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """The parts of a split, in the language where one is named."""
         ...
 
@@ -242,7 +242,7 @@ def find_in_roots(folder: str, split: str, roots: Sequence[Path]) -> Path | None
     return None
 
 
-def open_parquet(path: Path, name: str) -> Part:
+def open_parquet(path: Path, name: str) -> RawSplit:
     """A mirror's split.
 
     Raises:
@@ -255,7 +255,7 @@ def open_parquet(path: Path, name: str) -> Part:
         raise _unreadable(path, error) from error
     if num_rows == 0:
         raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
-    return Part(name, str(path), None, hash_file(path), lambda: ParquetRows(path))
+    return RawSplit(name, str(path), None, hash_file(path), lambda: ParquetRows(path))
 
 
 class ParquetRows:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from xlt.data.sources import Hub, Part, Row, Split, open_parquet
+from xlt.data.sources import Hub, RawSplit, Row, Split, open_parquet
 
 HELD_OUT = 50
 """One text of so many is kept from training, to validate on."""
@@ -57,7 +57,7 @@ class Texts:
             )
         return found
 
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[Part]:
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """The language's rows of the split, from the first root that has any, else from the hub.
 
         Raises:
@@ -78,7 +78,7 @@ class Texts:
         """What decides which rows belong to a split."""
         return f"1/{HELD_OUT} of {self.columns} without {self.without}"
 
-    def _whole(self, split: Split, roots: Sequence[Path], language: str) -> list[Part]:
+    def _whole(self, split: Split, roots: Sequence[Path], language: str) -> list[RawSplit]:
         """All rows of a language, named by the split that they are for."""
         paths = [root / self.folder / f"{language}.parquet" for root in roots]
         path = next((path for path in paths if path.is_file()), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from xlt.data.encode import load_tokenizer
-from xlt.data.sources import Part, Split
+from xlt.data.sources import RawSplit, Split
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Perturbations
 from xlt.kinds.task import Task, name_of
 from xlt.models.saving import load_heads
@@ -39,7 +39,7 @@ class Cell:
     language: str
     split: Split
     model: str
-    parts: tuple[Part, ...]
+    parts: tuple[RawSplit, ...]
     perturbation: str = ""
 
     @property

@@ -11,11 +11,11 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from xlt.batch.host_copy import Fetcher
-from xlt.batch.prediction_buffer import Collected
+from xlt.batch.batch import Batch
+from xlt.batch.host_copy import DeferredHostCopy
+from xlt.batch.prediction_buffer import PredictionBuffer
 from xlt.data.features import Features
 from xlt.data.sampling.batches import sorted_batches
-from xlt.batch.batch import Batch
 from xlt.data.sampling.steps import ValidationBatches, as_is
 from xlt.kinds.task import Outputs, Task
 from xlt.models.encoders.text import Encoder
@@ -26,7 +26,7 @@ from xlt.module import put_weights
 from xlt.system.checks import NotFiniteError
 
 
-class Tested(nn.Module):
+class EvaluationModel(nn.Module):
     """An encoder and the heads that belong to it, ready to predict.
 
     Args:
@@ -64,8 +64,8 @@ class Tested(nn.Module):
         """What the head predicts for a batch."""
         head = self.heads[head_key]
         assert isinstance(head, Head)
-        places = head.places(batch.packing, batch.columns)
-        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, places)
+        token_indices = head.token_indices(batch.packing, batch.columns)
+        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
         logits = head(states, batch.packing, batch.columns)
         self.spoiled |= has_nan(logits)
         return head.predict(logits, batch.packing, batch.columns)
@@ -73,11 +73,11 @@ class Tested(nn.Module):
 
 @torch.no_grad()
 def predict(
-    model: Tested,
+    model: EvaluationModel,
     task: Task[Any],
     features: Features,
     rows: np.ndarray,
-    tokens_per_batch: int,
+    tokens_per_micro_batch: int,
     fabric: Fabric,
 ) -> Outputs:
     """What the model predicts for the rows, in their order.
@@ -87,7 +87,7 @@ def predict(
         task: The task, whose head the model has.
         features: Where the rows are.
         rows: Their numbers, ascending, shape (R,).
-        tokens_per_batch: Most tokens in a batch.
+        tokens_per_micro_batch: Most tokens in a batch.
         fabric: Device and precision.
 
     Raises:
@@ -95,17 +95,17 @@ def predict(
     """
     model.spoiled = False
     longest = int(features.counts("input_ids")[rows].max())
-    batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_batch, longest))
+    batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
     data = ValidationBatches(task.name, features, batches, task.inputs)
-    kept = Collected(rows)
-    fetcher = Fetcher(lambda _, found: kept.add(found.pop("rows"), found))
+    kept = PredictionBuffer(rows)
+    copies = DeferredHostCopy(lambda _, found: kept.add(found.pop("rows"), found))
     pins = fabric.device.type == "cuda"
     for batch in DataLoader(data, batch_size=None, collate_fn=as_is, pin_memory=pins):
         batch = fabric.to_device(batch)
         with fabric.autocast():
             found = model(task.head_key, batch)
-        fetcher.add(task.name, {**found, "rows": batch.rows})
-    fetcher.finish()
+        copies.add(task.name, {**found, "rows": batch.rows})
+    copies.finish()
     if model.spoiled:
         raise NotFiniteError(
             f"{model.name} gives logits that are not finite for {task.name}, and is not scored: take another "

@@ -1,8 +1,8 @@
 """Scores of finished cells on disk: an evaluation goes on where it stopped, and mixes nothing.
 
 <out>/scores/<task>-<language>[-<perturbation>].json   metrics, rows, and a fingerprint of what they are of
-<out>/items/<task>-<language>[-<perturbation>].npy     float32: Task.items, example by example
-<out>/predictions/<task>/test-<language>.*   as XTREME's evaluator reads them
+<out>/example_scores/<task>-<language>[-<perturbation>].npy     float32: Task.example_scores, example by
+example <out>/predictions/<task>/test-<language>.*   as XTREME's evaluator reads them
 <out>/gold/<task>/test-<language>.*          what it compares them with
 """
 
@@ -67,7 +67,7 @@ class Outcome(NamedTuple):
     scores: Scores
     submission: Submission | None
     """Files for the benchmark's evaluator; None where it has none."""
-    items: np.ndarray | None
+    example_scores: np.ndarray | None
     rows: int
     """Examples that were scored."""
 
@@ -109,17 +109,20 @@ class Finished:
         return found
 
     def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
-        """Write a cell's predictions and items, then its scores; no predictions on perturbed rows."""
+        """Write a cell's predictions and example scores, then its scores.
+
+        Predictions on perturbed rows are not kept.
+        """
         if outcome.submission is not None and not cell.perturbation:
             predictions, gold, suffix, note = outcome.submission
             if note:
                 log.info("%s: %s", cell.name, note)
             for folder, text in (("predictions", predictions), ("gold", gold)):
                 write(self._out / folder / result.task / f"test-{result.language}.{suffix}", text)
-        if outcome.items is not None:
+        if outcome.example_scores is not None:
             content = io.BytesIO()
-            np.save(content, outcome.items.astype(np.float32))
-            write(self._out / "items" / f"{cell.name}.npy", content.getvalue())
+            np.save(content, outcome.example_scores.astype(np.float32))
+            write(self._out / "example_scores" / f"{cell.name}.npy", content.getvalue())
         write(self._path(cell), as_json(asdict(result)))
 
     def _path(self, cell: Cell) -> Path:

@@ -126,7 +126,7 @@ class XtremeClassification(Classification):
         found, gold = ([self.labels[i] for i in part] for part in (outputs["prediction"], targets))
         return Submission(one_per_line(found), one_per_line(gold))
 
-    def items(
+    def example_scores(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> np.ndarray:
         """100 where the class is right, else 0."""

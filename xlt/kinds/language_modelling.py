@@ -31,13 +31,13 @@ class MaskedLanguageModelling(Task[Text]):
     run on through a pair, as XLM-R reads pairs, where XLM begins the translation at 0 again.
 
     Args:
-        share: Of the tokens, the part to guess.
+        mlm_probability: Of the tokens, the part to guess.
         with_translation: True if the examples are texts with their translations (TLM).
 
     Source: Devlin et al. (2019), section 3.1; TLM of Conneau and Lample (2019), section 3.3.
     """
 
-    share: float = 0.15
+    mlm_probability: float = 0.15
     with_translation: bool = False
 
     inputs: ClassVar[tuple[str, ...]] = ()
@@ -61,7 +61,7 @@ class MaskedLanguageModelling(Task[Text]):
                 f"the tokenizer of model.encoder has no mask token, which {self.name} needs: name "
                 "mask_token in its tokenizer_config.json"
             )
-        return Masking(int(tokenizer.mask_token_id), text.special, text.num_ids, self.share)  # type: ignore[arg-type]
+        return Masking(int(tokenizer.mask_token_id), text.special, text.num_ids, self.mlm_probability)  # type: ignore[arg-type]
 
     def encode(self, examples: Sequence[Text], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """A row a piece of text, or a pair; `weight` is the number of tokens to guess."""

@@ -93,10 +93,10 @@ class TranslationRetrieval(TranslationRanking):
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> Scores:
         """Share of the English sentences whose translation is the nearest."""
-        items = self.items(outputs, features, rows, references)
-        return Scores({"accuracy": float(items.mean())}, {"accuracy": 100 / len(rows)}, {})
+        example_scores = self.example_scores(outputs, features, rows, references)
+        return Scores({"accuracy": float(example_scores.mean())}, {"accuracy": 100 / len(rows)}, {})
 
-    def items(
+    def example_scores(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> np.ndarray:
         """100 for an English sentence whose translation is the nearest, else 0."""

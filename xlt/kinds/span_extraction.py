@@ -178,7 +178,7 @@ class XtremeQuestions(SpanExtraction):
             return mlqa_scores(texts, gold, self.language or ENGLISH)
         return squad_v1_scores(texts, gold)
 
-    def items(
+    def example_scores(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> np.ndarray:
         """Mean of exact match and F1 of each question."""

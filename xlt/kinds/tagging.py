@@ -39,7 +39,7 @@ class Tagging(Task[TaggedWords]):
         labels: Names of the tags; where empty, the sorted tags of the training split.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ("targets", "places")
+    inputs: ClassVar[tuple[str, ...]] = ("targets", "token_indices")
 
     def with_labels_of(self, examples: Iterable[TaggedWords]) -> Self:
         """The task with the tags of the training examples as labels, unless it names its own."""
@@ -76,22 +76,22 @@ class Tagging(Task[TaggedWords]):
         return is_missing(tag) and tag not in self.labels
 
     def encode(self, examples: Sequence[TaggedWords], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """A row a sentence; `places` and `targets` hold each word's first token and tag."""
+        """A row a sentence; `token_indices` and `targets` hold each word's first token and tag."""
         number = {tag: i for i, tag in enumerate(self.labels)}
         columns: dict[str, list[list[int]]] = {
-            name: [] for name in ("input_ids", "lengths", "weight", "example", "places", "targets")
+            name: [] for name in ("input_ids", "lengths", "weight", "example", "token_indices", "targets")
         }
         sentences = text.words([example.words for example in examples])
         for i, (example, sequences) in enumerate(zip(examples, sentences, strict=True)):
             ids = [token for piece, _ in sequences for token in piece]
             lengths = [len(piece) for piece, _ in sequences]
             starts = [sum(lengths[:j]) for j in range(len(lengths))]
-            places = [s + p for s, (_, found) in zip(starts, sequences, strict=True) for p in found]
+            token_indices = [s + p for s, (_, found) in zip(starts, sequences, strict=True) for p in found]
             columns["input_ids"].append(ids)
             columns["lengths"].append(lengths)
             columns["weight"].append([sum(tag in number for tag in example.tags)])
             columns["example"].append([first + i])
-            columns["places"].append(places)
+            columns["token_indices"].append(token_indices)
             columns["targets"].append([number.get(tag, -1) for tag in example.tags])
         return columns, 0
 
@@ -153,7 +153,7 @@ class XtremeTagging(Tagging):
         texts = ["".join(one_per_line(tags) + "\n" for tags in part) for part in (found, gold)]
         return Submission(texts[0], texts[1])
 
-    def items(
+    def example_scores(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> np.ndarray:
         """Spans found right, predicted, and gold, of each sentence."""

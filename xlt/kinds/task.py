@@ -188,7 +188,7 @@ class Task(ABC, Generic[E]):
         given = (outputs, features, rows, references)
         return self.score(*given), self.submission(*given)
 
-    def items(
+    def example_scores(
         self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
     ) -> np.ndarray | None:
         """What the score is made of, example by example; None where it is made of no examples.

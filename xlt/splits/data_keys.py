@@ -9,7 +9,7 @@ from xlt.system.checks import require
 
 
 def check_sizes(
-    tokens_per_batch: int, batches_per_step: int, max_length: int, stride: int, encoder: str
+    tokens_per_micro_batch: int, micro_batches_per_step: int, max_length: int, stride: int, encoder: str
 ) -> None:
     """Raise ValueError where lengths and limits contradict each other."""
     limit = most_tokens(load_config(encoder))
@@ -20,12 +20,14 @@ def check_sizes(
         )
     require(max_length >= 8, "data.max_length", max_length, "be at least 8 tokens")
     require(
-        tokens_per_batch >= max_length,
-        "data.tokens_per_batch",
-        tokens_per_batch,
+        tokens_per_micro_batch >= max_length,
+        "data.tokens_per_micro_batch",
+        tokens_per_micro_batch,
         f"hold a sequence of data.max_length, {max_length} tokens",
     )
-    require(batches_per_step >= 1, "data.batches_per_step", batches_per_step, "be at least 1")
+    require(
+        micro_batches_per_step >= 1, "data.micro_batches_per_step", micro_batches_per_step, "be at least 1"
+    )
     require(0 <= stride < max_length, "data.stride", stride, "lie between 0 and data.max_length")
 
 

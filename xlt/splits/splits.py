@@ -13,10 +13,10 @@ from xlt.data.encode import TextEncoder
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import by_id, occurrences, translations
 from xlt.data.sampling import masking
-from xlt.data.sources import Part, Split
+from xlt.data.sources import RawSplit, Split
 from xlt.kinds.task import Task
 from xlt.splits.encode_workers import Pool
-from xlt.splits.store import Stored, key_of, read_examples, store
+from xlt.splits.store import EncodedSplit, key_of, read_examples, store
 from xlt.splits.user_code import user_code
 from xlt.tasks import load
 
@@ -47,7 +47,7 @@ class Splits:
     ) -> None:
         self._roots, self._cache, self.text, self._pool = roots, cache, text, pool
 
-    def parts(self, task: Task[Any], split: Split) -> list[Part]:
+    def parts(self, task: Task[Any], split: Split) -> list[RawSplit]:
         """The task's own rows of a split, not yet encoded.
 
         Raises:
@@ -56,7 +56,7 @@ class Splits:
         """
         return [part for source in task.sources for part in source.open(split, self._roots, task.language)]
 
-    def open(self, task: Task[Any], split: Split, parts: Sequence[Part] | None = None) -> Stored:
+    def open(self, task: Task[Any], split: Split, parts: Sequence[RawSplit] | None = None) -> EncodedSplit:
         """The task's own rows of a split, encoded.
 
         Args:
@@ -73,16 +73,16 @@ class Splits:
         stored.identify = partial(self.identities, task, split)
         return stored
 
-    def folder(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> Path:
+    def folder(self, task: Task[Any], split: Split, parts: Sequence[RawSplit]) -> Path:
         """Where the encoded rows of a split are kept, whose name tells of all that they depend on."""
         key = key_of(task, parts, self.text, [*CODE, *user_code(task, task.module)])
         return self._cache / f"{task.name.replace('/', '-')}-{split}-{key}"
 
-    def is_encoded(self, task: Task[Any], split: Split, parts: Sequence[Part]) -> bool:
+    def is_encoded(self, task: Task[Any], split: Split, parts: Sequence[RawSplit]) -> bool:
         """Return True if the rows are in the cache, encoded."""
         return (self.folder(task, split, parts) / "meta.json").is_file()
 
-    def for_training(self, task: Task[Any], split: Split) -> Stored:
+    def for_training(self, task: Task[Any], split: Split) -> EncodedSplit:
         """The rows that training, or its validation, takes for the task: another task's where it says so.
 
         Raises:
@@ -134,7 +134,7 @@ class Splits:
             log.info("%s: %s: %s", task.name, because, reasons[0])
         return list(range(len(own)))
 
-    def pivots(self, task: Task[Any], split: Split) -> Iterator[tuple[Task[Any], list[Part]]]:
+    def pivots(self, task: Task[Any], split: Split) -> Iterator[tuple[Task[Any], list[RawSplit]]]:
         """The languages by whose rows those of a language may be told, and their rows: English first.
 
         They are those of the task's languages that come before the language.
@@ -149,7 +149,7 @@ class Splits:
                 continue
 
 
-def _examples(task: Task[Any], parts: Sequence[Part]) -> list[Any]:
+def _examples(task: Task[Any], parts: Sequence[RawSplit]) -> list[Any]:
     """All examples of the rows, those without a label too."""
     return [example for example, *_ in read_examples(task, parts)]
 
@@ -166,6 +166,6 @@ def _places(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[i
     return places.tolist() if (places >= 0).any() else list(range(len(own)))
 
 
-def with_labels(task: Task[Any], stored: Stored) -> Task[Any]:
+def with_labels(task: Task[Any], stored: EncodedSplit) -> Task[Any]:
     """The task with the labels that its training rows have settled."""
     return replace(task, labels=tuple(stored.meta.labels))

@@ -26,7 +26,7 @@ from xlt.data.class_names import ClassMismatch, ReadRow, check_names
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns, Features, write_features
 from xlt.data.sampling.batches import subset_by_identity
-from xlt.data.sources import Part, Row
+from xlt.data.sources import RawSplit, Row
 from xlt.splits.encode_workers import Pool, spread
 from xlt.splits.user_code import held_by
 
@@ -108,7 +108,7 @@ class Meta:
     """Name, location, revision and fingerprint of each source's split."""
 
 
-class Stored:
+class EncodedSplit:
     """An encoded split, opened.
 
     Args:
@@ -149,7 +149,7 @@ class Stored:
             return [json.loads(line) for line in lines]
 
 
-def read_examples(task: Readable, parts: Sequence[Part]) -> Iterator[tuple[Any, str, int]]:
+def read_examples(task: Readable, parts: Sequence[RawSplit]) -> Iterator[tuple[Any, str, int]]:
     """Every example with its file and row number.
 
     Raises:
@@ -165,7 +165,7 @@ def read_examples(task: Readable, parts: Sequence[Part]) -> Iterator[tuple[Any, 
                 number += 1
 
 
-def _keeps(task: Readable, row: Row, part: Part, number: int) -> bool:
+def _keeps(task: Readable, row: Row, part: RawSplit, number: int) -> bool:
     """Whether the row belongs to the split, or an error that says where the row is."""
     if part.keeps is None:
         return True
@@ -173,7 +173,7 @@ def _keeps(task: Readable, row: Row, part: Part, number: int) -> bool:
         return part.keeps(row)
 
 
-def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
+def _read(task: Readable, row: Row, part: RawSplit, number: int) -> Any:
     """The row's example, or an error that says where the row is."""
     with _placed(task, row, part, number):
         read = ReadRow(row)
@@ -187,7 +187,7 @@ def _read(task: Readable, row: Row, part: Part, number: int) -> Any:
 
 
 @contextmanager
-def _placed(task: Readable, row: Row, part: Part, number: int) -> Iterator[None]:
+def _placed(task: Readable, row: Row, part: RawSplit, number: int) -> Iterator[None]:
     """Turn what is wrong with a row into an error that says where it is."""
     where = f"{part.location}, row {number} (task {task.name})"
     try:
@@ -203,7 +203,7 @@ def _placed(task: Readable, row: Row, part: Part, number: int) -> Iterator[None]
         raise ValueError(f"{where}: {error}. Mend the row, or how the task reads it") from error
 
 
-def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Sequence[Path]) -> str:
+def key_of(task: Readable, parts: Sequence[RawSplit], text: TextEncoder, code: Sequence[Path]) -> str:
     """Hash of everything the features depend on.
 
     Args:
@@ -225,8 +225,8 @@ def key_of(task: Readable, parts: Sequence[Part], text: TextEncoder, code: Seque
 
 
 def store(
-    task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path, pool: Pool | None = None
-) -> Stored:
+    task: Readable, parts: Sequence[RawSplit], text: TextEncoder, folder: Path, pool: Pool | None = None
+) -> EncodedSplit:
     """Encode the parts into the folder, unless it is there already.
 
     Args:
@@ -255,10 +255,12 @@ def store(
             _publish(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return Stored(folder)
+    return EncodedSplit(folder)
 
 
-def _fill(task: Readable, parts: Sequence[Part], text: TextEncoder, folder: Path, pool: Pool | None) -> None:
+def _fill(
+    task: Readable, parts: Sequence[RawSplit], text: TextEncoder, folder: Path, pool: Pool | None
+) -> None:
     """Write the features, the references and the meta file."""
     task = task.with_labels_of(example for example, *_ in read_examples(task, parts))
     meta = Meta(labels=task.labels)
@@ -277,7 +279,7 @@ class Unlabelled(ValueError):
 
 def _encoded(
     task: Readable,
-    parts: Sequence[Part],
+    parts: Sequence[RawSplit],
     text: TextEncoder,
     meta: Meta,
     references: Any,
@@ -301,7 +303,7 @@ def _encoded(
         raise Unlabelled(f"{names} (task {task.name}): no row has a label, nothing to learn from or to score")
 
 
-def _chunks(task: Readable, parts: Sequence[Part], meta: Meta) -> Iterator[list[Any]]:
+def _chunks(task: Readable, parts: Sequence[RawSplit], meta: Meta) -> Iterator[list[Any]]:
     """Labelled examples, CHUNK at a time."""
     chunk: list[Any] = []
     for example, _, _ in read_examples(task, parts):

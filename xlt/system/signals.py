@@ -39,11 +39,11 @@ class Watch:
     """Listens for signals from `with` to its end; one a process.
 
     Args:
-        time_limit: Most seconds from a signal to the end of the process.
+        grace_seconds: Most seconds from a signal to the end of the process.
     """
 
-    def __init__(self, time_limit: float = 120.0) -> None:
-        self.time_limit = time_limit
+    def __init__(self, grace_seconds: float = 120.0) -> None:
+        self.grace_seconds = grace_seconds
         self.has_begun = False
         """Whether training has: from then on a signal waits for the end of a step."""
         self.heard = ""
@@ -88,7 +88,7 @@ class Watch:
 
     def end_within_limit(self, code: int) -> None:
         """From now on the process has the time limit to end by itself, else it ends with this exit code."""
-        self._deadline, self._code = time.monotonic() + self.time_limit, code
+        self._deadline, self._code = time.monotonic() + self.grace_seconds, code
 
     def leave(self, code: int, reason: str) -> None:
         """End this process and those it has started, whatever they are doing."""
@@ -105,7 +105,7 @@ class Watch:
 
     def _wait_for_children(self) -> None:
         """Let the others end; end those that do not."""
-        until = time.monotonic() + self.time_limit
+        until = time.monotonic() + self.grace_seconds
         for child in self.children:
             try:
                 child.wait(max(0.0, until - time.monotonic()))
@@ -123,7 +123,9 @@ class Watch:
                 if number in SIGNALS:
                     self._hear(signal.Signals(number).name)
             if time.monotonic() > self._deadline:
-                self.leave(self._code, f"still there {self.time_limit:g} s after {self.heard or 'its end'}")
+                self.leave(
+                    self._code, f"still there {self.grace_seconds:g} s after {self.heard or 'its end'}"
+                )
             if self._launcher and os.getppid() != self._launcher:
                 self.leave(1, "the process that started this one is gone")
 

@@ -31,10 +31,10 @@ class Checkpoints(Checkpoint):
         folder: Where they go, as step-<number>.ckpt.
         every_n_steps: Steps between checkpoints.
         keep: How many of the newest to keep; the best is kept besides.
-        keep_period: Checkpoints of the multiples of so many steps are written and kept for good.
+        keep_every_n_steps: Checkpoints of the multiples of so many steps are written and kept for good.
         before_save: Called first, with the trainer: what must reach the disk before a checkpoint does.
         watch: Knows whether this process was told to stop.
-        look_every_n_steps: Steps between looks whether any process was.
+        check_every_n_steps: Steps between looks whether any process was.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class Checkpoints(Checkpoint):
         folder: Path,
         every_n_steps: int,
         keep: int,
-        keep_period: int | None,
+        keep_every_n_steps: int | None,
         before_save: Callable[[Trainer], None],
         watch: Watch,
-        look_every_n_steps: int = 1,
+        check_every_n_steps: int = 1,
     ) -> None:
         require(every_n_steps >= 1, "checkpoints.every_n_steps", every_n_steps, "be at least 1 step")
-        require(keep >= 1, "checkpoints.keep", keep, "be at least 1")
-        period = keep_period
-        require(period is None or period >= 1, "checkpoints.keep_period", period, "be at least 1 step")
-        look = look_every_n_steps
-        require(look >= 1, "preemption.look_every_n_steps", look, "be at least 1 step")
-        self._folder, self._every, self._keep, self._period = folder, every_n_steps, keep, keep_period
-        self._before_save, self._watch, self._look = before_save, watch, look_every_n_steps
+        require(keep >= 1, "checkpoints.keep_last", keep, "be at least 1")
+        period = keep_every_n_steps
+        require(period is None or period >= 1, "checkpoints.keep_every_n_steps", period, "be at least 1 step")
+        look = check_every_n_steps
+        require(look >= 1, "preemption.check_every_n_steps", look, "be at least 1 step")
+        self._folder, self._every, self._keep, self._period = folder, every_n_steps, keep, keep_every_n_steps
+        self._before_save, self._watch, self._look = before_save, watch, check_every_n_steps
         self.io = VerifiedIO(self._thin_out)
         self._stopped = False
         self._must_leave = False

@@ -88,7 +88,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         """Beat and look, eight times within the limit."""
-        limit = self._watch.time_limit
+        limit = self._watch.grace_seconds
         try:
             address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
             store = TCPStore(*address, is_master=False, timeout=timedelta(seconds=limit))

@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from xlt.batch.batch import Batch
-from xlt.data.sampling.steps import Steps
+from xlt.data.sampling.steps import TrainingSteps
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
 from xlt.system.checks import NotFiniteError
@@ -136,7 +136,7 @@ class Recorder(Callback):
         if trainer.accumulate_grad_batches != 1:
             raise MisconfigurationException(
                 f"a callback has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches}: "
-                "leave it 1, for data.batches_per_step is the number of micro-batches in a step"
+                "leave it 1, for data.micro_batches_per_step is the number of micro-batches in a step"
             )
         self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
@@ -267,7 +267,7 @@ def mixture_table(data: TransferData) -> str:
     return "\n".join(lines)
 
 
-def _steps(data: TransferData) -> Steps:
+def _steps(data: TransferData) -> TrainingSteps:
     assert data.steps is not None
     return data.steps
 

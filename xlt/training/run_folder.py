@@ -19,7 +19,7 @@ from xlt.system.tables import as_json
 from xlt.system.yaml_files import read_yaml
 from xlt.training.checkpoint_files import write_whole
 
-FREE = (
+KEYS_SAFE_TO_CHANGE = (
     "trainer.accelerator",
     "trainer.strategy",
     "trainer.devices",
@@ -167,4 +167,4 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def is_free(key: str) -> bool:
     """Whether the key may change."""
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+    return any(key == free or key.startswith(f"{free}.") for free in KEYS_SAFE_TO_CHANGE)

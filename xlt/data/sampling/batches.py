@@ -22,8 +22,8 @@ class RowStream:
     Args:
         lengths: Tokens of each row, shape (num_rows,).
         rows: The rows in use (a volume may leave some out), shape (num_used,).
-        tokens_per_batch: Most tokens in a micro-batch.
-        batches_per_step: Micro-batches in a step, those of all processes together.
+        tokens_per_micro_batch: Most tokens in a micro-batch.
+        micro_batches_per_step: Micro-batches in a step, those of all processes together.
         key: What the order depends on: the seed and the task's name.
     """
 
@@ -31,13 +31,15 @@ class RowStream:
         self,
         lengths: np.ndarray,
         rows: np.ndarray,
-        tokens_per_batch: int,
-        batches_per_step: int,
+        tokens_per_micro_batch: int,
+        micro_batches_per_step: int,
         *key: object,
     ) -> None:
         self._lengths, self._rows = lengths, rows
-        self._budget, self._parts, self._key = tokens_per_batch, batches_per_step, key
-        self._window = max(64, int(2 * tokens_per_batch * batches_per_step / lengths[rows].mean()))
+        self._budget, self._parts, self._key = tokens_per_micro_batch, micro_batches_per_step, key
+        self._window = max(
+            64, int(2 * tokens_per_micro_batch * micro_batches_per_step / lengths[rows].mean())
+        )
         self._starts = [0]
         self._epochs: dict[int, np.ndarray] = {}
 
@@ -118,15 +120,15 @@ def cut_by_tokens(totals: Sequence[int], budget: int) -> list[int]:
     return cuts
 
 
-def sorted_batches(lengths: np.ndarray, rows: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
+def sorted_batches(lengths: np.ndarray, rows: np.ndarray, tokens_per_micro_batch: int) -> list[np.ndarray]:
     """The rows once each, longest first, in batches of bounded tokens: for evaluation."""
     order = rows[np.argsort(-lengths[rows], kind="stable")]
-    cuts = cut_by_tokens(np.cumsum(lengths[order]).tolist(), tokens_per_batch)
+    cuts = cut_by_tokens(np.cumsum(lengths[order]).tolist(), tokens_per_micro_batch)
     return np.split(order, cuts[:-1])
 
 
 def validation_batches(
-    lengths: np.ndarray, rows: np.ndarray, tokens_per_batch: int, processes: int
+    lengths: np.ndarray, rows: np.ndarray, tokens_per_micro_batch: int, processes: int
 ) -> list[list[np.ndarray]]:
     """The rows once each in sorted batches, as many for every process; the last ones may be empty.
 
@@ -134,7 +136,7 @@ def validation_batches(
     processes would go without rows.
     """
     share = int(lengths[rows].sum()) // processes
-    most = max(tokens_per_batch, min(WIDER * tokens_per_batch, share))
+    most = max(tokens_per_micro_batch, min(WIDER * tokens_per_micro_batch, share))
     batches = sorted_batches(lengths, rows, most)
     batches += [np.zeros(0, np.int64)] * (-len(batches) % processes)
     return [batches[process::processes] for process in range(processes)]

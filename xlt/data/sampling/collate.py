@@ -15,9 +15,7 @@ FIRST_POSITION = 2
 """XLM-R's positions start after its padding id, 1 (fairseq's convention)."""
 
 
-
-
-PLACES = "places"
+TOKEN_INDICES = "token_indices"
 """The column of token positions, kept relative to the row and here shifted to the micro-batch."""
 
 
@@ -50,10 +48,10 @@ def collate(
     columns: dict[str, Tensor] = {}
     if masking is not None:
         ids, *hidden = masking.hide(ids, sizes, rows, masking_key)
-        columns = dict(zip((PLACES, "targets", "counts"), map(_long, hidden), strict=True))
+        columns = dict(zip((TOKEN_INDICES, "targets", "counts"), map(_long, hidden), strict=True))
     for name in inputs:
         values, counts = features.gather(name, rows)
-        if name == PLACES:
+        if name == TOKEN_INDICES:
             values = values + np.repeat(np.cumsum(sizes) - sizes, counts)
             columns["counts"] = _long(counts)
         columns[name] = _long(values)

@@ -20,7 +20,7 @@ class Masked(NamedTuple):
 
     ids: np.ndarray
     """(N,) what the encoder reads."""
-    places: np.ndarray
+    token_indices: np.ndarray
     """(M,) the tokens to guess, ascending."""
     targets: np.ndarray
     """(M,) what they were."""
@@ -36,7 +36,7 @@ class Masking:
         mask: Id of the mask.
         special: Ids that are neither guessed nor put in another's place.
         vocab_size: Number of ids.
-        share: Of a row's other tokens, the part to guess; at least one.
+        mlm_probability: Of a row's other tokens, the part to guess; at least one.
 
     Source: Devlin et al. (2019), section 3.1: 15 %, of which 80 % masked, 10 % random, 10 % kept; drawn
         anew each time as in Liu et al. (2019).
@@ -45,7 +45,7 @@ class Masking:
     mask: int
     special: tuple[int, ...]
     vocab_size: int
-    share: float
+    mlm_probability: float
 
     def num_masked(self, ids: list[int]) -> int:
         """How many of a row's tokens are to be guessed, which does not depend on the draw."""
@@ -53,7 +53,7 @@ class Masking:
 
     def _num_masked(self, maskable: np.ndarray) -> np.ndarray:
         """The share of each count, rounded, and at least one of any."""
-        counts = np.floor(maskable * self.share + 0.5).astype(np.int64)
+        counts = np.floor(maskable * self.mlm_probability + 0.5).astype(np.int64)
         return np.minimum(np.maximum(counts, 1), maskable)
 
     def hide(self, ids: np.ndarray, sizes: np.ndarray, rows: np.ndarray, *key: object) -> Masked:
@@ -73,10 +73,12 @@ class Masking:
         counts = self._num_masked(np.bincount(row[~fixed], minlength=len(rows)))
         # Each row's tokens in the order of their numbers, the special ones last.
         order = np.lexsort((numbers_at(*place, "which", *key), fixed, row))
-        places = np.sort(order[position < counts[row]])
+        token_indices = np.sort(order[position < counts[row]])
         masked = ids.copy()
-        masked[places] = self._in_place_of(ids[places], tuple(of[places] for of in place), *key)
-        return Masked(masked, places, ids[places], counts)
+        masked[token_indices] = self._in_place_of(
+            ids[token_indices], tuple(of[token_indices] for of in place), *key
+        )
+        return Masked(masked, token_indices, ids[token_indices], counts)
 
     @cached_property
     def _pieces(self) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from xlt.batch.batch import Batch
 from xlt.data.features import Features
 from xlt.data.sampling.batches import RowStream
 from xlt.data.sampling.collate import collate
-from xlt.batch.batch import Batch
 from xlt.data.sampling.masking import Masking
 from xlt.data.sampling.mixture import Schedule
 from xlt.data.sampling.order import seed_of
@@ -28,14 +28,14 @@ class TaskRows(NamedTuple):
     masking: Masking | None = None
 
 
-class Steps(Dataset[list[Batch]]):
+class TrainingSteps(Dataset[list[Batch]]):
     """The micro-batches of each optimizer step that fall to one process.
 
     Args:
         schedule: Which task each step trains.
         tasks: The rows of each task.
-        tokens_per_batch: Most tokens in a micro-batch.
-        batches_per_step: Micro-batches in a step, those of all processes together.
+        tokens_per_micro_batch: Most tokens in a micro-batch.
+        micro_batches_per_step: Micro-batches in a step, those of all processes together.
         seed: Of order and dropout.
         rank: Number of the process.
         world_size: Processes.
@@ -45,14 +45,14 @@ class Steps(Dataset[list[Batch]]):
         self,
         schedule: Schedule,
         tasks: Mapping[str, TaskRows],
-        tokens_per_batch: int,
-        batches_per_step: int,
+        tokens_per_micro_batch: int,
+        micro_batches_per_step: int,
         seed: int,
         rank: int,
         world_size: int,
     ) -> None:
         self.schedule, self._tasks, self._seed = schedule, tasks, seed
-        self._sizes = (tokens_per_batch, batches_per_step)
+        self._sizes = (tokens_per_micro_batch, micro_batches_per_step)
         self._rank, self._world_size = rank, world_size
         self._streams: dict[str, RowStream] = {}
 
@@ -88,7 +88,7 @@ class Steps(Dataset[list[Batch]]):
         return len(self.schedule)
 
 
-class From(Sampler[int]):
+class ResumeSampler(Sampler[int]):
     """The steps from the first not yet trained; its length is the whole run's, as Lightning counts."""
 
     def __init__(self, first: int, total: int) -> None:

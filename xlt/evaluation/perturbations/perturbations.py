@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from xlt.data.multilingual import ENGLISH
-from xlt.data.sources import Part, Split
+from xlt.data.sources import RawSplit, Split
 from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS, check_aligner
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.noise import Noise
@@ -55,17 +55,17 @@ class Name(NamedTuple):
         return self.level + (f"-{self.mix}" if self.kind == MIX else "")
 
 
-def names_of(perturbations: Iterable[str], mixes: int) -> list[Name]:
+def names_of(perturbations: Iterable[str], num_mixes: int) -> list[Name]:
     """The perturbations asked for, each mix with its numbers.
 
     Args:
         perturbations: `noise-PERCENT` or `mix-PERCENT`.
-        mixes: How many of each mix.
+        num_mixes: How many of each mix.
 
     Raises:
         ValueError: A name is unknown, a percentage is none, or there are no mixes.
     """
-    require(mixes >= 1, "mixes", mixes, "be at least 1")
+    require(num_mixes >= 1, "num_mixes", num_mixes, "be at least 1")
     found: list[Name] = []
     for text in dict.fromkeys(perturbations):
         kind, _, percent = text.partition("-")
@@ -75,7 +75,7 @@ def names_of(perturbations: Iterable[str], mixes: int) -> list[Name]:
                 "mix-15"
             )
         require(1 <= int(percent) <= 100, f"perturbations {text}", f"{percent} percent", "be 1 to 100")
-        found += [Name(kind, int(percent), mix) for mix in range(mixes if kind == MIX else 1)]
+        found += [Name(kind, int(percent), mix) for mix in range(num_mixes if kind == MIX else 1)]
     return found
 
 
@@ -107,7 +107,9 @@ class Perturbations:
         if any(name.kind == MIX for of_task in names.values() for name in of_task):
             check_aligner()
 
-    def parts(self, name: Name, task: Task[Any], split: Split, parts: Sequence[Part]) -> tuple[Part, ...]:
+    def parts(
+        self, name: Name, task: Task[Any], split: Split, parts: Sequence[RawSplit]
+    ) -> tuple[RawSplit, ...]:
         """A task's rows in a language, perturbed.
 
         Args:
@@ -133,7 +135,7 @@ class Perturbations:
             for part in parts
         )
 
-    def align(self, parts: Iterable[Part]) -> None:
+    def align(self, parts: Iterable[RawSplit]) -> None:
         """Make the word alignments that code-mixed rows need, each of which takes some seconds.
 
         A progress bar shows how many are done; a file or a pipe gets a line for each instead.

@@ -125,13 +125,13 @@ class Encoder(nn.Module):
         input_ids: Int[Tensor, "1 N"],
         position_ids: Int[Tensor, "1 N"],
         packing: Packing,
-        places: Int[Tensor, " M"] | None = None,
+        token_indices: Int[Tensor, " M"] | None = None,
     ) -> Float[Tensor, "M D"]:
-        """The last layer's state of each token, or of those at `places`, which ascend.
+        """The last layer's state of each token, or of those at `token_indices`, which ascend.
 
         States that are not asked for are not computed where they can be left out.
         """
-        layout = layout_of(packing, self.config.num_attention_heads, places)
+        layout = layout_of(packing, self.config.num_attention_heads, token_indices)
         output = self.transformer(input_ids=input_ids, position_ids=position_ids, layout=layout)
         return output.last_hidden_state.squeeze(0)
 

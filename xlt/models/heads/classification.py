@@ -1,16 +1,13 @@
 """Heads for classification and multiple choice. S sequences, R rows, D hidden width, C classes or choices."""
 
-from abc import ABC, abstractmethod
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
 from xlt.models.heads.head import Columns, Head
+from xlt.models.kernels.dropout import Dropout
 
 
 class Pooler(nn.Module):
@@ -44,7 +41,7 @@ class ClassificationHead(Head):
         super().__init__()
         self.pooler = Pooler(hidden_size, num_labels, dropout)
 
-    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
+    def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
         """The first token of each sequence."""
         return packing.starts
 

@@ -5,14 +5,11 @@ N tokens, M of them read, S sequences, D hidden width.
 
 from abc import ABC, abstractmethod
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
+from xlt.models.encoders.text import Encoder
 
 Columns = dict[str, Tensor]
 """A batch's columns by name."""
@@ -24,7 +21,7 @@ class Head(nn.Module, ABC):
     def tie(self, encoder: Encoder) -> None:
         """Take what the head shares with the encoder; called once, when both are there."""
 
-    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"] | None:
+    def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"] | None:
         """Which tokens' states the head reads, ascending; None for all."""
         return None
 

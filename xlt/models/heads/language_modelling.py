@@ -1,15 +1,12 @@
 """Head for masked language modelling. M hidden tokens, D hidden width, V vocabulary."""
 
-from abc import ABC, abstractmethod
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
+from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Columns, Head
 
 
@@ -40,9 +37,9 @@ class MaskedHead(Head):
         if trained:
             self.load_state_dict(trained)
 
-    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"]:
+    def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"]:
         """The hidden tokens."""
-        return columns["places"]
+        return columns["token_indices"]
 
     def forward(
         self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns

@@ -1,15 +1,12 @@
 """Head for retrieval. N tokens, S sequences, R rows, D hidden width."""
 
-from abc import ABC, abstractmethod
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
+from xlt.models.encoders.text import sum_by_sequence
 from xlt.models.heads.head import Columns, Head
 
 SAME = 1e-5

@@ -1,16 +1,13 @@
 """Head for span extraction. N tokens, S sequences, D hidden width, W positions of the longest sequence."""
 
-from abc import ABC, abstractmethod
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
 from xlt.models.heads.head import Columns, Head
+from xlt.models.kernels.dropout import Dropout
 
 
 class SpanHead(Head):

@@ -1,16 +1,12 @@
 """Head for tagging. D hidden width, C classes."""
 
-from abc import ABC, abstractmethod
-
-import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.encoders.text import Encoder, sum_by_sequence
-from xlt.models.kernels.dropout import Dropout
 from xlt.models.heads.head import Columns, Head
+from xlt.models.kernels.dropout import Dropout
 
 
 class TaggingHead(Head):
@@ -27,9 +23,9 @@ class TaggingHead(Head):
         self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, num_labels)
 
-    def places(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
+    def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
         """The first token of each word."""
-        return columns["places"]
+        return columns["token_indices"]
 
     def forward(
         self, states: Float[Tensor, "words D"], packing: Packing, columns: Columns

@@ -34,7 +34,7 @@ class Tokens(NamedTuple):
     longest: int
     """At least the most tokens of a sequence."""
     side: Side | None
-    """Their places in blocks, on the CPU."""
+    """Their token indices in blocks, on the CPU."""
 
 
 class Layout(NamedTuple):
@@ -44,25 +44,25 @@ class Layout(NamedTuple):
     """All tokens: keys everywhere, queries but in the last layer."""
     read: Tokens
     """Queries of the last layer: the tokens whose states are read."""
-    places: Tensor | None
+    token_indices: Tensor | None
     """(M,) which tokens these are, ascending; None for all."""
 
 
-def layout_of(packing: Packing, heads: int, places: Int[Tensor, " M"] | None = None) -> Layout:
-    """The layout of a micro-batch whose states are read at these places, ascending, or all."""
+def layout_of(packing: Packing, heads: int, token_indices: Int[Tensor, " M"] | None = None) -> Layout:
+    """The layout of a micro-batch whose states are read at these token indices, ascending, or all."""
     on_cpu = packing.lengths.device.type == "cpu"
     side = lay_out(packing.lengths, packing, heads) if on_cpu else None
     tokens = Tokens(packing.boundaries, packing.longest, side)
-    if places is None:
+    if token_indices is None:
         return Layout(tokens, tokens, None)
-    if places is packing.starts:
-        ends = torch.arange(len(places) + 1, device=places.device)
+    if token_indices is packing.starts:
+        ends = torch.arange(len(token_indices) + 1, device=token_indices.device)
         longest = 1
     else:
-        ends = torch.searchsorted(places, packing.boundaries.long())
-        longest = min(packing.longest, len(places))
+        ends = torch.searchsorted(token_indices, packing.boundaries.long())
+        longest = min(packing.longest, len(token_indices))
     side = lay_out(ends.diff(), packing, heads) if on_cpu else None
-    return Layout(tokens, Tokens(ends.int(), longest, side), places)
+    return Layout(tokens, Tokens(ends.int(), longest, side), token_indices)
 
 
 def packed_attention(
@@ -197,11 +197,11 @@ class ReadLayer(XLMRobertaLayer):
         layout: Layout,
         **kwargs: object,
     ) -> Float[Tensor, "1 M D"]:
-        """The states of the layout's places."""
-        if layout.places is None:
+        """The states of the layout's token indices."""
+        if layout.token_indices is None:
             return super().forward(hidden_states, attention_mask, *args, layout=layout, **kwargs)  # type: ignore[arg-type]
         own = self.attention.self
-        read = hidden_states.index_select(1, layout.places)
+        read = hidden_states.index_select(1, layout.token_indices)
         query, key, value = (
             linear(states).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)
             for linear, states in ((own.query, read), (own.key, hidden_states), (own.value, hidden_states))

@@ -65,8 +65,8 @@ def _lines(study: Study, use: Node) -> list[list[Any]]:
     for path in sorted((study.folder / use.name / "scores").glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         mean = sum(cell["metrics"].values()) / len(cell["metrics"])
-        items = Path(use.name, "items", f"{path.stem}.npy")
-        kept = str(items) if (study.folder / items).is_file() else ""
+        example_scores = Path(use.name, "example_scores", f"{path.stem}.npy")
+        kept = str(example_scores) if (study.folder / example_scores).is_file() else ""
         key = [use.arm, volume, use.seed, use.target_seed, cell["task"], cell["language"]]
         rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], kept, use.name]
         found.append([*key, *rest])

@@ -13,12 +13,12 @@ from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.analysis.statistics import Estimate
 from xlt.studies.design.targets import NONE
 
-Part = tuple[float, float]
+RawSplit = tuple[float, float]
 """A variance, and the degrees of freedom that it is estimated from."""
 
 
 def crossed_bootstrap(
-    values: np.ndarray, over_seeds: Part | None = None, draws: int = 1000, seed: int = 0
+    values: np.ndarray, over_seeds: RawSplit | None = None, draws: int = 1000, seed: int = 0
 ) -> Estimate:
     """A mean over seeds and units (targets, or languages), each of which is drawn.
 
@@ -62,7 +62,7 @@ def _seed_variance(filled: np.ndarray, has: np.ndarray, draws: int, seed: int) -
     return _corrected(drawn, len(filled))
 
 
-def block_error(scores: np.ndarray, plus: int, minus: int) -> Part | None:
+def block_error(scores: np.ndarray, plus: int, minus: int) -> RawSplit | None:
     """Variance over seeds of a difference between arms, from all arms, which are taken to vary alike.
 
     Args:

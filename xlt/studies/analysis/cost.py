@@ -33,7 +33,11 @@ def most_tokens(node: Node) -> int:
     if node.phase == "evaluate":
         return 0
     data = DEFAULTS | node.settings["data"]
-    return node.settings["trainer"]["max_steps"] * data["tokens_per_batch"] * data["batches_per_step"]
+    return (
+        node.settings["trainer"]["max_steps"]
+        * data["tokens_per_micro_batch"]
+        * data["micro_batches_per_step"]
+    )
 
 
 def costs(study: Study, tokens_per_second: float | None) -> list[Cost]:

@@ -60,7 +60,7 @@ class Findings:
     def effects(self) -> pd.DataFrame:
         """The same over seeds; `of_rows` says whether the interval is over test rows as well."""
         points = over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
-        if self.study.folder is None or not (self.clean["items"] != "").any():
+        if self.study.folder is None or not (self.clean["example_scores"] != "").any():
             return points.assign(of_rows=False)
         return _with_rows(points, self.clean, self.study.folder)
 
@@ -107,7 +107,7 @@ class Findings:
 
 
 def _with_rows(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The points with intervals over seeds and test rows, where all of a point's scores have their items."""
+    """The points with intervals over seeds and test rows, if all scores of a point have example scores."""
     keys = ["target", "intermediate", "volume"]
     drawn = bootstrap_effects(scores, lambda path: np.load(folder / path))
     drawn = drawn.rename(columns={"low": "rows_low", "high": "rows_high", "seeds": "rows_seeds"})

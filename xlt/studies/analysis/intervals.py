@@ -12,7 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from xlt.studies.analysis.items import check_items, counts_by_language, drawn_scores, score_of
+from xlt.studies.analysis.example_scores import (
+    check_example_scores,
+    counts_by_language,
+    drawn_scores,
+    score_of,
+)
 from xlt.studies.analysis.robustness import KEY, clean, complete_block, require_single
 from xlt.studies.analysis.statistics import from_draws
 from xlt.studies.design.targets import NONE
@@ -21,7 +26,7 @@ PARALLEL = frozenset({"xnli", "xquad"})
 """Targets whose test rows are the same in every language, in the same order; PAWS-X lacks some in each."""
 
 Read = Callable[[str], np.ndarray]
-"""A path of the table's column `items` to the items, shape (R,) or (R, 3)."""
+"""A path of the table's column `example_scores` to the example scores, shape (R,) or (R, 3)."""
 
 
 class Settings(NamedTuple):
@@ -50,8 +55,8 @@ def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = DEF
     """Every intermediate task and volume against none, by target, averaged over languages; rows as they are.
 
     Args:
-        scores: The table; lines without items are left out.
-        read: Reads a line's items.
+        scores: The table; lines without example scores are left out.
+        read: Reads a line's example scores.
         settings: Draws, their seed, and the level of the intervals.
 
     Returns:
@@ -62,7 +67,7 @@ def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = DEF
     Source: see `xlt.studies.analysis.statistics.from_draws`.
     """
     kept = clean(scores)
-    kept = kept[kept["items"].fillna("") != ""]
+    kept = kept[kept["example_scores"].fillna("") != ""]
     require_single(kept, KEY)
     lines = [
         line
@@ -111,33 +116,36 @@ def _drawn(target: str, lines: pd.DataFrame, read: Read, settings: Settings) -> 
     """Scores of the lines, whose rows are drawn as the target's test sets are made.
 
     Raises:
-        ValueError: The items of one language are not as many in all runs.
+        ValueError: The example scores of one language are not as many in all runs.
     """
     by_language = {
         str(language): (group.index.to_numpy(), _stacked(group, read))
         for language, group in lines.groupby("language", sort=True)
     }
-    rows = {language: items.shape[1] for language, (_, items) in by_language.items()}
+    rows = {language: example_scores.shape[1] for language, (_, example_scores) in by_language.items()}
     is_aligned = target in PARALLEL and len(set(rows.values())) == 1
     counts = counts_by_language(rows, settings.draws, settings.seed, is_aligned)
     plain, drawn = np.zeros(len(lines)), np.zeros((settings.draws, len(lines)), np.float32)
-    for language, (places, items) in by_language.items():
-        plain[places], drawn[:, places] = score_of(items), drawn_scores(items, counts[language])
+    for language, (places, example_scores) in by_language.items():
+        plain[places], drawn[:, places] = (
+            score_of(example_scores),
+            drawn_scores(example_scores, counts[language]),
+        )
     return Drawn(plain, drawn, is_aligned)
 
 
 def _stacked(lines: pd.DataFrame, read: Read) -> np.ndarray:
-    """The items of a language in all runs, shape (N, R) or (N, R, 3).
+    """The example scores of a language in all runs, shape (N, R) or (N, R, 3).
 
     Raises:
         ValueError: Two runs were tested on different numbers of rows, or an item is not finite.
     """
-    items = [read(path) for path in lines["items"]]
-    for path, found in zip(lines["items"], items, strict=True):
-        if found.shape != items[0].shape:
+    example_scores = [read(path) for path in lines["example_scores"]]
+    for path, found in zip(lines["example_scores"], example_scores, strict=True):
+        if found.shape != example_scores[0].shape:
             raise ValueError(
-                f"{path}: items of shape {found.shape}, where {lines['items'].iloc[0]} has {items[0].shape}: "
-                "evaluate both with the same volume and seed"
+                f"{path}: example_scores of shape {found.shape}, where "
+                f"{lines['example_scores'].iloc[0]} has {example_scores[0].shape}: evaluate both with the same volume and seed"
             )
-        check_items(found, path)
-    return np.stack(items)
+        check_example_scores(found, path)
+    return np.stack(example_scores)

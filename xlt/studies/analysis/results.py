@@ -16,7 +16,7 @@ import pandas as pd
 KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
 """Columns that tell a score from the others."""
 
-COLUMNS = [*KEY, "score", "rows", "split", "items", "run"]
+COLUMNS = [*KEY, "score", "rows", "split", "example_scores", "run"]
 """Of the table of scores."""
 
 RUN_COLUMNS = [
@@ -47,7 +47,8 @@ class StudyResults:
         runs: A line a finished run: `RUN_COLUMNS`; `wandb` is a URL or empty, `config` YAML.
         about: What else to say: encoder, date, versions, device, command; `words` are sentences on what the
             study can and cannot say.
-        folder: What the paths in the scores' column `items` are relative to; None where there are none.
+        folder: What the paths in the scores' column `example_scores` are relative to; None where there are
+            none.
     """
 
     name: str

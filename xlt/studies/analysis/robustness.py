@@ -273,7 +273,7 @@ def worst_mix(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores on code-mixed test rows: the mean and the worst over the mixes of a level.
 
     Returns:
-        The key's columns, `level` (percent of spans), `clean`, `mean`, `worst`, `mixes` (how many),
+        The key's columns, `level` (percent of spans), `clean`, `mean`, `worst`, `num_mixes` (how many),
         `is_complete` (no other cell of the target and level has more: a worst of fewer is milder).
 
     Source: Tan and Joty (2021), "Code-Mixing on Sesame Street", https://aclanthology.org/2021.naacl-main.282:
@@ -282,10 +282,10 @@ def worst_mix(scores: pd.DataFrame) -> pd.DataFrame:
     keys = [*KEY[:-1], "level"]
     mixed = _perturbed(scores, "mix").groupby([*keys, "split"], sort=True)
     found = mixed.agg(
-        clean=("clean", "first"), mean=("score", "mean"), worst=("score", "min"), mixes=("score", "size")
+        clean=("clean", "first"), mean=("score", "mean"), worst=("score", "min"), num_mixes=("score", "size")
     ).reset_index()
-    most = found.groupby(["target", "level"])["mixes"].transform("max")
-    return found.assign(is_complete=found["mixes"] == most).drop(columns="split")
+    most = found.groupby(["target", "level"])["num_mixes"].transform("max")
+    return found.assign(is_complete=found["num_mixes"] == most).drop(columns="split")
 
 
 def _perturbed(scores: pd.DataFrame, kind: str) -> pd.DataFrame:

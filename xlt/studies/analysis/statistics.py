@@ -16,7 +16,12 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from xlt.studies.analysis.items import check_items, counts_by_language, drawn_scores, score_of
+from xlt.studies.analysis.example_scores import (
+    check_example_scores,
+    counts_by_language,
+    drawn_scores,
+    score_of,
+)
 from xlt.studies.analysis.robustness import KEY, clean, require_single
 from xlt.studies.analysis.variance import containment, fit_components, fixed_terms, random_terms
 
@@ -82,14 +87,16 @@ class Estimate:
 
 
 def from_draws(by_seed: np.ndarray, drawn: np.ndarray, key: Sequence[int]) -> Estimate:
-    """A mean over seeds, from draws of the items: seeds are drawn, then each draw takes its items.
+    """A mean over seeds, from draws of the example scores.
 
-    All seeds of a draw have the same items, for they are tested on the same rows. The variance of a mean of S
-    drawn seeds is (S − 1)/S of what it should be; what lacks is added.
+    Seeds are drawn, then each draw takes its example scores.
+
+    All seeds of a draw have the same example scores, for they are tested on the same rows. The variance of a
+    mean of S drawn seeds is (S − 1)/S of what it should be; what lacks is added.
 
     Args:
-        by_seed: The effect by seed on the items as they are, shape (S,).
-        drawn: The same with drawn items, shape (D, S).
+        by_seed: The effect by seed on the example scores as they are, shape (S,).
+        drawn: The same with drawn example scores, shape (D, S).
         key: Of the draws of seeds.
 
     Source: Efron and Tibshirani (1993), chapters 6 and 8; Owen (2007), https://arxiv.org/abs/0712.1111
@@ -103,8 +110,8 @@ def from_draws(by_seed: np.ndarray, drawn: np.ndarray, key: Sequence[int]) -> Es
     picks = np.random.default_rng([*key, 1]).integers(seeds, size=drawn.shape)
     means = np.take_along_axis(drawn, picks, 1).mean(1)
     between = float(by_seed.var(ddof=1)) / seeds
-    items = max(float(means.var(ddof=1)) - between * (seeds - 1) / seeds, 0.0)
-    return Estimate(value, ((between, seeds - 1), (items, math.inf)))
+    example_scores = max(float(means.var(ddof=1)) - between * (seeds - 1) / seeds, 0.0)
+    return Estimate(value, ((between, seeds - 1), (example_scores, math.inf)))
 
 
 def hierarchical_bootstrap(
@@ -136,7 +143,7 @@ def hierarchical_bootstrap(
     Source: see `from_draws`; Dror et al. (2018), https://aclanthology.org/P18-1128, on pairing by example.
     """
     _require_alike(treated, control)
-    rows = {language: items.shape[1] for language, items in treated.items()}
+    rows = {language: example_scores.shape[1] for language, example_scores in treated.items()}
     counts = counts_by_language(rows, draws, seed, parallel)
     drawn = [
         drawn_scores(treated[name], counts[name]) - drawn_scores(control[name], counts[name]) for name in rows
@@ -150,11 +157,14 @@ def _require_alike(treated: Mapping[str, np.ndarray], control: Mapping[str, np.n
     if not treated or set(treated) != set(control):
         names = ", ".join(sorted(set(treated) ^ set(control))) or "none at all"
         raise ValueError(f"both arms must have the same languages; one alone has: {names}")
-    for language, items in treated.items():
-        if items.shape != control[language].shape:
-            raise ValueError(f"{language}: items of shape {items.shape} against {control[language].shape}")
-        check_items(items, language)
-        check_items(control[language], language)
+    for language, example_scores in treated.items():
+        if example_scores.shape != control[language].shape:
+            raise ValueError(
+                f"{language}: example_scores of shape {example_scores.shape} against "
+                f"{control[language].shape}"
+            )
+        check_example_scores(example_scores, language)
+        check_example_scores(control[language], language)
 
 
 def paired_permutation(differences: Sequence[float], seed: int = 0) -> float:

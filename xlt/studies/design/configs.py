@@ -10,7 +10,7 @@ from xlt.training.run_folder import flatten, is_free
 
 Settings = Mapping[str, Any]
 
-EVALUATION_FREE = ("accelerator", "cache", "root", "tokens_per_batch", "wandb")
+EVALUATION_FREE = ("accelerator", "cache", "root", "tokens_per_micro_batch", "wandb")
 """Keys of xlt.evaluate that alter no score."""
 
 

@@ -93,7 +93,7 @@ class Study:
             whose run it is tested with; or to null where nothing is trained.
         steps: Optimizer steps of phase 2 by volume; those of the arm's config where a volume is not named.
             The warm-up and the validations keep their share of the steps.
-        target_seeds: Fine-tunings of each run of phase 2.
+        num_target_seeds: Fine-tunings of each run of phase 2.
         selection: Target to the number of its checkpoints, evenly spaced, that are tested on the
             development and the test rows of every language, for the selection gap. Each run keeps them all.
         folder: Where nodes and studies go; studies in one folder share their nodes, and their data: nodes are
@@ -112,7 +112,7 @@ class Study:
     seeds: list[int]
     targets: dict[str, str | None]
     steps: dict[int, int] = field(default_factory=dict)
-    target_seeds: int = 1
+    num_target_seeds: int = 1
     selection: dict[str, int] = field(default_factory=dict)
     folder: Path = Path("runs/study")
     fit: dict[str, Any] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Study:
         )
         unknown = sorted(set(self.steps) - set(self.volumes))
         require(not unknown, "steps", self.steps, f"name volumes of the study, which {unknown} are not")
-        require(self.target_seeds >= 1, "target_seeds", self.target_seeds, "be at least 1")
+        require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
         for target, count in self.selection.items():
             require(
                 target in self.targets and self.targets[target] not in (None, *self.targets),
@@ -241,7 +241,7 @@ class _Maker:
             of = Replicate(arm, volume, seed, seed)
             tested = {"encoder": self._start(start), "tasks": list(untrained)}
             yield self._evaluation(f"{shared}-retrieval", tested, parents, of, untrained)
-        for k in range(study.target_seeds):
+        for k in range(study.num_target_seeds):
             of = Replicate(arm, volume, seed, seed + 1000 * k)
             for target, run in study.targets.items():
                 if run and run not in study.targets:
@@ -254,7 +254,7 @@ class _Maker:
         own: dict[str, Any] = {"seed_everything": of.target_seed, "model": {"encoder": self._start(start)}}
         period = self._period(target, config)
         if period:
-            own["checkpoints"] = {"keep_period": period}
+            own["checkpoints"] = {"keep_every_n_steps": period}
         wandb = {"wandb": {"group": study.name, "job_type": "target"}}
         parents = (start.name,) if start else ()
         node = self._node("target", label, merged(config, own, wandb), parents, of, (target,))

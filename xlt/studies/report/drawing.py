@@ -25,8 +25,8 @@ COLOURS = (
 )
 """Of arms on light paper, told apart by the colour-blind; each is also told by shape and name.
 
-Source: Okabe and Ito (2008), https://jfly.uni-koeln.de/color, and Tol (2021), https://personal.sron.nl/~pault,
-darkened to a contrast of 4.5 or more on white.
+Source: Okabe and Ito (2008), https://jfly.uni-koeln.de/color, and Tol (2021),
+https://personal.sron.nl/~pault, darkened to a contrast of 4.5 or more on white.
 """
 
 DARK = (

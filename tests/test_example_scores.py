@@ -12,7 +12,7 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.metrics.tagging import span_counts, span_scores
 from xlt.splits.splits import Splits
-from xlt.splits.store import Stored
+from xlt.splits.store import EncodedSplit
 
 CELLS = [
     "xnli/sw",
@@ -33,14 +33,14 @@ def opened(mirror: Path, cache: str, tiny_encoder: str) -> Any:
     """Opens a task's evaluation rows in a language."""
     splits = Splits([mirror], Path(cache), TextEncoder(load_tokenizer(tiny_encoder), 128, 32))
 
-    def of(name: str) -> Stored:
+    def of(name: str) -> EncodedSplit:
         task = tasks.load(name)
         return splits.open(task, "test" if task.only_test else "validation")
 
     return of
 
 
-def classes(stored: Stored, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
+def classes(stored: EncodedSplit, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
     """The right class, or tags, of about two thirds of the rows' predictions, and drawn ones."""
     targets, counts = stored.features.gather("targets", rows)
     drawn = draws.integers(len(stored.meta.labels), size=len(targets))
@@ -48,7 +48,7 @@ def classes(stored: Stored, rows: np.ndarray, draws: np.random.Generator) -> dic
     return {"prediction": np.split(found, np.cumsum(counts)[:-1])}
 
 
-def spans(stored: Stored, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
+def spans(stored: EncodedSplit, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
     """The gold span of half the windows, and drawn ones."""
     targets = stored.features.gather("targets", rows)[0].reshape(-1, 2)
     passages = stored.features.gather("passage", rows)[0].reshape(-1, 2)
@@ -58,7 +58,7 @@ def spans(stored: Stored, rows: np.ndarray, draws: np.random.Generator) -> dict[
     return {"start": found[:, :1], "end": found[:, 1:], "score": score, "null": np.zeros(len(rows))}
 
 
-def vectors(stored: Stored, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
+def vectors(stored: EncodedSplit, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
     """Sentences of which most lie near their translations."""
     one = draws.normal(size=(len(rows), 8))
     both = np.stack([one, one + draws.normal(size=one.shape)], axis=1)
@@ -78,21 +78,21 @@ def test_the_score_is_what_the_items_add_up_to(name: str, opened: Any):
     rows = stored.rows_of(kept)
     outputs = PREDICTIONS[task.group](stored, rows, np.random.default_rng(0))
     given = outputs, stored.features, rows, stored.references()
-    score, items = task.score(*given).mean, task.items(*given)
-    assert items is not None
-    assert len(items) == len(kept)
+    score, example_scores = task.score(*given).mean, task.example_scores(*given)
+    assert example_scores is not None
+    assert len(example_scores) == len(kept)
     assert 0 < score < 100
-    if items.ndim == 1:
-        assert set(items) - {0.0, 100.0} == set() or task.group in ("xquad", "mlqa", "tydiqa")
-        assert items.mean() == pytest.approx(score, abs=1e-6)
+    if example_scores.ndim == 1:
+        assert set(example_scores) - {0.0, 100.0} == set() or task.group in ("xquad", "mlqa", "tydiqa")
+        assert example_scores.mean() == pytest.approx(score, abs=1e-6)
     else:
-        right, predicted, gold = items.sum(0)
+        right, predicted, gold = example_scores.sum(0)
         assert 200 * right / (predicted + gold) == pytest.approx(score, abs=1e-6)
 
 
 def test_mined_pairs_have_no_items():
     task = tasks.load("bucc2018/zh")
-    assert task.items({}, None, np.zeros(0), []) is None  # pyright: ignore[reportArgumentType]
+    assert task.example_scores({}, None, np.zeros(0), []) is None  # pyright: ignore[reportArgumentType]
 
 
 def test_span_counts_of_a_worked_example():
