@@ -16,7 +16,7 @@ from commands import HANG, launch, strike
 from conftest import REPOSITORY, Command
 from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
-from benchmarks.faults import Fault, ended
+from tests.stress.faults import Fault, ended
 from xlt.cli import run_verb
 from xlt.training.checkpoints import fault_of, path_of
 from xlt.training.watch import STOPPED
