@@ -1,9 +1,9 @@
 """Compare xlt with `transformers.Trainer` on this machine's CPU: `python -m benchmarks` (or `make bench`).
 
-Takes less than 20 minutes. The systems take turns, one step at a time, for a fixed time (benchmarks/turns.py).
-Prints a table for each size of encoder: real tokens per second, xlt's rate divided by the Trainer's with its
-standard error, and xlt's share of the rate of the machine's matrix products. The last line is JSON.
-`--quick` measures the small encoder alone, in half the time.
+Takes less than 20 minutes. The systems take turns, one step at a time, for a fixed time
+(benchmarks/turns.py). Prints a table for each size of encoder: real tokens per second, xlt's rate divided by
+the Trainer's with its standard error, and xlt's share of the rate of the machine's matrix products. The last
+line is JSON. `--quick` measures the small encoder alone, in half the time.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""Programs that strike runs with faults and measure what surviving them costs; pytest collects none of them."""
+"""Programs that strike runs with faults, and measure what surviving costs. pytest collects none."""
