@@ -2,8 +2,7 @@
 # make test         lint, types, import contracts and tests
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
-# make bench        speed on this machine's CPU against transformers.Trainer, under 25 minutes
-# make xtreme ROOT=MIRROR  the paper's experiment in small, on nine targets and a mirror of their data, in half an hour
+# make bench        speed on this machine's CPU against transformers.Trainer, under 20 minutes
 # make clean        delete what make itself has made; runs/ stays
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
@@ -12,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint chaos test-slurm bench xtreme lock clean
+.PHONY: quickstart test lint chaos test-slurm bench lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
@@ -27,7 +26,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 
 chaos: .venv/installed-dev
-	$(BIN)/python -u -m benchmarks.chaos --seed $(or $(SEED),0)
+	$(BIN)/python -u -m tests.stress.chaos --seed $(or $(SEED),0)
 
 test-slurm: .venv/installed-dev
 	{ command -v slurmctld && command -v slurmd && command -v srun && command -v munged; } >/dev/null || { apt-get update && \
@@ -36,9 +35,6 @@ test-slurm: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks
-
-xtreme: .venv/installed-dev
-	$(BIN)/python -u -m benchmarks.xtreme --root $(or $(ROOT),$(error set ROOT to a folder that mirrors the hub))
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }

@@ -1,12 +1,12 @@
 """What the machine can do at most: the rate of its matrix products, and the products that a token needs."""
 
 import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 
-from benchmarks.clock import now
 from benchmarks.systems import Turn
 from benchmarks.workload import Size
 from xlt.models.kernels.linear import HAS_ONEDNN
@@ -42,10 +42,10 @@ def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
         run()
     while True:
         for number, (run, operations) in enumerate(products):
-            until = now() + SECONDS
-            while (begin := now()) < until:
+            until = time.perf_counter() + SECONDS
+            while (begin := time.perf_counter()) < until:
                 run()
-                seconds[number] += now() - begin
+                seconds[number] += time.perf_counter() - begin
                 done[number] += operations
         if not turn("train", 0):
             return max(count / duration for count, duration in zip(done, seconds, strict=True))
@@ -86,11 +86,11 @@ def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float
     """Median duration after a first run that does not count."""
     durations = []
     for _ in range(repeats + 1):
-        begin = now()
+        begin = time.perf_counter()
         run()
         if device != "cpu":
             torch.cuda.synchronize()
-        durations.append(now() - begin)
+        durations.append(time.perf_counter() - begin)
     return statistics.median(durations[1:])
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from transformers import XLMRobertaModel
 
-from benchmarks import breakdown, ceiling
-from benchmarks.__main__ import machine
+from benchmarks import ceiling
+from benchmarks.machine import machine
 from benchmarks.quiet import quiet
 from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
 from benchmarks.workload import MIXED, SIZES, write_encoder, write_rows
@@ -121,7 +121,6 @@ def measure(
     rivals = [figures for name, figures in found.items() if name.startswith("trainer")]
     for verb in ("train", "evaluation"):
         found[f"{verb}_vs_trainer_best"] = found["xlt compiled"][verb] / max(r[verb] for r in rivals)
-    found["time"] = breakdown.shares(replace(setting, steps=10, validation_rows=64))
     keep(kind, found)
 
 

@@ -5,6 +5,7 @@ dropouts at 0.1, AdamW. What is counted are real tokens: no padding, special tok
 """
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from transformers import (
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks.clock import now
 from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size, encode_rows
 from xlt.batch.packing import Packing
 from xlt.config.cli import Cli
@@ -72,7 +72,7 @@ class Stopwatch:
             self.moments.append(event)
         else:
             self.tokens.append(int(tokens))
-            self.moments.append(now())
+            self.moments.append(time.perf_counter())
 
     @property
     def rate(self) -> float:
@@ -134,13 +134,13 @@ class _Watch(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """An optimizer step begins."""
-        self._begun = now()
+        self._begun = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """An optimizer step is done."""
-        self.first_step_seconds = self.first_step_seconds or now() - self._begun
+        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun
         tokens = sum(part.num_tokens for part in batch)
         self.train.step(tokens)
         self.losses.append(pl_module.step_loss)
@@ -202,7 +202,6 @@ def alone(*_: object) -> bool:
 def xlt_run(
     setting: Setting,
     padded: bool = False,
-    callbacks: Sequence[Callback] = (),
     options: Sequence[str] = (),
     *,
     turn: Turn = alone,
@@ -239,7 +238,7 @@ def xlt_run(
             pad(cli.model.encoder)
         # Nothing is measured of saving.
         kept = [one for one in cli.trainer.callbacks if not isinstance(one, Checkpoint)]  # type: ignore[attr-defined]
-        cli.trainer.callbacks = [*kept, *callbacks, watch]  # type: ignore[attr-defined]
+        cli.trainer.callbacks = [*kept, watch]  # type: ignore[attr-defined]
         cli.trainer.fit(cli.model, cli.datamodule)
     losses = [float(loss) for loss in watch.losses]
     return Measured(watch.train, watch.evaluation, losses, watch.slots, watch.first_step_seconds)

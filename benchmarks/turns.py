@@ -6,6 +6,7 @@ that has had the least time, in evaluation to the one that has the fewest tokens
 machine down for some seconds slows all of them down.
 """
 
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from typing import Any, Literal, NamedTuple, Protocol, SupportsInt
 
 import numpy as np
 
-from benchmarks.clock import is_processor_time, now, use_processor_time
-from benchmarks.processes import CONTEXT
 from benchmarks.quiet import quiet
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["benchmarks.compare"])
 
 Phase = Literal["train", "evaluation"]
 
@@ -71,13 +73,13 @@ class Turn:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._line.recv()
-        self._begun = now()
+        self._begun = time.perf_counter()
 
     def __call__(self, phase: Phase, tokens: SupportsInt) -> bool:
         """Tell of a step of so many tokens; whether to train on."""
-        self._line.send(Step(phase, int(tokens), now() - self._begun))
+        self._line.send(Step(phase, int(tokens), time.perf_counter() - self._begun))
         go_on = self._line.recv()
-        self._begun = now()
+        self._begun = time.perf_counter()
         return go_on
 
 
@@ -211,9 +213,7 @@ def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iter
     try:
         for name, system in systems.items():
             ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(
-                target=_take_part, args=(theirs, system, is_processor_time()), name=name
-            )
+            process = CONTEXT.Process(target=_take_part, args=(theirs, system), name=name)
             process.start()
             theirs.close()
             processes.append(process)
@@ -225,11 +225,9 @@ def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iter
             process.join()
 
 
-def _take_part(line: Line, system: System, processor_time: bool) -> None:
+def _take_part(line: Line, system: System) -> None:
     """A system's process."""
     quiet()
-    if processor_time:
-        use_processor_time()
     try:
         line.send(End(system(turn=Turn(line))))
     except Exception as error:

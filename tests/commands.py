@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import SCRATCH
 from forked import Forked
 
-from benchmarks.faults import Fault, ended
+from tests.stress.faults import Fault, ended
 
 HANG = 600
 """Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
@@ -26,4 +26,4 @@ def launch(args: Sequence[str], module: str = "xlt.fit", **environment: str) -> 
 
 def strike(args: Sequence[str], fault: Fault, **environment: str) -> tuple[int | None, str]:
     """The same of the command that is struck as told."""
-    return launch(args, "benchmarks.faults", **fault.environment(), **environment)
+    return launch(args, "tests.stress.faults", **fault.environment(), **environment)

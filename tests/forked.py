@@ -1,7 +1,7 @@
 """A command forked from a process that has imported xlt, which saves each start seconds of imports.
 
 The processes that it starts for itself are forked ahead, while nothing has run yet, and wait to be told who
-they are. benchmarks.chaos strikes commands as users start them.
+they are. tests.stress.chaos strikes commands as users start them.
 """
 
 import multiprocessing

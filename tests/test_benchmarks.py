@@ -1,6 +1,5 @@
 """What the benchmarks count, and that their systems do the same work."""
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks import ceiling, clock, start
+from benchmarks import ceiling
 from benchmarks import compare as comparison
 from benchmarks.compare import TRIALS, Options, Plan, best_options, compare, loss_difference
 from benchmarks.systems import (
@@ -89,15 +88,6 @@ def test_the_fastest_options_are_chosen_whoever_was_first(
     assert best_options(setting, until=0) == Options(fastest["train"], fastest["evaluation"])
 
 
-def test_processor_time_stands_still_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_CLOCKS", [time.perf_counter])
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    clock.use_processor_time()
-    begin = clock.now()
-    time.sleep(0.3)
-    assert clock.now() - begin < 0.2
-
-
 def test_operations_of_a_token_by_hand() -> None:
     # A layer of width D has 4 D² in attention and 8 D² in the feed-forward part.
     assert ceiling.operations_per_token(TINY, training=False) == 2 * 2 * 12 * 32**2
@@ -164,11 +154,6 @@ def test_every_system_counts_the_tokens_it_trains_and_evaluates(
 def test_packed_and_padded_have_the_same_losses(setting: Setting, rows: tuple[Features, Features]) -> None:
     assert len(rows) == 2
     assert loss_difference(setting) < 1e-4
-
-
-def test_a_start_is_timed_until_its_first_step_ends(tmp_path: Path) -> None:
-    found = start.start(start.QUICKSTART, tmp_path)
-    assert 0 < found["built_seconds"] < found["first_step_begins_seconds"] < found["first_step_ends_seconds"]
 
 
 def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple[Features, Features]) -> None:

@@ -15,7 +15,7 @@ from commands import launch, strike
 from conftest import Command, Disk, run
 from test_fit import SHORT, events, go_back, steps, validations
 
-from benchmarks.faults import Fault
+from tests.stress.faults import Fault
 from xlt.config.cli import run_verb
 from xlt.fit import fit
 from xlt.system.signals import STOPPED

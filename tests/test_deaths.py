@@ -10,7 +10,7 @@ from conftest import Command
 from struck import CHANGES, DDP, Calm, assert_same, last_step
 from test_fit import assert_close
 
-from benchmarks.faults import Fault
+from tests.stress.faults import Fault
 from xlt.system.signals import STOPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -51,7 +51,7 @@ def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(
 
 @pytest.mark.timeout(5 * HANG)
 def test_a_run_goes_on_with_one_two_and_four_processes(tiny_run: Command, tmp_path: Path):
-    """The seed of the draws is fixed; benchmarks.chaos takes others."""
+    """The seed of the draws is fixed; tests.stress.chaos takes others."""
     numbers = random.Random(7)
     given = {
         **CHANGES,

@@ -20,7 +20,7 @@ from commands import launch, strike
 from conftest import NINE, Command, run
 
 import xlt.fit
-from benchmarks.faults import Fault
+from tests.stress.faults import Fault
 from xlt.config.cli import Cli
 from xlt.datamodule import TransferData
 from xlt.training.checkpoint_files import newest

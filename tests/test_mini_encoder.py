@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from lightning import Trainer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from benchmarks.tatoeba import best_layer, embed, retrieval
+from scripts.tatoeba import best_layer, embed, retrieval
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.datamodule import TransferData
 from xlt.models.encoders.text import Encoder

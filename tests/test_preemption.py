@@ -16,7 +16,7 @@ from commands import HANG, launch, strike
 from conftest import REPOSITORY, Command
 from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
-from benchmarks.faults import Fault, ended
+from tests.stress.faults import Fault, ended
 from xlt.config.cli import run_verb
 from xlt.system.signals import STOPPED
 from xlt.training.checkpoint_files import fault_of, path_of

@@ -29,8 +29,7 @@ def test_transfer_gap_is_english_less_the_mean_of_the_others():
     assert robustness.transfer_gap({"en": 1.0}) is None
 
 
-def test_worst_language_and_worst_quarter():
-    assert robustness.worst_language(BY_LANGUAGE) == ("sw", 40.0)
+def test_worst_quarter():
     assert robustness.worst_quarter(BY_LANGUAGE) == 45.0  # two of five: a quarter rounded up
     assert robustness.worst_quarter({"en": 3.0, "de": 1.0, "sw": 2.0, "th": 9.0}) == 1.0
     with pytest.raises(ValueError, match="one at least"):

@@ -15,13 +15,12 @@ from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
 from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
 from xlt.studies.analysis.intervals import Settings, bootstrap_effects
-from xlt.studies.analysis.power import paired_sds, power_words, smallest_difference
+from xlt.studies.analysis.power import paired_sds, smallest_difference
 from xlt.studies.analysis.statistics import (
     Estimate,
     hierarchical_bootstrap,
     holm,
     mixed_model,
-    paired_permutation,
     seeds_needed,
 )
 from xlt.studies.analysis.variance import fit_components, fixed_terms, random_terms
@@ -205,22 +204,6 @@ def test_p_values_fit_the_intervals():
     assert math.isnan(Estimate(1.0, ()).p_above())
 
 
-@pytest.mark.parametrize("count", [1, 3, 5, 8])
-def test_the_permutation_test_counts_all_signs(count):
-    values = np.random.default_rng(count).normal(0.7, 1, count)
-    signs = np.array(list(itertools.product((1, -1), repeat=count)))
-    means = (signs * values).mean(1)
-    exact = (np.abs(means) >= abs(values.mean()) - 1e-12).mean()
-    assert paired_permutation(values) == pytest.approx(exact)
-
-
-def test_permutation_with_three_seeds_is_a_quarter_at_best():
-    assert paired_permutation([5.0, 6.0, 7.0]) == 0.25
-    assert paired_permutation([0.0, 0.0]) == 1.0
-    with pytest.raises(ValueError, match="one finite difference a pair"):
-        paired_permutation([1.0, math.nan])
-
-
 def test_holm_on_a_worked_example():
     found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
@@ -305,9 +288,6 @@ def test_power_goes_both_ways():
         seeds_needed(0.0, 1.0)
     with pytest.raises(ValueError, match="needs 2 at least"):
         smallest_difference(1, 1.0)
-    words = power_words(1.0, 3)
-    assert "A difference of 1 point needs 10 seeds." in words
-    assert "3 seeds see differences of" in words
 
 
 def test_the_sd_of_paired_differences_is_pooled_over_arms():

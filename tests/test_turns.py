@@ -158,7 +158,7 @@ def test_a_turn_tells_its_own_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> 
         clock += 100
         return True
 
-    monkeypatch.setattr(turns, "now", lambda: clock)
+    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: clock))
     turn = Turn(SimpleNamespace(recv=receive, send=told.append))  # type: ignore[arg-type]
     for seconds in (1, 2):
         clock += seconds

@@ -151,8 +151,8 @@ class TransferData(LightningDataModule):
             if longest > self.tokens_per_micro_batch:
                 raise ValueError(
                     f"data.tokens_per_micro_batch is {self.tokens_per_micro_batch}, but a row of {name} has "
-                    f"{longest} tokens: set it to at least {longest}, shorten that row, or, where its texts are cut at "
-                    "data.max_length, lower that"
+                    f"{longest} tokens: set it to at least {longest}, shorten that row, or, where its "
+                    "texts are cut at data.max_length, lower that"
                 )
 
     # Training

@@ -145,7 +145,8 @@ def _stacked(lines: pd.DataFrame, read: Read) -> np.ndarray:
         if found.shape != example_scores[0].shape:
             raise ValueError(
                 f"{path}: example_scores of shape {found.shape}, where "
-                f"{lines['example_scores'].iloc[0]} has {example_scores[0].shape}: evaluate both with the same volume and seed"
+                f"{lines['example_scores'].iloc[0]} has {example_scores[0].shape}: "
+                "evaluate both with the same volume and seed"
             )
         check_example_scores(found, path)
     return np.stack(example_scores)

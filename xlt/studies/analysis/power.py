@@ -4,14 +4,13 @@
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import optimize
 
 from xlt.studies.analysis.robustness import clean, effects
-from xlt.studies.analysis.statistics import paired_power, seeds_needed
+from xlt.studies.analysis.statistics import paired_power
 
 
 def smallest_difference(seeds: int, sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -48,23 +47,3 @@ def paired_sds(scores: pd.DataFrame) -> dict[str, float]:
     freedom = spreads["size"] - 1
     pooled = (spreads["var"] * freedom).groupby("target").sum() / freedom.groupby("target").sum()
     return {str(target): math.sqrt(value) for target, value in pooled.items()}
-
-
-def counted(points: float) -> str:
-    """1 point, 2 points."""
-    return f"{points:g} point" + ("" if points == 1 else "s")
-
-
-def power_words(sd: float, seeds: int, differences: Sequence[float] = (0.5, 1.0, 2.0)) -> str:
-    """What a study with such an SD of the paired differences can see, in words."""
-    lines = [
-        f"The SD of a paired difference over seeds is {sd:.2f} points (80 % power, 5 % error, paired t-test)."
-    ]
-    lines += [
-        f"A difference of {counted(value)} needs {seeds_needed(value, sd)} seeds." for value in differences
-    ]
-    if seeds > 1:
-        lines.append(
-            f"{seeds} seeds see differences of {smallest_difference(seeds, sd):.1f} points and more."
-        )
-    return "\n".join(lines)

@@ -90,20 +90,6 @@ def transfer_gap(by_language: Mapping[str, float]) -> float | None:
     return by_language[ENGLISH] - float(np.mean(others))
 
 
-def worst_language(by_language: Mapping[str, float]) -> tuple[str, float]:
-    """The language with the lowest score, the first of equals, and its score.
-
-    Raises:
-        ValueError: There is no language.
-
-    Source: worst-group performance, Sagawa et al. (2020), https://arxiv.org/abs/1911.08731, groups being
-    languages.
-    """
-    _require_languages(by_language)
-    worst = min(by_language, key=lambda language: by_language[language])
-    return worst, by_language[worst]
-
-
 def worst_quarter(by_language: Mapping[str, float]) -> float:
     """Mean of the lowest quarter of the languages' scores, at least of one.
 

@@ -167,33 +167,6 @@ def _require_alike(treated: Mapping[str, np.ndarray], control: Mapping[str, np.n
         check_example_scores(control[language], language)
 
 
-def paired_permutation(differences: Sequence[float], seed: int = 0) -> float:
-    """Probability of so large a mean difference, either way, if the signs were chance.
-
-    All signs are tried up to 13 differences, 10,000 draws of them beyond. With n differences it cannot be
-    below 2 / 2^n: 0.25 for three seeds, 0.0625 for five.
-
-    Raises:
-        ValueError: There is no difference, or one is not finite.
-
-    Source: Fisher (1935), The Design of Experiments, section 21; Dror et al. (2018),
-    https://aclanthology.org/P18-1128, section 3.2; draws: Phipson and Smyth (2010),
-    https://arxiv.org/abs/1603.05766.
-    """
-    array = np.asarray(differences, float)
-    if not array.size or not np.isfinite(array).all():
-        raise ValueError(
-            f"differences {list(differences)}: give one finite difference a pair, and leave out the rest"
-        )
-    if len(array) == 1 or not array.any():
-        return 1.0
-    return float(
-        stats.permutation_test(
-            (array,), np.mean, permutation_type="samples", n_resamples=10_000, vectorized=True, rng=seed
-        ).pvalue
-    )
-
-
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """The p-values of a family of tests, each raised so that one error in all of them is as rare as said.
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from xlt.studies.analysis.curves import Curve, fit
-from xlt.studies.analysis.robustness import KEY, clean, complete_block, require_single
-from xlt.studies.design.targets import NONE
+from xlt.studies.analysis.curves import fit
+from xlt.studies.analysis.robustness import KEY, NONE, clean, complete_block, require_single
 
 
 class Points(NamedTuple):
@@ -71,18 +70,6 @@ def _by_run(lines: pd.DataFrame) -> pd.DataFrame:
     return complete_block(
         lines.pivot(index=["seed", "target_seed", "volume"], columns="language", values="score")
     )
-
-
-def curve_of(
-    scores: pd.DataFrame,
-    intermediate: str,
-    target: str | None = None,
-    language: str | None = None,
-    bootstrap: int = 200,
-) -> Curve:
-    """The curve of an intermediate task, pooled over the languages and targets that are not named."""
-    points = points_of(scores, intermediate, target, language)
-    return fit(points.volumes, points.scores, bootstrap)
 
 
 NAMES = ["intermediate", "target", "language"]

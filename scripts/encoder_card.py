@@ -68,7 +68,7 @@ intermediate training and zero-shot transfer do. It is no substitute for XLM-R, 
     AutoModel.from_pretrained("{folder}")              # or AutoModelForMaskedLM
     python -m xlt.fit --config ... --model.encoder {folder}
 
-All figures here are of `python -m benchmarks.encoder`, which writes this page and `metrics.json`; they are of small
+All figures here are of `python -m scripts.encoder`, which writes this page and `metrics.json`; they are of small
 samples and must not be compared with published ones."""
 
 
@@ -111,7 +111,7 @@ def _how(found: Mapping[str, Any], folder: str) -> str:
 
     python scripts/train_tokenizer.py --text TEXT --out encoders/mini      # the tokenizer, once; TEXT is also XLT_DATA
 {commands}
-    python -m benchmarks.encoder --encoder {folder} --text TEXT --data MIRROR
+    python -m scripts.encoder --encoder {folder} --text TEXT --data MIRROR
 
 {_table(["run", "steps", "tokens", "hours", "shares of the steps"], rows)}
 

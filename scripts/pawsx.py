@@ -1,4 +1,4 @@
-"""PAWS-X with training rows: `python -m benchmarks.pawsx --mirror MIRROR --out runs/pawsx-root`.
+"""PAWS-X with training rows: `python -m scripts.pawsx --mirror MIRROR --out runs/pawsx-root`.
 
 The mirror has none: 1,600 rows of its English development set take their place, 200 others validate, the last
 200 are tested with the German and Chinese test sets, which share no row with them.

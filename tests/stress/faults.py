@@ -1,6 +1,8 @@
-"""Runs `python -m xlt.fit` and strikes it at a point that XLT_FAULT tells: `python -m benchmarks.faults ...`.
+"""Run `python -m xlt.fit` and strike the run at the point that the variable XLT_FAULT names.
 
-For the tests of faults and for benchmarks.chaos. The point is one of the program, not of the clock, so that a
+    python -m tests.stress.faults --config CONFIG
+
+For the tests of faults and for tests.stress.chaos. The point is a place in the program, not a time, so that a
 fault is the same on every machine.
 """
 

@@ -1,4 +1,4 @@
-"""What exact and elastic runs cost: `python -m benchmarks.resilience`.
+"""What exact and elastic runs cost: `python -m tests.stress.resilience`.
 
 Steps of the quickstart's model in turn as `xlt.fit` trains them (each step made from its number alone, random
 numbers seeded by micro-batch, the record, verified checkpoints, an ear for signals) and as plain Lightning
@@ -38,7 +38,7 @@ from xlt.training.checkpoint_files import VerifiedIO
 MEASURED, EVERY = 30, 15
 """Steps of a round after the first, which warms up; steps between checkpoints."""
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 class Clock(Callback):

@@ -1,6 +1,6 @@
 """Measure a small encoder.
 
-    python -m benchmarks.encoder --encoder FOLDER --runs ITS_RUNS --text TEXT --data MIRROR
+    python -m scripts.encoder --encoder FOLDER --runs ITS_RUNS --text TEXT --data MIRROR
 
 Perplexity of held-out text by language beside a unigram's, retrieval on Tatoeba by language and layer, and
 what fine-tuning gains over random weights. Writes metrics.json, loss.png and the model card beside the
@@ -24,11 +24,10 @@ import pyarrow.parquet as pq
 import yaml
 from lightning import Trainer
 
-from benchmarks.__main__ import machine
-from benchmarks.encoder_card import write_card
+from benchmarks.machine import machine
 from benchmarks.quiet import quiet
-from benchmarks.tatoeba import accuracies, best_layer
-from benchmarks.workload import REPOSITORY
+from scripts.encoder_card import write_card
+from scripts.tatoeba import accuracies, best_layer
 from xlt.config.cli import Cli
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.collate import collate
@@ -37,6 +36,8 @@ from xlt.module import TransferModule, score_record
 from xlt.training.checkpoint_files import write_whole
 from xlt.training.exporting import export_run
 from xlt.training.precision import has_bf16
+
+REPOSITORY = Path(__file__).parents[1]
 
 HELD_OUT_ROWS = 400
 """Most held-out rows a language."""

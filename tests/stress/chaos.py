@@ -1,6 +1,6 @@
 """Kills one run again and again, and compares what comes out with an undisturbed one: `make chaos`.
 
-    python -m benchmarks.chaos --seed 0 --faults 30
+    python -m tests.stress.chaos --seed 0 --faults 30
 
 A run is struck at random points of random steps: kill -9 of all processes or of one, SIGTERM or SIGUSR1 to
 one, each or all, in a step, a validation, a save, between a save and its rename, a deletion, or while it
@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.faults import Fault, ended, step_of
+from tests.stress.faults import Fault, ended, step_of
 from xlt.system.signals import STOPPED
 from xlt.training.checkpoint_files import VerifiedIO, newest
 from xlt.training.metrics_file import read_events
@@ -52,7 +52,7 @@ scales up like any other; no loss depends on it.
 LIMIT = 600
 """Seconds after which a command counts as hanging."""
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 PLACES = ("step", "step", "step", "validation", "save", "sync", "delete", "start")
 """Where a fault happens; most often in a step."""
@@ -142,7 +142,7 @@ class Chaos:
     def _command(self, name: str, processes: int, fault: Fault | None) -> tuple[int | None, str]:
         """Run to the end or to the fault; no exit code where the command or a process of it does not end."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.faults", *self._arguments(name, processes)],
+            [sys.executable, "-m", "tests.stress.faults", *self._arguments(name, processes)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,19 @@
+"""The machine and the versions that a result was measured with."""
+
+import platform
+from datetime import date
+from typing import Any
+
+import torch
+import transformers
+
+
+def machine() -> dict[str, Any]:
+    """Return the date, the device and the versions."""
+    return {
+        "date": date.today().isoformat(),
+        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

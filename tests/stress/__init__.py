@@ -1,0 +1,1 @@
+"""Programs that strike runs with faults, and measure what surviving costs. pytest collects none."""
