@@ -213,9 +213,11 @@ def test_commands_of_the_readme_parse():
             ParsedCli(args)
 
 
-def test_folders_and_files_of_the_readmes_tree_exist():
+def test_the_readmes_tree_names_the_folders_that_exist():
     tree = readme().split("## The tree", 1)[1].split("\n## ", 1)[0]
-    named = re.findall(r"(?:^    |  )([\w/]+(?:/|\.py))(?=\s)", tree, re.MULTILINE)
-    assert "xlt/kinds.py" in named
+    named = set(re.findall(r"^    ([\w/]+)/(?=\s)", tree, re.MULTILINE))
+    rooms = set(re.findall(r"^      (\w+)/(?=\s)", tree, re.MULTILINE))
     for path in named:
-        assert (REPOSITORY / path).exists(), path
+        assert (REPOSITORY / path).is_dir(), path
+    assert named >= {"xlt", "configs", "docs", "samples", "tests"}
+    assert rooms == {path.parent.name for path in (REPOSITORY / "xlt").glob("*/__init__.py")}
