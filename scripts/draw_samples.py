@@ -1,11 +1,11 @@
-"""Draws the rows of `samples/` from a larger data root of the same layout.
+"""Draw the rows of `samples/` from a larger data root of the same layout.
 
     python scripts/draw_samples.py --source MIRROR --seed 0
 
 Every split is shuffled with its own seed and cut: a smaller number of rows is a prefix of a larger
 one. Splits of the SQuADs are shuffled by paragraph and keep all questions of a paragraph together,
-for a context is stored once. The column types and label names of the source files are kept. Prints
-a table of rows and bytes, as it stands in the README files.
+because a context is stored once. Column types and label names of the source files are kept. Prints
+a table of rows and bytes, which stands in the README files too.
 """
 
 import random
@@ -14,6 +14,25 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jsonargparse import auto_cli
+
+OPEN_TREEBANKS = (
+    *("Afrikaans", "Chinese", "Dutch", "Finnish", "German", "Indonesian", "Japanese", "Korean"),
+    *("Marathi", "Persian", "Portuguese", "Telugu", "Vietnamese"),
+)
+"""Languages of UDPOS whose treebanks in UD 2.5 are all CC BY-SA or CC BY."""
+
+RESTRICTED_TREEBANKS = (
+    *("Arabic", "Basque", "Bulgarian", "Estonian", "French", "Greek", "Hindi", "Hungarian", "Italian"),
+    *("Russian", "Spanish", "Tamil", "Turkish", "Urdu"),
+)
+"""Languages of UDPOS of which a treebank is for non-commercial use only, or under another licence."""
+
+ENGLISH = "google/xtreme/udpos.English"
+ENGLISH_WEB = {"train": (0, 11_000), "validation": (11_000, 1_543)}
+"""First row and number of rows, of the training rows, that a split is drawn from.
+
+The first 12,543 training rows are those of the English Web Treebank (CC BY-SA 4.0); others have other terms.
+"""
 
 ROWS = {
     "open/nyu-mll/glue/mnli": {"train": 2_000, "validation_matched": 400},
@@ -27,6 +46,9 @@ ROWS = {
     "open/Rowan/hellaswag/default": {"train": 1_800, "validation": 350},
     "open/allenai/cosmos_qa/default": {"train": 1_800, "validation": 350},
     "open/tau/commonsense_qa/default": {"train": 2_000, "validation": 400},
+    "open/google/xtreme/udpos.English": {"train": 1_500, "validation": 60},
+    **{f"open/google/xtreme/udpos.{name}": {"validation": 60} for name in OPEN_TREEBANKS},
+    **{f"restricted/google/xtreme/udpos.{name}": {"validation": 60} for name in RESTRICTED_TREEBANKS},
     "restricted/nyu-mll/glue/qqp": {"train": 150, "validation": 50},
     "restricted/ccg/default": {"train": 150, "validation": 50},
 }
@@ -35,7 +57,7 @@ ZSTD_LEVEL = 19
 
 
 def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> None:
-    """Writes every sample under `out` and prints its size.
+    """Write every sample under `out`, and print its size.
 
     Args:
         source: Data root with `<org>/<name>/<config>/<split>.parquet`.
@@ -47,7 +69,10 @@ def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> No
     for folder, splits in ROWS.items():
         name = folder.partition("/")[2]
         for split, num_rows in splits.items():
-            table = read(source / name / f"{split}.parquet")
+            if name == ENGLISH:
+                table = read(source / name / "train.parquet").slice(*ENGLISH_WEB[split])
+            else:
+                table = read(source / name / f"{split}.parquet")
             sample = draw(table, num_rows, f"{seed} {name} {split}", name in BY_PARAGRAPH)
             size = write(sample, out / folder / f"{split}.parquet")
             numbers = f"{sample.num_rows:,} | {table.num_rows:,} | {size:,}"
@@ -57,7 +82,7 @@ def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> No
 
 
 def read(path: Path) -> pa.Table:
-    """One split with the metadata that carries its features.
+    """Return one split with the metadata that carries its features.
 
     Raises:
         FileNotFoundError: The data root lacks the split.
@@ -70,7 +95,7 @@ def read(path: Path) -> pa.Table:
 
 
 def draw(table: pa.Table, num_rows: int, seed: str, by_paragraph: bool) -> pa.Table:
-    """The first rows of a seeded order: `num_rows`, or whole paragraphs until they are reached."""
+    """Return the first rows of a seeded order: `num_rows`, or whole paragraphs until they are reached."""
     keys = table["context"].to_pylist() if by_paragraph else range(table.num_rows)
     groups: dict[object, list[int]] = {}
     for row, key in enumerate(keys):
@@ -86,7 +111,7 @@ def draw(table: pa.Table, num_rows: int, seed: str, by_paragraph: bool) -> pa.Ta
 
 
 def write(table: pa.Table, path: Path) -> int:
-    """Writes a split; the bytes it takes."""
+    """Write a split, and return its size in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", compression_level=ZSTD_LEVEL)
     return path.stat().st_size
