@@ -7,7 +7,8 @@ import pytest
 from study_rows import FIVE_TARGETS, LANGUAGES, TARGETS, make_scores
 
 from xlt.studies.analysis.claims import CLAIMS, judge
-from xlt.studies.analysis.contrasts import compare, largest_common_volume
+from xlt.studies.analysis.contrasts import compare
+from xlt.studies.analysis.points import common_volume
 
 CLEAR = {"squad_v1": 8.0, "mnli": 7.0, "hellaswag": 6.0, "mixture": 10.0}
 FIVE = {name: languages[:4] for name, languages in FIVE_TARGETS.items()}
@@ -89,12 +90,13 @@ def test_rows_with_noise_are_no_evidence():
 def test_the_volume_is_the_largest_that_all_tasks_have():
     scores = make_scores({"mnli": 2.0, "squad_v1": 2.0}, (1000, 4000))
     unfinished = scores[~((scores["intermediate"] == "mnli") & (scores["volume"] == 4000))]
-    assert largest_common_volume(scores, ["mnli", "none"]) == 4000
-    assert largest_common_volume(unfinished, ["squad_v1", "none"]) == 1000
+    assert common_volume(scores) == 4000
+    assert common_volume(unfinished) == 1000
     is_mnli = scores["intermediate"] == "mnli"
     apart = scores[(scores["volume"] == 0) | ((scores["volume"] == 1000) == is_mnli)]
-    assert largest_common_volume(apart, ["squad_v1", "none"]) == 4000
-    assert largest_common_volume(apart, ["squad_v1", "mnli"]) is None
+    assert common_volume(apart) is None
+    assert common_volume(apart, ["squad_v1", "none"]) == 4000
+    assert common_volume(apart, ["squad_v1", "mnli"]) is None
 
 
 def test_missing_cells_cost_their_language_alone_and_are_counted():

@@ -9,11 +9,11 @@ import pytest
 from synthetic_study import scores_of
 
 from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.interval import student_interval
 from xlt.studies.analysis.points import (
     at_common_volume,
     common_volume,
     complete_part,
-    interval_of,
     over,
     over_seeds,
     over_targets,
@@ -30,9 +30,9 @@ def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame
 
 def test_the_interval_is_students():
     # SD 1, n 3: 4.3027 (t, 2 degrees of freedom, 97.5 %) / sqrt(3) on either side.
-    mean, low, high = interval_of([1.0, 2.0, 3.0])
+    mean, low, high = student_interval([1.0, 2.0, 3.0])
     assert (mean, low, high) == pytest.approx((2.0, 2 - 2.48414, 2 + 2.48414), abs=1e-4)
-    assert math.isnan(interval_of([5.0]).low)
+    assert math.isnan(student_interval([5.0]).low)
 
 
 def test_a_failed_run_costs_its_replicate_and_not_the_others_their_target():

@@ -12,9 +12,9 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 
+from xlt.studies.analysis.bootstrap import Settings, bootstrap_effects
 from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
 from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
-from xlt.studies.analysis.intervals import Settings, bootstrap_effects
 from xlt.studies.analysis.power import paired_sds, smallest_difference
 from xlt.studies.analysis.statistics import (
     Estimate,

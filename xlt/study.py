@@ -27,7 +27,8 @@ from xlt.studies.analysis.collect import missing_of, results_of
 from xlt.studies.analysis.power import paired_sds
 from xlt.studies.analysis.results import SCORES
 from xlt.studies.analysis.statistics import seeds_needed
-from xlt.studies.design.plan import Node, Study
+from xlt.studies.design.nodes import Node
+from xlt.studies.design.plan import Study
 from xlt.studies.report.page import page
 from xlt.studies.run import engine
 from xlt.system.checks import require
@@ -105,7 +106,7 @@ def check_configs(plan: Study) -> None:
         ValueError: A verb would refuse one.
     """
     kinds: dict[tuple[object, ...], Node] = {}
-    for node in plan.uses:
+    for node in plan.node_uses:
         # The others differ from the first of their kind in seeds, volumes and what they begin with.
         arm = node.arm if node.phase == "intermediate" else ""
         kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None), node)

@@ -12,9 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from xlt.studies.analysis.contrasts import Contrast, compare, largest_common_volume
+from xlt.studies.analysis.contrasts import Contrast, compare
+from xlt.studies.analysis.interval import Interval
+from xlt.studies.analysis.points import common_volume
 from xlt.studies.analysis.robustness import clean, require_single
-from xlt.studies.analysis.statistics import Estimate, Interval, holm
+from xlt.studies.analysis.statistics import Estimate, holm
 from xlt.studies.design.targets import NONE
 
 Verdict = Literal["supported", "contradicted", "undecided", "not run"]
@@ -134,16 +136,13 @@ def judge(scores: pd.DataFrame, alpha: float = ALPHA) -> list[Judged]:
 
 def _weigh(claim: Claim, scores: pd.DataFrame) -> Weighed | Judged:
     """The claim's comparison, the closest of several; or that it was not run."""
-    pairs = _pairs(claim, sorted(set(scores["intermediate"])))
-    contrasts = [
-        contrast
-        for plus, minus in pairs
-        if (
-            contrast := compare(
-                scores, plus, minus, largest_common_volume(scores, plus + minus), claim.target
-            )
-        )
-    ]
+    everywhere = common_volume(scores)
+    contrasts = []
+    for plus, minus in _pairs(claim, sorted(set(scores["intermediate"]))):
+        volume = everywhere or common_volume(scores, plus + minus)
+        contrast = compare(scores, plus, minus, volume, claim.target)
+        if contrast:
+            contrasts.append(contrast)
     if not contrasts:
         return Judged(claim, None, "not run", f"Not run: {_lacking(claim, scores)}.")
     if claim.rival == ALL_OTHERS:

@@ -15,9 +15,10 @@ import yaml
 
 from xlt.kinds.task import group_of, name_of
 from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
-from xlt.studies.design.configs import counted
-from xlt.studies.design.node_files import is_finished, logs_of
-from xlt.studies.design.plan import Node, Study
+from xlt.studies.design.configs import counted_tasks
+from xlt.studies.design.node_files import is_finished, log_path
+from xlt.studies.design.nodes import Node
+from xlt.studies.design.plan import Study
 from xlt.studies.design.targets import NONE
 from xlt.training.results import versions
 from xlt.training.wandb_logger import address_of
@@ -53,7 +54,9 @@ def checkpoints_of(study: Study) -> pd.DataFrame:
 def _shown(study: Study) -> list[Node]:
     """The evaluations, without those of volumes that are the same as a smaller one."""
     surplus = surplus_of(study)
-    return [use for use in study.uses if use.phase == "evaluate" and (use.arm, use.volume) not in surplus]
+    return [
+        use for use in study.node_uses if use.phase == "evaluate" and (use.arm, use.volume) not in surplus
+    ]
 
 
 def _lines(study: Study, use: Node) -> list[list[Any]]:
@@ -84,7 +87,7 @@ def volume_of(study: Study, use: Node) -> int:
     data = study.nodes[name].settings["data"]
     asked = data["volume"] or {}
     sources = json.loads((study.folder / name / "sources.json").read_text(encoding="utf-8"))
-    most = dict.fromkeys(counted(data["tasks"]), 0)
+    most = dict.fromkeys(counted_tasks(data["tasks"]), 0)
     for task, splits in sources.items():
         group, count = group_of(task), splits["train"]["examples"]
         if group in most:
@@ -120,7 +123,7 @@ def missing_of(study: Study) -> list[Missing]:
     found = []
     for name, node in study.nodes.items():
         if not is_finished(study.folder, name):
-            log = logs_of(study.folder, name, "txt")
+            log = log_path(study.folder, name, "txt")
             found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
     for (arm, volume), (there, taken) in surplus_of(study).items():
         what = f"{arm} with {_in_words(volume)}"
@@ -187,7 +190,7 @@ def tokens_of(study: Study, node: Node) -> int:
 
 def hours_of(study: Study, name: str) -> float | None:
     """Hours that a node has taken, all its starts together; None where it was not run by the engine."""
-    path = logs_of(study.folder, name, "json")
+    path = log_path(study.folder, name, "json")
     return json.loads(path.read_text(encoding="utf-8"))["seconds"] / 3600 if path.is_file() else None
 
 

@@ -117,20 +117,6 @@ class Contrast:
     counts: str
 
 
-def largest_common_volume(scores: pd.DataFrame, arms: Sequence[str]) -> int | None:
-    """The largest volume of all intermediate tasks; where they share none, of these arms; else None."""
-    by_arm = {
-        str(arm): set(group["volume"])
-        for arm, group in scores.groupby("intermediate", sort=True)
-        if arm != NONE
-    }
-    for names in (list(by_arm), [arm for arm in arms if arm != NONE]):
-        shared = set.intersection(*(by_arm[name] for name in names)) if names else set()
-        if shared:
-            return int(max(shared))
-    return None
-
-
 def compare(
     scores: pd.DataFrame, plus: Sequence[str], minus: Sequence[str], volume: int | None, target: str = ""
 ) -> Contrast | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple, get_args
 from xlt.datamodule import TransferData
 from xlt.studies.analysis.collect import hours_of
 from xlt.studies.design.node_files import is_finished
-from xlt.studies.design.plan import Node, Phase, Study
+from xlt.studies.design.nodes import Node, Phase
+from xlt.studies.design.plan import Study
 from xlt.system.tables import aligned
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(TransferData).parameters.items()}

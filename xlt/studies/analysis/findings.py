@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from xlt.studies.analysis import names, robustness
+from xlt.studies.analysis.bootstrap import bootstrap_effects
 from xlt.studies.analysis.claims import Judged, judge
-from xlt.studies.analysis.intervals import bootstrap_effects
 from xlt.studies.analysis.measures import Measure, measures_of
 from xlt.studies.analysis.points import at_common_volume, over, over_seeds, over_targets
 from xlt.studies.analysis.power import paired_sds

@@ -83,7 +83,7 @@ def measures_of(
     """
     clean = robustness.clean(scores)
     found = [
-        _reduced("transfer_gap", GAP, clean, "score", robustness.transfer_gap, seeds),
+        _reduced("transfer_gap", GAP, clean, "score", robustness.gap_by_language, seeds),
         _reduced("worst_quarter", QUARTER, clean, "score", robustness.worst_quarter, seeds),
         _hurt(effects, seeds),
         *_selection(checkpoints, seeds),

@@ -5,16 +5,14 @@ replicates have. Of languages, `robustness.complete_block` says which; of target
 """
 
 # pandas says what it returns too widely.
-# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from xlt.studies.analysis.interval import student_interval
 from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.design.targets import NONE
 
@@ -23,26 +21,6 @@ REPLICATE = ["intermediate", "volume", "seed", "target_seed"]
 
 Reduce = Callable[[Mapping[str, float]], float | None]
 """What makes one figure of those by language."""
-
-
-class Interval(NamedTuple):
-    """A mean and its 95 % interval, which one value does not have."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def interval_of(values: Sequence[float]) -> Interval:
-    """The mean of some replicates, and the interval of Student's t around it; NaN below two values.
-
-    Source: Student (1908), https://doi.org/10.2307/2331554.
-    """
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    return Interval(mean, mean - half, mean + half)
 
 
 def complete_part(wide: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +102,7 @@ def over_seeds(
     lines = []
     for key, part in by_seed(frame, groups, value).groupby(keys):
         common = [len(part), int(part["common"].min()), int(part["of"].max())]
-        lines.append([*key, *interval_of(part[value].tolist()), *common])
+        lines.append([*key, *student_interval(part[value].tolist()), *common])
     points = pd.DataFrame(lines, columns=pd.Index(columns))
     wanted = seeds or int(points["seeds"].max() if len(points) else 0)
     points["complete"] = points["seeds"] >= wanted
@@ -141,10 +119,19 @@ def over_targets(frame: pd.DataFrame, value: str = "score") -> pd.DataFrame:
     return over_seeds(over(by_seed(frame, ["target"], value), "target", (), value), (), value)
 
 
-def common_volume(frame: pd.DataFrame) -> int | None:
-    """The largest volume that every arm has; None where they share none."""
-    found = [set(part["volume"]) for arm, part in frame.groupby("intermediate") if arm != NONE]
-    shared = set.intersection(*found) if found else set()
+def common_volume(frame: pd.DataFrame, arms: Collection[str] | None = None) -> int | None:
+    """Return the largest volume that all arms have; None if they share none.
+
+    Args:
+        frame: A table with the columns `intermediate` and `volume`.
+        arms: Names of the arms; the arm without intermediate training is ignored. Defaults to all arms of
+            the table.
+    """
+    trained = frame[frame["intermediate"] != NONE]
+    if arms is not None:
+        trained = trained[trained["intermediate"].isin(arms)]
+    volumes = [set(part["volume"]) for _, part in trained.groupby("intermediate")]
+    shared = set.intersection(*volumes) if volumes else set()
     return int(max(shared)) if shared else None
 
 

@@ -11,18 +11,14 @@ it is counted.
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from xlt.data.multilingual import ENGLISH
+from xlt.studies.analysis.results import KEY
+from xlt.studies.analysis.transfer_gap import transfer_gap
 from xlt.studies.design.targets import NONE
-
-ENGLISH = "en"
-"""The language that is trained on."""
-
-KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
-"""What tells one score of a split from another."""
 
 PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 """What a score shares with that of the arm without an intermediate task."""
@@ -51,43 +47,12 @@ https://www.unicode.org/iso15924/.
 """
 
 
-class Spread(NamedTuple):
-    """How values lie over seeds, in points."""
-
-    mean: float
-    sd: float | None
-    """With n − 1; None where there is one value."""
-    low: float
-    """The lowest."""
-    high: float
-    """The highest."""
-    count: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation and range of the scores of several seeds.
-
-    Raises:
-        ValueError: There is no value.
-
-    Source: Dodge et al. (2020), https://arxiv.org/abs/2002.06305: scores of fine-tuning vary by seed.
-    """
-    if not len(values):
-        raise ValueError("no score to take the spread of: give those of one seed at least")
-    array = np.asarray(values, float)
-    sd = float(array.std(ddof=1)) if len(array) > 1 else None
-    return Spread(float(array.mean()), sd, float(array.min()), float(array.max()), len(array))
-
-
-def transfer_gap(by_language: Mapping[str, float]) -> float | None:
-    """English less the mean of the other languages, in points; None where either is missing.
-
-    Source: Hu et al. (2020), https://arxiv.org/abs/2003.11080, section 4 (cross-lingual transfer gap).
-    """
+def gap_by_language(by_language: Mapping[str, float]) -> float | None:
+    """Return the transfer gap of scores by language; None without English or without another language."""
     others = [score for language, score in by_language.items() if language != ENGLISH]
     if ENGLISH not in by_language or not others:
         return None
-    return by_language[ENGLISH] - float(np.mean(others))
+    return transfer_gap(by_language[ENGLISH], others)
 
 
 def worst_quarter(by_language: Mapping[str, float]) -> float:
@@ -99,15 +64,10 @@ def worst_quarter(by_language: Mapping[str, float]) -> float:
     Source: a conditional value at risk at 1/4 over languages: Rockafellar and Uryasev (2000), Journal of Risk
     2(3).
     """
-    _require_languages(by_language)
+    if not by_language:
+        raise ValueError("by_language is empty: give the score of at least one language")
     lowest = sorted(by_language.values())[: math.ceil(len(by_language) / 4)]
     return float(np.mean(lowest))
-
-
-def _require_languages(by_language: Mapping[str, float]) -> None:
-    """Refuse no language."""
-    if not by_language:
-        raise ValueError("no language to find the worst of: give the score of one at least")
 
 
 def require_single(scores: pd.DataFrame, key: Sequence[str]) -> None:
@@ -144,12 +104,6 @@ def effects(scores: pd.DataFrame) -> pd.DataFrame:
     both = _with_plain(scores)
     both = both[both["plain"].notna()]
     return both.assign(effect=both["score"] - both["plain"])[[*KEY, "split", "effect"]].reset_index(drop=True)
-
-
-def unpaired(scores: pd.DataFrame) -> pd.DataFrame:
-    """The lines with an intermediate task for which "none" has no line: they have no effect."""
-    both = _with_plain(scores)
-    return both.loc[both["plain"].isna(), [*KEY, "split"]].reset_index(drop=True)
 
 
 def _with_plain(scores: pd.DataFrame) -> pd.DataFrame:

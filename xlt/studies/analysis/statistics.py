@@ -8,7 +8,7 @@ levels, and Student's t. D draws, S seeds, U units (targets, or languages).
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,18 +22,12 @@ from xlt.studies.analysis.example_scores import (
     drawn_scores,
     score_of,
 )
-from xlt.studies.analysis.robustness import KEY, clean, require_single
+from xlt.studies.analysis.interval import Interval
+from xlt.studies.analysis.results import KEY
+from xlt.studies.analysis.robustness import clean, require_single
 from xlt.studies.analysis.variance import containment, fit_components, fixed_terms, random_terms
 
 Name = TypeVar("Name", bound=Hashable)
-
-
-class Interval(NamedTuple):
-    """An estimate in points, and where the true value may lie; NaN where that cannot be known (one seed)."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from xlt.studies.analysis.curves import fit
-from xlt.studies.analysis.robustness import KEY, NONE, clean, complete_block, require_single
+from xlt.studies.analysis.results import KEY
+from xlt.studies.analysis.robustness import clean, complete_block, require_single
+from xlt.studies.design.targets import NONE
 
 
 class Points(NamedTuple):

@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from xlt.studies.analysis import names
-from xlt.studies.analysis.points import Interval
+from xlt.studies.analysis.interval import Interval
 from xlt.studies.report.drawing import COLOURS, INK, MUTED, PAPER, SHAPES, spread_out
 
 WIDTH, HEIGHT = 236, 200
@@ -107,7 +107,7 @@ def _span(points: pd.DataFrame, level: Level | None) -> tuple[float, float]:
     """From where to where the vertical axis goes: all means, and intervals unless they dwarf the means."""
     means, ends = points["mean"].tolist(), [*points["low"].dropna(), *points["high"].dropna()]
     if level:
-        means.append(level.interval.mean)
+        means.append(level.interval.estimate)
         ends += [end for end in level.interval[1:] if not math.isnan(end)]
     low, high = min(means), max(means)
     reach = max(high - low, 0.01 * max(abs(low), abs(high)), 0.01)
@@ -158,7 +158,7 @@ def _ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> 
         for arm, mean, colour in zip(last["intermediate"], last["mean"], last["colour"], strict=True)
     ]
     if level:
-        found.append((level.label, level.interval.mean, INK))
+        found.append((level.label, level.interval.estimate, INK))
     wanted = [HEIGHT * (high - mean) / (high - low) for _, mean, _ in found]
     labels = pd.DataFrame(found, columns=pd.Index(["label", "mean", "colour"]))
     labels["at"] = spread_out(wanted, LABEL)

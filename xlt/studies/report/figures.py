@@ -10,7 +10,8 @@ import pandas as pd
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
-from xlt.studies.analysis.points import Interval, common_volume
+from xlt.studies.analysis.interval import Interval
+from xlt.studies.analysis.points import common_volume
 from xlt.studies.design.targets import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Looks, forest, heat_map, lines, looks_of
@@ -170,7 +171,7 @@ def _panel(
         f"{names.task(arm)} {mean:.1f} at {volume:,}"
         for arm, mean, volume in zip(last["intermediate"], last["mean"], last["volume"], strict=True)
     )
-    base = f"; without intermediate training {level.interval.mean:.1f}" if level else ""
+    base = f"; without intermediate training {level.interval.estimate:.1f}" if level else ""
     words = f"{title or 'All targets'}, {axis}, against training examples: {ends}{base}."
     return Panel(lines(points, looks, axis, level, signed), title, words, note)
 

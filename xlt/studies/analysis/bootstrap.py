@@ -18,7 +18,8 @@ from xlt.studies.analysis.example_scores import (
     drawn_scores,
     score_of,
 )
-from xlt.studies.analysis.robustness import KEY, clean, complete_block, require_single
+from xlt.studies.analysis.results import KEY
+from xlt.studies.analysis.robustness import clean, complete_block, require_single
 from xlt.studies.analysis.statistics import from_draws
 from xlt.studies.design.targets import NONE
 
