@@ -56,7 +56,7 @@ def test_what_was_not_run_is_said():
     ]  # fmt: skip
     assert found["squad"].estimate is None
     assert found["squad"].words == "Not run: the study needs squad_v1 and none."
-    assert "a task with continued MLM beside it (named TASK_mlm)" in found["mlm"].words
+    assert "a task with additional continued MLM (named TASK_mlm)" in found["mlm"].words
     other = judge(make_scores({"mnli": 5.0}, (1000,), targets={"udpos": ("en",)}))
     assert "the study has no target xnli" in next(j.words for j in other if j.claim.name == "xnli")
     assert [judged.claim for judged in judge(make_scores())] == list(CLAIMS)
@@ -76,7 +76,7 @@ def test_the_estimate_is_the_mean_over_targets_of_means_over_languages():
     scores = make_scores({"mnli": 2.0}, (1000,), targets=targets, by_target={"udpos": 4.0})
     found = {judged.claim.name: judged for judged in judge(scores)}["mnli"]
     assert found.estimate.estimate == pytest.approx((2 + 6) / 2)
-    assert found.here.estimate == found.estimate.estimate
+    assert found.seeds_only.estimate == found.estimate.estimate
     assert "3 seeds, 2 of 2 targets, 24 of 24 pairs of scores" in found.words
     assert "over seeds and targets" in found.words
 

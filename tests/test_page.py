@@ -179,7 +179,7 @@ def test_a_figure_that_is_no_more_leaves_no_files(tmp_path: Path):
         (lambda t: t.drop(columns="language"), "has no column language"),
         (lambda t: t.head(0), "holds no scores"),
         (lambda t: pd.concat([t, t.head(1)]), "has two scores of"),
-        (lambda t: t.assign(score="high"), "row 0: score is 'high', and must be a number"),
+        (lambda t: t.assign(score="high"), "row 0: score is 'high': it must be a number"),
         (lambda t: t.assign(volume=0.5), "row 0: volume is '0.5'"),
     ],
 )
@@ -196,9 +196,9 @@ def test_a_study_is_found_by_name_and_by_folder(tmp_path: Path, monkeypatch: pyt
     own = tmp_path / "runs" / "study" / "studies" / "volume"
     own.mkdir(parents=True)
     assert find_study("volume").resolve() == find_study(str(own)) == own
-    with pytest.raises(FileNotFoundError, match=r"no study 'volum'.*there are: volume"):
+    with pytest.raises(FileNotFoundError, match=r"no study 'volum'.*has the studies volume"):
         find_study("volum")
-    with pytest.raises(FileNotFoundError, match=r"has no scores\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"neither .* has scores\.csv"):
         find_scores(own)
     (own / "scores.csv").touch()
     assert find_scores(own) == own / "scores.csv"

@@ -20,7 +20,7 @@ from conftest import REPOSITORY, StudyKeys, run
 
 from xlt.studies.analysis.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
 from xlt.studies.analysis.cost import costs, table
-from xlt.studies.analysis.results import checked
+from xlt.studies.analysis.results import check_scores
 from xlt.studies.design.configs import scale_steps
 from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.nodes import Node
@@ -209,12 +209,15 @@ def test_volumes_above_the_examples_that_there_are_are_shown_once(make: Make, tm
         if known.phase == "intermediate":
             tasks = ["mnli"] if known.arm == "mnli" else ["mnli", "squad_v1", "cosmosqa"]
             pretend(made, known, dict.fromkeys(tasks, 35))
-    found = checked(scores_of(made), "scores")
+    found = check_scores(scores_of(made), "scores")
     assert set(found.loc[found["intermediate"] == "mnli", "volume"]) == {9, 35}
     assert set(found.loc[found["intermediate"] == "mixture", "volume"]) == {9, 40, 100, 105}
     said = {line.what: line.reason for line in missing_of(made) if line.what not in made.nodes}
     assert set(said) == {"mnli with 100 examples", "mnli with all examples"}
-    assert "there are 35, which its runs with 40 examples had too" in said["mnli with all examples"]
+    assert (
+        "only 35 examples exist; the runs with 40 examples used them all and are shown"
+        in said["mnli with all examples"]
+    )
 
 
 def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
@@ -490,7 +493,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     assert set(found["target"]) == {"xnli", "tatoeba"}
     pairs = set(zip(found["intermediate"], found["volume"], strict=True))
     assert pairs == {("none", 0), ("mnli", 9)}
-    check_scores(made, found)
+    check_each_score(made, found)
     check_missing(made)
     check_checkpoints(made)
     # The same command again runs nothing that is finished.
@@ -516,7 +519,7 @@ def stop_after_a_checkpoint(keys: dict[str, Any], tmp_path: Path) -> None:
     assert not list(keys["folder"].glob("target-mnli*"))
 
 
-def check_scores(made: Study, found: pd.DataFrame) -> None:
+def check_each_score(made: Study, found: pd.DataFrame) -> None:
     """Each score is the one in its evaluation's results."""
     for line in found.to_dict("records"):
         results = json.loads((made.folder / line["run"] / "results.json").read_text())

@@ -1,6 +1,6 @@
-"""The effect of every intermediate task and volume on every target, with intervals over seeds and test rows.
+"""Effects of intermediate training by target, with bootstrap intervals over seeds and test rows.
 
-D draws, N lines of the table, S seeds.
+D draws, N lines of the table, S seeds, R test rows.
 """
 
 # pandas says what it returns too widely.
@@ -24,46 +24,51 @@ from xlt.studies.analysis.statistics import from_draws
 from xlt.studies.design.targets import NONE
 
 PARALLEL = frozenset({"xnli", "xquad"})
-"""Targets whose test rows are the same in every language, in the same order; PAWS-X lacks some in each."""
+"""Targets with the same test rows in every language, in the same order; PAWS-X lacks some rows in each."""
 
-Read = Callable[[str], np.ndarray]
-"""A path of the table's column `example_scores` to the example scores, shape (R,) or (R, 3)."""
+ReadExampleScores = Callable[[str], np.ndarray]
+"""Reads example scores, shape (R,) or (R, 3), from a path of the table's column `example_scores`."""
 
 
 class Settings(NamedTuple):
-    """How intervals are drawn."""
+    """Settings of the bootstrap: number of draws, their seed, and the level of the intervals."""
 
     draws: int = 1000
     seed: int = 0
     level: float = 0.95
 
 
-class Drawn(NamedTuple):
-    """Scores of a target's lines on their rows and on drawn ones."""
+class LineScores(NamedTuple):
+    """Scores of a target's lines on their test rows and on resampled ones."""
 
     plain: np.ndarray
     """Shape (N,)."""
     drawn: np.ndarray
     """Shape (D, N)."""
     is_aligned: bool
-    """Whether rows were drawn together in all languages."""
+    """True if a draw has the same rows in all languages."""
 
 
 DEFAULTS = Settings()
 
 
-def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = DEFAULTS) -> pd.DataFrame:
-    """Every intermediate task and volume against none, by target, averaged over languages; rows as they are.
+def bootstrap_effects(
+    scores: pd.DataFrame, read: ReadExampleScores, settings: Settings = DEFAULTS
+) -> pd.DataFrame:
+    """Return the effect of every intermediate task and volume by target, averaged over languages.
 
     Args:
-        scores: The table; lines without example scores are left out.
+        scores: The table of scores. Perturbed rows and lines without example scores are left out.
         read: Reads a line's example scores.
-        settings: Draws, their seed, and the level of the intervals.
+        settings: Settings of the bootstrap.
 
     Returns:
-        The arm's columns, `estimate`, `low`, `high` in points, `seeds`, `languages` (those that all these
-        seeds have), `wanted` (languages that the target has in any line), `aligned` (whether rows were drawn
-        together in all languages: a parallel test set with as many rows in each).
+        The arm's columns; `estimate`, `low`, `high` in points; `seeds`; `languages` (languages that all these
+        seeds have); `wanted` (languages that the target has in any line); `aligned` (True if rows were drawn
+        together in all languages, for a parallel test set with as many rows in each).
+
+    Raises:
+        ValueError: A score appears twice, or two runs have different numbers of example scores in a language.
 
     Source: see `xlt.studies.analysis.statistics.from_draws`.
     """
@@ -73,79 +78,78 @@ def bootstrap_effects(scores: pd.DataFrame, read: Read, settings: Settings = DEF
     lines = [
         line
         for target, group in kept.groupby("target", sort=True)
-        for line in _of_target(str(target), group.reset_index(drop=True), read, settings)
+        for line in _target_effects(str(target), group.reset_index(drop=True), read, settings)
     ]
     names = ["estimate", "low", "high", "seeds", "languages", "wanted", "aligned"]
     return pd.DataFrame(lines, columns=["intermediate", "volume", "target", *names])
 
 
-def _of_target(target: str, lines: pd.DataFrame, read: Read, settings: Settings) -> list[tuple[object, ...]]:
-    """The lines of one target."""
-    scored, wanted = _drawn(target, lines, read, settings), lines["language"].nunique()
-    control = _places(lines[lines["intermediate"] == NONE])
+def _target_effects(
+    target: str, lines: pd.DataFrame, read: ReadExampleScores, settings: Settings
+) -> list[tuple[object, ...]]:
+    """Return the lines of one target."""
+    scores = _score_lines(target, lines, read, settings)
+    num_languages = lines["language"].nunique()
+    control = _line_numbers(lines[lines["intermediate"] == NONE])
     found = []
-    for (arm, volume), mine in lines[lines["intermediate"] != NONE].groupby(
+    for (arm, volume), own in lines[lines["intermediate"] != NONE].groupby(
         ["intermediate", "volume"], sort=True
     ):
-        treated = _places(mine)
+        treated = _line_numbers(own)
         other = control.reindex(index=treated.index, columns=treated.columns)
         block = complete_block(treated.where(other.notna()))
         if block.empty:
             continue
         pairs = block.to_numpy(int), other.loc[block.index, block.columns].to_numpy(int)
         replicates = block.index.get_level_values("seed").to_numpy()
-        plain = _by_seed((scored.plain[pairs[0]] - scored.plain[pairs[1]]).mean(-1), replicates)
-        drawn = _by_seed((scored.drawn[:, pairs[0]] - scored.drawn[:, pairs[1]]).mean(-1), replicates)
+        plain = _by_seed((scores.plain[pairs[0]] - scores.plain[pairs[1]]).mean(-1), replicates)
+        drawn = _by_seed((scores.drawn[:, pairs[0]] - scores.drawn[:, pairs[1]]).mean(-1), replicates)
         interval = from_draws(plain, drawn, (settings.seed,)).interval(settings.level)
-        found.append((arm, volume, target, *interval, len(plain), block.shape[1], wanted, scored.is_aligned))
+        found.append(
+            (arm, volume, target, *interval, len(plain), block.shape[1], num_languages, scores.is_aligned)
+        )
     return found
 
 
-def _places(lines: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the lines, by seeds and language."""
-    return lines.assign(place=lines.index).pivot(
-        index=["seed", "target_seed"], columns="language", values="place"
+def _line_numbers(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of the lines, by seeds and language."""
+    return lines.assign(number=lines.index).pivot(
+        index=["seed", "target_seed"], columns="language", values="number"
     )
 
 
 def _by_seed(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Means over the target seeds of each seed: (..., replicates) to (..., S)."""
+    """Average over the target seeds of each seed: shape (..., replicates) to shape (..., S)."""
     return np.stack([values[..., seeds == seed].mean(-1) for seed in np.unique(seeds)], -1)
 
 
-def _drawn(target: str, lines: pd.DataFrame, read: Read, settings: Settings) -> Drawn:
-    """Scores of the lines, whose rows are drawn as the target's test sets are made.
-
-    Raises:
-        ValueError: The example scores of one language are not as many in all runs.
-    """
+def _score_lines(target: str, lines: pd.DataFrame, read: ReadExampleScores, settings: Settings) -> LineScores:
+    """Score the lines on their rows and on resampled rows."""
     by_language = {
-        str(language): (group.index.to_numpy(), _stacked(group, read))
+        str(language): (group.index.to_numpy(), _stack_example_scores(group, read))
         for language, group in lines.groupby("language", sort=True)
     }
     rows = {language: example_scores.shape[1] for language, (_, example_scores) in by_language.items()}
     is_aligned = target in PARALLEL and len(set(rows.values())) == 1
     counts = counts_by_language(rows, settings.draws, settings.seed, is_aligned)
     plain, drawn = np.zeros(len(lines)), np.zeros((settings.draws, len(lines)), np.float32)
-    for language, (places, example_scores) in by_language.items():
-        plain[places], drawn[:, places] = (
-            score_of(example_scores),
-            drawn_scores(example_scores, counts[language]),
-        )
-    return Drawn(plain, drawn, is_aligned)
+    for language, (numbers, example_scores) in by_language.items():
+        plain[numbers] = score_of(example_scores)
+        drawn[:, numbers] = drawn_scores(example_scores, counts[language])
+    return LineScores(plain, drawn, is_aligned)
 
 
-def _stacked(lines: pd.DataFrame, read: Read) -> np.ndarray:
-    """The example scores of a language in all runs, shape (N, R) or (N, R, 3).
+def _stack_example_scores(lines: pd.DataFrame, read: ReadExampleScores) -> np.ndarray:
+    """Return the example scores of a language in all runs, shape (N, R) or (N, R, 3).
 
     Raises:
-        ValueError: Two runs were tested on different numbers of rows, or an item is not finite.
+        ValueError: Two runs were tested on different numbers of rows, or a score is not finite.
     """
     example_scores = [read(path) for path in lines["example_scores"]]
     for path, found in zip(lines["example_scores"], example_scores, strict=True):
         if found.shape != example_scores[0].shape:
             raise ValueError(
-                f"{path}: example_scores of shape {found.shape}, where "
+                f"{path} has example scores of shape {found.shape}, but "
                 f"{lines['example_scores'].iloc[0]} has {example_scores[0].shape}: "
                 "evaluate both with the same volume and seed"
             )

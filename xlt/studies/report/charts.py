@@ -42,7 +42,7 @@ def looks_of(arms: Sequence[str]) -> Looks:
     """The look of each arm."""
     return {
         arm: Look(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], i)
-        for i, arm in enumerate(names.arms(arms))
+        for i, arm in enumerate(names.sort_arms(arms))
     }
 
 
@@ -60,7 +60,7 @@ def lines(
     """A line an arm over the volume, with intervals.
 
     Args:
-        points: What `over_seeds` returns, of one target.
+        points: What `average_over_seeds` returns, of one target.
         looks: How each arm looks.
         axis: Title of the vertical axis, with its unit.
         level: What the arms are compared with.
@@ -154,7 +154,7 @@ def _ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> 
     """The name of each arm beside the end of its line, at `low` … `high` of the vertical axis."""
     last = table.sort_values("volume").groupby("intermediate").tail(1)
     found = [
-        (names.task(arm), mean, colour)
+        (names.task_name(arm), mean, colour)
         for arm, mean, colour in zip(last["intermediate"], last["mean"], last["colour"], strict=True)
     ]
     if level:

@@ -52,7 +52,7 @@ def effect_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
     every = "All targets" if len(findings.targets) > 1 else ""
     panels = [_panel(points, looks, axis, every, zero, signed=True)] if every else []
     for target, own in _by_target(findings, findings.effects):
-        panels.append(_panel(own, looks, axis, names.task(target), zero, signed=True))
+        panels.append(_panel(own, looks, axis, names.task_name(target), zero, signed=True))
     says = [
         best(points),
         "An effect is a score less that of the same seed without intermediate training, over all languages.",
@@ -65,7 +65,7 @@ def effect_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         "Effect of intermediate training against its volume",
         says,
         panels,
-        tables.of_points(numbers, True),
+        tables.points_table(numbers, True),
     )
 
 
@@ -76,7 +76,7 @@ def scores_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         level = _level(own)
         trained = own[own["intermediate"] != NONE]
         if len(trained):
-            panels.append(_panel(trained, looks, "Score, %", names.task(target), level))
+            panels.append(_panel(trained, looks, "Score, %", names.task_name(target), level))
     if not panels:
         return
     says = [
@@ -86,7 +86,7 @@ def scores_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
         *_bars(findings.scores),
         *_of_common(findings.scores, "languages"),
     ]
-    yield Figure("scores", "Scores against the volume", says, panels, tables.of_points(findings.scores))
+    yield Figure("scores", "Scores against the volume", says, panels, tables.points_table(findings.scores))
 
 
 def effect_by_language(findings: Findings) -> Iterator[Figure]:
@@ -96,17 +96,22 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
         return
     cells = cells.assign(certain=(cells["low"] > 0) | (cells["high"] < 0))
     cells["text"] = [number(mean, "+") for mean in cells["mean"]]
-    cells["row"], cells["column"] = cells["language"].map(names.language), cells["target"].map(names.task)
+    cells["row"], cells["column"] = (
+        cells["language"].map(names.language_name),
+        cells["target"].map(names.task_name),
+    )
     rows = cells.groupby("row")["mean"].mean().sort_values(ascending=False).index.tolist()
-    columns = [names.task(target) for target in names.targets(cells["target"])]
+    columns = [names.task_name(target) for target in names.sort_targets(cells["target"])]
     reach = max(1.0, math.ceil(cells["mean"].abs().quantile(0.98)))
     panels = []
-    for arm in names.arms(cells["intermediate"]):
+    for arm in names.sort_arms(cells["intermediate"]):
         own = cells[cells["intermediate"] == arm]
         hurt = f"{int((own['mean'] < 0).sum())} of {len(own)} cells are below zero"
         chart = heat_map(own[["row", "column", "mean", "text", "certain"]], rows, columns, reach)
         panels.append(
-            Panel(chart, names.task(arm), f"{names.task(arm)}: effect by language and target; {hurt}.")
+            Panel(
+                chart, names.task_name(arm), f"{names.task_name(arm)}: effect by language and target; {hurt}."
+            )
         )
     volume = common_volume(findings.by_language)
     at = f"{volume:,} examples" if volume else "each intermediate task's largest volume"
@@ -117,7 +122,7 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
         "that is missing.",
     ]
     yield Figure(
-        "languages", "Effect by language and target", says, panels, tables.of_cells(cells), columns=2
+        "languages", "Effect by language and target", says, panels, tables.cells_table(cells), columns=2
     )
 
 
@@ -134,7 +139,7 @@ def robustness_by_volume(findings: Findings, looks: Looks) -> Iterator[Figure]:
     if not panels:
         return
     says = ["Each is the mean over the targets that have it.", *_bars(findings.measures[0].pooled)]
-    numbers = tables.of_measures(findings.measures)
+    numbers = tables.measures_table(findings.measures)
     yield Figure("robustness", "Robustness against the volume", says, panels, numbers)
 
 
@@ -157,7 +162,7 @@ def claims(findings: Findings) -> Iterator[Figure]:
         "Blue: supported; orange: contradicted; grey: undecided.",
     ]
     panel = Panel(chart, "", f"Estimates of the claims. {told}.")
-    numbers = tables.of_claims(findings.judged)
+    numbers = tables.claims_table(findings.judged)
     yield Figure("claims", "Claims of Phang et al. (2020)", says, [panel], numbers)
 
 
@@ -168,7 +173,7 @@ def _panel(
     """Lines over the volume, with what they show in words."""
     last = points.sort_values("volume").groupby("intermediate").tail(1)
     ends = ", ".join(
-        f"{names.task(arm)} {mean:.1f} at {volume:,}"
+        f"{names.task_name(arm)} {mean:.1f} at {volume:,}"
         for arm, mean, volume in zip(last["intermediate"], last["mean"], last["volume"], strict=True)
     )
     base = f"; without intermediate training {level.interval.estimate:.1f}" if level else ""
@@ -214,5 +219,5 @@ def _of_common(points: pd.DataFrame, what: str) -> list[str]:
 def best(points: pd.DataFrame) -> str:
     """The largest effect in a sentence."""
     best = points.loc[points["mean"].idxmax()]
-    where = f"{names.task(best['intermediate'])} at {best['volume']:,} examples"
+    where = f"{names.task_name(best['intermediate'])} at {best['volume']:,} examples"
     return f"The largest mean effect is that of {where}: {tables.interval(best, '+')} points."

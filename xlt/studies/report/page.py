@@ -25,8 +25,8 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.claims import Judged
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
-from xlt.studies.analysis.results import StudyResults, checked
-from xlt.studies.analysis.volumes import pooling_words
+from xlt.studies.analysis.results import StudyResults, check_scores
+from xlt.studies.analysis.volumes import describe_identifiable
 from xlt.studies.design.targets import NONE
 from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
@@ -50,7 +50,7 @@ def page(study: StudyResults, out: Path) -> None:
         ValueError: The table of scores is none.
         OSError: The folder cannot be written.
     """
-    checked(study.scores, f"the table of scores of {study.name}")
+    check_scores(study.scores, f"the table of scores of {study.name}")
     findings = Findings(study)
     made = figures.draw(findings)
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -88,13 +88,13 @@ def render(findings: Findings, made: Sequence[Figure]) -> str:
         coverage=rows_of(coverage(findings)),
         figures=dict.fromkeys(SECTIONS) | {figure.name: _shown(figure) for figure in made},
         claims=[_claim(one) for one in findings.judged],
-        fits=rows_of(tables.of_fits(findings.fits)) if len(findings.fits) else None,
-        told=pooling_words(findings.fits) if len(findings.fits) else "",
-        model=rows_of(tables.of_model(findings.model)),
+        fits=rows_of(tables.fits_table(findings.fits)) if len(findings.fits) else None,
+        told=describe_identifiable(findings.fits) if len(findings.fits) else "",
+        model=rows_of(tables.model_table(findings.model)),
         model_words=[
             f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
         ],
-        power=rows_of(tables.of_power(findings)),
+        power=rows_of(tables.power_table(findings)),
         missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
         runs=groups_of(study.runs),
         num_runs=len(study.runs),
@@ -140,10 +140,10 @@ def facts(findings: Findings) -> Iterator[tuple[str, str]]:
     about = dict(study.about)
     if "encoder" in about:
         yield "Encoder", str(about.pop("encoder"))
-    yield "Intermediate tasks", ", ".join(map(names.task, findings.arms)) or "none"
+    yield "Intermediate tasks", ", ".join(map(names.task_name, findings.arms)) or "none"
     yield "Examples of them", ", ".join(f"{volume:,}" for volume in findings.volumes) or "–"
     yield "Seeds", ", ".join(map(str, findings.seeds))
-    yield "Targets", ", ".join(map(names.task, findings.targets))
+    yield "Targets", ", ".join(map(names.task_name, findings.targets))
     yield "Languages", str(clean["language"].nunique())
     splits = ", ".join(sorted(set(clean["split"])))
     yield "Scores", f"{len(study.scores):,} on {splits} rows, {len(clean):,} of them of text as it is"
@@ -214,7 +214,7 @@ def coverage(findings: Findings) -> pd.DataFrame:
     for arm in [NONE, *findings.arms]:
         cells = [counts.get((arm, volume), 0) for volume in volumes]
         texts = [f"{count} of {wanted}" if count else "" for count in cells]
-        lines.append([names.task(arm), *texts])
+        lines.append([names.task_name(arm), *texts])
     return pd.DataFrame(
         lines, columns=pd.Index(["Intermediate task", *(f"{volume:,}" for volume in volumes)])
     )

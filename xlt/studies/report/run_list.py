@@ -70,7 +70,7 @@ def _group(phase: str, subject: str, runs: list[Any]) -> Group:
     """Runs with what their configs share."""
     configs = [_flat_config(run.config, run.folder) for run in runs]
     shared = dict(set.intersection(*(set(config.items()) for config in configs)))
-    called = ", ".join(names.task(name) for name in subject.split(", ") if name)
+    called = ", ".join(names.task_name(name) for name in subject.split(", ") if name)
     title = f"{PHASES.get(phase, phase)}: {called}" if called else PHASES.get(phase, phase)
     group = Group(title, [pair for pair in configs[0].items() if pair[0] in shared])
     for run, config in zip(runs, configs, strict=True):
@@ -117,7 +117,7 @@ def _is_plain(value: Any) -> bool:
 
 def _label(run: Any) -> str:
     """What a run is, in a line."""
-    arm = names.task(str(run.intermediate))
+    arm = names.task_name(str(run.intermediate))
     if run.intermediate != NONE:
         arm += f", {int(run.volume):,} examples"
     return f"{arm}, seed {run.seed}"

@@ -57,7 +57,7 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
     """
     name = findings.study.name
     sections = [_section("All targets", ALL, scores=False)] if len(findings.pooled) else []
-    sections += [_section(names.task(target), target) for target in findings.targets]
+    sections += [_section(names.task_name(target), target) for target in findings.targets]
     wide = Layout(w=24, h=16)
     table: list[Any] = [
         WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")
@@ -149,7 +149,7 @@ def _long(points: pd.DataFrame, kind: str) -> pd.DataFrame:
 def study_tables(findings: Findings) -> dict[str, pd.DataFrame]:
     """Log key of each table of the study's run."""
     cells = findings.cells
-    found = {"claims": tables.of_claims(findings.judged)}
+    found = {"claims": tables.claims_table(findings.judged)}
     if len(cells):
         columns = ["intermediate", "volume", "target", "language", "effect", "low", "high", "seeds"]
         found["by_language"] = pd.DataFrame(cells.assign(effect=cells["mean"]), columns=pd.Index(columns))

@@ -64,23 +64,25 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=pd.Index([*columns, "volume", "words"]))
 
 
-def of_points(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
+def points_table(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
     """Points of curves for a reader: a line a target and arm, a column a volume.
 
     Args:
-        points: What `over_seeds` returns, by target, which is `all` for the mean of all.
+        points: What `average_over_seeds` returns, by target, which is `all` for the mean of all.
         signed: Whether they are differences.
     """
     lines, volumes = [], sorted(set(points["volume"]))
-    for target in ["all", *names.targets(set(points["target"]) - {"all"})]:
+    for target in ["all", *names.sort_targets(set(points["target"]) - {"all"})]:
         own = points[points["target"] == target]
         for arm in [
-            arm for arm in [NONE, *names.arms(own["intermediate"])] if (own["intermediate"] == arm).any()
+            arm for arm in [NONE, *names.sort_arms(own["intermediate"])] if (own["intermediate"] == arm).any()
         ]:
             line = own[own["intermediate"] == arm]
             cells = {point["volume"]: _cell(point, signed) for _, point in line.iterrows()}
-            shown = target if target == "all" else names.task(target)
-            lines.append([shown, names.task(arm), *(cells.get(v, "") for v in volumes), share(line.iloc[0])])
+            shown = target if target == "all" else names.task_name(target)
+            lines.append(
+                [shown, names.task_name(arm), *(cells.get(v, "") for v in volumes), share(line.iloc[0])]
+            )
     heads = ["Target", "Intermediate task", *(f"{volume:,}" for volume in volumes), "Mean of"]
     return pd.DataFrame(lines, columns=pd.Index(heads))
 
@@ -91,30 +93,30 @@ def _cell(point: Any, signed: bool) -> str:
     return text if point["complete"] else f"{text} ({point['seeds']} of the seeds)"
 
 
-def of_measures(measures: Sequence[Measure]) -> pd.DataFrame:
+def measures_table(measures: Sequence[Measure]) -> pd.DataFrame:
     """Points of the measures of robustness for a reader: the means over targets."""
     parts = []
     for measure in measures:
-        table = of_points(measure.pooled.assign(target="all")).drop(columns="Target")
+        table = points_table(measure.pooled.assign(target="all")).drop(columns="Target")
         table.insert(0, "Measure", f"{measure.words.title} ({measure.words.axis})")
         parts.append(table)
     return pd.concat(parts, ignore_index=True).fillna("")
 
 
-def of_cells(cells: pd.DataFrame) -> pd.DataFrame:
+def cells_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Effects by language for a reader: a line an arm and language, a column a target."""
-    targets, lines = names.targets(cells["target"]), []
-    for arm in names.arms(cells["intermediate"]):
+    targets, lines = names.sort_targets(cells["target"]), []
+    for arm in names.sort_arms(cells["intermediate"]):
         own = cells[cells["intermediate"] == arm]
         found = {(line.language, line.target): number(line.mean, "+") for line in own.itertuples()}
-        for code in sorted(set(own["language"]), key=names.language):
+        for code in sorted(set(own["language"]), key=names.language_name):
             texts = [found.get((code, target), "–") for target in targets]
-            lines.append([names.task(arm), names.language(code), *texts])
-    heads = ["Intermediate task", "Language", *map(names.task, targets)]
+            lines.append([names.task_name(arm), names.language_name(code), *texts])
+    heads = ["Intermediate task", "Language", *map(names.task_name, targets)]
     return pd.DataFrame(lines, columns=pd.Index(heads))
 
 
-def of_claims(judged: Sequence[Judged]) -> pd.DataFrame:
+def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
     """Claims for a reader."""
     lines = [[one.claim.text, estimate(one), one.verdict, one.words] for one in judged]
     return pd.DataFrame(lines, columns=pd.Index(["Claim", "Estimate, points", "Verdict", "Why"]))
@@ -142,20 +144,20 @@ def estimate(one: Judged) -> str:
     return "–" if one.estimate is None else interval(dict(zip(ENDS, one.estimate, strict=True)), "+")
 
 
-def of_fits(fits: pd.DataFrame) -> pd.DataFrame:
+def fits_table(fits: pd.DataFrame) -> pd.DataFrame:
     """Fitted curves for a reader."""
     best = fits["best"].replace("", "none can be fitted")
     told = [_exponent(fit) for _, fit in fits.iterrows()]
     return pd.DataFrame({
-        "Target": fits["target"].map(lambda name: names.task(name) if name else "all"),
-        "Intermediate task": fits["intermediate"].map(names.task),
+        "Target": fits["target"].map(lambda name: names.task_name(name) if name else "all"),
+        "Intermediate task": fits["intermediate"].map(names.task_name),
         "Best curve": best,
         "Exponent b": told,
         "Why": fits["reason"],
     })  # fmt: skip
 
 
-def of_model(model: pd.DataFrame) -> pd.DataFrame:
+def model_table(model: pd.DataFrame) -> pd.DataFrame:
     """The mixed model for a reader."""
     texts = ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in model["p"]]
     numbers = []
@@ -165,12 +167,12 @@ def of_model(model: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"Term": model["term"], "Estimate, points [95 % interval]": numbers, "p": texts})
 
 
-def of_power(findings: Findings) -> pd.DataFrame:
+def power_table(findings: Findings) -> pd.DataFrame:
     """SD over seeds of each target's effect, what the study's seeds see of it and what one point needs."""
     seeds = len(findings.seeds)
     lines = [
-        [names.task(target), f"{sd:.2f}", f"{smallest_difference(seeds, sd):.1f}", seeds_needed(1.0, sd)]
-        for target in names.targets(findings.sds)
+        [names.task_name(target), f"{sd:.2f}", f"{smallest_difference(seeds, sd):.1f}", seeds_needed(1.0, sd)]
+        for target in names.sort_targets(findings.sds)
         if seeds > 1 and (sd := findings.sds[target]) > 0
     ]
     heads = ["Target", "SD over seeds, points", f"Seen by {seeds} seeds, points", "Seeds for 1 point"]
