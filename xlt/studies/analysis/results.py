@@ -134,7 +134,7 @@ def find_study(name: str) -> Path:
             return folder
     there = sorted(path.name for path in STUDIES.glob("*") if path.is_dir())
     known = f"has the studies {', '.join(there)}" if there else "has no study"
-    raise FileNotFoundError(f"no study {name!r}: it must be a folder or a name; {STUDIES} {known}")
+    raise FileNotFoundError(f"there is no study {name!r}: give a folder or a name; {STUDIES} {known}")
 
 
 def find_scores(folder: Path) -> Path:
@@ -147,5 +147,5 @@ def find_scores(folder: Path) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"neither {folder} nor its folder report has {SCORES}: run python -m xlt.study, which writes it"
+        f"{folder} has no {SCORES}, nor has its folder report: run python -m xlt.study, which writes it"
     )
