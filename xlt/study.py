@@ -49,13 +49,13 @@ def make_parser() -> VerbParser:
         "--dry_run",
         type=bool,
         default=False,
-        help="print the plan and its cost, and start no run. Default: false",
+        help="print the plan and its cost, and start no run",
     )
     parser.add_argument(
         "--report_only",
         type=bool,
         default=False,
-        help="report the finished runs, and start no run. Default: false",
+        help="report the finished runs, and start no run",
     )
     parser.add_argument(
         "--jobs",
@@ -67,7 +67,7 @@ def make_parser() -> VerbParser:
         "--retries",
         type=int,
         default=1,
-        help="number of times that a failed node is started again. Default: 1",
+        help="number of times that a failed node is started again",
     )
     parser.add_argument(
         "--profile",
@@ -79,13 +79,13 @@ def make_parser() -> VerbParser:
         "--tokens_per_second",
         type=float | None,
         default=None,
-        help="training speed, to estimate hours before a run is finished. Default: none",
+        help="training speed, to estimate hours before a run is finished",
     )
     parser.add_argument(
         "--power",
         type=float | None,
         default=None,
-        help="difference in points: print the seeds that each target needs to detect it. Default: none",
+        help="difference in points: print the seeds that each target needs to detect it",
     )
     return parser
 

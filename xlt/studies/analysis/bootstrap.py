@@ -3,7 +3,7 @@
 D draws, N lines of the table, S seeds, R test rows.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from xlt.studies.analysis.example_scores import (
 from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.robustness import clean, complete_block, require_single
 from xlt.studies.analysis.statistics import from_draws
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 PARALLEL = frozenset({"xnli", "xquad"})
 """Targets with the same test rows in every language, in the same order; PAWS-X lacks some rows in each."""
@@ -72,12 +72,12 @@ def bootstrap_effects(
 
     Source: see `xlt.studies.analysis.statistics.from_draws`.
     """
-    kept = clean(scores)
-    kept = kept[kept["example_scores"].fillna("") != ""]
-    require_single(kept, KEY)
+    scored_lines = clean(scores)
+    scored_lines = scored_lines[scored_lines["example_scores"].fillna("") != ""]
+    require_single(scored_lines, KEY)
     lines = [
         line
-        for target, group in kept.groupby("target", sort=True)
+        for target, group in scored_lines.groupby("target", sort=True)
         for line in _target_effects(str(target), group.reset_index(drop=True), read, settings)
     ]
     names = ["estimate", "low", "high", "seeds", "languages", "wanted", "aligned"]

@@ -17,7 +17,7 @@ from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.points import common_volume
 from xlt.studies.analysis.robustness import clean, require_single
 from xlt.studies.analysis.statistics import Estimate, holm
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 Verdict = Literal["supported", "contradicted", "undecided", "not run"]
 
@@ -129,9 +129,9 @@ def judge(scores: pd.DataFrame, alpha: float = ALPHA) -> list[Judged]:
     Source: Holm (1979); Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15(6) (margin for
     no difference); Berger (1982), Technometrics 24(4) (best of all: the weakest comparison counts).
     """
-    kept = clean(scores)
-    require_single(kept, ["intermediate", "volume", "seed", "target_seed", "target", "language"])
-    found = [_compare_arms(claim, kept) for claim in CLAIMS]
+    unperturbed = clean(scores)
+    require_single(unperturbed, ["intermediate", "volume", "seed", "target_seed", "target", "language"])
+    found = [_compare_arms(claim, unperturbed) for claim in CLAIMS]
     compared = [
         one for one in found if isinstance(one, Compared) and not math.isnan(one.p_for + one.p_against)
     ]

@@ -17,9 +17,8 @@ from xlt.kinds.task import group_of, name_of
 from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.design.configs import counted_tasks
 from xlt.studies.design.node_files import is_finished, log_path
-from xlt.studies.design.nodes import Node
+from xlt.studies.design.nodes import NONE, Node
 from xlt.studies.design.plan import Study
-from xlt.studies.design.targets import NONE
 from xlt.training.results import versions
 from xlt.training.wandb_logger import address_of
 

@@ -1,6 +1,6 @@
 """Paired comparisons of a study's arms, seed by seed. S seeds, U units (targets, or languages)."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import pandas as pd
 
 from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.analysis.statistics import Estimate
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 VariancePart = tuple[float, float]
 """A variance, and the degrees of freedom that it is estimated from."""
@@ -135,8 +135,8 @@ def compare(
     if volume is None:
         return None
     own = scores[scores["target"] == target] if target else scores
-    kept = own[(own["volume"] == volume) | (own["intermediate"] == NONE)]
-    tables = {str(name): _pivot(group) for name, group in kept.groupby("target", sort=True)}
+    compared = own[(own["volume"] == volume) | (own["intermediate"] == NONE)]
+    tables = {str(name): _pivot(group) for name, group in compared.groupby("target", sort=True)}
     blocks = {name: _block(table, plus, minus) for name, table in tables.items()}
     blocks = {name: block for name, block in blocks.items() if not block.empty}
     if not blocks:

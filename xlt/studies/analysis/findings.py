@@ -1,6 +1,6 @@
 """The findings of a study, computed once for its figures, tables and page."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportGeneralTypeIssues=false
 
 from functools import cached_property
@@ -23,7 +23,7 @@ from xlt.studies.analysis.power import paired_sds
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.analysis.statistics import mixed_model
 from xlt.studies.analysis.volumes import curves
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 
 class Findings:

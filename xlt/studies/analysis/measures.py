@@ -1,6 +1,6 @@
 """Measures of robustness against the volume: in each target, and averaged over targets."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from collections.abc import Iterator

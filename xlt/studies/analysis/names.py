@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 TASK_NAMES = {
     "none": "no intermediate task", "mixture": "mixture",

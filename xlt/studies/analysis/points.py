@@ -4,7 +4,7 @@ Means are only compared if they cover the same cells: a mean covers the language
 replicates have. `robustness.complete_block` selects languages, and `drop_incomplete` selects targets.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ import pandas as pd
 
 from xlt.studies.analysis.interval import student_interval
 from xlt.studies.analysis.robustness import complete_block
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 REPLICATE = ["intermediate", "volume", "seed", "target_seed"]
 """Columns that identify a fine-tuned model among those of the same target."""

@@ -1,6 +1,6 @@
 """The power of a study: the smallest difference that its seeds can detect, and the SD over seeds."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
 
 import math
@@ -48,8 +48,8 @@ def paired_sds(scores: pd.DataFrame) -> dict[str, float]:
 
     Source: pooled variance, as in Cohen (1988), section 2.2.
     """
-    kept = clean(effects(scores))
-    by_run = kept.groupby(["target", "intermediate", "volume", "seed"])
+    unperturbed = clean(effects(scores))
+    by_run = unperturbed.groupby(["target", "intermediate", "volume", "seed"])
     runs = by_run["effect"].agg(["mean", "size"]).reset_index()
     complete = runs[runs["size"] == runs.groupby("target")["size"].transform("max")]
     spreads = complete.groupby(["target", "intermediate", "volume"])["mean"].agg(["var", "size"]).dropna()

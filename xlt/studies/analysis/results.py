@@ -3,7 +3,7 @@
 A table of scores is a CSV file with one line for each score and the columns `COLUMNS`.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 
 from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ target, language, perturbation, score and split. Lines may be missing. Arms are 
 both have, and every exclusion is counted.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
 
 import math
@@ -18,7 +18,7 @@ import pandas as pd
 from xlt.data.multilingual import ENGLISH
 from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.transfer_gap import transfer_gap
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 """Columns in which a score agrees with the score of the arm without intermediate training."""
@@ -160,20 +160,23 @@ def share_hurt(effects: pd.DataFrame) -> pd.DataFrame:
     Source: Standley et al. (2020), https://arxiv.org/abs/1905.07553, on negative transfer; Wang et al.
     (2020), https://aclanthology.org/2020.emnlp-main.359, by language.
     """
-    kept = clean(effects)
-    wanted = kept.groupby("target")["language"].nunique()
-    lines = [(*arm, *_hurt(group, int(wanted[arm[2]]))) for arm, group in kept.groupby(ARM, sort=True)]
+    unperturbed = clean(effects)
+    num_languages = unperturbed.groupby("target")["language"].nunique()
+    lines = [
+        (*arm, *_hurt(group, int(num_languages[arm[2]])))
+        for arm, group in unperturbed.groupby(ARM, sort=True)
+    ]
     names = ["hurt", "hurt_by_every_seed", "languages", "incomplete", "seeds", "share"]
     return pd.DataFrame(lines, columns=[*ARM, *names])
 
 
-def _hurt(group: pd.DataFrame, wanted: int) -> tuple[int, int, int, int, int, float]:
+def _hurt(group: pd.DataFrame, num_languages: int) -> tuple[int, int, int, int, int, float]:
     """Return the figures of `share_hurt` for one arm and target."""
     table = group.pivot(index=["seed", "target_seed"], columns="language", values="effect")
     block = complete_block(table)
     hurt, found = int((block.mean() < 0).sum()), block.shape[1]
     every = int((block < 0).all().sum()) if len(block) else 0
-    return hurt, every, found, wanted - found, len(block), hurt / found if found else math.nan
+    return hurt, every, found, num_languages - found, len(block), hurt / found if found else math.nan
 
 
 def selection_gap(scores: pd.DataFrame, english: str = ENGLISH) -> pd.DataFrame:
@@ -192,9 +195,9 @@ def selection_gap(scores: pd.DataFrame, english: str = ENGLISH) -> pd.DataFrame:
     Source: Keung et al. (2020), "Don't Use English Dev", https://aclanthology.org/2020.emnlp-main.40.
     """
     key = [name for name in KEY if name != "perturbation"]
-    kept = clean(scores)
-    require_single(kept, [*key, "checkpoint", "split"])
-    wide = kept.pivot(index=[*key, "checkpoint"], columns="split", values="score")
+    unperturbed = clean(scores)
+    require_single(unperturbed, [*key, "checkpoint", "split"])
+    wide = unperturbed.pivot(index=[*key, "checkpoint"], columns="split", values="score")
     wide = wide.reindex(columns=["validation", "test"]).reset_index()
     dev = wide.loc[wide["language"] == english].rename(columns={"validation": "english"})
     shared = [*(name for name in key if name != "language"), "checkpoint"]
@@ -264,5 +267,5 @@ def _perturbed(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
     key = [*KEY[:-1], "split"]
     unperturbed = clean(scores)[[*key, "score"]].rename(columns={"score": "clean"})
     names = scores["perturbation"].fillna("").astype(str).str.split("-")
-    kept = scores[names.str[0] == kind].assign(level=names.str[1])
-    return kept.astype({"level": int}).merge(unperturbed, on=key, how="left", validate="many_to_one")
+    perturbed = scores[names.str[0] == kind].assign(level=names.str[1])
+    return perturbed.astype({"level": int}).merge(unperturbed, on=key, how="left", validate="many_to_one")

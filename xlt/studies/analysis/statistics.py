@@ -206,11 +206,11 @@ def mixed_model(scores: pd.DataFrame) -> pd.DataFrame:
     journal, 68(3) (slopes as the design has them); degrees of freedom by containment: Pinheiro and Bates
     (2000), section 2.4.
     """
-    kept = clean(scores).reset_index(drop=True)
-    require_single(kept, [*KEY, "split"])
-    fixed, doublings = fixed_terms(kept)
-    fitted = fit_components(kept["score"].to_numpy(float), fixed, random_terms(kept, doublings))
-    df = containment(kept, fixed.shape[1])
+    unperturbed = clean(scores).reset_index(drop=True)
+    require_single(unperturbed, [*KEY, "split"])
+    fixed, doublings = fixed_terms(unperturbed)
+    fitted = fit_components(unperturbed["score"].to_numpy(float), fixed, random_terms(unperturbed, doublings))
+    df = containment(unperturbed, fixed.shape[1])
     z = fitted.estimates / fitted.errors
     margin = float(stats.t.ppf(0.975, df)) * fitted.errors
     terms = pd.DataFrame({"term": fixed.columns, "estimate": fitted.estimates.to_numpy()})

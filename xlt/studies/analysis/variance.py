@@ -6,7 +6,7 @@ that moves all fixed and random columns into the first r coordinates, the other 
 noise and form groups of their own. N lines, r rank of all columns.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
 import math
@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.linalg import orth
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 GROUP_SIZE = 300
 """Maximum number of noise lines in a group: larger groups take more time than they save."""
@@ -120,15 +120,15 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
         del left[smallest]
     zero = [name for name in random if name not in left]
     converged = bool(result.converged) and not messages and bool(np.isfinite(result.bse_fe).all())
-    said = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
-    said += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
+    remarks = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
+    remarks += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
     terms = fixed.columns
     return Fitted(
         pd.Series(np.asarray(result.fe_params), terms),
         pd.Series(np.asarray(result.bse_fe), terms),
         {name: float(variances.get(name, 0.0)) for name in random} | {"residual": float(result.scale)},
         converged,
-        "; ".join(said),
+        "; ".join(remarks),
     )
 
 
@@ -148,8 +148,8 @@ def _fit(
         warnings.simplefilter("always")
         model = MixedLM(values, terms, groups, exog_re=None, exog_vc=spec)
         result = model.fit(reml=True, method=["lbfgs", "bfgs"])
-    said = [str(warning.message) for warning in caught]
-    return result, scales, [] if result.converged and not any("positive" in m for m in said) else said
+    remarks = [str(warning.message) for warning in caught]
+    return result, scales, [] if result.converged and not any("positive" in m for m in remarks) else remarks
 
 
 def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -171,5 +171,5 @@ def _noise(residual: np.ndarray, count: int) -> np.ndarray:
 def _components(names: list[str], turned: list[np.ndarray], sizes: np.ndarray) -> VCSpec:
     """Return the random columns of each group: those of the first group, and zeros for the noise."""
     matrices = [[part, *[np.zeros((size, 1)) for size in sizes]] for part in turned]
-    labels = [[[str(place) for place in range(part.shape[1])] for part in parts] for parts in matrices]
+    labels = [[[str(number) for number in range(part.shape[1])] for part in parts] for parts in matrices]
     return VCSpec(names, labels, matrices)

@@ -1,6 +1,6 @@
 """The curves of a study: scores by seed and volume, and the curves fitted to them. S seeds, V volumes."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false, reportAssignmentType=false
 
 import math
@@ -13,7 +13,7 @@ import pandas as pd
 from xlt.studies.analysis.curves import fit
 from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.robustness import clean, complete_block, require_single
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 
 class ScoresByVolume(NamedTuple):

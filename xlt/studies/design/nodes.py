@@ -6,6 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 Phase = Literal["intermediate", "target", "evaluate"]
 
+NONE = "none"
+"""Name of the arm without intermediate training."""
+
 
 class Replicate(NamedTuple):
     """An arm with its volume and seeds: the runs that are compared with the same seeds of other arms."""

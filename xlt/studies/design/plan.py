@@ -25,8 +25,8 @@ from xlt.studies.design.configs import (
     scale_steps,
     split_volume,
 )
-from xlt.studies.design.nodes import Node, Phase, Replicate
-from xlt.studies.design.targets import NONE, check_head, check_selection, check_targets, config_for
+from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
+from xlt.studies.design.targets import check_head, check_selection, check_targets, config_for
 from xlt.system.checks import require
 from xlt.system.folders import model_folder
 

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping
 from xlt.system.checks import require
 from xlt.tasks import load
 
-NONE = "none"
-"""Name of the arm without intermediate training."""
-
 Targets = Mapping[str, str | None]
 """Maps each target to the config that fine-tunes it, to another target, or to None."""
 
@@ -52,9 +49,9 @@ def check_head(name: str, config: str, tasks: Iterable[str]) -> None:
     Raises:
         ValueError: None of the tasks has the target's head.
     """
-    wanted, trained = load(name).head_key, {load(task).head_key for task in tasks}
-    rule = f"train its head, {wanted}, not {sorted(trained)}"
-    require(wanted in trained, f"targets {name}", config, rule)
+    head, trained = load(name).head_key, {load(task).head_key for task in tasks}
+    rule = f"train its head, {head}, not {sorted(trained)}"
+    require(head in trained, f"targets {name}", config, rule)
 
 
 def check_selection(selection: Mapping[str, int], targets: Targets) -> None:

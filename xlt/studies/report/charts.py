@@ -1,6 +1,6 @@
 """The charts of a study: lines over the volume, a heat map, and a forest plot of intervals."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 
 import math

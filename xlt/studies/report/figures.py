@@ -1,6 +1,6 @@
 """The figures of a study: effects, scores, languages, robustness and the paper's claims."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 
 import math
@@ -12,7 +12,7 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.points import common_volume
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Marks, forest, heat_map, lines, marks_of
 from xlt.studies.report.drawing import COLOURS, MUTED, Figure, Panel, number

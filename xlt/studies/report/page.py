@@ -9,7 +9,7 @@ Names, reasons and configs come from the user. The template therefore escapes al
 security policy forbids scripts and external content.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 import re
@@ -27,7 +27,7 @@ from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
 from xlt.studies.analysis.results import StudyResults, check_scores
 from xlt.studies.analysis.volumes import describe_identifiable
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from xlt.studies.analysis import names
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.system.yaml_files import load_yaml
 
 Pairs = list[tuple[str, str]]

@@ -17,7 +17,7 @@ import pandas as pd
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 
 with warnings.catch_warnings():

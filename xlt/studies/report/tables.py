@@ -1,6 +1,6 @@
 """The numbers of a study: as CSV files, and as tables for the reader."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 
 import math
@@ -16,7 +16,7 @@ from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.measures import Measure
 from xlt.studies.analysis.power import smallest_difference
 from xlt.studies.analysis.statistics import seeds_needed
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report.drawing import number
 
 
