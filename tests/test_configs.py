@@ -96,7 +96,9 @@ def test_each_run_and_evaluation_of_a_study_parses(
     parsed = vars(study.make_parser().parse_args(["--config", str(path)]))
     assert parsed["volumes"] == made.volumes
     # The first of each kind: the others differ in seeds and volumes.
-    first = {(node.phase, node.arm, node.targets): node for node in reversed(made.uses) if node.seed == 0}
+    first = {
+        (node.phase, node.arm, node.targets): node for node in reversed(made.node_uses) if node.seed == 0
+    }
     for node in first.values():
         if node.phase == "target" and node.arm != "none":
             continue
