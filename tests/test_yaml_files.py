@@ -10,7 +10,7 @@ from conftest import REPOSITORY, StudyKeys, run
 
 from xlt import study
 from xlt.config.cli import ParsedCli
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
 from xlt.evaluate import make_parser
 from xlt.export import export
 from xlt.studies.design.plan import Study
@@ -145,7 +145,7 @@ def test_a_config_is_utf8_and_says_so(tmp_path: Path):
     with pytest.raises(ValueError, match=r"latin\.yaml is no YAML: .*Save it as UTF-8"):
         parse_evaluate(path)
     path.write_text(json.dumps({"out": "Größe"}, ensure_ascii=False), encoding="utf-8")
-    parser = VerbParser()
+    parser = CommandParser()
     parser.add_argument("--config", action="config")
     parser.add_argument("--out", type=str)
     assert parser.parse_args([f"--config={path}"]).out == "Größe"

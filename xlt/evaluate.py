@@ -23,7 +23,7 @@ from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from xlt.config.cli import WandbSettings, run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.evaluation.groups import GROUPS
@@ -367,9 +367,9 @@ def _check_named(key: str, names: Iterable[str], tasks: Sequence[Task[Any]]) -> 
         raise ValueError(f"{key} names {', '.join(unknown)}, which tasks does not")
 
 
-def make_parser() -> VerbParser:
+def make_parser() -> CommandParser:
     """The verb's command line: a key is a parameter of Evaluation."""
-    parser = VerbParser(prog="xlt.evaluate", description=__doc__)
+    parser = CommandParser(prog="xlt.evaluate", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file of the keys below")
     parser.add_class_arguments(Evaluation)
     return parser

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from jsonargparse import auto_cli
 
 from xlt.config.cli import run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
 from xlt.training.exporting import export_run
 
 
@@ -29,7 +29,7 @@ def export(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments.
     """
-    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=VerbParser)
+    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=CommandParser)
     print(f"{checkpoint} is exported")
 
 

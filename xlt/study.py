@@ -19,7 +19,7 @@ if __name__ == "__main__":
     leave_without("xlt.studies")
 
 from xlt.config.cli import ParsedCli, run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
 from xlt.evaluate import make_parser as make_evaluate_parser
 from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
@@ -37,9 +37,9 @@ SHOWN = 20
 """Most missing nodes that are named on the screen; the report names all."""
 
 
-def make_parser() -> VerbParser:
+def make_parser() -> CommandParser:
     """The verb's command line: the keys of a study, and how to run it."""
-    parser = VerbParser(prog="xlt.study", description=__doc__)
+    parser = CommandParser(prog="xlt.study", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file of the keys below")
     parser.add_class_arguments(Study)
     parser.add_argument(

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     leave_at_signals()
 
 from xlt.config.cli import run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
 from xlt.training.metrics_file import read_events
 from xlt.training.run_folder import RunFolder
 from xlt.training.wandb_logger import Dashboard, mode
@@ -62,7 +62,7 @@ def wandb_sync(args: Sequence[str]) -> None:
     Raises:
         ValueError: There is no run's folder, or WANDB_MODE is disabled.
     """
-    parser = VerbParser(prog="xlt.wandb_sync", description=__doc__)
+    parser = CommandParser(prog="xlt.wandb_sync", description=__doc__)
     parser.add_argument("runs", nargs="*", type=str, help="folders of runs")
     runs = parser.parse_args(list(args)).runs
     if not runs:

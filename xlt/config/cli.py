@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.config.classes import check_classes, check_named, check_parts, given_keys
 from xlt.config.lightning_parts import NAMES
-from xlt.config.parser import Parser
+from xlt.config.parser import LightningCommandParser
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
@@ -117,7 +117,7 @@ class Cli(LightningCLI):
             TransferData,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=LightningCommandParser,
             parser_kwargs={"allow_abbrev": False},
             trainer_defaults=DEFAULTS,
             args=None if list(args) == sys.argv[1:] else list(args),
