@@ -5,7 +5,6 @@ effects by language. Without an account its specification is written to a file i
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -13,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from xlt.system.checks import leave_without
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.checks import exit_without
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
-    leave_without("xlt.studies")
+    exit_on_signals()
+    exit_without("xlt.studies")
 
 import wandb
 
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
 from xlt.studies.report.study_workspace import (
@@ -32,7 +31,7 @@ from xlt.studies.report.study_workspace import (
     study_tables,
     workspace,
 )
-from xlt.training.wandb_logger import mode
+from xlt.system.wandb_mode import hashed_run_id, wandb_mode
 
 SPECIFICATION = "workspace.json"
 
@@ -60,10 +59,10 @@ def dashboard(args: Sequence[str]) -> None:
     folder = find_study(given.study)
     found = Findings(StudyResults(folder.resolve().name, read_scores(find_scores(folder))))
     path = write_specification(found, folder, given.entity, given.project)
-    if mode() != "online":
+    if wandb_mode() != "online":
         print(
-            f"W&B is {mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE says so): the workspace's "
-            f"specification is {path}. With an account the same command builds it"
+            f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE says so): the "
+            f"workspace's specification is {path}. With an account the same command builds it"
         )
         return
     try:
@@ -101,7 +100,7 @@ def show(findings: Findings, entity: str, project: str) -> str:
 
 def _run(entity: str, project: str, study: str, job: str, name: str, config: dict[str, Any]) -> Any:
     """A run at W&B that the same study's next call replaces."""
-    own = hashlib.sha256(json.dumps([study, job, name]).encode()).hexdigest()[:16]
+    own = hashed_run_id(json.dumps([study, job, name]))
     return wandb.init(
         entity=entity, project=project, group=study, job_type=job, name=name, id=own, config=config,
         mode="online", settings=wandb.Settings(silent=True),
@@ -109,4 +108,4 @@ def _run(entity: str, project: str, study: str, job: str, name: str, config: dic
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(dashboard, sys.argv[1:]))
+    sys.exit(run_command(dashboard, sys.argv[1:]))

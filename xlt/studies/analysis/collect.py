@@ -19,8 +19,8 @@ from xlt.studies.design.configs import counted
 from xlt.studies.design.node_files import is_finished, logs_of
 from xlt.studies.design.plan import Node, Study
 from xlt.studies.design.targets import NONE
+from xlt.system.wandb_mode import read_page_url
 from xlt.training.results import versions
-from xlt.training.wandb_logger import address_of
 
 
 class Missing(NamedTuple):
@@ -169,7 +169,7 @@ def runs_of(study: Study) -> pd.DataFrame:
         own = {
             "tokens": tokens_of(study, node),
             "hours": hours_of(study, name),
-            "wandb": address_of(study.folder / name),
+            "wandb": read_page_url(study.folder / name),
             "config": config,
         }
         lines.append(key | rest | own)
