@@ -85,7 +85,7 @@ def main() -> None:
     quiet()
     path = arguments.encoder / "metrics.json"
     weights = hashlib.sha256((arguments.encoder / "model.safetensors").read_bytes()).hexdigest()
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if found.get("weights_sha256") != weights:
         found = {"weights_sha256": weights}
     encoder, text, data = str(arguments.encoder), arguments.text, arguments.data
@@ -276,8 +276,8 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
 
 def of_the_run(folder: Path) -> dict[str, Any]:
     """Steps, tokens and hours of a run, and what it was trained on."""
-    results = json.loads((folder / "results.json").read_text())["run"]
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["run"]
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     return {
         "name": folder.name,
         "steps": results["step"],

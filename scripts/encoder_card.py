@@ -38,7 +38,7 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
         draw_curves([run / "metrics.jsonl" for run in runs], folder / "loss.png")
     config = AutoConfig.from_pretrained(folder)
     size = (folder / "model.safetensors").stat().st_size / 1e6
-    report = json.loads((folder / "tokenizer_report.json").read_text())["languages"]
+    report = json.loads((folder / "tokenizer_report.json").read_text(encoding="utf-8"))["languages"]
     place = f"encoders/{folder.name}"
     parts = [_opening(config, size, place)]
     if "pretrained_minus_random" in found:

@@ -1,4 +1,4 @@
-"""Send the missing events of runs to Weights & Biases: `python -m xlt.wandb_sync runs/NAME`.
+"""Send missing events of runs to W&B: `python -m xlt.wandb_sync runs/NAME`.
 
 For runs that were trained offline, or whose connection broke. The events of metrics.jsonl that W&B lacks are
 logged under the run's own id, each once. With WANDB_MODE=offline they go into a new file in the run's folder,
