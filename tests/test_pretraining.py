@@ -409,7 +409,7 @@ def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tm
     last = sorted((folder / "checkpoints").glob("*.ckpt"))[-1]
     path.write_bytes(path.read_bytes()[:-9])
     if path == last:
-        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier one"):
+        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier checkpoint"):
             export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
     else:
         with pytest.warns(UserWarning, match="the best checkpoint, .*, is damaged: .* taking the newest"):
@@ -444,10 +444,10 @@ def test_weights_of_another_model_are_refused(exported: Path, tmp_path: Path):
 
 
 def test_what_is_no_run_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"is no run's folder: it has no config\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run's folder: config\.yaml is missing"):
         export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
     (tmp_path / "config.yaml").write_text("model: {encoder: x}")
-    with pytest.raises(FileNotFoundError, match="has no checkpoint that verifies"):
+    with pytest.raises(FileNotFoundError, match="has no undamaged checkpoint"):
         export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
 
 

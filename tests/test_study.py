@@ -29,7 +29,7 @@ from xlt.studies.run import engine, node
 from xlt.studies.run.engine import write
 from xlt.study import study
 from xlt.system.signals import STOPPED
-from xlt.training.wandb_logger import keep_address
+from xlt.system.wandb_mode import save_page_url
 
 Make = StudyKeys
 
@@ -304,7 +304,7 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"selection": {"tatoeba": 2}}, "selection is tatoeba: .*fine-tuned"),
         ({"targets": {"pawsx": "configs/target/xnli.yaml"}}, "targets pawsx is .*train its head, pawsx"),
         ({"fit": {"trainer": 3}}, "fit.trainer is 3: .*mapping of keys"),
-        ({"intermediate": {"mnli": "README.md"}}, "README.md, which the study names, is no YAML"),
+        ({"intermediate": {"mnli": "README.md"}}, "README.md, which the study names, is not YAML"),
         ({"selection": {"pawsx": 2}}, "selection is pawsx: .*fine-tuned"),
         ({"selection": {"xnli": 1}}, "selection xnli is 1: .*at least 2"),
         ({"selection": {"xnli": 5}}, "selection xnli is 5: .*at most the 4 steps"),
@@ -525,7 +525,7 @@ def check_each_score(made: Study, found: pd.DataFrame) -> None:
         results = json.loads((made.folder / line["run"] / "results.json").read_text())
         assert results[line["target"]][line["language"]]["accuracy"] == pytest.approx(line["score"])
     named = next(name for name in made.nodes if is_finished(made.folder, name))
-    keep_address(made.folder / named, SimpleNamespace(url="https://wandb.example/run"))
+    save_page_url(made.folder / named, SimpleNamespace(url="https://wandb.example/run"))
     runs = runs_of(made)
     assert dict(zip(runs["name"], runs["wandb"], strict=True))[named] == "https://wandb.example/run"
     assert set(runs["wandb"]) == {"", "https://wandb.example/run"}

@@ -15,15 +15,16 @@ from typing import Any, Literal, TypeVar
 
 if __name__ == "__main__":
     # What is finished is whole and kept, so a signal may end it at any time.
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
-from xlt.config.cli import WandbSettings, run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
+from xlt.config.run_command import run_command
+from xlt.config.settings import WandbSettings
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.evaluation.groups import GROUPS
@@ -49,7 +50,7 @@ from xlt.splits.splits import Splits
 from xlt.splits.store import EncodedSplit, Unlabelled, cache_folder
 from xlt.system.checks import require
 from xlt.system.folders import MODEL
-from xlt.system.memory import keep_memory
+from xlt.system.memory import keep_freed_memory
 from xlt.system.tables import as_json
 from xlt.tasks import by_task, load
 from xlt.training.exporting import export_run
@@ -159,7 +160,7 @@ class Evaluation:
         except RuntimeError as error:
             raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
         warn_of_slow_bf16(precision, self._fabric.device.type, "precision")
-        keep_memory(self._fabric.device.type)
+        keep_freed_memory(self._fabric.device.type)
         self._finished = Finished(out)
         self._hashes: dict[str, str] = {}
         self._config = {
@@ -367,9 +368,9 @@ def _check_named(key: str, names: Iterable[str], tasks: Sequence[Task[Any]]) -> 
         raise ValueError(f"{key} names {', '.join(unknown)}, which tasks does not")
 
 
-def make_parser() -> VerbParser:
+def make_parser() -> CommandParser:
     """The verb's command line: a key is a parameter of Evaluation."""
-    parser = VerbParser(prog="xlt.evaluate", description=__doc__)
+    parser = CommandParser(prog="xlt.evaluate", description=__doc__)
     parser.add_argument("--config", action="config", help="a YAML file of the keys below")
     parser.add_class_arguments(Evaluation)
     return parser
@@ -394,4 +395,4 @@ def evaluate(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(evaluate, sys.argv[1:]))
+    sys.exit(run_command(evaluate, sys.argv[1:]))

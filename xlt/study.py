@@ -12,14 +12,15 @@ from tempfile import NamedTemporaryFile
 import yaml
 
 if __name__ == "__main__":
-    from xlt.system.checks import leave_without
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.checks import exit_without
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
-    leave_without("xlt.studies")
+    exit_on_signals()
+    exit_without("xlt.studies")
 
-from xlt.config.cli import ParsedCli, run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.cli import ParsedCommandLine
+from xlt.config.parser import CommandParser
+from xlt.config.run_command import run_command
 from xlt.evaluate import make_parser as make_evaluate_parser
 from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
@@ -38,9 +39,9 @@ MAX_LISTED = 20
 """Maximum number of missing nodes that are printed; the report lists all."""
 
 
-def make_parser() -> VerbParser:
+def make_parser() -> CommandParser:
     """Return the parser of the command: the keys of a study, and the options of its run."""
-    parser = VerbParser(prog="xlt.study", description=__doc__)
+    parser = CommandParser(prog="xlt.study", description=__doc__)
     parser.add_argument(
         "--config", action="config", help="YAML file with the keys below, such as configs/study/mini.yaml"
     )
@@ -145,7 +146,7 @@ def check_configs(plan: Study) -> None:
                 if node.phase == "evaluate":
                     make_evaluate_parser().parse_args([f"--config={file.name}"])
                 else:
-                    ParsedCli([f"--config={file.name}"])
+                    ParsedCommandLine([f"--config={file.name}"])
             except ValueError as error:
                 raise ValueError(f"the study's node {node.name}: {error}") from error
 
@@ -172,4 +173,4 @@ def report(plan: Study, command: str, power: float | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(study, sys.argv[1:]))
+    sys.exit(run_command(study, sys.argv[1:]))

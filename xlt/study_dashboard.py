@@ -6,7 +6,6 @@ study's folder.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from xlt.system.checks import leave_without
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.checks import exit_without
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
-    leave_without("xlt.studies")
+    exit_on_signals()
+    exit_without("xlt.studies")
 
 import wandb
 
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
 from xlt.studies.report.study_workspace import (
@@ -33,7 +32,7 @@ from xlt.studies.report.study_workspace import (
     study_tables,
     workspace,
 )
-from xlt.training.wandb_logger import mode
+from xlt.system.wandb_mode import hashed_run_id, wandb_mode
 
 SPECIFICATION = "workspace.json"
 """File name of the workspace's specification."""
@@ -66,10 +65,10 @@ def dashboard(args: Sequence[str]) -> None:
     folder = find_study(options.study)
     found = Findings(StudyResults(folder.resolve().name, read_scores(find_scores(folder))))
     path = write_specification(found, folder, options.entity, options.project)
-    if mode() != "online":
+    if wandb_mode() != "online":
         print(
-            f"W&B is {mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): the workspace's "
-            f"specification is {path}. Run the same command with an account to build the workspace"
+            f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): "
+            f"the workspace's specification is {path}. Run the same command with an account to build the workspace"
         )
         return
     try:
@@ -107,7 +106,7 @@ def show(findings: Findings, entity: str, project: str) -> str:
 
 def _start_run(entity: str, project: str, study: str, job: str, name: str, config: dict[str, Any]) -> Any:
     """Start a W&B run with a fixed id, which the next call for the same study replaces."""
-    run_id = hashlib.sha256(json.dumps([study, job, name]).encode()).hexdigest()[:16]
+    run_id = hashed_run_id(json.dumps([study, job, name]))
     return wandb.init(
         entity=entity, project=project, group=study, job_type=job, name=name, id=run_id, config=config,
         mode="online", settings=wandb.Settings(silent=True),
@@ -115,4 +114,4 @@ def _start_run(entity: str, project: str, study: str, job: str, name: str, confi
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(dashboard, sys.argv[1:]))
+    sys.exit(run_command(dashboard, sys.argv[1:]))

@@ -20,9 +20,9 @@ import numpy as np
 from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import Scores, Submission
+from xlt.system.files import write_atomically
 from xlt.system.folders import WEIGHTS, model_folder
 from xlt.system.tables import as_json
-from xlt.training.checkpoint_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def write(path: Path, content: str | bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({error.strerror}): give a folder that can as out"

@@ -1,6 +1,5 @@
 """An evaluation on Weights & Biases: its table, its picture, its averages; never a reason to stop."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import wandb
 from matplotlib.figure import Figure
 
 from xlt.evaluation.report import Report, label_of
-from xlt.training.wandb_logger import keep_address, mode
+from xlt.system.wandb_mode import hashed_run_id, save_page_url, wandb_mode
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
         settings: Project, group, job type and tags.
         config: What the evaluation is of.
     """
-    if mode() == "disabled":
+    if wandb_mode() == "disabled":
         return
     try:
         run = wandb.init(
@@ -33,14 +32,14 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
             job_type=settings["job_type"],
             tags=settings["tags"],
             name=out.name,
-            id=hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16],
+            id=hashed_run_id(str(out.resolve())),
             dir=out,
-            mode=mode(),  # type: ignore[arg-type]
+            mode=wandb_mode(),
             resume="allow",
             config=config,
             settings=wandb.Settings(silent=True),
         )
-        keep_address(out, run)
+        save_page_url(out, run)
         run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **_averages(report)})
         run.finish()
     except Exception as error:

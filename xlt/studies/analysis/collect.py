@@ -19,8 +19,8 @@ from xlt.studies.design.configs import counted_tasks
 from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.nodes import NONE, Node
 from xlt.studies.design.plan import Study
+from xlt.system.wandb_mode import read_page_url
 from xlt.training.results import versions
-from xlt.training.wandb_logger import address_of
 
 
 class Missing(NamedTuple):
@@ -172,7 +172,7 @@ def runs_of(study: Study) -> pd.DataFrame:
         own = {
             "tokens": tokens_of(study, node),
             "hours": hours_of(study, name),
-            "wandb": address_of(study.folder / name),
+            "wandb": read_page_url(study.folder / name),
             "config": config,
         }
         lines.append(key | rest | own)

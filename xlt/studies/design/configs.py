@@ -6,7 +6,7 @@ from typing import Any
 
 from xlt.system.yaml_files import read_yaml
 from xlt.tasks import load
-from xlt.training.run_folder import flatten, is_free
+from xlt.training.run_folder import flatten, is_safe_to_change
 
 Settings = Mapping[str, Any]
 
@@ -27,7 +27,9 @@ def defining_settings(phase: str, settings: Settings) -> Settings:
         free = {*FREE_EVALUATION_KEYS, "encoder", "runs"}
         return {key: value for key, value in settings.items() if key not in free}
     flat = flatten(settings)
-    return {key: value for key, value in flat.items() if not is_free(key) and key != "model.encoder"}
+    return {
+        key: value for key, value in flat.items() if not is_safe_to_change(key) and key != "model.encoder"
+    }
 
 
 def merge(*configs: Settings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
+from xlt.system.files import write_atomically
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
@@ -56,9 +57,7 @@ def page(study: StudyResults, out: Path) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     tables.write_csv(tables.csv_files(findings), out)
     write_figure_files(drawn, out / "figures")
-    scratch = out / ".index.html"
-    scratch.write_text(render(findings, drawn), encoding="utf-8")
-    scratch.replace(out / "index.html")
+    write_atomically(out / "index.html", render(findings, drawn))
 
 
 def write_figure_files(drawn: Sequence[Figure], folder: Path) -> None:

@@ -15,9 +15,9 @@ import yaml
 from xlt.studies.design.node_files import is_finished
 from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
+from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.yaml_files import read_yaml
-from xlt.training.checkpoint_files import write_whole
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 
@@ -34,7 +34,7 @@ def write(study: Study, threads: int) -> Path:
     nodes = {}
     for name, node in study.nodes.items():
         path = configs / f"{name}.yaml"
-        write_whole(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
+        write_atomically(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
         nodes[name] = {"module": node.module, "config": str(path), "parents": list(node.parents)}
     study.own_folder.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in nodes if not is_finished(study.folder, name)]
@@ -45,7 +45,7 @@ def write(study: Study, threads: int) -> Path:
         "wanted": wanted,
     }
     path = study.own_folder / "plan.json"
-    write_whole(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")
+    write_atomically(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")
     return path
 
 

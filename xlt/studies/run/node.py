@@ -21,6 +21,7 @@ from typing import Any
 
 from xlt.studies.design.node_files import log_path
 from xlt.studies.run.launcher import ADDRESS, Started, start
+from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.signals import STOPPED
 
@@ -121,9 +122,7 @@ def run(plan: dict[str, Any], name: str) -> int:
         start_time = time.monotonic()
         code = job.run()
         report = {"seconds": spent + time.monotonic() - start_time, "exit_code": code}
-        scratch = seconds.with_suffix(".new")
-        scratch.write_text(json.dumps(report) + "\n", encoding="utf-8")
-        scratch.replace(seconds)
+        write_atomically(seconds, json.dumps(report) + "\n")
     if code == STOPPED and "SLURM_JOB_ID" in os.environ:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
     return code
