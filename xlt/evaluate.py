@@ -291,9 +291,8 @@ class Evaluation:
         model = self._model(cell)
         model.add_head(cell.task)
         self._fabric.to_device(model)
-        outputs = predict(model.eval(), cell.task, stored.features, rows, self._tokens, self._fabric)
-        given = outputs, stored.features, rows, stored.references()
-        return Outcome(*scorer.evaluated(*given), scorer.example_scores(*given), examples)
+        predictions = predict(model.eval(), cell.task, stored, rows, self._tokens, self._fabric)
+        return Outcome(*scorer.evaluate(predictions), examples)
 
     def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
         """Numbers of the rows that the volume leaves, and of how many examples they are."""

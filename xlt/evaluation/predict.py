@@ -13,16 +13,16 @@ from torch.utils.data import DataLoader
 
 from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
-from xlt.batch.prediction_buffer import PredictionBuffer
-from xlt.data.features import Features
+from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sampling.steps import ValidationBatches, as_is
-from xlt.kinds.task import Outputs, Task
+from xlt.kinds.task import Task
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
 from xlt.models.heads.head import Head
 from xlt.models.saving import load_heads
 from xlt.module import put_weights
+from xlt.splits.store import EncodedSplit
 from xlt.system.checks import NotFiniteError
 
 
@@ -75,17 +75,17 @@ class EvaluationModel(nn.Module):
 def predict(
     model: EvaluationModel,
     task: Task[Any],
-    features: Features,
+    stored: EncodedSplit,
     rows: np.ndarray,
     tokens_per_micro_batch: int,
     fabric: Fabric,
-) -> Outputs:
+) -> Predictions:
     """What the model predicts for the rows, in their order.
 
     Args:
         model: The model, on the fabric's device.
         task: The task, whose head the model has.
-        features: Where the rows are.
+        stored: The split.
         rows: Their numbers, ascending, shape (R,).
         tokens_per_micro_batch: Most tokens in a batch.
         fabric: Device and precision.
@@ -94,6 +94,7 @@ def predict(
         NotFiniteError: A logit is NaN or infinite.
     """
     model.spoiled = False
+    features = stored.features
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
     data = ValidationBatches(task.name, features, batches, task.inputs)
@@ -111,4 +112,4 @@ def predict(
             f"{model.name} gives logits that are not finite for {task.name}, and is not scored: take another "
             "run or checkpoint, or precision 32-true"
         )
-    return kept.outputs
+    return kept.predictions(features, stored.references())
