@@ -518,7 +518,7 @@ def test_tasks_that_share_a_head_have_the_same_classes(
         pq.write_table(table, target / f"{name}.parquet")
     changes = {"data.tasks": "[ccg, ccg/de]", "data.root": f"[{samples[1]}, {tmp_path}]"}
     assert run(tiny_run(tmp_path / "run", changes)) == 2
-    assert "ccg/de and ccg share a head, but have other classes" in capsys.readouterr().err
+    assert "ccg/de and ccg share a head, but have different classes" in capsys.readouterr().err
 
 
 def test_a_language_without_translated_rows_is_named(samples: list[str], cache: str, tiny_encoder: str):

@@ -289,9 +289,7 @@ class Evaluation:
         stored = self._splits.open(cell.task, split, cell.parts if split == cell.split else None)
         rows, examples = self._rows(cell.task, stored)
         model = self._model(cell)
-        model.add_head(cell.task)
-        self._fabric.to_device(model)
-        predictions = predict(model.eval(), cell.task, stored, rows, self._tokens, self._fabric)
+        predictions = predict(model, cell.task, stored, rows, self._tokens, self._fabric)
         return Outcome(*scorer.evaluate(predictions), examples)
 
     def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
@@ -305,7 +303,9 @@ class Evaluation:
         key = cell.model, self._layer_of(cell.task, cell.model)
         if self._tested is None or self._tested[0] != key:
             self._tested = None
-            self._tested = key, EvaluationModel(*key)
+            model = EvaluationModel(*key).eval()
+            self._fabric.to_device(model)
+            self._tested = key, model
         return self._tested[1]
 
     def _write(self, report: Report, plan: Plan) -> None:
