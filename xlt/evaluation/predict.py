@@ -8,7 +8,6 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
-from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
 from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
