@@ -67,8 +67,8 @@ def dashboard(args: Sequence[str]) -> None:
     path = write_specification(found, folder, options.entity, options.project)
     if wandb_mode() != "online":
         print(
-            f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): "
-            f"the workspace's specification is {path}. Run the same command with an account to build the workspace"
+            f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): the "
+            f"workspace's specification is {path}. Run the same command with an account to build the workspace"
         )
         return
     try:

@@ -1,4 +1,4 @@
-"""An evaluation on Weights & Biases: its table, its picture, its averages; never a reason to stop."""
+"""An evaluation on Weights & Biases: table, picture and averages. A failure of W&B is only logged."""
 
 import logging
 from pathlib import Path
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
-    """Log an evaluation; the folder's is one run, however often it goes on.
+    """Log an evaluation. All evaluations into one folder are one run.
 
     Args:
-        report: What came out.
-        figure: Its heat map.
+        report: The report.
+        figure: Heat map of the report.
         out: The evaluation's folder.
         settings: Project, group, job type and tags.
-        config: What the evaluation is of.
+        config: Settings of the evaluation.
     """
     if wandb_mode() == "disabled":
         return
@@ -44,19 +44,19 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
         run.finish()
     except Exception as error:
         log.warning(
-            "W&B failed (%s: %s); %s has everything", type(error).__name__, error, out / "results.json"
+            "W&B failed (%s: %s). %s has all scores", type(error).__name__, error, out / "results.json"
         )
 
 
 def _table(report: Report) -> wandb.Table:
-    """Languages by tasks."""
+    """Return a table of languages by tasks."""
     names = list(report.by_task)
     rows: list[Any] = [[code, *(report.by_task[n].get(code) for n in names)] for code in report.languages]
     return wandb.Table(columns=["language", *names], data=rows)
 
 
 def _averages(report: Report) -> dict[str, float]:
-    """Averages of tasks and groups, and the gaps."""
+    """Return averages of tasks and groups, and gaps, by log key."""
     means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
     means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
