@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.metrics.tagging import span_counts, span_scores
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits
-from xlt.splits.store import EncodedSplit
 
 CELLS = [
     "xnli/sw",

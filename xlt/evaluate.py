@@ -44,9 +44,12 @@ from xlt.evaluation.report import Report, save
 from xlt.evaluation.scores import Finished, Outcome, Scored, fingerprint, hash_of, scored, write
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, name_of
-from xlt.models.encoders.text import check_vocabulary, load_config, most_tokens
+from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.text import check_vocabulary, load_config
+from xlt.splits.cache import cache_folder
+from xlt.splits.encoded_split import EncodedSplit
+from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
-from xlt.splits.store import EncodedSplit, Unlabelled, cache_folder
 from xlt.system.checks import require
 from xlt.system.folders import MODEL
 from xlt.system.memory import keep_memory
@@ -142,7 +145,7 @@ class Evaluation:
         if not names:
             raise ValueError("nothing to evaluate: name an encoder, or the folders of runs")
         self._models.check(self.tasks)
-        self._length = min(max_length, *(most_tokens(load_config(name)) for name in names))
+        self._length = min(max_length, *(facts_of(load_config(name)).max_tokens for name in names))
         self._layer = by_task(layer) if isinstance(layer, Mapping) else layer
         self._check_layers()
         folder = cache_folder(cache)
@@ -270,7 +273,7 @@ class Evaluation:
                 # Which of their translations the volume takes depends on these rows.
                 settings.append(" ".join(part.fingerprint for part in pivot))
         if cell.split == "test" and cell.task.needs_tuning:
-            parts = self._splits.parts(cell.task, "validation")
+            parts = self._splits.raw_splits(cell.task, "validation")
             settings.append(self._splits.folder(cell.task, "validation", parts).name)
         return fingerprint(self._hashes[cell.model], rows, settings)
 

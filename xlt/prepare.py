@@ -25,9 +25,9 @@ def prepare(args: Sequence[str]) -> None:
     cli.datamodule.prepare_data()
     line = "{:<16} {:<11} {:>10} {:>10} {:>13} {:>9} {:>8}"
     print(line.format("task", "split", "examples", "rows", "tokens", "unlabelled", "cut"))
-    for name, splits in cli.datamodule.stored.items():
-        for split, stored in splits.items():
-            meta = stored.meta
+    for name, splits in cli.datamodule.encoded.items():
+        for split, encoded in splits.items():
+            meta = encoded.meta
             counts = (meta.examples, meta.rows, meta.tokens, meta.dropped, meta.truncated)
             print(line.format(name, split, *(f"{count:,}" for count in counts)))
     model = cli.config.model

@@ -16,7 +16,7 @@ from xlt.batch.host_copy import DeferredHostCopy
 from xlt.batch.prediction_buffer import PredictionBuffer
 from xlt.data.features import Features
 from xlt.data.sampling.batches import sorted_batches
-from xlt.data.sampling.steps import ValidationBatches, as_is
+from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
 from xlt.kinds.task import Outputs, Task
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
@@ -96,7 +96,8 @@ def predict(
     model.spoiled = False
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
-    data = ValidationBatches(task.name, features, batches, task.inputs)
+    used = TaskRows(features, rows, task.inputs, model.encoder.facts.first_position)
+    data = ValidationBatches(task.name, used, batches)
     kept = PredictionBuffer(rows)
     copies = DeferredHostCopy(lambda _, found: kept.add(found.pop("rows"), found))
     pins = fabric.device.type == "cuda"

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import Scores, Submission
 from xlt.system.folders import WEIGHTS, model_folder
+from xlt.system.hashing import hash_file
 from xlt.system.tables import as_json
 from xlt.training.checkpoint_files import write_whole
 

@@ -5,7 +5,7 @@ texts; the hub's copy has the gold pairs alone.
 """
 
 from xlt.data.examples import Sentence
-from xlt.data.multilingual import SentenceFiles
+from xlt.data.sentence_files import SentenceFiles
 from xlt.data.sources import Row
 from xlt.kinds import BitextMining
 

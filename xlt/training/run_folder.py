@@ -111,7 +111,7 @@ class RunFolder:
         """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
         found = {
             name: {split: asdict(stored.meta) for split, stored in splits.items()}
-            for name, splits in data.stored.items()
+            for name, splits in data.encoded.items()
         }
         write_whole(self.sources, as_json(found))
         write_whole(self.wandb_id, wandb_id + "\n")
