@@ -97,8 +97,10 @@ def test_a_comment_or_a_docstring_of_a_task_of_xlt_changes_no_key(
     monkeypatch.setattr(user_code, "_XLT", tmp_path / "xlt")
     task, source = tasks.load("panx"), path.read_text()
     before = key(task, text, [path])
-    path.write_text("# A comment.\n" + source.replace('"""', '"""New: ', 1).replace('"""In ', '"""Not in '))
-    assert path.read_text().count("New") == path.read_text().count("Not in the hub") == 1
+    path.write_text(
+        "# A comment.\n" + source.replace('"""', '"""New: ', 1).replace('"""Tags in ', '"""Tags not in ')
+    )
+    assert path.read_text().count("New") == path.read_text().count("not in the hub") == 1
     assert key(task, text, [path]) == before
     path.write_text(source.replace('row["tokens"]', 'row["words"]'))
     assert key(task, text, [path]) != before

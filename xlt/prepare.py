@@ -1,4 +1,4 @@
-"""Fetch and encode all that a config needs, for nodes without a network.
+"""Fetch and encode everything that a config needs, for machines without a network.
 
 python -m xlt.prepare --config configs/quickstart.yaml
 """
@@ -16,10 +16,10 @@ from xlt.models.encoders.text import Encoder
 
 
 def prepare(args: Sequence[str]) -> None:
-    """Fill the caches of rows, tokenizer and weights, and list what is in them.
+    """Fill the caches of rows, tokenizer and weights, and list the rows.
 
     Args:
-        args: Command-line arguments, those of `xlt.fit`.
+        args: Command-line arguments of `xlt.fit`.
     """
     cli = Cli(args, build=False)
     cli.datamodule.prepare_data()
