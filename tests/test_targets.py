@@ -256,10 +256,10 @@ def test_tags_that_are_none_are_refused(name: str, column: str, tag: int):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"label": 1}], r"row 0: its language cannot be told, because there is no column 'language'"),
+        ([{"label": 1}], r"row 0: its language cannot be determined, because there is no column 'language'"),
         (
             [{"language": "de"}, {"language": None}],
-            r"row 1: its language cannot be told, because it is None, not",
+            r"row 1: its language cannot be determined, because it is None, not",
         ),
     ],
 )

@@ -43,14 +43,14 @@ class TransferData(LightningDataModule):
 
     Args:
         tasks: Names of the tasks. A task of your own is named by its module, such as mylab.scitail. mnli/de
-            is a task in one language: its rows are in the folder de of a data root. mlm/sw is plain text in
-            one language.
+            is MNLI in German, with rows in the folder de of a data root. mlm/sw is plain text in Swahili.
         root: Folder or list of folders with <org>/<name>/<config>/<split>.parquet, which take precedence over
             the Hugging Face hub. Defaults to the paths in the variable XLT_DATA.
         temperature: Temperature T of the mixture, above 0. A task with n training examples has a probability
             proportional to min(n, cap)^(1/T). 1 samples in proportion to the number of examples, .inf samples
             all tasks equally often.
-        cap: Number of training examples at which a task's size stops to count in the mixture, above 0.
+        cap: Maximum number of training examples that count for a task's probability, above 0. .inf means no
+            limit.
         weights: Probability of each task, up to a common factor, such as {mnli: 2, ccg: 1}. A language, such
             as mlm/sw, may have a weight of its own. If null, temperature and cap decide.
         language_temperature: Temperature of the mixture among the languages of a task, above 0. The default,
@@ -266,10 +266,7 @@ class TransferData(LightningDataModule):
     # Validation
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Return a loader for each task with this process's part of the dev batches.
-
-        Every process has the same number of batches.
-        """
+        """Return a loader of this process's dev batches for each task; every process has equally many."""
         return [
             DataLoader(self._validation(name), batch_size=None, collate_fn=as_is, pin_memory=self._pins)
             for name in self.tasks

@@ -20,7 +20,7 @@ HOW_TO_FIX = "Name the classes in the file as the task does, or return the name 
 
 
 class ClassMismatch(ValueError):
-    """Raised when the classes that a file names are not those of the task."""
+    """Raised when a file names other classes than the task."""
 
 
 class ClassNumber(int):

@@ -2,7 +2,7 @@
 
 Every distinct text of a call goes through the encoder's own fast tokenizer once, in batches that its Rust
 code spreads over the cores. Sequences are put together from the pieces, because a context comes with several
-choices and a passage with several questions. The ids are the same as those of the tokenizer's own pairs.
+choices and a passage with several questions. The ids are the same as in the tokenizer's own pairs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -107,7 +107,7 @@ class TextEncoder:
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
-        """Return the ids of all special tokens, ascending: those with a name and those of the templates."""
+        """Return the ids of all special tokens, ascending: with a name, or in the templates."""
         added = self.tokenizer.added_tokens_decoder
         named = [*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)]
         around = [token for run in (*self._single, *self._double) for token in run]

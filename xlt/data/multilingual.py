@@ -125,9 +125,9 @@ def _language(language_of: Callable[[Row], str], row: Row, raw: RawSplit, number
     """Return the language of a row.
 
     Raises:
-        ValueError: The language cannot be told.
+        ValueError: The language cannot be determined.
     """
-    where = f"{raw.location}, row {number}: its language cannot be told"
+    where = f"{raw.location}, row {number}: its language cannot be determined"
     try:
         language = name_of(language_of(row))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -79,7 +79,7 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
             same.
 
     Raises:
-        ValueError: The pairs cannot be told.
+        ValueError: The pairs cannot be determined.
     """
     if not own or not other:
         raise ValueError("one of the languages has no example with a label, so there is nothing to join")
@@ -104,7 +104,7 @@ def translations(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
         other: Examples in another language. Each may lack some that the other has.
 
     Raises:
-        ValueError: The translations cannot be told.
+        ValueError: The translations cannot be determined.
     """
     indices = by_id(own, other)
     if 2 * (indices >= 0).sum() >= min(len(own), len(other)) and labels_agree(own, other, indices):

@@ -150,7 +150,7 @@ def _indices(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[
     """Return the index of each example's translation in the pivot, or -1 if it has none.
 
     Raises:
-        ValueError: The translations cannot be told.
+        ValueError: The translations cannot be determined.
     """
     if task.is_parallel:
         return translations(own, pivot).tolist()

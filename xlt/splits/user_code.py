@@ -41,7 +41,7 @@ def user_code(value: Any, module: str = "") -> list[Path]:
     found: dict[str, Path | None] = {}
     while waiting:
         name = waiting.pop()
-        # A package's own file runs before those of its modules.
+        # Python runs a package's own file before the files of its modules.
         for package in _with_packages(name):
             if package not in found:
                 found[package] = path = _user_file(package)

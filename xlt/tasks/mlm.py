@@ -1,7 +1,7 @@
 """Masked language modelling: predict masked tokens of plain text. Each batch is in one language.
 
 Devlin et al. (2019), https://aclanthology.org/N19-1423; in many languages, Conneau et al. (2020),
-https://aclanthology.org/2020.acl-main.747. Its languages are those of the files in the data roots. If a
+https://aclanthology.org/2020.acl-main.747. Each file in a data root is a language. If a
 language is named, such as mlm/sw, and no data root has its file, the rows are read from Wikipedia.
 """
 

@@ -1,6 +1,6 @@
 """Facts that the config of an encoder tells: the first position and the longest input.
 
-The special ids of an encoder are those of its tokenizer: `xlt.data.encode.TextEncoder.special_ids`.
+The tokenizer of an encoder tells its special ids: `xlt.data.encode.TextEncoder.special_ids`.
 """
 
 from collections.abc import Callable, Mapping
