@@ -117,7 +117,7 @@ def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
     """By language of the plain text: tokens to train on, characters, share that a machine translated."""
     data = _text_data(root, encoder, ["mlm"])
     found = {}
-    for name, splits in data.stored.items():
+    for name, splits in data.encoded.items():
         language = data.tasks[name].language
         rows = pq.read_table(root / "mono" / f"{language}.parquet").to_pydict()
         characters: dict[str, int] = {}
@@ -168,12 +168,13 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
     text = TextEncoder(load_tokenizer(encoder), 128, 32)
     masking = data.tasks[name].masking(text)
     assert masking is not None
-    train = data.stored[name]["train"].features
+    train = data.encoded[name]["train"].features
     ids, _ = train.gather("input_ids", np.arange(train.num_rows))
     counts = np.bincount(ids, minlength=masking.vocab_size) + 1.0
     counts[list(masking.special)] = 0
-    held_out = data.stored[name]["validation"].features
-    hidden = collate(name, held_out, data.rows_in_use(name, "validation"), (), masking=masking)
+    held_out = data.encoded[name]["validation"].features
+    rows = data.rows_in_use(name, "validation")
+    hidden = collate(name, held_out, rows, (), first_position=0, masking=masking)
     return float(-np.log((counts / counts.sum())[hidden.columns["targets"].numpy()]).mean())
 
 

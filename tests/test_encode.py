@@ -539,12 +539,12 @@ def test_every_kind_reads_a_tokenizer_without_begin_and_end(tmp_path: Path) -> N
 def test_special_tokens_of_the_template_are_never_hidden(tmp_path: Path) -> None:
     # transformers is told of no name for them.
     text = bert(tmp_path, cls_token=None, sep_token=None)
-    assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special)
+    assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special_ids)
     masking = tasks.load("mlm").masking(text)
     assert masking is not None
     ids = np.array([CLS, *range(5, 13), SEP] * 50)
     hidden = masking.hide(ids, np.full(50, 10), np.arange(50), 0)
-    assert not set(hidden.targets.tolist()) & set(text.special)
+    assert not set(hidden.targets.tolist()) & set(text.special_ids)
     assert hidden.ids.max() < text.num_ids == masking.vocab_size
 
 

@@ -12,8 +12,8 @@ from xlt import tasks
 from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.metrics.tagging import span_counts, span_scores
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits
-from xlt.splits.store import EncodedSplit
 
 CELLS = [
     "xnli/sw",

@@ -288,7 +288,7 @@ def scored(task: SpanExtraction, question: Question, path: Path, starts: Any, en
     columns, _ = task.encode([question], 0, text)
     assert len(columns["input_ids"]) == 1
     features = stored(path, columns)
-    batch = collate("t", features, np.arange(features.num_rows), task.inputs)
+    batch = collate("t", features, np.arange(features.num_rows), task.inputs, first_position=2)
     states = torch.zeros(batch.num_tokens, 2)
     begin, end = columns["passage"][0]
     states[begin:end] = torch.stack([torch.as_tensor(f(end - begin)) for f in (starts, ends)], -1).float()

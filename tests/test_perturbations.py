@@ -14,8 +14,8 @@ from xlt.evaluation.perturbations import alignment
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Name, Perturbations, names_of
 from xlt.evaluation.plan import Missing, in_words
+from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
-from xlt.splits.store import read_examples
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +59,13 @@ def found(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         task = tasks.load(cell)
         split = "test" if task.only_test else "validation"
         perturbations = Perturbations({task.group: [name]}, splits, tmp_path / "alignments", seed=0)
-        return perturbations.parts(name, task, split, splits.parts(task, split))
+        return perturbations.parts(name, task, split, splits.raw_splits(task, split))
 
     return parts
 
 
 def examples(cell: str, parts: Any) -> list[Any]:
-    return [example for example, *_ in read_examples(tasks.load(cell), parts)]
+    return list(read_examples(tasks.load(cell), parts))
 
 
 def test_each_mix_is_drawn_so_many_times_and_a_name_given_twice_counts_once():
@@ -92,20 +92,20 @@ def test_what_is_no_perturbation_is_refused(names: list[str], num_mixes: int, me
 
 
 def test_noisy_rows_are_the_rows_with_noise(found: Any, splits: Splits):
-    clean = examples("xnli/de", splits.parts(tasks.load("xnli/de"), "validation"))
+    clean = examples("xnli/de", splits.raw_splits(tasks.load("xnli/de"), "validation"))
     assert examples("xnli/de", found(Name("noise", 20), "xnli/de")) == [Noise(20, 0)(e) for e in clean]
 
 
 def test_rows_have_keys_of_their_own_and_the_clean_ones_keep_theirs(found: Any, splits: Splits):
     task = tasks.load("xnli/de")
-    clean = splits.parts(task, "validation")
+    clean = splits.raw_splits(task, "validation")
     perturbed = [
         found(name, "xnli/de")
         for name in (Name("noise", 5), Name("noise", 10), Name("mix", 15), Name("mix", 15, 1))
     ]
     folders = [splits.folder(task, "validation", parts) for parts in (clean, *perturbed)]
     assert len(set(folders)) == 5
-    assert folders[0] == splits.folder(task, "validation", splits.parts(task, "validation"))
+    assert folders[0] == splits.folder(task, "validation", splits.raw_splits(task, "validation"))
     opened = splits.open(task, "validation", perturbed[1])
     assert opened.folder == folders[2]
     assert opened.meta.examples == splits.open(task, "validation").meta.examples == 40
@@ -146,12 +146,12 @@ def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_p
     task = tasks.load("xnli/de")
     with pytest.raises(Inapplicable, match="has no row in en"):
         Perturbations({}, alone, tmp_path, 0).parts(
-            Name("mix", 15), task, "validation", alone.parts(task, "validation")
+            Name("mix", 15), task, "validation", alone.raw_splits(task, "validation")
         )
 
 
 def mixed_parts(perturbations: Perturbations, splits: Splits, *cells: str) -> list[Any]:
-    tested = [(tasks.load(cell), splits.parts(tasks.load(cell), "validation")) for cell in cells]
+    tested = [(tasks.load(cell), splits.raw_splits(tasks.load(cell), "validation")) for cell in cells]
     return [
         part
         for task, parts in tested
@@ -180,7 +180,7 @@ def test_only_languages_asked_for_are_aligned_and_each_is_told(
     perturbations = Perturbations({}, splits, tmp_path / "links", 0, languages)
     parts = mixed_parts(perturbations, splits, *cells)
     with caplog.at_level("INFO", "xlt"):
-        perturbations.align([*parts, *splits.parts(tasks.load("xnli/de"), "validation")])
+        perturbations.align([*parts, *splits.raw_splits(tasks.load("xnli/de"), "validation")])
     assert caplog.messages == [
         f"aligning words, {number} of {len(aligned)}: xnli {pair}, 80 pairs of texts"
         for number, pair in enumerate(aligned, 1)

@@ -76,7 +76,9 @@ def batch_of(task_name: str, examples: list[Text], folder: Path, key: int = 0) -
     features = Features(folder / "features.arrow")
     rows = np.arange(features.num_rows)
     masking = task.masking(text(32))
-    return collate(task_name, features, rows, task.inputs, masking=masking, masking_key=key), features
+    return collate(
+        task_name, features, rows, task.inputs, first_position=2, masking=masking, masking_key=key
+    ), features
 
 
 # Encoding
@@ -365,7 +367,7 @@ def test_a_run_goes_on_from_an_export_with_the_loss_it_ended_with(
     head.tie(module.encoder)
     rows = data.rows_in_use("mlm/aa", "validation")
     batch = collate(
-        "mlm/aa", data.stored["mlm/aa"]["validation"].features, rows, (), masking=data._masking["mlm/aa"]
+        "mlm/aa", data.encoded["mlm/aa"]["validation"].features, rows, (), 2, masking=data._masking["mlm/aa"]
     )
     states = module.encoder(
         batch.input_ids, batch.position_ids, batch.packing, batch.columns["token_indices"]
@@ -475,7 +477,7 @@ def test_a_labelled_task_in_a_language_reads_the_translated_rows(
     data.prepare_data()
     assert set(data.tasks) == {"mnli", "mnli/de"}
     assert data.shares() == pytest.approx({"mnli": 0.5, "mnli/de": 0.5})
-    part = data.stored["mnli/de"]["train"].meta.sources[0]
+    part = data.encoded["mnli/de"]["train"].meta.sources[0]
     assert part["location"] == str(target / "train.parquet")
 
 

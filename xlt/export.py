@@ -1,11 +1,11 @@
 """Turn a run into an encoder that transformers loads: `python -m xlt.export --run runs/NAME --out FOLDER`.
 
-The folder holds config, tokenizer, weights and heads of the best checkpoint; the head for hidden tokens where
-transformers looks for it. A run that ends writes the same into its own folder, as `model/`.
+The folder holds config, tokenizer, weights and heads of the best checkpoint. transformers finds the head for
+masked tokens in the weights. A finished run has the same files in its own folder, as `model/`.
 
-`--checkpoint STEP` takes another checkpoint that the run still has: the best, the newest
+`--checkpoint STEP` exports another checkpoint that the run still has: the best, the newest
 `checkpoints.keep_last`, and those of `checkpoints.keep_every_n_steps`. `python -m xlt.evaluate --checkpoint
-STEP` tests one without export.
+STEP` tests a checkpoint without export.
 """
 
 import sys
@@ -24,10 +24,10 @@ from xlt.training.exporting import export_run
 
 
 def export(args: Sequence[str]) -> None:
-    """The verb.
+    """Export a checkpoint of a run.
 
     Args:
-        args: Command-line arguments.
+        args: Command-line arguments: those of `export_run`.
     """
     checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=CommandParser)
     print(f"{checkpoint} is exported")

@@ -82,7 +82,12 @@ class Drawn(Dataset[list[Batch]]):
         """A step's micro-batches."""
         return [
             collate(
-                task, self._data.stored[task]["train"].features, rows, self._data.tasks[task].inputs, weight
+                task,
+                self._data.encoded[task]["train"].features,
+                rows,
+                self._data.tasks[task].inputs,
+                first_position=2,
+                step_weight=weight,
             )
             for task, rows, weight in self._drawn[step]
         ]

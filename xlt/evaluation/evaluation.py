@@ -25,9 +25,12 @@ from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, hash_of, 
 from xlt.evaluation.task_values import values_by_task
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult, name_of
-from xlt.models.encoders.text import check_vocabulary, load_config, most_tokens
+from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.text import check_vocabulary, load_config
+from xlt.splits.cache import cache_folder
+from xlt.splits.encoded_split import EncodedSplit
+from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
-from xlt.splits.store import EncodedSplit, Unlabelled, cache_folder
 from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
 from xlt.system.tables import as_json
@@ -200,7 +203,7 @@ class Evaluation:
                 # The volume chooses translations of the pivot's rows.
                 settings.append(" ".join(part.fingerprint for part in pivot))
         if cell.split == "test" and cell.task.needs_tuning:
-            parts = self._splits.parts(cell.task, "validation")
+            parts = self._splits.raw_splits(cell.task, "validation")
             settings.append(self._splits.folder(cell.task, "validation", parts).name)
         return fingerprint(self._hashes[cell.model], rows, settings)
 
@@ -257,7 +260,7 @@ def _text_encoder(models: Sequence[str], max_length: int, stride: int) -> TextEn
     Raises:
         ValueError: A model has fewer word embeddings than the tokenizer has ids.
     """
-    length = min(max_length, *(most_tokens(load_config(name)) for name in models))
+    length = min(max_length, *(facts_of(load_config(name)).max_tokens for name in models))
     text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1))
     for name in models:
         check_vocabulary(name, text.num_ids)

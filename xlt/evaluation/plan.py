@@ -122,7 +122,7 @@ def _add(
     split: Split = "test" if task.only_test else choice
     task = replace(task, name=f"{task.name}/{language}")
     try:
-        parts = tuple(splits.parts(task, split))
+        parts = tuple(splits.raw_splits(task, split))
     except FileNotFoundError as error:
         if required:
             raise

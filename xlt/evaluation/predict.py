@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 from xlt.batch.host_copy import DeferredHostCopy
 from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
-from xlt.data.sampling.steps import ValidationBatches, as_is
+from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
 from xlt.kinds.task import Task
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
 from xlt.models.saving import load_heads
 from xlt.models.transfer_model import load_weights, outputs_of
-from xlt.splits.store import EncodedSplit
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
 
 
@@ -83,7 +83,8 @@ def predict(
     features = stored.features
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
-    data = ValidationBatches(task.name, features, batches, task.inputs)
+    used = TaskRows(features, rows, task.inputs, model.encoder.facts.first_position)
+    data = ValidationBatches(task.name, used, batches)
     buffer = PredictionBuffer(rows)
     copies = DeferredHostCopy(lambda _, outputs: buffer.add(outputs.pop("rows"), outputs))
     is_cuda = fabric.device.type == "cuda"

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import TaskResult
 from xlt.system.files import write_atomically
 from xlt.system.folders import WEIGHTS, model_folder
+from xlt.system.hashing import hash_file
 from xlt.system.tables import as_json
 
 log = logging.getLogger(__name__)

@@ -65,7 +65,7 @@ class MaskedLanguageModelling(Task[Text]):
                 f"the tokenizer of model.encoder has no mask token, which {self.name} needs: name "
                 "mask_token in its tokenizer_config.json"
             )
-        return Masking(int(tokenizer.mask_token_id), text.special, text.num_ids, self.mlm_probability)  # type: ignore[arg-type]
+        return Masking(int(tokenizer.mask_token_id), text.special_ids, text.num_ids, self.mlm_probability)  # type: ignore[arg-type]
 
     def encode(self, examples: Sequence[Text], first: int, text: TextEncoder) -> tuple[Columns, int]:
         """Encode each piece of text, or each pair, as a row. `weight` is the number of tokens to predict."""

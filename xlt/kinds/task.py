@@ -103,6 +103,10 @@ class Task(ABC, Generic[E]):
     module: str = ""
     name: str = ""
 
+    encoding_version: ClassVar[int] = 1
+    """Version of the kind's code that makes rows of examples. A kind raises it when its `encode`, `reference`
+    or `by_name` gives other rows for the same examples."""
+
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
     """Columns that the head reads."""
 

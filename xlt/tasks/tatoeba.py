@@ -1,4 +1,4 @@
-"""Tatoeba: find the translation of each of up to 1,000 English sentences, in 36 languages, untrained.
+"""Tatoeba: find the translation of each of up to 1,000 English sentences, in 36 languages, without training.
 
 Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3. One set a language.
 """
@@ -18,7 +18,7 @@ ISO3 = {
 
 
 def read(row: Row) -> Text:
-    """The sentence and its English translation."""
+    """Return the sentence and its English translation."""
     return Text(*((row[side] or "").strip() for side in ("source_sentence", "target_sentence")))
 
 

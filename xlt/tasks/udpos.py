@@ -13,7 +13,7 @@ TAGS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
     *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
 )
-"""In the hub's order."""
+"""Tags in the hub's order."""
 
 NAMES = {
     "en": "English", "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "de": "German", "el": "Greek",
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def read(row: Row) -> TaggedWords:
-    """Words and tags; a tag is an index."""
+    """Return words and tags. A tag is an index."""
     return TaggedWords(tuple(row["tokens"]), classes_of(row["pos_tags"], TAGS))
 
 

@@ -14,9 +14,9 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from xlt.data.sources import hash_file
 from xlt.models.finite import spoiled
 from xlt.system.files import discard, publish, scratch_path, write_atomically
+from xlt.system.hashing import hash_file
 
 SUFFIX = ".ckpt"
 

@@ -117,7 +117,7 @@ class RunFolder:
         """
         found = {
             name: {split: asdict(stored.meta) for split, stored in splits.items()}
-            for name, splits in data.stored.items()
+            for name, splits in data.encoded.items()
         }
         write_atomically(self.sources, as_json(found))
         write_atomically(self.wandb_id, wandb_id + "\n")

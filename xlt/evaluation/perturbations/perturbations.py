@@ -19,8 +19,8 @@ from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS, check_aligner
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.kinds.task import Task
+from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
-from xlt.splits.store import read_examples
 from xlt.system.checks import require
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class Perturbations:
         found: dict[str, str] = {}
         for code in wanted:
             try:
-                parts = self._splits.parts(_in(task, code), split)
+                parts = self._splits.raw_splits(_in(task, code), split)
             except FileNotFoundError as error:
                 if task.language != ENGLISH:
                     raise Inapplicable(str(error)) from error
@@ -213,8 +213,8 @@ class Perturbations:
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
         """The labelled examples of a task in a language."""
-        parts = self._splits.parts(task, split)
-        return [example for example, *_ in read_examples(task, parts) if task.is_labelled(example)]
+        parts = self._splits.raw_splits(task, split)
+        return [example for example in read_examples(task, parts) if task.is_labelled(example)]
 
 
 def _in(task: Task[Any], language: str) -> Task[Any]:
