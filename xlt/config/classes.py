@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse._util import import_object
 from lightning import Callback
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.pytorch.accelerators import Accelerator
@@ -23,6 +22,7 @@ from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
+from xlt.config.jsonargparse_private import import_class
 from xlt.config.lightning_parts import NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 
 BASES = (
@@ -130,7 +130,7 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _check_kind(path: str, key: str) -> None:
     """Raise ValueError unless it is of a kind that the Trainer takes, or is not there."""
     try:
-        found = import_object(path)
+        found = import_class(path)
     except (ImportError, AttributeError):
         return  # the parser names a class that is not there
     except ValueError as error:
@@ -146,7 +146,7 @@ def _check_part(path: str, key: str) -> None:
     """Raise ValueError if it names a part of Lightning that does not work here, or lacks its package."""
     name = path.rpartition(".")[2]
     try:
-        found: Any = import_object(path) if "." in path else _short_names().get(path)
+        found: Any = import_class(path) if "." in path else _short_names().get(path)
     except (ImportError, AttributeError):
         found = None
     if found is None and name not in REFUSED_CLASSES:

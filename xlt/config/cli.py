@@ -32,6 +32,7 @@ from xlt.system.signals import INTERRUPTED, STOPPED, Watch, interruptible, outli
 from xlt.system.yaml_files import load_yaml, read_yaml
 from xlt.training.checkpoint_callback import Checkpoints
 from xlt.training.launch import Gathering, check_launch
+from xlt.training.lightning_private import leave_signals_alone
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import Processes
@@ -219,8 +220,7 @@ class Cli(LightningCLI):
         require(device in ("cpu", "cuda"), "trainer.accelerator", device, NAMES["accelerator"]["mps"])
         warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
         keep_memory(device)
-        # Lightning's handlers wait for the other processes inside the handler, which hangs.
-        trainer._signal_connector.register_signal_handlers = lambda: None
+        leave_signals_alone(trainer)
         return trainer
 
     def gather(self) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlt.data.class_names import classes_in, named
+from xlt.data.datasets_private import fingerprint_of
 from xlt.system.file_errors import explained, file_error, raise_of_file
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Hub:
         revision = _revision_used(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
         names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
-        fingerprint = f"{dataset._fingerprint} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        fingerprint = f"{fingerprint_of(dataset)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
         return RawSplit(name, location, revision, fingerprint, lambda: dataset)
 
 

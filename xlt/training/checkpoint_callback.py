@@ -15,7 +15,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
 from xlt.models.finite import spoiled
@@ -124,10 +123,8 @@ class Checkpoints(Checkpoint):
             return
         self._watch.end_within_limit(STOPPED)
         self.io.finish()
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            # Lightning would kill this process when it sees another end with a code that is not 0.
-            launcher.procs.clear()
+        # Lightning would kill this process when one of these ends with a code that is not 0.
+        getattr(trainer.strategy.launcher, "procs", []).clear()
         trainer.strategy.barrier("saved")
         if trainer.is_global_zero:
             reason = self._watch.heard or "another process was told to stop"

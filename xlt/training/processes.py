@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from xlt.system.signals import STOPPED, Watch
@@ -30,9 +29,7 @@ class Processes(Callback):
         Raises:
             OSError: They do not, for they see other files.
         """
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            self._watch.children = tuple(launcher.procs)
+        self._watch.children = tuple(getattr(trainer.strategy.launcher, "procs", ()))
         if trainer.world_size > 1:
             _check_same(trainer.global_step, trainer.strategy.root_device)
             self._heartbeat = Heartbeat(trainer.global_rank, trainer.world_size, self._watch)

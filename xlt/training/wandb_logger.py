@@ -17,8 +17,9 @@ from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 from wandb import Settings
 
@@ -84,7 +85,7 @@ class Dashboard(WandbLogger):
     def experiment(self) -> Any:
         """The run of wandb, which whoever asks something of it waits for; after a failure, nothing."""
         if self._closed:
-            return _DummyExperiment()
+            return DummyLogger().experiment
         self._begin()
         return self._experiment if self._is_ready.is_set() else _Later(self._wait)
 
@@ -97,7 +98,7 @@ class Dashboard(WandbLogger):
     def _wait(self) -> Any:
         """The run, once it has begun."""
         self._is_ready.wait()
-        return _DummyExperiment() if self._closed else self._experiment
+        return DummyLogger().experiment if self._closed else self._experiment
 
     def _serve(self) -> None:
         """Begin the run, log what comes and what it does not have yet, and finish it when told to."""

@@ -19,6 +19,7 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from xlt.batch.packing import Packing
 from xlt.models.kernels.blocks import Side, block_attention, lay_out
 from xlt.models.kernels.dropout import HALVES
+from xlt.system.torch_private import EFFICIENT_ATTENTION, FLASH_ATTENTION
 
 NAME = "xlt_packed"
 
@@ -114,7 +115,7 @@ def flash_attention(
 
     Above it, `varlen_attn` has no dropout, and jagged nested tensors cost the host more than attention takes.
     """
-    return torch.ops.aten._flash_attention_forward(
+    return FLASH_ATTENTION(
         query,
         key,
         value,
@@ -139,7 +140,7 @@ def efficient_attention(
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
     """Memory-efficient attention likewise, which knows single precision and older GPUs."""
-    return torch.ops.aten._efficient_attention_forward(
+    return EFFICIENT_ATTENTION(
         query[None],
         key[None],
         value[None],

@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from xlt.system.torch_private import become
+
 
 class _Lookup(torch.autograd.Function):
     """Rows of the table; backward, all gradients held so far and this one's, or none while holding."""
@@ -92,7 +94,6 @@ class WordEmbedding(nn.Embedding):
 
 def hold_gradients(embedding: nn.Embedding) -> WordEmbedding:
     """The same module as a WordEmbedding."""
-    embedding.__class__ = WordEmbedding
-    assert isinstance(embedding, WordEmbedding)
-    embedding.held = []
-    return embedding
+    table = become(embedding, WordEmbedding)
+    table.held = []
+    return table

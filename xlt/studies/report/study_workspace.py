@@ -18,6 +18,7 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.design.targets import NONE
 from xlt.studies.report import tables
+from xlt.studies.report.wandb_private import stored_form
 
 with warnings.catch_warnings():
     # The library's own use of pydantic is older than pydantic.
@@ -93,8 +94,7 @@ def _section(title: str, target: str, scores: bool = True) -> Section:
 
 def specification(made: Workspace) -> dict[str, Any]:
     """The workspace as W&B stores it; the same each time, its panels' ids hashes of what they show."""
-    view = made._to_model()
-    spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
+    spec = stored_form(made)
     _name_by_content(spec)
     return {"entity": made.entity, "project": made.project, "name": made.name, "spec": spec}
 
