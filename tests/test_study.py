@@ -322,7 +322,7 @@ def test_a_config_that_is_none_of_fits_is_refused(make: Make, tmp_path: Path):
 HOLDS = """
 import fcntl, sys, time
 file = open(sys.argv[1], "a")
-fcntl.lockf(file, fcntl.LOCK_EX)
+fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(600)
 """
