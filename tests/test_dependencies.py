@@ -77,7 +77,7 @@ def third_party(folders: Iterable[str]) -> Iterator[tuple[set[str], Path]]:
     ],
 )
 def test_every_import_is_of_a_declared_package(folders: tuple[str, ...], extras: tuple[str, ...]):
-    known = declared(*extras) | {"eflomal"}
+    known = declared(*extras)
     undeclared = {
         f"{path}: {', '.join(sorted(names))}"
         for names, path in third_party(folders)

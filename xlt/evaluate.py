@@ -28,6 +28,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
+from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import (
     Cell,
     Choice,
@@ -96,6 +97,9 @@ class Evaluation:
             15 percent of the phrases of a parallel test set into another language: into English one of
             `languages`, into the others English. For all tasks or by name.
         num_mixes: How many times each mixing is drawn.
+        aligner: Encoder that aligns words for `mix-...`: a name on the hub, a folder, or a finished run's.
+            Name the same one for all evaluations that are compared: another encoder mixes other phrases.
+            Defaults to `encoder`, or the first of `runs`.
         wandb: Where the evaluation stands on the dashboard.
     """
 
@@ -120,6 +124,7 @@ class Evaluation:
         seed: int = 0,
         perturbations: list[str] | dict[str, list[str]] | None = None,
         num_mixes: int = 4,
+        aligner: str | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
@@ -150,8 +155,6 @@ class Evaluation:
         for name in names:
             check_vocabulary(name, text.num_ids)
         self._splits = Splits(roots_of(root), folder, text)
-        kept = folder / "alignments"
-        self._perturbations = Perturbations(drawn, self._splits, kept, seed, languages)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         try:
@@ -160,6 +163,10 @@ class Evaluation:
             raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
         warn_of_slow_bf16(precision, self._fabric.device.type, "precision")
         keep_memory(self._fabric.device.type)
+        aligns = Aligner(aligner or names[0], hash_of, tokens_per_micro_batch, self._fabric)
+        self._perturbations = Perturbations(
+            drawn, self._splits, folder / "alignments", aligns, seed, languages
+        )
         self._finished = Finished(out)
         self._hashes: dict[str, str] = {}
         self._config = {
@@ -171,6 +178,7 @@ class Evaluation:
             "seed": seed,
             "perturbations": perturbations,
             "num_mixes": num_mixes,
+            "aligner": aligner,
         }
         self._has_news = False
         self._tested: tuple[tuple[str, int | None], EvaluationModel] | None = None

@@ -15,7 +15,6 @@ reference translations take the place of the example's own); here mixes are draw
 the most harmful.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
@@ -24,13 +23,16 @@ from typing import Any, TypeVar
 
 import regex
 
-from xlt.data import parallel
 from xlt.data.examples import Question, TextPair
 from xlt.data.parallel import joined, texts_of
 from xlt.data.sampling.order import draw, uniform
-from xlt.evaluation.perturbations import alignment, edits
-from xlt.evaluation.perturbations.alignment import Link, aligned, phrases
+from xlt.evaluation.perturbations import alignment
+from xlt.evaluation.perturbations.alignment import aligned, phrases
 from xlt.evaluation.perturbations.edits import Edit, edited, gold_spans, is_apart, moved
+from xlt.evaluation.perturbations.similarity import Aligner, Link
+
+VERSION = 1
+"""Raise it when the same example is mixed otherwise, or other examples are joined as translations."""
 
 E = TypeVar("E")
 
@@ -43,11 +45,12 @@ class Translations:
 
     Args:
         read: All examples in a language.
-        folder: Where alignments are kept.
+        folder: Folder of the alignments.
+        aligner: The encoder that aligns words.
     """
 
-    def __init__(self, read: Callable[[str], Sequence[Any]], folder: Path) -> None:
-        self._read, self._folder = read, folder
+    def __init__(self, read: Callable[[str], Sequence[Any]], folder: Path, aligner: Aligner) -> None:
+        self._read, self._folder, self._aligner = read, folder, aligner
         self._examples: dict[str, Sequence[Any]] = {}
         self._pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._aligned: dict[tuple[str, str], dict[str, tuple[str, list[Link]]]] = {}
@@ -84,7 +87,7 @@ class Translations:
         pairs = self.pairs(one, other)
         forward: dict[str, tuple[str, list[Link]]] = {}
         backward: dict[str, tuple[str, list[Link]]] = {}
-        for (first, second), links in zip(pairs, aligned(pairs, self._folder), strict=True):
+        for (first, second), links in zip(pairs, aligned(pairs, self._folder, self._aligner), strict=True):
             forward.setdefault(first, (second, links))
             backward.setdefault(second, (first, [(j, i) for i, j in links]))
         self._aligned |= {(one, other): forward, (other, one): backward}
@@ -106,7 +109,7 @@ class CodeMixing:
         seed: What is drawn depends on it.
         language: The examples' language.
         others: Languages one of which is mixed in.
-        rows: What identifies the rows of those.
+        rows: Fingerprints of their rows and of the encoder that aligns words.
         translations: Where phrases come from.
     """
 
@@ -120,10 +123,8 @@ class CodeMixing:
 
     @property
     def fingerprint(self) -> str:
-        """What tells its results from those of another mixing."""
-        code = [__file__, alignment.__file__, edits.__file__, parallel.__file__]
-        digest = hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in code))
-        return f"{self} {digest.hexdigest()}"
+        """Text that differs between mixings whose results may differ."""
+        return f"{self} {VERSION} {alignment.VERSION}"
 
     @property
     def alignments(self) -> list[tuple[str, str]]:
