@@ -28,6 +28,7 @@ USED_WITHOUT_IMPORT = {
     "beartype": "jaxtyping imports it by name",
     "import-linter": "a command",
     "ipykernel": "the kernel of the notebook",
+    "language-data": "langcodes imports it",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a command",

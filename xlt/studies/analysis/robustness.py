@@ -10,12 +10,12 @@ it is counted.
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from xlt.data.languages import script_of
 from xlt.studies.design.targets import NONE
 
 ENGLISH = "en"
@@ -28,27 +28,6 @@ PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 """What a score shares with that of the arm without an intermediate task."""
 
 ARM = ["intermediate", "volume", "target"]
-
-
-def _scripts() -> dict[str, str]:
-    """Each language's script."""
-    by_script = {
-        "Latn": "af de en es et eu fi fr hu id it jv ms nl pt sw tl tr vi yo",
-        "Cyrl": "bg kk ru",
-        "Arab": "ar fa ur",
-        "Deva": "hi mr",
-    }
-    alone = {"bn": "Beng", "el": "Grek", "he": "Hebr", "ja": "Jpan", "ka": "Geor", "ko": "Kore", "ml": "Mlym"}
-    alone |= {"my": "Mymr", "ta": "Taml", "te": "Telu", "th": "Thai", "zh": "Hans"}
-    return {language: script for script, names in by_script.items() for language in names.split()} | alone
-
-
-SCRIPTS: Mapping[str, str] = MappingProxyType(_scripts())
-"""Script (ISO 15924) of each of XTREME's languages in most of its test sets; Chinese as in XNLI.
-
-Source: languages of Hu et al. (2020), https://arxiv.org/abs/2003.11080; codes of
-https://www.unicode.org/iso15924/.
-"""
 
 
 class Spread(NamedTuple):
@@ -249,7 +228,7 @@ def noise_ratio(scores: pd.DataFrame) -> pd.DataFrame:
     https://arxiv.org/abs/2210.04782.
     """
     noisy = _perturbed(scores, "noise").rename(columns={"score": "noisy"})
-    script = noisy["language"].map(lambda language: SCRIPTS.get(language, "Zyyy"))
+    script = noisy["language"].map(script_of)
     ratio = noisy["noisy"] / noisy["clean"].where(noisy["clean"] != 0)
     names = [*KEY[:-1], "level", "script", "clean", "noisy", "ratio"]
     return noisy.assign(script=script, ratio=ratio)[names].reset_index(drop=True)

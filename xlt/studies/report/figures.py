@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from xlt.data.languages import name_of
 from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import Interval, common_volume
@@ -95,7 +96,7 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
         return
     cells = cells.assign(certain=(cells["low"] > 0) | (cells["high"] < 0))
     cells["text"] = [number(mean, "+") for mean in cells["mean"]]
-    cells["row"], cells["column"] = cells["language"].map(names.language), cells["target"].map(names.task)
+    cells["row"], cells["column"] = cells["language"].map(name_of), cells["target"].map(names.task)
     rows = cells.groupby("row")["mean"].mean().sort_values(ascending=False).index.tolist()
     columns = [names.task(target) for target in names.targets(cells["target"])]
     reach = max(1.0, math.ceil(cells["mean"].abs().quantile(0.98)))
