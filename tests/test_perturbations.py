@@ -7,12 +7,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import write, write_root
+from conftest import REPOSITORY
+from lightning.fabric import Fabric
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Name, Perturbations, names_of
-from xlt.evaluation.perturbations.similarity import Link, Stretch
+from xlt.evaluation.perturbations.similarity import Aligner, Link, Stretch
 from xlt.evaluation.plan import Missing, in_words
 from xlt.splits.splits import Splits
 from xlt.splits.store import read_examples
@@ -229,6 +231,27 @@ def test_rows_mixed_by_another_aligner_have_keys_of_their_own(splits: Splits, tm
         for by in (BY_PLACE, other)  # pyright: ignore[reportArgumentType]
     }
     assert len(keys) == 2
+
+
+def test_words_are_aligned_by_an_encoder(splits: Splits, tmp_path: Path):
+    """The links of encoders/mini, which aligns badly, are kept and mix words of both languages."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+
+    def mixed() -> list[Any]:
+        aligner = Aligner(str(REPOSITORY / "encoders" / "mini"), lambda name: name, 512, fabric)
+        perturbations = Perturbations({}, splits, tmp_path, aligner, 0)
+        parts = mixed_parts(perturbations, splits, "xnli/de")
+        perturbations.align(parts)
+        assert "_encoder" not in vars(aligner)
+        return examples("xnli/de", parts)
+
+    found = mixed()
+    (path,) = tmp_path.iterdir()
+    before = path.stat().st_mtime_ns
+    assert mixed() == found
+    assert path.stat().st_mtime_ns == before
+    spoken = [word.startswith("xx") for example in found for word in example.first.split() if word.isalpha()]
+    assert 0 < sum(spoken) < len(spoken)
 
 
 def test_the_aligner_gives_its_memory_back(splits: Splits, tmp_path: Path):
