@@ -10,7 +10,6 @@ from synthetic_study import study_of
 
 from xlt.studies.analysis import robustness
 from xlt.studies.analysis.findings import Findings
-from xlt.tasks import load
 
 BY_LANGUAGE = {"en": 80.0, "de": 70.0, "sw": 40.0, "th": 50.0, "ur": 60.0}
 
@@ -26,19 +25,6 @@ def test_worst_quarter():
     assert robustness.worst_quarter({"en": 3.0, "de": 1.0, "sw": 2.0, "th": 9.0}) == 1.0
     with pytest.raises(ValueError, match="at least one"):
         robustness.worst_quarter({})
-
-
-@pytest.mark.parametrize(
-    "task", ["xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba"]
-)
-def test_every_language_of_xtreme_has_a_script(task):
-    assert set(load(task).languages) <= set(robustness.SCRIPTS)
-
-
-def test_scripts_are_those_of_the_world():
-    some = {"en": "Latn", "sw": "Latn", "ru": "Cyrl", "ur": "Arab", "hi": "Deva", "zh": "Hans", "ja": "Jpan"}
-    assert some.items() <= robustness.SCRIPTS.items()
-    assert len(robustness.SCRIPTS) == 40
 
 
 def test_effects_are_paired_by_seed():

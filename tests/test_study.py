@@ -74,6 +74,15 @@ def test_every_arm_volume_and_seed_has_its_runs_and_evaluations(make: Make):
     assert by_phase(crossed) == {"intermediate": 8, "target": 20, "evaluate": 20 + 8 + 1}
 
 
+def test_all_evaluations_of_a_study_align_words_by_its_encoder(make: Make):
+    study = Study(**make())
+    aligners = {use.settings["aligner"] for use in study.uses if use.phase == "evaluate"}
+    assert aligners == {study.encoder}
+    other = Study(**make(evaluate={"aligner": "another"}))
+    assert {use.settings["aligner"] for use in other.uses if use.phase == "evaluate"} == {"another"}
+    assert not {use.name for use in study.uses if use.phase == "evaluate"} & {use.name for use in other.uses}
+
+
 def test_parents_come_first(make: Make):
     made = Study(**make())
     seen: set[str] = set()
@@ -331,7 +340,7 @@ def test_a_config_of_another_command_is_refused(make: Make, tmp_path: Path):
 HOLDS = """
 import fcntl, sys, time
 file = open(sys.argv[1], "a")
-fcntl.lockf(file, fcntl.LOCK_EX)
+fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(600)
 """

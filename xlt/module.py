@@ -21,6 +21,7 @@ from xlt.models.heads.head import Head
 from xlt.models.optim import adamw, linear_schedule
 from xlt.models.saving import load_heads
 from xlt.models.transfer_model import load_weights, logits_of, outputs_of
+from xlt.models.transformers_private import initialise
 from xlt.system.checks import NotFiniteError, require
 
 
@@ -129,7 +130,7 @@ class TransferModule(LightningModule):
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("head", self.seed, task.head_key))
             head = task.head(self.encoder.config.hidden_size, self.head_dropout)
-            head.apply(self.encoder.transformer._init_weights)
+            initialise(head, self.encoder.transformer)
         if self._trained_heads is not None:
             load_weights(head, task.head_key, task.labels, self._trained_heads)
         head.tie(self.encoder)

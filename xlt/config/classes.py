@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse._util import import_object
 from lightning import Callback
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.pytorch.accelerators import Accelerator
@@ -23,6 +22,7 @@ from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
+from xlt.config.jsonargparse_private import import_class
 from xlt.config.lightning_parts import NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 
 BASES = (
@@ -132,7 +132,7 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _check_kind(path: str, key: str) -> None:
     """Raise ValueError if the Trainer does not take a class. A class that does not exist passes."""
     try:
-        found = import_object(path)
+        found = import_class(path)
     except (ImportError, AttributeError):
         return  # the parser reports a class that does not exist
     except ValueError as error:
@@ -148,7 +148,7 @@ def _check_part(path: str, key: str) -> None:
     """Raise ValueError if a part of Lightning does not work with xlt, or its package is missing."""
     name = path.rpartition(".")[2]
     try:
-        found: Any = import_object(path) if "." in path else _short_names().get(path)
+        found: Any = import_class(path) if "." in path else _short_names().get(path)
     except (ImportError, AttributeError):
         found = None
     if found is None and name not in REFUSED_CLASSES:

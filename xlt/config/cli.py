@@ -29,6 +29,7 @@ from xlt.system.wandb_mode import wandb_mode
 from xlt.system.yaml_files import load_yaml, read_yaml
 from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.launch import RendezvousTimeout, check_launch
+from xlt.training.lightning_private import leave_signals_alone
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import RankMonitor
@@ -159,8 +160,7 @@ class CommandLine(LightningCLI):
         require(device in ("cpu", "cuda"), "trainer.accelerator", device, NAMES["accelerator"]["mps"])
         warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
         keep_freed_memory(device)
-        # Lightning's handlers wait for the other ranks inside the handler, which hangs.
-        trainer._signal_connector.register_signal_handlers = lambda: None
+        leave_signals_alone(trainer)
         return trainer
 
     def limit_rendezvous(self) -> None:

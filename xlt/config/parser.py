@@ -4,16 +4,16 @@ Every file that jsonargparse reads (`--config`, or the file of a section or a cl
 locale. A key that occurs twice in a file or in a value of the command line is an error.
 """
 
-import pathlib
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, get_loader, set_loader
-from jsonargparse._paths import Path
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
+from xlt.config.jsonargparse_private import read_local_files_by
 from xlt.system.yaml_files import check_keys, read_utf8
 
 RENAMED_KEYS = {
@@ -37,7 +37,7 @@ UNKNOWN_KEY = (
 """Messages of jsonargparse about an unknown key."""
 
 
-_load_yaml, _read_any = get_loader("yaml"), Path.read_text
+_load_yaml = get_loader("yaml")
 
 
 def _load(text: str) -> Any:
@@ -46,19 +46,15 @@ def _load(text: str) -> Any:
     return _load_yaml(text)
 
 
-def _read_text(self: Path) -> str:
-    """Read a local file as UTF-8, and anything else, such as standard input, as jsonargparse does."""
-    local = pathlib.Path(self)
-    if not local.is_file():
-        return _read_any(self)
-    text = read_utf8(local)
-    check_keys(text, str(self))
+def _read_text(path: Path, name: str) -> str:
+    """Read a file, whose name stands in errors."""
+    text = read_utf8(path)
+    check_keys(text, name)
     return text
 
 
 set_loader("yaml", _load, (YAMLError,))
-# jsonargparse 4.53 has no setting for the encoding, and does not tell a loader which file it loads.
-Path.read_text = _read_text
+read_local_files_by(_read_text)
 
 
 class CommandParser(ArgumentParser):

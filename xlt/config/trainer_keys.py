@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from xlt.config.lightning_parts import NAMES
 from xlt.system.checks import require
+from xlt.training.lightning_private import ddp_settings
 
 DEFAULTS = {
     "check_val_every_n_epoch": None,
@@ -137,8 +138,7 @@ def prepare_ddp(strategy: DDPStrategy, given: Any, num_heads: int) -> None:
     Raises:
         ValueError: An argument does not work with xlt.
     """
-    key, arguments = "trainer.strategy", strategy._ddp_kwargs
-    method, period = strategy._start_method, strategy._model_averaging_period
+    key, (arguments, method, period) = "trainer.strategy", ddp_settings(strategy)
     require(
         method == "popen",
         f"{key}.start_method",

@@ -147,6 +147,25 @@ class TextEncoder:
         room = self._room
         return [Pair(before + ids[i : i + room] + after, False) for i in range(0, max(1, len(ids)), room)]
 
+    def located(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Encode each text as sequences of at most `max_length`, with the characters of every token."""
+        before, after = self._single
+        found: list[list[Window]] = []
+        for text in self._fast.encode_batch(list(texts), add_special_tokens=False):
+            offsets = np.array(text.offsets, np.int64).reshape(-1, 2)
+            found.append(
+                [
+                    Window(
+                        before + text.ids[p : p + self._room] + after,
+                        len(before),
+                        offsets[p : p + self._room],
+                        False,
+                    )
+                    for p in range(0, len(text.ids), self._room)
+                ]
+            )
+        return found
+
     def _encode_single(self, ids: list[int]) -> Pair:
         before, after = self._single
         return Pair(before + ids[: self._room] + after, len(ids) > self._room)

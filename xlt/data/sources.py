@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow as pa
 
 from xlt.data.class_names import classes_in, named
+from xlt.data.datasets_private import fingerprint_of
 from xlt.data.parquet import ParquetRows, check_parquet, find_in_roots, first_line, unreadable
 from xlt.system.file_errors import raise_of_file
 from xlt.system.hashing import hash_file
@@ -155,7 +156,7 @@ class Hub:
         revision = _revision_used(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
         names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
-        fingerprint = f"{dataset._fingerprint} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        fingerprint = f"{fingerprint_of(dataset)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
         return RawSplit(name, location, revision, fingerprint, lambda: dataset)
 
 

@@ -18,6 +18,7 @@ from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
+from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
 from xlt.evaluation.predict import EvaluationModel, predict
 from xlt.evaluation.report import Report
@@ -78,6 +79,9 @@ class Evaluation:
             5 percent of the letters. `mix-15` replaces 15 percent of the phrases of a parallel test set by
             their translation: English is mixed with one of `languages`, other languages with English.
         num_mixes: Number of random mixes of each `mix-PERCENT`.
+        aligner: Encoder that aligns words for `mix-PERCENT`: a name on the hub, a folder, or a finished run's
+            folder. Use the same encoder in all evaluations that are compared, because another encoder mixes
+            other phrases. Defaults to `encoder`, or to the first of `runs`.
         wandb: Project, group, job type and tags on Weights & Biases.
     """
 
@@ -102,6 +106,7 @@ class Evaluation:
         seed: int = 0,
         perturbations: list[str] | dict[str, list[str]] | None = None,
         num_mixes: int = 4,
+        aligner: str | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
@@ -130,10 +135,13 @@ class Evaluation:
         self._models.check(self.tasks)
         folder = cache_folder(cache)
         self._splits = Splits(roots_of(root), folder, _text_encoder(self._models.names, max_length, stride))
-        self._perturbations = Perturbations(drawn, self._splits, folder / "alignments", seed, languages)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = _open_device(accelerator, precision)
+        aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
+        self._perturbations = Perturbations(
+            drawn, self._splits, folder / "alignments", aligns, seed, languages
+        )
         self._folder = ScoreFolder(out)
         self._hashes: dict[str, str] = {}
         self._config = {
@@ -145,6 +153,7 @@ class Evaluation:
             "seed": seed,
             "perturbations": perturbations,
             "num_mixes": num_mixes,
+            "aligner": aligner,
         }
         self._has_news = False
         self._last_model: tuple[tuple[str, int | None], EvaluationModel] | None = None

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
 from xlt.models.finite import spoiled
@@ -141,10 +140,8 @@ class CheckpointCallback(Checkpoint):
             return
         self._watcher.start_deadline(STOPPED)
         self.io.finish()
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            # Lightning would kill this process when another rank exits with a code that is not 0.
-            launcher.procs.clear()
+        # Lightning would kill this process when another rank exits with a code that is not 0.
+        getattr(trainer.strategy.launcher, "procs", []).clear()
         trainer.strategy.barrier("saved")
         if trainer.is_global_zero:
             reason = self._watcher.received or "another rank received a signal"

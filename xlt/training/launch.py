@@ -12,10 +12,10 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from xlt.system.signals import SignalWatcher, launcher_pid
+from xlt.training.lightning_private import cluster_environment
 
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 """Variables with the address of rank 0."""
@@ -37,8 +37,7 @@ def check_launch(trainer: Trainer) -> None:
         ValueError: The launcher has started another number of processes than the config asks for, or a
             variable by which the ranks find each other is missing or wrong.
     """
-    # The connector has the environment of every strategy; only parallel strategies have it themselves.
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_environment(trainer)
     devices, nodes = trainer.num_devices, trainer.num_nodes
     name = "SLURM_NTASKS" if isinstance(environment, SLURMEnvironment) else "WORLD_SIZE"
     started = _started(environment, name)
@@ -130,8 +129,8 @@ class RendezvousTimeout:
         self._watcher, self._limit = watcher, limit
         self._rank, self._devices = trainer.global_rank, trainer.num_devices
         self._world_size = trainer.world_size
-        if trainer.world_size > 1 and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-            environment = trainer._accelerator_connector.cluster_environment
+        if trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
+            environment = cluster_environment(trainer)
             self._address = environment.main_address, environment.main_port
             threading.Thread(target=self._run, name="rendezvous", daemon=True).start()
 

@@ -5,6 +5,8 @@ import platform
 
 import torch
 
+from xlt.system.torch_private import has_bf16_instructions, onednn_takes
+
 log = logging.getLogger(__name__)
 
 
@@ -14,8 +16,8 @@ def has_bf16() -> bool:
     oneDNN reports bf16 support on every x86 CPU with AVX512, although some of them convert each number.
     """
     if platform.machine() in ("x86_64", "AMD64"):
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return has_bf16_instructions()
+    return onednn_takes(torch.bfloat16)
 
 
 def warn_of_slow_bf16(precision: str, device: str, key: str) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from xlt.system.signals import STOPPED, SignalWatcher
@@ -30,9 +29,7 @@ class RankMonitor(Callback):
         Raises:
             OSError: The ranks resume from different steps, because they see different files.
         """
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            self._watcher.children = tuple(launcher.procs)
+        self._watcher.children = tuple(getattr(trainer.strategy.launcher, "procs", ()))
         if trainer.world_size > 1:
             _check_same_step(trainer.global_step, trainer.strategy.root_device)
             self._heartbeat = Heartbeat(trainer.global_rank, trainer.world_size, self._watcher)

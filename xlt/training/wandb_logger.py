@@ -12,8 +12,9 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xlt.system.wandb_mode import hashed_run_id, save_page_url, wandb_mode
@@ -80,7 +81,7 @@ class RunWandbLogger(WandbLogger):
     def experiment(self) -> Any:
         """The run of wandb, or an object that waits for the run when it is used. A dummy after a failure."""
         if self._is_closed:
-            return _DummyExperiment()
+            return DummyLogger().experiment
         self._start_worker()
         return self._experiment if self._is_ready.is_set() else _LazyRun(self._wait)
 
@@ -93,7 +94,7 @@ class RunWandbLogger(WandbLogger):
     def _wait(self) -> Any:
         """Wait until the run has started, and return the run, or a dummy after a failure."""
         self._is_ready.wait()
-        return _DummyExperiment() if self._is_closed else self._experiment
+        return DummyLogger().experiment if self._is_closed else self._experiment
 
     def _work(self) -> None:
         """Start the run, log the queued events that the run does not have, and finish at a None."""

@@ -26,8 +26,10 @@ import regex
 from xlt.data.examples import Question, TextPair
 from xlt.data.parallel import joined, texts_of
 from xlt.data.sampling.order import draw, uniform
-from xlt.evaluation.perturbations.alignment import Link, aligned, phrases
+from xlt.evaluation.perturbations import alignment
+from xlt.evaluation.perturbations.alignment import aligned, phrases
 from xlt.evaluation.perturbations.edits import Edit, edited, gold_spans, is_apart, moved
+from xlt.evaluation.perturbations.similarity import Aligner, Link
 
 E = TypeVar("E")
 
@@ -44,11 +46,12 @@ class Translations:
 
     Args:
         read: All examples in a language.
-        folder: Where alignments are kept.
+        folder: Folder of the alignments.
+        aligner: The encoder that aligns words.
     """
 
-    def __init__(self, read: Callable[[str], Sequence[Any]], folder: Path) -> None:
-        self._read, self._folder = read, folder
+    def __init__(self, read: Callable[[str], Sequence[Any]], folder: Path, aligner: Aligner) -> None:
+        self._read, self._folder, self._aligner = read, folder, aligner
         self._examples: dict[str, Sequence[Any]] = {}
         self._pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._aligned: dict[tuple[str, str], dict[str, tuple[str, list[Link]]]] = {}
@@ -85,7 +88,7 @@ class Translations:
         pairs = self.pairs(one, other)
         forward: dict[str, tuple[str, list[Link]]] = {}
         backward: dict[str, tuple[str, list[Link]]] = {}
-        for (first, second), links in zip(pairs, aligned(pairs, self._folder), strict=True):
+        for (first, second), links in zip(pairs, aligned(pairs, self._folder, self._aligner), strict=True):
             forward.setdefault(first, (second, links))
             backward.setdefault(second, (first, [(j, i) for i, j in links]))
         self._aligned |= {(one, other): forward, (other, one): backward}
@@ -107,7 +110,7 @@ class CodeMixing:
         seed: What is drawn depends on it.
         language: The examples' language.
         others: Languages one of which is mixed in.
-        rows: What identifies the rows of those.
+        rows: Fingerprints of their rows and of the encoder that aligns words.
         translations: Where phrases come from.
     """
 
@@ -122,7 +125,7 @@ class CodeMixing:
     @property
     def fingerprint(self) -> str:
         """Return a text that differs from that of a mixing with other results."""
-        return f"{self} version {MIXING_VERSION}"
+        return f"{self} version {MIXING_VERSION} {alignment.VERSION}"
 
     @property
     def alignments(self) -> list[tuple[str, str]]:

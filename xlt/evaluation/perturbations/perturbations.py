@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from xlt.data.multilingual import ENGLISH
 from xlt.data.sources import RawSplit, Split
-from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS, check_aligner
+from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.noise import Noise
+from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.kinds.task import Task
 from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
@@ -85,12 +86,10 @@ class Perturbations:
     Args:
         names: The perturbations asked for, by task.
         splits: Opens the rows.
-        folder: Where alignments are kept.
-        seed: What is drawn depends on it.
+        folder: Folder of the alignments.
+        aligner: The encoder that aligns words.
+        seed: Seed of all draws.
         languages: Languages that are tested; others are not mixed into English. If None, all of a task's.
-
-    Raises:
-        ValueError: Languages are to be mixed without the word aligner.
     """
 
     def __init__(
@@ -98,14 +97,13 @@ class Perturbations:
         names: Mapping[str, Sequence[Name]],
         splits: Splits,
         folder: Path,
+        aligner: Aligner,
         seed: int,
         languages: Sequence[str] | None = None,
     ) -> None:
         self.names, self._languages = names, languages
-        self._splits, self._folder, self._seed = splits, folder, seed
+        self._splits, self._folder, self._aligner, self._seed = splits, folder, aligner, seed
         self._known: dict[tuple[str, Split], Translations] = {}
-        if any(name.kind == MIX for of_task in names.values() for name in of_task):
-            check_aligner()
 
     def parts(
         self, name: Name, task: Task[Any], split: Split, parts: Sequence[RawSplit]
@@ -161,6 +159,7 @@ class Perturbations:
                     )
                 translations.align(one, other)
                 bar.update()
+        self._aligner.release()
 
     def _mixing(self, name: Name, task: Task[Any], split: Split) -> CodeMixing:
         """The mixing of a task in a language."""
@@ -184,8 +183,8 @@ class Perturbations:
                 translations.pairs(task.language, other)
             except ValueError as error:
                 raise Inapplicable(f"{task.name} and {task.group}/{other}: {error}") from error
-        others = name.percent, name.mix, self._seed, task.language, tuple(rows), "; ".join(rows.values())
-        return CodeMixing(*others, translations)
+        known = "; ".join([*rows.values(), self._aligner.key])
+        return CodeMixing(name.percent, name.mix, self._seed, task.language, tuple(rows), known, translations)
 
     def _others(self, task: Task[Any], split: Split) -> dict[str, str]:
         """The languages that may be mixed into a task's, with what identifies their rows."""
@@ -208,7 +207,9 @@ class Perturbations:
         """The examples of a task in its languages, which all of its perturbations share."""
         key = task.group, split
         if key not in self._known:
-            self._known[key] = Translations(lambda code: self._read(_in(task, code), split), self._folder)
+            self._known[key] = Translations(
+                lambda code: self._read(_in(task, code), split), self._folder, self._aligner
+            )
         return self._known[key]
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:

@@ -23,6 +23,7 @@ from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import model_folder
+from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
 """Largest number of variants of a layer that are compiled."""
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
         replace_linear(self.transformer)
-        self.transformer.encoder.layer[-1].__class__ = ReadLayer
+        become(self.transformer.encoder.layer[-1], ReadLayer)
         hold_gradients(self.transformer.embeddings.word_embeddings)
         # Loading weights leaves a model without dropout.
         self.transformer.train()
@@ -112,7 +113,7 @@ class Encoder(nn.Module):
         if not 1 <= layers <= len(stack):
             raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(stack)}")
         self.transformer.encoder.layer = stack[:layers]
-        self.transformer.encoder.layer[-1].__class__ = ReadLayer
+        become(self.transformer.encoder.layer[-1], ReadLayer)
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Compile the layers. On CUDA, a single kernel then does the work between two matrix products.
@@ -124,7 +125,7 @@ class Encoder(nn.Module):
             backend: Backend of torch.compile.
         """
         # One variant each for training and evaluation, each kind of layer, and each way to read states.
-        torch._dynamo.config.recompile_limit = VARIANTS
+        set_recompile_limit(VARIANTS)
         for layer in self.transformer.encoder.layer:
             layer.compile(fullgraph=True, dynamic=True, backend=backend)
 

@@ -20,6 +20,7 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from xlt.batch.packing import Packing
 from xlt.models.kernels.blocks import Side, block_attention, lay_out
 from xlt.models.kernels.dropout import HALVES
+from xlt.system.torch_private import EFFICIENT_ATTENTION, FLASH_ATTENTION
 
 NAME = "xlt_packed"
 
@@ -128,7 +129,7 @@ def flash_attention(
     torch's `varlen_attn` has no dropout, and jagged nested tensors take the host longer than attention
     itself.
     """
-    return torch.ops.aten._flash_attention_forward(
+    return FLASH_ATTENTION(
         query,
         key,
         value,
@@ -153,7 +154,7 @@ def efficient_attention(
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
     """Compute memory-efficient attention, which works in single precision and on older GPUs."""
-    return torch.ops.aten._efficient_attention_forward(
+    return EFFICIENT_ATTENTION(
         query[None],
         key[None],
         value[None],

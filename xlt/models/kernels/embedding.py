@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from xlt.system.torch_private import become
+
 
 class _Lookup(torch.autograd.Function):
     """Lookup in the table. Its backward pass returns all held gradients, or nothing while holding."""
@@ -92,7 +94,6 @@ class WordEmbedding(nn.Embedding):
 
 def hold_gradients(embedding: nn.Embedding) -> WordEmbedding:
     """Turn an `nn.Embedding` into a WordEmbedding, in place, and return it."""
-    embedding.__class__ = WordEmbedding
-    assert isinstance(embedding, WordEmbedding)
-    embedding.held = []
-    return embedding
+    table = become(embedding, WordEmbedding)
+    table.held = []
+    return table

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaIntermediate
 
+from xlt.system.torch_private import become, linear_pointwise, onednn_takes
+
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith(
     "AVX"
 )
@@ -23,12 +25,8 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu
 
 def _multiplied_by_onednn() -> frozenset[torch.dtype]:
     """Return the number formats that oneDNN multiplies on this CPU. Only newer CPUs have half precision."""
-    formats = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        formats.add(torch.bfloat16)
-    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        formats.add(torch.float16)
-    return frozenset(formats)
+    halves = filter(onednn_takes, (torch.bfloat16, torch.float16))
+    return frozenset({torch.float32, *halves})
 
 
 FORMATS = _multiplied_by_onednn() if HAS_ONEDNN else frozenset()
@@ -46,10 +44,11 @@ def _product(
     layer: nn.Linear, states: Float[Tensor, "*N I"], then: Literal["none", "gelu"]
 ) -> Float[Tensor, "*N O"]:
     """Return the layer's output, or GELU of it, in autocast's precision if autocast is on."""
-    operands = (states, layer.weight, layer.bias)
+    weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled("cpu"):
-        operands = tuple(operand.to(torch.get_autocast_dtype("cpu")) for operand in operands)
-    return torch.ops.mkldnn._linear_pointwise(*operands, then, [], "none")
+        in_format = torch.get_autocast_dtype("cpu")
+        states, weight, bias = (operand.to(in_format) for operand in (states, weight, bias))
+    return linear_pointwise(states, weight, bias, then)
 
 
 class Linear(nn.Linear):
@@ -74,8 +73,8 @@ def replace_linear(model: nn.Module) -> None:
     """Replace every linear layer inside the model, and the GELU after it, by this module's, in place."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = Linear
+            become(module, Linear)
         elif type(module) is XLMRobertaIntermediate and isinstance(
             module.intermediate_act_fn, GELUActivation
         ):
-            module.__class__ = Intermediate
+            become(module, Intermediate)

@@ -1,4 +1,4 @@
-"""Display names and order of tasks and languages."""
+"""Display names and order of tasks."""
 
 from collections.abc import Iterable
 
@@ -14,17 +14,6 @@ TASK_NAMES = {
 }  # fmt: skip
 """Display names of arms and targets; other tasks keep their own names."""
 
-LANGUAGE_NAMES = {
-    "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "de": "German", "el": "Greek",
-    "en": "English", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish",
-    "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian",
-    "ja": "Japanese", "jv": "Javanese", "ka": "Georgian", "kk": "Kazakh", "ko": "Korean",
-    "ml": "Malayalam", "mr": "Marathi", "ms": "Malay", "my": "Burmese", "nl": "Dutch", "pt": "Portuguese",
-    "ru": "Russian", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog",
-    "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
-"""English names of XTREME's languages by ISO 639-1 code."""
-
 ORDER = list(TASK_NAMES)
 """Order of arms and targets in tables and figures."""
 
@@ -32,11 +21,6 @@ ORDER = list(TASK_NAMES)
 def task_name(name: str) -> str:
     """Return the display name of a task or an arm."""
     return TASK_NAMES.get(name, name)
-
-
-def language_name(code: str) -> str:
-    """Return the English name of a language; an unknown code is returned unchanged."""
-    return LANGUAGE_NAMES.get(code, code)
 
 
 def sort_targets(found: Iterable[str]) -> list[str]:

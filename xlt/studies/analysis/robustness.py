@@ -10,11 +10,11 @@ both have, and every exclusion is counted.
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from xlt.data.languages import script_of
 from xlt.data.multilingual import ENGLISH
 from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.transfer_gap import transfer_gap
@@ -25,35 +25,6 @@ PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 
 ARM = ["intermediate", "volume", "target"]
 """Columns that identify an arm at one volume in one target."""
-
-
-def _scripts() -> dict[str, str]:
-    """Return each language's script."""
-    by_script = {
-        "Latn": "af de en es et eu fi fr hu id it jv ms nl pt sw tl tr vi yo",
-        "Cyrl": "bg kk ru",
-        "Arab": "ar fa ur",
-        "Deva": "hi mr",
-    }
-    single = {
-        "bn": "Beng",
-        "el": "Grek",
-        "he": "Hebr",
-        "ja": "Jpan",
-        "ka": "Geor",
-        "ko": "Kore",
-        "ml": "Mlym",
-    }
-    single |= {"my": "Mymr", "ta": "Taml", "te": "Telu", "th": "Thai", "zh": "Hans"}
-    return {language: script for script, names in by_script.items() for language in names.split()} | single
-
-
-SCRIPTS: Mapping[str, str] = MappingProxyType(_scripts())
-"""Script (ISO 15924) of each of XTREME's languages in most of its test sets; Chinese as in XNLI.
-
-Source: languages of Hu et al. (2020), https://arxiv.org/abs/2003.11080; codes of
-https://www.unicode.org/iso15924/.
-"""
 
 
 def gap_by_language(by_language: Mapping[str, float]) -> float | None:
@@ -232,7 +203,7 @@ def noise_ratio(scores: pd.DataFrame) -> pd.DataFrame:
     Noise", https://arxiv.org/abs/2210.04782.
     """
     noisy = _perturbed(scores, "noise").rename(columns={"score": "noisy"})
-    script = noisy["language"].map(lambda language: SCRIPTS.get(language, "Zyyy"))
+    script = noisy["language"].map(script_of)
     ratio = noisy["noisy"] / noisy["clean"].where(noisy["clean"] != 0)
     names = [*KEY[:-1], "level", "script", "clean", "noisy", "ratio"]
     return noisy.assign(script=script, ratio=ratio)[names].reset_index(drop=True)

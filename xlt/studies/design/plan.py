@@ -291,6 +291,8 @@ class _NodeBuilder:
         folder = str(self._study.folder / name)
         if phase == "evaluate":
             settings["out"] = folder
+            # All evaluations of a study mix the same phrases; the digest has the study's encoder already.
+            settings.setdefault("aligner", self._study.encoder)
         else:
             settings["trainer"] = {**settings["trainer"], "default_root_dir": folder}
         return Node(phase, name, settings, parents, *replicate, targets=targets)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from xlt.data.languages import name_of
 from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.interval import Interval
@@ -99,7 +100,7 @@ def effect_by_language(findings: Findings) -> Iterator[Figure]:
     cells = cells.assign(certain=(cells["low"] > 0) | (cells["high"] < 0))
     cells["text"] = [number(mean, "+") for mean in cells["mean"]]
     cells["row"], cells["column"] = (
-        cells["language"].map(names.language_name),
+        cells["language"].map(name_of),
         cells["target"].map(names.task_name),
     )
     rows = cells.groupby("row")["mean"].mean().sort_values(ascending=False).index.tolist()

@@ -19,6 +19,7 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
+from xlt.studies.report.wandb_private import stored_form
 
 with warnings.catch_warnings():
     # wandb_workspaces uses deprecated parts of pydantic.
@@ -94,8 +95,7 @@ def _section(title: str, target: str, scores: bool = True) -> Section:
 
 def specification(built: Workspace) -> dict[str, Any]:
     """Return the workspace as W&B stores it; ids are hashes of their content, so repeats are identical."""
-    view = built._to_model()
-    spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
+    spec = stored_form(built)
     _replace_ids(spec)
     return {"entity": built.entity, "project": built.project, "name": built.name, "spec": spec}
 

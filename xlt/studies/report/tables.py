@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt.data.languages import name_of
 from xlt.studies.analysis import names
 from xlt.studies.analysis.claims import Judged
 from xlt.studies.analysis.findings import Findings
@@ -118,9 +119,9 @@ def cells_table(cells: pd.DataFrame) -> pd.DataFrame:
     for arm in names.sort_arms(cells["intermediate"]):
         own = cells[cells["intermediate"] == arm]
         found = {(line.language, line.target): number(line.mean, "+") for line in own.itertuples()}
-        for code in sorted(set(own["language"]), key=names.language_name):
+        for code in sorted(set(own["language"]), key=name_of):
             texts = [found.get((code, target), "–") for target in targets]
-            lines.append([names.task_name(arm), names.language_name(code), *texts])
+            lines.append([names.task_name(arm), name_of(code), *texts])
     heads = ["Intermediate task", "Language", *map(names.task_name, targets)]
     return pd.DataFrame(lines, columns=pd.Index(heads))
 
