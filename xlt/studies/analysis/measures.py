@@ -113,8 +113,8 @@ def _hurt(effects: pd.DataFrame, seeds: int) -> Measure:
     """Return the share of languages that an arm hurts; it uses means over seeds, so it has no interval."""
     table = robustness.share_hurt(effects)
     table = table[table["languages"] > 0]
-    of = table["languages"] + table["incomplete"]
-    table = table.assign(mean=100 * table["share"], common=table["languages"], of=of, seed=0)
+    total = table["languages"] + table["incomplete"]
+    table = table.assign(mean=100 * table["share"], common=table["languages"], of=total, seed=0)
     pooled = reduce_over(table, "target", (), "mean")
     return Measure("share_hurt", HURT, _without_interval(table, seeds), _without_interval(pooled, seeds))
 
