@@ -53,7 +53,8 @@ PERTURBED = {
     ),
 }
 PERTURBED_EXPLANATION = (
-    "Score with {text}, in percent of the clean score: higher is better. A score at chance also stays."
+    "Score with {text}, in percent of the clean score: higher is better. A score at chance level does not "
+    "fall either."
 )
 
 
