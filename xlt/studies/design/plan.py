@@ -104,7 +104,7 @@ class Study:
         )
         unknown = sorted(set(self.steps) - set(self.volumes))
         require(
-            not unknown, "steps", self.steps, f"name only volumes of the study; {unknown} are none of them"
+            not unknown, "steps", self.steps, f"name only volumes of the study, which has no {unknown}"
         )
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
         check_selection(self.selection, self.targets)
