@@ -8,10 +8,11 @@ from scipy import optimize
 from study_rows import LANGUAGES, everywhere, make_scores
 
 from xlt.studies.analysis import curves, volumes
+from xlt.studies.analysis.curve_simulation import Truth, simulate
 from xlt.studies.analysis.power_law import fit_laws, lines, make_grid
 
 VOLUMES = [0, 1000, 4000, 16000, 64000]
-TRUTH = curves.Truth()
+TRUTH = Truth()
 
 
 def table(sd: float, seeds: int = 3, random: int = 0) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_the_fit_is_that_of_scipy():
         (70, 400, 500, 0.5),
         maxfev=20_000,
     )
-    theirs = curves.Truth(*own).at(flat)
+    theirs = Truth(*own).at(flat)
     residual = [
         ((scores.ravel() - found) ** 2).sum() for found in (np.tile(curve.predict(VOLUMES), 3), theirs)
     ]
@@ -80,7 +81,7 @@ def test_a_flat_and_a_logarithmic_truth_are_told():
 
 
 def test_with_a_seed_sd_of_one_point_the_exponent_cannot_be_told():
-    found = curves.simulate(1.0, (1000, 4000, 16000, 64000), seeds=3)
+    found = simulate(1.0, (1000, 4000, 16000, 64000), seeds=3)
     assert found.share_identifiable < 0.02
     assert found.b_high / found.b_low > 10
     assert "could identify it" in found.words
@@ -88,7 +89,7 @@ def test_with_a_seed_sd_of_one_point_the_exponent_cannot_be_told():
 
 
 def test_with_little_noise_it_can():
-    found = curves.simulate(0.1, (1000, 4000, 16000, 64000), seeds=3, repeats=100)
+    found = simulate(0.1, (1000, 4000, 16000, 64000), seeds=3, repeats=100)
     assert found.share_identifiable > 0.95
     assert found.b_low < 0.5 < found.b_high
 

@@ -145,6 +145,21 @@ def test_effects_of_a_table_with_gaps_are_over_what_both_arms_have(tmp_path):
     assert found[["languages", "wanted", "seeds"]].to_numpy().tolist() == [[3, 4, 3]] * 2
 
 
+def test_runs_that_were_tested_on_different_examples_are_refused(tmp_path):
+    scores = make_example_scores(make_scores({"mnli": 10.0}, (1000,)), tmp_path)
+    settings = Settings(draws=5)
+    last = scores.index == scores.index[scores["intermediate"] == "none"][-1]
+    split = scores["split"].mask(last, "another")
+    with pytest.raises(
+        ValueError, match=r"has scores of the .* split, but .* evaluate both on the same split"
+    ):
+        bootstrap_effects(scores.assign(split=split), lambda path: np.load(tmp_path / path), settings)
+    spans = np.ones((4, 3), np.float32)
+    others = {scores.loc[last, "example_scores"].item(): spans * [1, 1, 2]}
+    with pytest.raises(ValueError, match="different numbers of gold spans, so their examples differ"):
+        bootstrap_effects(scores, lambda path: others.get(path, spans), settings)
+
+
 def test_target_seeds_of_one_seed_are_no_seeds_of_their_own(tmp_path):
     scores = make_scores({"mnli": 10.0}, (1000,), seeds=(0, 1), seed_sd=1.0)
     crossed = [scores.assign(target_seed=number) for number in range(4)]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from xlt.studies.analysis.example_scores import (
+    GOLD,
     check_example_scores,
     counts_by_language,
     drawn_scores,
@@ -68,7 +69,7 @@ def bootstrap_effects(
         together in all languages, for a parallel test set with as many rows in each).
 
     Raises:
-        ValueError: A score appears twice, or two runs have different numbers of example scores in a language.
+        ValueError: A score appears twice, or two runs were tested on different examples of a language.
 
     Source: see `xlt.studies.analysis.statistics.from_draws`.
     """
@@ -142,16 +143,29 @@ def _score_lines(target: str, lines: pd.DataFrame, read: ReadExampleScores, sett
 def _stack_example_scores(lines: pd.DataFrame, read: ReadExampleScores) -> np.ndarray:
     """Return the example scores of a language in all runs, shape (N, R) or (N, R, 3).
 
+    Effects are paired example by example, so all runs must have been tested on the same examples.
+
     Raises:
-        ValueError: Two runs were tested on different numbers of rows, or a score is not finite.
+        ValueError: Two runs were tested on different numbers of rows, on different splits or on examples with
+            different gold spans, or a score is not finite.
     """
     example_scores = [read(path) for path in lines["example_scores"]]
-    for path, found in zip(lines["example_scores"], example_scores, strict=True):
+    first, first_split = lines["example_scores"].iloc[0], lines["split"].iloc[0]
+    for path, split, found in zip(lines["example_scores"], lines["split"], example_scores, strict=True):
+        check_example_scores(found, path)
         if found.shape != example_scores[0].shape:
             raise ValueError(
-                f"{path} has example scores of shape {found.shape}, but "
-                f"{lines['example_scores'].iloc[0]} has {example_scores[0].shape}: "
-                "evaluate both with the same volume and seed"
+                f"{path} has example scores of shape {found.shape}, but {first} has "
+                f"{example_scores[0].shape}: evaluate both with the same volume and seed"
             )
-        check_example_scores(found, path)
+        if split != first_split:
+            raise ValueError(
+                f"{path} has scores of the {split} split, but {first} of the {first_split} split: "
+                "evaluate both on the same split"
+            )
+        if found.ndim == 2 and not np.array_equal(found[:, GOLD], example_scores[0][:, GOLD]):
+            raise ValueError(
+                f"{path} and {first} have different numbers of gold spans, so their examples differ: "
+                "evaluate both on the same data"
+            )
     return np.stack(example_scores)

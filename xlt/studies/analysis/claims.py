@@ -15,6 +15,7 @@ import pandas as pd
 from xlt.studies.analysis.contrasts import Contrast, compare
 from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.points import common_volume
+from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.robustness import clean, require_single
 from xlt.studies.analysis.statistics import Estimate, holm
 from xlt.studies.design.nodes import NONE
@@ -130,7 +131,7 @@ def judge(scores: pd.DataFrame, alpha: float = ALPHA) -> list[Judged]:
     no difference); Berger (1982), Technometrics 24(4) (best of all: the weakest comparison counts).
     """
     unperturbed = clean(scores)
-    require_single(unperturbed, ["intermediate", "volume", "seed", "target_seed", "target", "language"])
+    require_single(unperturbed, KEY[:-1])
     found = [_compare_arms(claim, unperturbed) for claim in CLAIMS]
     compared = [
         one for one in found if isinstance(one, Compared) and not math.isnan(one.p_for + one.p_against)

@@ -23,11 +23,8 @@ from xlt.studies.analysis.power_law import (
     fit_drawn,
     fit_laws,
     fit_linear,
-    lines,
-    log_feature,
     make_grid,
     refine,
-    unit_of,
 )
 
 PARAMETERS = {"constant": 2, "log-linear": 3, "power": 5}
@@ -145,9 +142,9 @@ def fit(
     misfits = {
         name: float((weights * (curve.at(points) - values) ** 2).sum()) for name, curve in linear.items()
     }
-    aicc = _criteria(misfits | {"power": misfit}, sample.within, int(weights.sum()))
+    aicc = aicc_by_form(misfits | {"power": misfit}, sample.within, int(weights.sum()))
     best = min(aicc, key=lambda name: aicc[name])
-    identifiable, reason = _is_identifiable(law, aicc, int(weights.sum()), len(points))
+    identifiable, reason = is_identifiable(law, aicc, int(weights.sum()), len(points))
     return Curve(
         best=best,
         aicc=aicc,
@@ -195,7 +192,7 @@ def _summarise(table: np.ndarray) -> Sample:
     return Sample(means, has.sum(0).astype(float), float(np.nansum((table - means) ** 2)))
 
 
-def _criteria(misfits: Mapping[str, float], within: float, count: int) -> dict[str, float]:
+def aicc_by_form(misfits: Mapping[str, float], within: float, count: int) -> dict[str, float]:
     """Return each curve's AICc from its sum of squares around the means."""
     return {name: _aicc(misfits[name] + within, count, size) for name, size in PARAMETERS.items()}
 
@@ -211,7 +208,7 @@ def _aicc(squares: float, count: int, parameters: int) -> float:
     return count * math.log(max(squares / count, 1e-12)) + 2 * parameters + correction
 
 
-def _is_identifiable(law: PowerLaws, aicc: Mapping[str, float], count: int, volumes: int) -> tuple[bool, str]:
+def is_identifiable(law: PowerLaws, aicc: Mapping[str, float], count: int, volumes: int) -> tuple[bool, str]:
     """Return True if the exponent is identifiable, and the reason."""
     low, high = float(law.b_low[0]), float(law.b_high[0])
     best = min(aicc, key=lambda name: aicc[name])
@@ -231,75 +228,3 @@ def _is_identifiable(law: PowerLaws, aicc: Mapping[str, float], count: int, volu
     if high >= MAX_RATIO * low:
         return False, f"{between} as well: it is only known to a factor of {high / low:.0f}"
     return True, f"{between} at 95 %, from {count} scores at {volumes} volumes"
-
-
-class Truth(NamedTuple):
-    """A power law to simulate: s_inf and a in points (a × examples^b), n0 in examples."""
-
-    s_inf: float = 70.0
-    a: float = 400.0
-    n0: float = 500.0
-    b: float = 0.5
-
-    def at(self, volumes: np.ndarray) -> np.ndarray:
-        """Return the true scores at these volumes."""
-        return self.s_inf - self.a * (volumes + self.n0) ** -self.b
-
-
-TRUTH = Truth()
-
-
-class Simulation(NamedTuple):
-    """Results of simulated studies of one size with a known exponent."""
-
-    share_identifiable: float
-    """Share of the studies, 0 to 1, whose exponent is identifiable."""
-    b_low: float
-    """Lower limit of 95 % of the exponents found."""
-    b_high: float
-    """Upper limit of 95 % of the exponents found."""
-    words: str
-
-
-def simulate(
-    sd: float = 1.0,
-    volumes: Sequence[int] = (1000, 4000, 16000, 64000),
-    seeds: int = 3,
-    truth: Truth = TRUTH,
-    repeats: int = 400,
-    seed: int = 0,
-) -> Simulation:
-    """Simulate studies of a known curve, and count those whose exponent is identifiable.
-
-    Args:
-        sd: SD over seeds of a score, in points. Defaults to 1.
-        volumes: Volumes of the study. Defaults to 1,000, 4,000, 16,000 and 64,000.
-        seeds: Number of seeds at each volume. Defaults to 3.
-        truth: The true curve. Defaults to a gain of 9 points from 1,000 to 64,000 examples.
-        repeats: Number of simulated studies. Defaults to 400.
-        seed: Seed of the noise. Defaults to 0.
-    """
-    points = np.asarray(sorted(volumes), float)
-    noise = np.random.default_rng(seed).normal(0, sd, (repeats, seeds, len(points)))
-    means, within = (
-        truth.at(points) + noise.mean(1),
-        ((noise - noise.mean(1, keepdims=True)) ** 2).sum((1, 2)),
-    )
-    weights, grid = np.full_like(means, seeds), make_grid(points)
-    law, count = fit_laws(means, weights, within, grid), seeds * len(points)
-    features = np.stack([np.zeros(len(points)), log_feature(points, unit_of(points))])
-    misfits = np.column_stack([lines(means, weights, features).misfit, law.misfit]) + within[:, None]
-    num_identifiable = 0
-    for number, squares in enumerate(misfits):
-        aicc = _criteria(dict(zip(PARAMETERS, squares.tolist(), strict=True)), 0.0, count)
-        one = law._replace(b_low=law.b_low[number : number + 1], b_high=law.b_high[number : number + 1])
-        num_identifiable += _is_identifiable(one, aicc, count, len(points))[0]
-    low, high = (float(value) for value in np.quantile(grid.b[law.index], (0.025, 0.975)))
-    share = num_identifiable / repeats
-    points_of_sd = f"{sd:g} point" + ("" if sd == 1 else "s")
-    words = (
-        f"With an SD of {points_of_sd} over {seeds} seeds and {len(points)} volumes, {repeats} simulated "
-        f"studies of a curve with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; "
-        f"{100 * share:.0f} % of them could identify it."
-    )
-    return Simulation(share, low, high, words)

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+GOLD = 2
+"""Column of the number of gold spans of an example."""
+
 
 def check_example_scores(example_scores: np.ndarray, where: str) -> None:
     """Refuse example scores that are empty or not finite.

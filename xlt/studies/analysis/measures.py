@@ -53,7 +53,8 @@ PERTURBED = {
     ),
 }
 PERTURBED_EXPLANATION = (
-    "Score with {text}, in percent of the clean score: higher is better. A score at chance also stays."
+    "Score with {text}, in percent of the clean score: higher is better. A score at chance level does not "
+    "fall either."
 )
 
 
@@ -113,8 +114,8 @@ def _hurt(effects: pd.DataFrame, seeds: int) -> Measure:
     """Return the share of languages that an arm hurts; it uses means over seeds, so it has no interval."""
     table = robustness.share_hurt(effects)
     table = table[table["languages"] > 0]
-    of = table["languages"] + table["incomplete"]
-    table = table.assign(mean=100 * table["share"], common=table["languages"], of=of, seed=0)
+    total = table["languages"] + table["incomplete"]
+    table = table.assign(mean=100 * table["share"], common=table["languages"], of=total, seed=0)
     pooled = reduce_over(table, "target", (), "mean")
     return Measure("share_hurt", HURT, _without_interval(table, seeds), _without_interval(pooled, seeds))
 

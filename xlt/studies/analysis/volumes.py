@@ -122,7 +122,7 @@ def describe_identifiable(table: pd.DataFrame) -> str:
     levels: Sequence[tuple[str, pd.DataFrame]] = [
         ("by language", table[table["language"] != ""]),
         (
-            "by target, pooled over languages",
+            "by target (pooled over languages)",
             table[(table["language"] == "") & (table["target"] != "")],
         ),
         ("pooled over all targets and languages", table[table["target"] == ""]),
@@ -132,4 +132,4 @@ def describe_identifiable(table: pd.DataFrame) -> str:
         for name, part in levels
         if len(part)
     ]
-    return f"The exponent is identifiable for {', '.join(counts)}."
+    return f"The exponent is identifiable for {' and '.join(counts)}."

@@ -103,9 +103,7 @@ class Study:
             all(v is None or v >= 1 for v in self.volumes), "volumes", self.volumes, "be 1 example or more"
         )
         unknown = sorted(set(self.steps) - set(self.volumes))
-        require(
-            not unknown, "steps", self.steps, f"name only volumes of the study; {unknown} are none of them"
-        )
+        require(not unknown, "steps", self.steps, f"name only volumes of the study, which has no {unknown}")
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
         check_selection(self.selection, self.targets)
         for key, names in (("name", [self.name]), ("intermediate", self.intermediate)):

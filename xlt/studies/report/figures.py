@@ -171,7 +171,8 @@ def claims(findings: Findings) -> Iterator[Figure]:
     verdicts = "; ".join(f"{one.claim.text}: {one.verdict}" for one in drawn)
     sentences = [
         "Estimates of the differences that the claims are about.",
-        "Thin bar: 95 % interval over seeds and targets (or languages). Thick bar: over seeds alone.",
+        "Thin bar: 95 % interval over seeds and targets (languages if there is one target). Thick bar: "
+        "interval over seeds alone.",
         "Blue: supported; orange: contradicted; grey: undecided.",
     ]
     panel = Panel(chart, "", f"Estimates of the claims. {verdicts}.")

@@ -130,7 +130,12 @@ def _is_number(text: str) -> bool:
 def _claim_data(one: Judged) -> dict[str, str]:
     """Return a claim in the form that the template expects; the verdict is shown apart from the words."""
     words = one.words.removeprefix(f"{one.verdict.capitalize()}: ")
-    return {"text": one.claim.text, "paper": one.claim.paper, "verdict": one.verdict, "words": words}
+    return {
+        "text": one.claim.text,
+        "paper": one.claim.paper,
+        "verdict": one.verdict,
+        "words": words[:1].upper() + words[1:],
+    }
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:
