@@ -388,7 +388,9 @@ def test_a_folder_with_another_tokenizer_is_refused(finished: Path, tmp_path: Pa
     theirs = AutoTokenizer.from_pretrained(MINI)
     theirs.add_tokens(["<another>"])
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds an encoder with another tokenizer: give another folder"):
+    with pytest.raises(
+        ValueError, match="holds an encoder with another tokenizer: set --out to another folder"
+    ):
         export([f"--run={finished}", f"--out={tmp_path}"])
     assert not (tmp_path / "model.safetensors").exists()
 

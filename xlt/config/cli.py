@@ -19,7 +19,7 @@ from xlt.config.classes import check_classes, check_file_classes, check_lightnin
 from xlt.config.lightning_parts import NAMES
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import CheckpointSettings, PreemptionSettings, WandbSettings
-from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
+from xlt.config.trainer_keys import DEFAULTS, HELP, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.system.checks import require
@@ -37,6 +37,8 @@ from xlt.training.progress import ProgressBar
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.wandb_logger import RunWandbLogger, run_id
+
+DESCRIPTION = "Keys of a run. xlt.fit trains the run; xlt.prepare fetches and encodes all that the run needs."
 
 
 class CommandLine(LightningCLI):
@@ -58,7 +60,7 @@ class CommandLine(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=LightningCommandParser,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={"allow_abbrev": False, "description": DESCRIPTION},
             trainer_defaults=DEFAULTS,
             args=None if list(args) == sys.argv[1:] else list(args),
             run=False,
@@ -73,6 +75,8 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")
+        for action in parser._actions:
+            action.help = HELP.get(action.dest, action.help)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments. Config files are read before, because the parser's errors do not name them."""

@@ -70,6 +70,22 @@ UNSUPPORTED_TRAINER_KEYS = {
 }
 """Trainer key that must keep its default → what to use instead."""
 
+HELP = {
+    f"trainer.{key}": f"Not supported: {instead}." for key, instead in UNSUPPORTED_TRAINER_KEYS.items()
+} | {
+    "seed_everything": "Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, "
+    "and the first weights of the heads.",
+    "trainer.max_steps": "Number of optimizer steps of the run. Required; must be above 0.",
+    "trainer.val_check_interval": "Optimizer steps between two validations: a whole number of at least 1, or "
+    "a share of all steps above 0.0 and up to 1.0, such as 0.25.",
+    "trainer.log_every_n_steps": "Optimizer steps between two writes to the record, which holds every step. "
+    "Must be at least 1.",
+    "trainer.num_sanity_val_steps": "Validation batches of each task to try before training, or -1 for all.",
+    "trainer.default_root_dir": "Folder of the run. Defaults to runs/NAME, where NAME is the last --config "
+    "file without its ending.",
+}
+"""Help of keys whose help in Lightning does not hold in xlt."""
+
 
 def check_trainer_keys(config: Namespace) -> None:
     """Refuse Trainer keys that contradict the steps of the schedule, or are out of range.
