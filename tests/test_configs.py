@@ -15,7 +15,7 @@ from conftest import NINE, REPOSITORY
 
 import xlt.studies.design.plan
 from xlt import study, study_dashboard, tasks
-from xlt.config.cli import ParsedCli
+from xlt.config.cli import ParsedCommandLine
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
 from xlt.studies.design.plan import Study
@@ -58,7 +58,7 @@ def test_each_target_that_is_trained_has_a_config(name: str):
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_config_parses_against_the_signatures(path: Path):
-    config = ParsedCli(["--config", str(path)]).config
+    config = ParsedCommandLine(["--config", str(path)]).config
     written = yaml.safe_load(path.read_text())
     assert config.data.tasks == written["data"]["tasks"]
     assert config.model.learning_rate == written["model"]["learning_rate"] > 0
@@ -96,7 +96,9 @@ def test_each_run_and_evaluation_of_a_study_parses(
     parsed = vars(study.make_parser().parse_args(["--config", str(path)]))
     assert parsed["volumes"] == made.volumes
     # The first of each kind: the others differ in seeds and volumes.
-    first = {(node.phase, node.arm, node.targets): node for node in reversed(made.uses) if node.seed == 0}
+    first = {
+        (node.phase, node.arm, node.targets): node for node in reversed(made.node_uses) if node.seed == 0
+    }
     for node in first.values():
         if node.phase == "target" and node.arm != "none":
             continue
@@ -105,7 +107,10 @@ def test_each_run_and_evaluation_of_a_study_parses(
         if node.phase == "evaluate":
             make_parser().parse_args(["--config", str(config)])
         else:
-            assert ParsedCli(["--config", str(config)]).config.data.tasks == node.settings["data"]["tasks"]
+            assert (
+                ParsedCommandLine(["--config", str(config)]).config.data.tasks
+                == node.settings["data"]["tasks"]
+            )
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
@@ -210,12 +215,14 @@ def test_commands_of_the_readme_parse():
         elif verb == "xlt.wandb_sync":
             assert [Path(arg).parent.name for arg in args] == ["runs"]
         else:
-            ParsedCli(args)
+            ParsedCommandLine(args)
 
 
-def test_folders_and_files_of_the_readmes_tree_exist():
+def test_the_readmes_tree_names_the_folders_that_exist():
     tree = readme().split("## The tree", 1)[1].split("\n## ", 1)[0]
-    named = re.findall(r"(?:^    |  )([\w/]+(?:/|\.py))(?=\s)", tree, re.MULTILINE)
-    assert "xlt/kinds.py" in named
+    named = set(re.findall(r"^    ([\w/]+)/(?=\s)", tree, re.MULTILINE))
+    rooms = set(re.findall(r"^      (\w+)/(?=\s)", tree, re.MULTILINE))
     for path in named:
-        assert (REPOSITORY / path).exists(), path
+        assert (REPOSITORY / path).is_dir(), path
+    assert named >= {"xlt", "configs", "docs", "samples", "tests"}
+    assert rooms == {path.parent.name for path in (REPOSITORY / "xlt").glob("*/__init__.py")}

@@ -73,7 +73,7 @@ def test_a_flat_and_a_logarithmic_truth_are_told():
     flat = curves.fit(VOLUMES, 50 + noise)
     assert flat.best == "constant"
     assert not flat.identifiable
-    assert "constant curve does as well" in flat.reason
+    assert "constant curve fits at least as well" in flat.reason
     growing = curves.fit(VOLUMES, 50 + 2 * np.log1p(np.array(VOLUMES) / 1000) + noise)
     assert growing.best == "log-linear"
     assert growing.predict(8000) == pytest.approx(50 + 2 * math.log(9), abs=0.7)
@@ -83,7 +83,7 @@ def test_with_a_seed_sd_of_one_point_the_exponent_cannot_be_told():
     found = curves.simulate(1.0, (1000, 4000, 16000, 64000), seeds=3)
     assert found.share_identifiable < 0.02
     assert found.b_high / found.b_low > 10
-    assert "could tell it" in found.words
+    assert "could identify it" in found.words
     assert "With an SD of 1 point over 3 seeds and 4 volumes" in found.words
 
 
@@ -197,9 +197,9 @@ def test_the_curves_of_a_study_say_over_what_they_are_pooled():
     assert pooled["identifiable"]
     assert pooled["b_low"] < 0.5 < pooled["b_high"]
     assert (found.loc[~found["identifiable"], "b"].isna()).all()
-    words = volumes.pooling_words(found)
+    words = volumes.describe_identifiable(found)
     assert "1 of 1 curves pooled over all targets and languages" in words
-    assert "of 12 curves of a language" in words
+    assert "of 12 curves by language" in words
     few = volumes.curves(scores[scores["volume"] == 1000])
     assert (few["best"] == "").all()
     assert few["reason"].str.contains("a curve needs two").all()

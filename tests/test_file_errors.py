@@ -65,7 +65,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     message = str(caught.value)
     assert str(cache) in message
     assert os.strerror(code) in message
-    assert "Set HF_HOME to a folder" in message
+    assert "Set HF_HOME to a writable folder" in message
     assert "hub did not give it" not in message
 
 

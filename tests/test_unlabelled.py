@@ -163,7 +163,9 @@ def test_the_tags_of_untagged_sentences_are_no_classes(tmp_path: Path) -> None:
 def test_the_message_of_a_wrong_label_allows_what_is_allowed(tmp_path: Path) -> None:
     folder, columns, _ = ROWS["pawsx"]
     write(tmp_path, folder, {**columns, "label": ["1", "2"]})
-    with pytest.raises(ValueError, match=r"label '2' is none of: 0 0, 1 1 \(null, -1 or an empty text if"):
+    with pytest.raises(
+        ValueError, match=r"label '2' is not one of: 0 0, 1 1\. Give null, -1 or an empty text for"
+    ):
         labelled("pawsx", tmp_path)
 
 

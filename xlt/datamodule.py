@@ -8,7 +8,7 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from xlt.batch.batch import Batch
-from xlt.batch.prediction_buffer import PredictionBuffer
+from xlt.batch.predictions import PredictionBuffer
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling import mixture
 from xlt.data.sampling.batches import validation_batches
@@ -290,10 +290,10 @@ class TransferData(LightningDataModule):
         if name not in self._references:
             self._references[name] = encoded.references()
         rows = np.sort(np.concatenate([part["rows"] for part in parts]))
-        collected = PredictionBuffer(rows)
+        buffer = PredictionBuffer(rows)
         for part in parts:
-            collected.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
-        return self.tasks[name].score(collected.outputs, encoded.features, rows, self._references[name])
+            buffer.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
+        return self.tasks[name].score(buffer.predictions(encoded.features, self._references[name]))
 
     def num_validation_examples(self, name: str) -> int:
         """Return the number of dev examples of a task, after the volume."""

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
 from jsonargparse import auto_cli
 
-from xlt.config.cli import run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
+from xlt.config.run_command import run_command
 from xlt.training.exporting import export_run
 
 
@@ -29,9 +29,9 @@ def export(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments: those of `export_run`.
     """
-    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=VerbParser)
+    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=CommandParser)
     print(f"{checkpoint} is exported")
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(export, sys.argv[1:]))
+    sys.exit(run_command(export, sys.argv[1:]))

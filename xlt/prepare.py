@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
-from xlt.config.cli import Cli, run_verb
+from xlt.config.cli import CommandLine
+from xlt.config.run_command import run_command
 from xlt.models.encoders.text import Encoder
 
 
@@ -21,7 +22,7 @@ def prepare(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments of `xlt.fit`.
     """
-    cli = Cli(args, build=False)
+    cli = CommandLine(args, build=False)
     cli.datamodule.prepare_data()
     line = "{:<16} {:<11} {:>10} {:>10} {:>13} {:>9} {:>8}"
     print(line.format("task", "split", "examples", "rows", "tokens", "unlabelled", "cut"))
@@ -36,4 +37,4 @@ def prepare(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(prepare, sys.argv[1:]))
+    sys.exit(run_command(prepare, sys.argv[1:]))
