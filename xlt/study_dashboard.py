@@ -68,7 +68,7 @@ def dashboard(args: Sequence[str]) -> None:
     if wandb_mode() != "online":
         print(
             f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): the "
-            f"workspace's specification is {path}. Run the same command with an account to make the workspace"
+            f"workspace's specification is {path}. Run the same command with an account to build it"
         )
         return
     try:
