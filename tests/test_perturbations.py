@@ -66,7 +66,7 @@ def found(splits: Splits, tmp_path: Path) -> Any:
         task = tasks.load(cell)
         split = "test" if task.only_test else "validation"
         perturbations = Perturbations({task.group: [name]}, splits, tmp_path / "alignments", BY_PLACE, seed=0)
-        return perturbations.parts(name, task, split, splits.raw_splits(task, split))
+        return perturbations.perturbed(name, task, split, splits.raw_splits(task, split))
 
     return parts
 
@@ -152,7 +152,7 @@ def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_p
     alone = Splits([tmp_path], tmp_path / "cache", splits.text)
     task = tasks.load("xnli/de")
     with pytest.raises(Inapplicable, match="has no row in en"):
-        Perturbations({}, alone, tmp_path, BY_PLACE, 0).parts(
+        Perturbations({}, alone, tmp_path, BY_PLACE, 0).perturbed(
             Name("mix", 15), task, "validation", alone.raw_splits(task, "validation")
         )
 
@@ -162,7 +162,7 @@ def mixed_parts(perturbations: Perturbations, splits: Splits, *cells: str) -> li
     return [
         part
         for task, parts in tested
-        for part in perturbations.parts(Name("mix", 30), task, "validation", parts)
+        for part in perturbations.perturbed(Name("mix", 30), task, "validation", parts)
     ]
 
 

@@ -197,14 +197,14 @@ class Evaluation:
 
     def _align(self, cells: Sequence[Cell]) -> None:
         """Make the word alignments for the cells' rows that are not encoded yet."""
-        rows = [cell for cell in cells if not self._splits.is_encoded(cell.task, cell.split, cell.parts)]
-        self._perturbations.align(part for cell in rows for part in cell.parts)
+        rows = [cell for cell in cells if not self._splits.is_encoded(cell.task, cell.split, cell.raw_splits)]
+        self._perturbations.align(part for cell in rows for part in cell.raw_splits)
 
     def _fingerprint(self, cell: Cell) -> str:
         """Return a hash of everything that the cell's scores depend on."""
         if cell.model not in self._hashes:
             self._hashes[cell.model] = hash_of(cell.model)
-        rows = self._splits.folder(cell.task, cell.split, cell.parts)
+        rows = self._splits.folder(cell.task, cell.split, cell.raw_splits)
         layer = self._models.layer_of(cell.task, cell.model)
         settings = [self._volume, self._seed, layer, self._precision]
         if self._volume and cell.task.needs_training:
@@ -228,7 +228,7 @@ class Evaluation:
 
     def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, int]:
         """Return the result of a split in the cell's language, and the number of its examples."""
-        stored = self._splits.open(cell.task, split, cell.parts if split == cell.split else None)
+        stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
         rows, num_examples = self._rows(cell.task, stored)
         predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
         return task.evaluate(predictions), num_examples

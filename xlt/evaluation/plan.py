@@ -27,7 +27,7 @@ class Cell:
         language: ISO 639-1 code.
         split: The split to test on.
         model: Name of the encoder, or folder of the run.
-        parts: The rows.
+        raw_splits: The rows.
         perturbation: Name of the perturbation of the rows. Empty for rows as they are.
     """
 
@@ -35,7 +35,7 @@ class Cell:
     language: str
     split: Split
     model: str
-    parts: tuple[RawSplit, ...]
+    raw_splits: tuple[RawSplit, ...]
     perturbation: str = ""
 
     @property
@@ -122,13 +122,13 @@ def _add(
     split: Split = "test" if task.only_test else choice
     task = replace(task, name=f"{task.name}/{language}")
     try:
-        parts = tuple(splits.raw_splits(task, split))
+        raw_splits = tuple(splits.raw_splits(task, split))
     except FileNotFoundError as error:
         if required:
             raise
         plan.missing.append(Missing(task.group, language, str(error)))
         return None
-    plan.cells.append(Cell(task, language, split, model, parts))
+    plan.cells.append(Cell(task, language, split, model, raw_splits))
     return plan.cells[-1]
 
 
@@ -136,13 +136,13 @@ def _perturb(plan: Plan, cell: Cell, perturbations: Perturbations) -> None:
     """Add the perturbations of a cell to the cells, or to the missing cells."""
     for name in perturbations.names.get(cell.task.group, ()):
         try:
-            parts = perturbations.parts(name, cell.task, cell.split, cell.parts)
+            raw_splits = perturbations.perturbed(name, cell.task, cell.split, cell.raw_splits)
         except Inapplicable as error:
             missing = Missing(cell.task.group, cell.language, str(error), name.level)
             if missing not in plan.missing[-1:]:  # one entry for all mixes
                 plan.missing.append(missing)
         else:
-            plan.cells.append(replace(cell, parts=parts, perturbation=str(name)))
+            plan.cells.append(replace(cell, raw_splits=raw_splits, perturbation=str(name)))
 
 
 def check_without_language(tasks: Sequence[Task[Any]]) -> None:

@@ -105,8 +105,8 @@ class Perturbations:
         self._splits, self._folder, self._aligner, self._seed = splits, folder, aligner, seed
         self._known: dict[tuple[str, Split], Translations] = {}
 
-    def parts(
-        self, name: Name, task: Task[Any], split: Split, parts: Sequence[RawSplit]
+    def perturbed(
+        self, name: Name, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]
     ) -> tuple[RawSplit, ...]:
         """A task's rows in a language, perturbed.
 
@@ -114,7 +114,7 @@ class Perturbations:
             name: The perturbation.
             task: The task in the language.
             split: Whose rows they are.
-            parts: The rows.
+            raw_splits: The rows.
 
         Raises:
             Inapplicable: It cannot be had.
@@ -125,23 +125,23 @@ class Perturbations:
         perturb = self._mixing(name, task, split) if is_mix else Noise(name.percent, self._seed)
         return tuple(
             replace(
-                part,
-                name=f"{part.name} {name}",
-                fingerprint=f"{part.fingerprint} {perturb.fingerprint}",
+                raw,
+                name=f"{raw.name} {name}",
+                fingerprint=f"{raw.fingerprint} {perturb.fingerprint}",
                 perturb=perturb,
             )
-            for part in parts
+            for raw in raw_splits
         )
 
-    def align(self, parts: Iterable[RawSplit]) -> None:
+    def align(self, raw_splits: Iterable[RawSplit]) -> None:
         """Make the word alignments that code-mixed rows need, each of which takes some seconds.
 
         A progress bar shows how many are done; a file or a pipe gets a line for each instead.
 
         Args:
-            parts: Rows, perturbed or not; those that are not code-mixed need none.
+            raw_splits: Rows, perturbed or not; those that are not code-mixed need none.
         """
-        mixings = [part.perturb for part in parts if isinstance(part.perturb, CodeMixing)]
+        mixings = [raw.perturb for raw in raw_splits if isinstance(raw.perturb, CodeMixing)]
         wanted = dict.fromkeys((m.translations, *pair) for m in mixings for pair in m.alignments)
         groups = {translations: group for (group, _), translations in self._known.items()}
         with tqdm(total=len(wanted), desc="aligning words", disable=None, leave=False) as bar:
@@ -195,12 +195,12 @@ class Perturbations:
         found: dict[str, str] = {}
         for code in wanted:
             try:
-                parts = self._splits.raw_splits(_in(task, code), split)
+                raw_splits = self._splits.raw_splits(_in(task, code), split)
             except FileNotFoundError as error:
                 if task.language != ENGLISH:
                     raise Inapplicable(str(error)) from error
             else:
-                found[code] = " ".join(part.fingerprint for part in parts)
+                found[code] = " ".join(raw.fingerprint for raw in raw_splits)
         return found
 
     def _translations(self, task: Task[Any], split: Split) -> Translations:
@@ -214,8 +214,8 @@ class Perturbations:
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
         """The labelled examples of a task in a language."""
-        parts = self._splits.raw_splits(task, split)
-        return [example for example in read_examples(task, parts) if task.is_labelled(example)]
+        raw_splits = self._splits.raw_splits(task, split)
+        return [example for example in read_examples(task, raw_splits) if task.is_labelled(example)]
 
 
 def _in(task: Task[Any], language: str) -> Task[Any]:
