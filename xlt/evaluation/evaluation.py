@@ -127,10 +127,10 @@ class Evaluation:
         self._models.check(self.tasks)
         folder = cache_folder(cache)
         self._splits = Splits(roots_of(root), folder, _text_encoder(self._models.names, max_length, stride))
-        self._perturbations = Perturbations(drawn, self._splits, folder / "alignments", seed, languages)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = _open_device(accelerator, precision)
+        self._perturbations = Perturbations(drawn, self._splits, folder / "alignments", seed, languages)
         self._folder = ScoreFolder(out)
         self._hashes: dict[str, str] = {}
         self._config = {
