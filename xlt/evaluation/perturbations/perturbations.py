@@ -212,7 +212,7 @@ class Perturbations:
         return self._known[key]
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
-        """Return the labelled examples of a task in a language."""
+        """The labelled examples of a task in a language."""
         parts = self._splits.parts(task, split)
         return [example for example, *_ in read_examples(task, parts) if task.is_labelled(example)]
 
