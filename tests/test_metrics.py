@@ -21,6 +21,7 @@ from xlt.data.sampling.collate import collate
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.squad import best_threshold, exact_match, f1, normalize, squad_scores
+from xlt.metrics.transfer_gap import transfer_gap
 
 LAW = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 
@@ -165,6 +166,14 @@ def test_positive_f1_by_hand() -> None:
 def test_majority_is_the_most_frequent_known_target() -> None:
     assert majority(torch.tensor([2, -1, 2, 0, -1, -1])).tolist() == [2] * 6
     assert majority(torch.tensor([-1, -1])).tolist() == [0, 0]
+
+
+def test_the_transfer_gap_by_hand() -> None:
+    assert transfer_gap({"en": 70.0, "de": 60.0, "ar": 41.0}) == pytest.approx(70 - 50.5)
+    assert transfer_gap({"de": 60.0, "en": 70.0, "ar": 41.0}, "de") == pytest.approx(60 - 55.5)
+    assert transfer_gap({"en": 70.0}) is None
+    assert transfer_gap({"de": 60.0, "ar": 41.0}) is None
+    assert transfer_gap({}) is None
 
 
 def stored(path: Path, columns: Mapping[str, list[list[int]]]) -> Features:

@@ -14,12 +14,6 @@ from xlt.studies.analysis.findings import Findings
 BY_LANGUAGE = {"en": 80.0, "de": 70.0, "sw": 40.0, "th": 50.0, "ur": 60.0}
 
 
-def test_transfer_gap_is_english_less_the_mean_of_the_others():
-    assert robustness.gap_by_language(BY_LANGUAGE) == 80 - 55
-    assert robustness.gap_by_language({"de": 1.0}) is None
-    assert robustness.gap_by_language({"en": 1.0}) is None
-
-
 def test_worst_quarter():
     assert robustness.worst_quarter(BY_LANGUAGE) == 45.0  # two of five: a quarter rounded up
     assert robustness.worst_quarter({"en": 3.0, "de": 1.0, "sw": 2.0, "th": 9.0}) == 1.0

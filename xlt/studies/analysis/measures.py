@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from xlt.metrics.transfer_gap import transfer_gap
 from xlt.studies.analysis import robustness
 from xlt.studies.analysis.points import Reduce, average_over_seeds, average_over_targets, mean_of, reduce_over
 
@@ -88,7 +89,7 @@ def measures_of(
     """
     clean = robustness.clean(scores)
     found = [
-        _reduced("transfer_gap", GAP, clean, "score", robustness.gap_by_language, seeds),
+        _reduced("transfer_gap", GAP, clean, "score", transfer_gap, seeds),
         _reduced("worst_quarter", QUARTER, clean, "score", robustness.worst_quarter, seeds),
         _hurt(effects, seeds),
         *_selection(checkpoints, seeds),

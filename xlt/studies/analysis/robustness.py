@@ -17,7 +17,6 @@ import pandas as pd
 from xlt.data.languages import script_of
 from xlt.data.multilingual import ENGLISH
 from xlt.studies.analysis.results import KEY
-from xlt.studies.analysis.transfer_gap import transfer_gap
 from xlt.studies.design.nodes import NONE
 
 PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
@@ -25,14 +24,6 @@ PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 
 ARM = ["intermediate", "volume", "target"]
 """Columns that identify an arm at one volume in one target."""
-
-
-def gap_by_language(by_language: Mapping[str, float]) -> float | None:
-    """Return the transfer gap of scores by language; None without English or without another language."""
-    others = [score for language, score in by_language.items() if language != ENGLISH]
-    if ENGLISH not in by_language or not others:
-        return None
-    return transfer_gap(by_language[ENGLISH], others)
 
 
 def worst_quarter(by_language: Mapping[str, float]) -> float:
