@@ -80,7 +80,7 @@ def test_config_opens_with_the_command_that_runs_it(path: Path):
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipe_opens_with_the_study_that_uses_it(path: Path):
     first = path.read_text().splitlines()[0]
-    found = re.fullmatch(r"# The fine-tuning of (\w+) in (\S+), which holds the other keys\.", first)
+    found = re.fullmatch(r"# Fine-tuning of (\w+); (\S+) sets the other keys\.", first)
     assert found
     assert yaml.safe_load(path.read_text())["data"]["tasks"] == [found[1]]
     targets = yaml.safe_load((REPOSITORY / found[2]).read_text())["targets"]

@@ -51,7 +51,7 @@ class ClassNumber(int):
         return self.names[self]
 
     def index(self, labels: Sequence[str]) -> int:
-        """Return the class's index in a task's labels; -1 if its name says that there is no label.
+        """Return the class's index in a task's labels; -1 if its name marks a missing label.
 
         Args:
             labels: Names of the task's classes. Empty if the classes are choices, which have an index.

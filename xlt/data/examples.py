@@ -56,7 +56,7 @@ def _class_of(number: int | str | None, names: Sequence[str]) -> str:
         return number
     place = number.index(names) if isinstance(number, ClassNumber) else number
     if not isinstance(place, int) or not 0 <= place < len(names):
-        raise ValueError(f"class {place} is none of 0 to {len(names) - 1}")
+        raise ValueError(f"class {place} is not between 0 and {len(names) - 1}")
     return names[place]
 
 
