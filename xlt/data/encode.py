@@ -153,16 +153,9 @@ class TextEncoder:
         found: list[list[Window]] = []
         for text in self._fast.encode_batch(list(texts), add_special_tokens=False):
             offsets = np.array(text.offsets, np.int64).reshape(-1, 2)
+            parts = [slice(p, p + self._room) for p in range(0, len(text.ids), self._room)]
             found.append(
-                [
-                    Window(
-                        before + text.ids[p : p + self._room] + after,
-                        len(before),
-                        offsets[p : p + self._room],
-                        False,
-                    )
-                    for p in range(0, len(text.ids), self._room)
-                ]
+                [Window(before + text.ids[p] + after, len(before), offsets[p], False) for p in parts]
             )
         return found
 

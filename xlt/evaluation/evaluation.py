@@ -109,25 +109,16 @@ class Evaluation:
         aligner: str | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
-        require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
-        require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
-        require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
-        require(
-            tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1"
-        )
+        _check_sizes(volume, max_length, stride, tokens_per_micro_batch)
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
-        for key, names in (("tasks", tasks), ("languages", languages)):
-            fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
-            require(fits, key, names, "name at least one, each once, or be left out")
+        _check_distinct("tasks", tasks)
+        _check_distinct("languages", languages)
         self.out, self.tasks = out, [load(name) for name in tasks or NINE]
         self._needs_all_tasks = tasks is not None
         check_without_language(self.tasks)
         asked = values_by_task("perturbations", perturbations or [], self.tasks)
         drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
-        chosen: dict[str, Choice] = values_by_task("split", split, self.tasks)
-        self._chosen: dict[str, Choice] = {
-            task.name: chosen.get(task.name, "validation") for task in self.tasks
-        }
+        self._chosen = _splits_by_task(split, self.tasks)
         if checkpoint is not None:
             shutil.rmtree(out / "exports", ignore_errors=True)  # of an evaluation that was killed
             weakref.finalize(self, shutil.rmtree, out / "exports", ignore_errors=True)
@@ -261,6 +252,26 @@ class Evaluation:
         save(figure, self.out / "heat_map.png")
         if self._has_news:
             show(report, figure, self.out, vars(self._wandb), self._config)
+
+
+def _check_sizes(volume: int | None, max_length: int, stride: int, tokens_per_micro_batch: int) -> None:
+    """Raise ValueError for a size out of range."""
+    require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
+    require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
+    require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
+    require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
+
+
+def _check_distinct(key: str, names: Sequence[str] | None) -> None:
+    """Raise ValueError for an empty list, and for a name that occurs twice."""
+    fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
+    require(fits, key, names, "name at least one, each once, or be left out")
+
+
+def _splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
+    """Return the split of each task; `validation` for tasks without one."""
+    chosen: dict[str, Choice] = values_by_task("split", split, tasks)
+    return {task.name: chosen.get(task.name, "validation") for task in tasks}
 
 
 def _text_encoder(models: Sequence[str], max_length: int, stride: int) -> TextEncoder:
