@@ -33,9 +33,9 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.workload import MAX_LENGTH, TOKENIZER, Size, encode_rows
 from xlt.batch.packing import Packing
-from xlt.config.cli import Cli
+from xlt.config.cli import CommandLine
 from xlt.data.features import Features
-from xlt.system.memory import keep_memory
+from xlt.system.memory import keep_freed_memory
 
 Turn = Callable[[Literal["train", "evaluation"], int | Tensor], bool]
 """Called after a step of so many tokens, and with none as evaluation begins; whether to train on."""
@@ -209,7 +209,7 @@ def xlt_run(
     """Train and evaluate with xlt's own command; `padded` puts a padded encoder in the packed one's place."""
     watch = _Watch(setting.warm_up, turn)
     with TemporaryDirectory(dir=setting.root) as folder, redirect_stdout(StringIO()):
-        cli = Cli(
+        cli = CommandLine(
             [
                 f"--model.encoder={setting.encoder}",
                 f"--model.from_scratch={not setting.has_weights}",
@@ -361,7 +361,7 @@ def trainer_run(
     training.
     """
     if best:
-        keep_memory(setting.device)
+        keep_freed_memory(setting.device)
     train, validation = encode_rows(setting.root)
     half = best and setting.precision == "bf16-mixed"
     evaluation_size, evaluation_attention = evaluated_by or (batch_size, attention)

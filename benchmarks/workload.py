@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, XLMRobertaConfig
 from xlt import tasks
 from xlt.data.features import Features
 from xlt.datamodule import TransferData
-from xlt.splits.store import read_examples
+from xlt.splits.reading import read_examples
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "samples" / "open"
@@ -75,7 +75,7 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     """The pairs of a task's sample rows."""
     task = tasks.load(name)
     parts = [part for source in task.sources for part in source.open("train", [SAMPLES])]
-    return [KINDS[name](example) for example, *_ in read_examples(task, parts)]
+    return [KINDS[name](example) for example in read_examples(task, parts)]
 
 
 KINDS: dict[str, Any] = {
@@ -123,4 +123,4 @@ def encode_rows(root: Path) -> tuple[Features, Features]:
         encoder=str(write_encoder(root / "tokenizer", SIZES["4x256"])),
     )
     data.prepare_data()
-    return data.stored["mixed"]["train"].features, data.stored["mixed"]["validation"].features
+    return data.encoded["mixed"]["train"].features, data.encoded["mixed"]["validation"].features

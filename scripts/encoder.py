@@ -28,12 +28,12 @@ from benchmarks.machine import machine
 from benchmarks.quiet import quiet
 from scripts.encoder_card import write_card
 from scripts.tatoeba import accuracies, best_layer
-from xlt.config.cli import Cli
+from xlt.config.cli import CommandLine
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.collate import collate
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
-from xlt.training.checkpoint_files import write_whole
+from xlt.system.files import write_atomically
 from xlt.training.exporting import export_run
 from xlt.training.precision import has_bf16
 
@@ -85,7 +85,7 @@ def main() -> None:
     quiet()
     path = arguments.encoder / "metrics.json"
     weights = hashlib.sha256((arguments.encoder / "model.safetensors").read_bytes()).hexdigest()
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if found.get("weights_sha256") != weights:
         found = {"weights_sha256": weights}
     encoder, text, data = str(arguments.encoder), arguments.text, arguments.data
@@ -105,7 +105,7 @@ def main() -> None:
         wanted = arguments.only is None or name in arguments.only
         if wanted and (name not in found or name in arguments.again):
             found |= measure() | {f"{name}_measured": machine()}
-            write_whole(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            write_atomically(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
             print(f"{name}: measured", flush=True)
     write_card(arguments.encoder, found, arguments.runs)
 
@@ -117,7 +117,7 @@ def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
     """By language of the plain text: tokens to train on, characters, share that a machine translated."""
     data = _text_data(root, encoder, ["mlm"])
     found = {}
-    for name, splits in data.stored.items():
+    for name, splits in data.encoded.items():
         language = data.tasks[name].language
         rows = pq.read_table(root / "mono" / f"{language}.parquet").to_pydict()
         characters: dict[str, int] = {}
@@ -168,12 +168,13 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
     text = TextEncoder(load_tokenizer(encoder), 128, 32)
     masking = data.tasks[name].masking(text)
     assert masking is not None
-    train = data.stored[name]["train"].features
+    train = data.encoded[name]["train"].features
     ids, _ = train.gather("input_ids", np.arange(train.num_rows))
     counts = np.bincount(ids, minlength=masking.vocab_size) + 1.0
     counts[list(masking.special)] = 0
-    held_out = data.stored[name]["validation"].features
-    hidden = collate(name, held_out, data.rows_in_use(name, "validation"), (), masking=masking)
+    held_out = data.encoded[name]["validation"].features
+    rows = data.rows_in_use(name, "validation")
+    hidden = collate(name, held_out, rows, (), first_position=0, masking=masking)
     return float(-np.log((counts / counts.sum())[hidden.columns["targets"].numpy()]).mean())
 
 
@@ -266,7 +267,7 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
             "trainer.logger": "false",
             "trainer.enable_progress_bar": "false",
         }
-        cli = Cli([f"--{key}={value}" for key, value in keys.items()])
+        cli = CommandLine([f"--{key}={value}" for key, value in keys.items()])
         cli.trainer.fit(cli.model, cli.datamodule)
         return score_record(cli.model.scores)["val/score"]
 
@@ -276,8 +277,8 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
 
 def of_the_run(folder: Path) -> dict[str, Any]:
     """Steps, tokens and hours of a run, and what it was trained on."""
-    results = json.loads((folder / "results.json").read_text())["run"]
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["run"]
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     return {
         "name": folder.name,
         "steps": results["step"],

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import AutoConfig
 
-from xlt.training.checkpoint_files import write_whole
+from xlt.system.files import write_atomically
 from xlt.training.metrics_file import read_events
 
 NAMED = ("en", "ar", "zh", "kk")
@@ -38,7 +38,7 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
         draw_curves([run / "metrics.jsonl" for run in runs], folder / "loss.png")
     config = AutoConfig.from_pretrained(folder)
     size = (folder / "model.safetensors").stat().st_size / 1e6
-    report = json.loads((folder / "tokenizer_report.json").read_text())["languages"]
+    report = json.loads((folder / "tokenizer_report.json").read_text(encoding="utf-8"))["languages"]
     place = f"encoders/{folder.name}"
     parts = [_opening(config, size, place)]
     if "pretrained_minus_random" in found:
@@ -52,7 +52,7 @@ def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> 
     if "perplexity" in found and "text" in found:
         parts.append(_languages(found, report))
     parts.append(f"## The text's licences\n\n{LICENCES}")
-    write_whole(folder / "README.md", "\n\n".join(parts) + "\n")
+    write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
 
 
 def _opening(config: Any, size: float, folder: str) -> str:

@@ -15,7 +15,6 @@ from torch import Tensor
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.batches import cut_by_tokens
-from xlt.data.sampling.collate import FIRST_POSITION
 from xlt.metrics.neighbours import nearest
 from xlt.models.encoders.text import Encoder
 
@@ -61,8 +60,9 @@ def embed(encoder: Encoder, text: TextEncoder, sentences: Sequence[str]) -> Tens
     parts = []
     for batch in np.split(order, cuts[:-1]):
         joined = torch.tensor([token for i in batch for token in ids[i]])
-        places = torch.cat([torch.arange(length) for length in lengths[batch]]) + FIRST_POSITION
-        parts.append(encoder.means(joined[None], places[None], pack(lengths[batch])))
+        positions = torch.cat([torch.arange(length) for length in lengths[batch]])
+        positions += encoder.facts.first_position
+        parts.append(encoder.means(joined[None], positions[None], pack(lengths[batch])))
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.from_numpy(order)] = torch.arange(len(order))
     return torch.cat(parts, 1)[:, back]

@@ -33,7 +33,7 @@ with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
     from benchmark_rows import write_root
     from transformers import AutoConfig, AutoModel
 
-    from xlt.config.cli import run_verb
+    from xlt.config.run_command import run_command
     from xlt.fit import fit
 
 REPOSITORY = Path(__file__).parents[1]
@@ -123,7 +123,7 @@ def _no_module_of_another_test() -> Iterator[None]:
 def run(args: list[str], verb: Callable[..., None] = fit) -> int | str | None:
     """Run a verb in this process; return its exit code."""
     try:
-        return run_verb(verb, args)
+        return run_command(verb, args)
     except SystemExit as stop:
         return stop.code
     finally:

@@ -113,7 +113,7 @@ def test_packed_equals_padded_in_single_precision(
 ) -> None:
     columns = random_rows(lengths, seed=len(lengths))
     order = np.random.default_rng(1).permutation(len(lengths))
-    batch = collate("task", stored(tmp_path, columns), order, inputs=())
+    batch = collate("task", stored(tmp_path, columns), order, inputs=(), first_position=2)
     token_indices = TOKEN_INDICES[read](batch.packing)
     found = run_packed(encoder, batch, token_indices)
     expected = torch.cat(run_padded(padded, [columns["input_ids"][row] for row in order]))
@@ -133,7 +133,7 @@ def test_packed_equals_padded_in_bf16(
     lengths: list[int], read: str, encoder: Encoder, padded: XLMRobertaModel, tmp_path: Path
 ) -> None:
     columns = random_rows(lengths, seed=0)
-    batch = collate("task", stored(tmp_path, columns), np.arange(len(lengths)), inputs=())
+    batch = collate("task", stored(tmp_path, columns), np.arange(len(lengths)), inputs=(), first_position=2)
     token_indices = TOKEN_INDICES[read](batch.packing)
     with torch.autocast("cpu", torch.bfloat16):
         found = run_packed(encoder, batch, token_indices)
@@ -151,13 +151,14 @@ def test_packed_equals_padded_in_bf16(
 def test_a_sequence_does_not_see_its_neighbours(encoder: Encoder, tmp_path: Path) -> None:
     columns = random_rows([7, 30, 31, 12], seed=3)
     features = stored(tmp_path, columns)
-    together = run_packed(encoder, collate("task", features, np.array([3, 1, 2, 0]), ()))
-    alone = run_packed(encoder, collate("task", features, np.array([1]), ()))
+    together = run_packed(encoder, collate("task", features, np.array([3, 1, 2, 0]), (), first_position=2))
+    alone = run_packed(encoder, collate("task", features, np.array([1]), (), first_position=2))
     assert error(together[12:42], alone) < 1e-5
     changed = {**columns, "input_ids": [*columns["input_ids"][:3], [5] * 12]}
     (tmp_path / "changed").mkdir()
     other = run_packed(
-        encoder, collate("task", stored(tmp_path / "changed", changed), np.array([3, 1, 2, 0]), ())
+        encoder,
+        collate("task", stored(tmp_path / "changed", changed), np.array([3, 1, 2, 0]), (), first_position=2),
     )
     assert torch.equal(together[12:], other[12:])
     assert not torch.equal(together[:12], other[:12])
@@ -165,7 +166,7 @@ def test_a_sequence_does_not_see_its_neighbours(encoder: Encoder, tmp_path: Path
 
 def test_positions_start_anew_in_each_sequence_of_a_row(tmp_path: Path) -> None:
     columns = {"input_ids": [[9, 8, 7, 6, 5], [4]], "lengths": [[2, 3], [1]]}
-    batch = collate("task", stored(tmp_path, columns), np.array([1, 0, 1]), ())
+    batch = collate("task", stored(tmp_path, columns), np.array([1, 0, 1]), (), first_position=2)
     assert batch.input_ids.tolist() == [[4, 9, 8, 7, 6, 5, 4]]
     # XLM-R's positions start at its padding id + 1.
     assert batch.position_ids.tolist() == [[2, 2, 3, 2, 3, 4, 2]]
@@ -176,7 +177,13 @@ def test_positions_start_anew_in_each_sequence_of_a_row(tmp_path: Path) -> None:
 
 def test_a_micro_batch_without_rows(tmp_path: Path) -> None:
     columns = {"input_ids": [[9, 8]], "lengths": [[2]], "targets": [[0]], "token_indices": [[1]]}
-    batch = collate("task", stored(tmp_path, columns), np.zeros(0, np.int64), ("targets", "token_indices"))
+    batch = collate(
+        "task",
+        stored(tmp_path, columns),
+        np.zeros(0, np.int64),
+        ("targets", "token_indices"),
+        first_position=2,
+    )
     assert batch.num_tokens == 0
     assert batch.columns["targets"].tolist() == batch.columns["token_indices"].tolist() == []
 
@@ -194,7 +201,7 @@ def test_attention_dropout_follows_the_seed_and_the_mode(
     config.hidden_dropout_prob, config.attention_probs_dropout_prob = 0.0, 0.5
     config.save_pretrained(tmp_path)
     encoder = Encoder(str(tmp_path), from_scratch=True).train()
-    batch = collate("task", stored(tmp_path, random_rows([9, 30, 28], 0)), np.arange(3), ())
+    batch = collate("task", stored(tmp_path, random_rows([9, 30, 28], 0)), np.arange(3), (), first_position=2)
 
     def states(seed: int) -> Tensor:
         torch.manual_seed(seed)

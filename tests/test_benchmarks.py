@@ -118,7 +118,7 @@ def test_batches_that_count_are_spread_over_all_lengths(rows: tuple[Features, Fe
 
 
 def some_batch(features: Features) -> Batch:
-    return collate("mixed", features, np.array([4, 0, 2, 1]), ("targets",))
+    return collate("mixed", features, np.array([4, 0, 2, 1]), ("targets",), first_position=2)
 
 
 def test_the_padded_form_has_the_states_of_the_packed_one(

@@ -60,7 +60,7 @@ def is_padding(packing: Packing, side: Side) -> list[bool]:
 @given(sizes())
 def test_places_are_the_inverse_of_rows(case: tuple[list[int], list[int]]) -> None:
     for side, total in zip(sides(*case)[1:], map(sum, case), strict=True):
-        assert side.rows[side.places].tolist() == list(range(total * HEADS))
+        assert side.rows[side.slots].tolist() == list(range(total * HEADS))
 
 
 @LAW
@@ -70,7 +70,7 @@ def test_padding_stands_where_and_only_where_no_token_is(case: tuple[list[int], 
     for side in both:
         padding = is_padding(packing, side)
         assert len(padding) == len(side.rows)
-        assert {i for i, rounded in enumerate(padding) if not rounded} == set(side.places.tolist())
+        assert {i for i, rounded in enumerate(padding) if not rounded} == set(side.slots.tolist())
         assert all(floor is None or bool(floor.any()) for floor in side.floors)
 
 

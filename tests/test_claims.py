@@ -7,7 +7,8 @@ import pytest
 from study_rows import FIVE_TARGETS, LANGUAGES, TARGETS, make_scores
 
 from xlt.studies.analysis.claims import CLAIMS, judge
-from xlt.studies.analysis.contrasts import compare, largest_common_volume
+from xlt.studies.analysis.contrasts import compare
+from xlt.studies.analysis.points import common_volume
 
 CLEAR = {"squad_v1": 8.0, "mnli": 7.0, "hellaswag": 6.0, "mixture": 10.0}
 FIVE = {name: languages[:4] for name, languages in FIVE_TARGETS.items()}
@@ -55,7 +56,7 @@ def test_what_was_not_run_is_said():
     ]  # fmt: skip
     assert found["squad"].estimate is None
     assert found["squad"].words == "Not run: the study needs squad_v1 and none."
-    assert "a task with continued MLM beside it (named TASK_mlm)" in found["mlm"].words
+    assert "a task with additional continued MLM (named TASK_mlm)" in found["mlm"].words
     other = judge(make_scores({"mnli": 5.0}, (1000,), targets={"udpos": ("en",)}))
     assert "the study has no target xnli" in next(j.words for j in other if j.claim.name == "xnli")
     assert [judged.claim for judged in judge(make_scores())] == list(CLAIMS)
@@ -75,7 +76,7 @@ def test_the_estimate_is_the_mean_over_targets_of_means_over_languages():
     scores = make_scores({"mnli": 2.0}, (1000,), targets=targets, by_target={"udpos": 4.0})
     found = {judged.claim.name: judged for judged in judge(scores)}["mnli"]
     assert found.estimate.estimate == pytest.approx((2 + 6) / 2)
-    assert found.here.estimate == found.estimate.estimate
+    assert found.seeds_only.estimate == found.estimate.estimate
     assert "3 seeds, 2 of 2 targets, 24 of 24 pairs of scores" in found.words
     assert "over seeds and targets" in found.words
 
@@ -89,12 +90,13 @@ def test_rows_with_noise_are_no_evidence():
 def test_the_volume_is_the_largest_that_all_tasks_have():
     scores = make_scores({"mnli": 2.0, "squad_v1": 2.0}, (1000, 4000))
     unfinished = scores[~((scores["intermediate"] == "mnli") & (scores["volume"] == 4000))]
-    assert largest_common_volume(scores, ["mnli", "none"]) == 4000
-    assert largest_common_volume(unfinished, ["squad_v1", "none"]) == 1000
+    assert common_volume(scores) == 4000
+    assert common_volume(unfinished) == 1000
     is_mnli = scores["intermediate"] == "mnli"
     apart = scores[(scores["volume"] == 0) | ((scores["volume"] == 1000) == is_mnli)]
-    assert largest_common_volume(apart, ["squad_v1", "none"]) == 4000
-    assert largest_common_volume(apart, ["squad_v1", "mnli"]) is None
+    assert common_volume(apart) is None
+    assert common_volume(apart, ["squad_v1", "none"]) == 4000
+    assert common_volume(apart, ["squad_v1", "mnli"]) is None
 
 
 def test_missing_cells_cost_their_language_alone_and_are_counted():

@@ -10,18 +10,11 @@ import pytest
 
 from xlt.data.examples import Question, TaggedWords, TextPair
 from xlt.data.parallel import joined
-from xlt.evaluation.perturbations import alignment, code_mixing
-from xlt.evaluation.perturbations.alignment import (
-    Link,
-    aligned,
-    check_aligner,
-    phrases,
-    sentences,
-    symmetrised,
-    words,
-)
+from xlt.evaluation.perturbations import code_mixing
+from xlt.evaluation.perturbations.alignment import aligned, phrases, sentences, words
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.edits import Edit, edited, moved
+from xlt.evaluation.perturbations.similarity import Link, Stretch
 
 
 def read(text: str) -> list[str]:
@@ -50,19 +43,6 @@ def test_sentences_are_ranges_of_words():
     assert sentences("One two. Three? ”Four five") == [range(3), range(3, 5), range(5, 8)]
     assert sentences("一二。三！四") == [range(3), range(3, 5), range(5, 6)]
     assert sentences("") == []
-
-
-def test_links_of_both_directions_grow_from_those_that_both_have():
-    forward, backward = {(0, 0), (1, 1), (2, 1), (5, 5)}, {(0, 0), (1, 1), (1, 2), (0, 4)}
-    # Both have 0-0 and 1-1; 2-1 and 1-2 are neighbours with a word that has no link yet; 5-5 stands alone,
-    # and both its words have none; 0-4 stands alone, but the word 0 has one.
-    assert symmetrised(forward, backward) == {(0, 0), (1, 1), (2, 1), (1, 2), (5, 5)}
-
-
-def test_a_neighbour_whose_words_both_have_links_is_left_out():
-    forward, backward = {(0, 0), (1, 1), (0, 1)}, {(0, 0), (1, 1)}
-    assert symmetrised(forward, backward) == {(0, 0), (1, 1)}
-    assert symmetrised(set(), set()) == set()
 
 
 def pairs(first: str, second: str, links: Sequence[Link]) -> list[tuple[str, str]]:
@@ -106,41 +86,41 @@ def lexicon(number: int) -> list[tuple[str, str]]:
     return [(" ".join(w), " ".join(x[::-1].upper() for x in reversed(w))) for w in sentences_]
 
 
-def test_the_aligner_finds_the_words_of_an_invented_language(tmp_path: Path):
-    pytest.importorskip("eflomal", reason="eflomal, of the extra study, is not installed")
-    texts = lexicon(400)
-    found = aligned(texts, tmp_path)
-    right = total = 0
-    for (first, _), links in zip(texts, found, strict=True):
-        count = len(first.split())
-        right += sum(i + j == count - 1 for i, j in links)
-        total += max(len(links), count)
-    assert right / total > 0.9
+class ByPlace:
+    """An aligner that links the words with the same number, and keeps what it was asked."""
+
+    key = "by place"
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def links(self, pairs: Sequence[tuple[Stretch, Stretch]]) -> list[list[Link]]:
+        self.calls.append([tuple([s.text[slice(*w)] for w in s.words] for s in pair) for pair in pairs])
+        return [[(i, i) for i in range(min(len(one.words), len(other.words)))] for one, other in pairs]
 
 
-def test_links_are_found_once_for_what_the_texts_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("eflomal", reason="eflomal, of the extra study, is not installed")
-    calls = []
-
-    def both_ways(one: list[str], other: list[str]) -> tuple[list[set[Link]], list[set[Link]]]:
-        calls.append((one, other))
-        return [{(0, 0)} for _ in one], [{(0, 0)} for _ in one]
-
-    monkeypatch.setattr(alignment, "_both_ways", both_ways)
+def test_links_are_found_once_for_what_the_texts_say(tmp_path: Path):
+    aligner: Any = ByPlace()
     texts = [("A b", "C d"), ("", "x"), ("Go. Stop now.", "Geh. Halt jetzt.")]
-    wanted = [[(0, 0)], [], [(0, 0), (2, 2)]]  # the two sentences apart
-    assert aligned(texts, tmp_path) == wanted
-    assert aligned(texts, tmp_path) == wanted
-    assert len(calls) == 1
-    assert calls[0] == (["w0 w1", "w2 w3", "w4 w5 w3"], ["w0 w1", "w2 w3", "w4 w5 w3"])
-    assert aligned(texts[::-1], tmp_path) == wanted[::-1]
-    assert len(calls) == 2
+    wanted = [[(0, 0), (1, 1)], [], [(i, i) for i in range(5)]]
+    assert aligned(texts, tmp_path, aligner) == wanted
+    assert aligned(texts, tmp_path, aligner) == wanted
+    asked = [
+        (["A", "b"], ["C", "d"]),
+        (["Go", "."], ["Geh", "."]),  # the two sentences apart
+        (["Stop", "now", "."], ["Halt", "jetzt", "."]),
+    ]
+    assert aligner.calls == [asked]
+    assert aligned(texts[::-1], tmp_path, aligner) == wanted[::-1]
+    assert len(aligner.calls) == 2
 
 
-def test_mixing_without_the_aligner_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(alignment, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs the word aligner eflomal.*pip install 'xlt\[study\]'"):
-        check_aligner()
+def test_another_aligner_has_links_of_its_own(tmp_path: Path):
+    one, other = ByPlace(), ByPlace()
+    other.key = "another encoder"
+    for aligner in (one, other, one):
+        aligned([("A b", "C d")], tmp_path, aligner)  # pyright: ignore[reportArgumentType]
+    assert (len(one.calls), len(other.calls)) == (1, 1)
 
 
 # Which examples belong together
@@ -223,8 +203,8 @@ def translations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Translation
     for (one, other), links in LINKS.items():
         a, b = EXAMPLES[one], EXAMPLES[other]
         by_texts[(a.first, b.first), (a.second, b.second)] = links
-    monkeypatch.setattr(code_mixing, "aligned", lambda texts, folder: by_texts[tuple(texts)])
-    return Translations(lambda language: [EXAMPLES[language]], tmp_path)
+    monkeypatch.setattr(code_mixing, "aligned", lambda texts, *_: by_texts[tuple(texts)])
+    return Translations(lambda language: [EXAMPLES[language]], tmp_path, ByPlace())
 
 
 def mixing(translations: Any, language: str, *others: str, percent: int = 100, mix: int = 0) -> CodeMixing:
@@ -290,10 +270,8 @@ def test_gold_answers_are_never_replaced_and_their_starts_move():
 
 def test_phrases_without_letters_or_alike_are_no_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     one, other = TextPair("Anna , 1 haus", "x", 0), TextPair("anna . 2 house", "x", 0)
-    monkeypatch.setattr(
-        code_mixing, "aligned", lambda texts, folder: [[(i, i) for i in range(4)]] * len(texts)
-    )
-    found = Translations(lambda language: [one if language == "de" else other], tmp_path)
+    monkeypatch.setattr(code_mixing, "aligned", lambda texts, *_: [[(i, i) for i in range(4)]] * len(texts))
+    found = Translations(lambda language: [one if language == "de" else other], tmp_path, ByPlace())
     assert found.edits("Anna , 1 haus", "de", "en") == [Edit(9, 13, "house")]
     assert found.edits("a text that is not there", "de", "en") == []
 

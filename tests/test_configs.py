@@ -15,7 +15,7 @@ from conftest import NINE, REPOSITORY
 
 import xlt.studies.design.plan
 from xlt import study, study_dashboard, tasks
-from xlt.config.cli import ParsedCli
+from xlt.config.cli import ParsedCommandLine
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
 from xlt.studies.design.plan import Study
@@ -58,7 +58,7 @@ def test_each_target_that_is_trained_has_a_config(name: str):
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
 def test_config_parses_against_the_signatures(path: Path):
-    config = ParsedCli(["--config", str(path)]).config
+    config = ParsedCommandLine(["--config", str(path)]).config
     written = yaml.safe_load(path.read_text())
     assert config.data.tasks == written["data"]["tasks"]
     assert config.model.learning_rate == written["model"]["learning_rate"] > 0
@@ -80,7 +80,7 @@ def test_config_opens_with_the_command_that_runs_it(path: Path):
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipe_opens_with_the_study_that_uses_it(path: Path):
     first = path.read_text().splitlines()[0]
-    found = re.fullmatch(r"# The fine-tuning of (\w+) in (\S+), which holds the other keys\.", first)
+    found = re.fullmatch(r"# Fine-tuning of (\w+); (\S+) sets the other keys\.", first)
     assert found
     assert yaml.safe_load(path.read_text())["data"]["tasks"] == [found[1]]
     targets = yaml.safe_load((REPOSITORY / found[2]).read_text())["targets"]
@@ -96,7 +96,9 @@ def test_each_run_and_evaluation_of_a_study_parses(
     parsed = vars(study.make_parser().parse_args(["--config", str(path)]))
     assert parsed["volumes"] == made.volumes
     # The first of each kind: the others differ in seeds and volumes.
-    first = {(node.phase, node.arm, node.targets): node for node in reversed(made.uses) if node.seed == 0}
+    first = {
+        (node.phase, node.arm, node.targets): node for node in reversed(made.node_uses) if node.seed == 0
+    }
     for node in first.values():
         if node.phase == "target" and node.arm != "none":
             continue
@@ -105,7 +107,10 @@ def test_each_run_and_evaluation_of_a_study_parses(
         if node.phase == "evaluate":
             make_parser().parse_args(["--config", str(config)])
         else:
-            assert ParsedCli(["--config", str(config)]).config.data.tasks == node.settings["data"]["tasks"]
+            assert (
+                ParsedCommandLine(["--config", str(config)]).config.data.tasks
+                == node.settings["data"]["tasks"]
+            )
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=name_of)
@@ -210,7 +215,7 @@ def test_commands_of_the_readme_parse():
         elif verb == "xlt.wandb_sync":
             assert [Path(arg).parent.name for arg in args] == ["runs"]
         else:
-            ParsedCli(args)
+            ParsedCommandLine(args)
 
 
 def test_the_readmes_tree_names_the_folders_that_exist():

@@ -8,10 +8,11 @@ from scipy import optimize
 from study_rows import LANGUAGES, everywhere, make_scores
 
 from xlt.studies.analysis import curves, volumes
+from xlt.studies.analysis.curve_simulation import Truth, simulate
 from xlt.studies.analysis.power_law import fit_laws, lines, make_grid
 
 VOLUMES = [0, 1000, 4000, 16000, 64000]
-TRUTH = curves.Truth()
+TRUTH = Truth()
 
 
 def table(sd: float, seeds: int = 3, random: int = 0) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_the_fit_is_that_of_scipy():
         (70, 400, 500, 0.5),
         maxfev=20_000,
     )
-    theirs = curves.Truth(*own).at(flat)
+    theirs = Truth(*own).at(flat)
     residual = [
         ((scores.ravel() - found) ** 2).sum() for found in (np.tile(curve.predict(VOLUMES), 3), theirs)
     ]
@@ -73,22 +74,22 @@ def test_a_flat_and_a_logarithmic_truth_are_told():
     flat = curves.fit(VOLUMES, 50 + noise)
     assert flat.best == "constant"
     assert not flat.identifiable
-    assert "constant curve does as well" in flat.reason
+    assert "constant curve fits at least as well" in flat.reason
     growing = curves.fit(VOLUMES, 50 + 2 * np.log1p(np.array(VOLUMES) / 1000) + noise)
     assert growing.best == "log-linear"
     assert growing.predict(8000) == pytest.approx(50 + 2 * math.log(9), abs=0.7)
 
 
 def test_with_a_seed_sd_of_one_point_the_exponent_cannot_be_told():
-    found = curves.simulate(1.0, (1000, 4000, 16000, 64000), seeds=3)
+    found = simulate(1.0, (1000, 4000, 16000, 64000), seeds=3)
     assert found.share_identifiable < 0.02
     assert found.b_high / found.b_low > 10
-    assert "could tell it" in found.words
+    assert "could identify it" in found.words
     assert "With an SD of 1 point over 3 seeds and 4 volumes" in found.words
 
 
 def test_with_little_noise_it_can():
-    found = curves.simulate(0.1, (1000, 4000, 16000, 64000), seeds=3, repeats=100)
+    found = simulate(0.1, (1000, 4000, 16000, 64000), seeds=3, repeats=100)
     assert found.share_identifiable > 0.95
     assert found.b_low < 0.5 < found.b_high
 
@@ -197,9 +198,9 @@ def test_the_curves_of_a_study_say_over_what_they_are_pooled():
     assert pooled["identifiable"]
     assert pooled["b_low"] < 0.5 < pooled["b_high"]
     assert (found.loc[~found["identifiable"], "b"].isna()).all()
-    words = volumes.pooling_words(found)
+    words = volumes.describe_identifiable(found)
     assert "1 of 1 curves pooled over all targets and languages" in words
-    assert "of 12 curves of a language" in words
+    assert "of 12 curves by language" in words
     few = volumes.curves(scores[scores["volume"] == 1000])
     assert (few["best"] == "").all()
     assert few["reason"].str.contains("a curve needs two").all()

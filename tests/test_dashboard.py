@@ -16,11 +16,11 @@ from conftest import Command, Disk, run
 from test_fit import SHORT, events, go_back, steps, validations
 
 from tests.stress.faults import Fault
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.fit import fit
 from xlt.system.signals import STOPPED
+from xlt.system.wandb_mode import wandb_mode
 from xlt.training.recorder import Recorder
-from xlt.training.wandb_logger import mode
 from xlt.wandb_sync import wandb_sync
 
 
@@ -99,7 +99,7 @@ def test_two_runs_in_one_process_are_two_on_the_dashboard(
     monkeypatch.setenv("WANDB_MODE", "offline")
     try:
         for name in ("first", "second"):
-            assert run_verb(fit, tiny_run(tmp_path / name, SHORT)) == 0
+            assert run_command(fit, tiny_run(tmp_path / name, SHORT)) == 0
             own = (tmp_path / name / "wandb_id").read_text().strip()
             assert len(list((tmp_path / name / "wandb").glob(f"offline-run-*-{own}"))) == 1
     finally:
@@ -193,7 +193,7 @@ def test_a_run_stopped_twice_is_whole_in_its_last_file_and_after_the_one_command
     assert_tells_all(history(files[-1]), folder)
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run([str(folder)], wandb_sync) == 0
-    assert f"{len(events(folder))} events told to W&B (offline)" in capsys.readouterr().out
+    assert f"{len(events(folder))} events sent to W&B (offline)" in capsys.readouterr().out
     (new,) = set((folder / "wandb").glob(f"offline-run-*-{own}/run-{own}.wandb")) - set(files)
     assert_tells_all(history(new), folder)
 
@@ -227,15 +227,15 @@ def test_what_a_broken_connection_lost_is_told_by_the_next_start_and_nothing_twi
     server.breaks_after = breaks_after
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", lambda **_: server)
-    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    assert run_command(fit, tiny_run(folder, RESTARTED)) == 0
     assert server.step == breaks_after + 1
     server.breaks_after = 10**9
-    assert run_verb(wandb_sync, [str(folder)]) == 0
+    assert run_command(wandb_sync, [str(folder)]) == 0
     told = Counter(step for step, _ in server.rows)
     assert told == Counter(event["step"] for event in events(folder))
     # Whoever asks again tells nothing twice.
     before = list(server.rows)
-    assert run_verb(wandb_sync, [str(folder)]) == 0
+    assert run_command(wandb_sync, [str(folder)]) == 0
     assert server.rows == before
 
 
@@ -246,10 +246,10 @@ def test_a_restarted_run_tells_what_its_first_start_did_not(
     server.breaks_after = 4
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", lambda **_: server)
-    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    assert run_command(fit, tiny_run(folder, RESTARTED)) == 0
     go_back(folder, 6)
     server.breaks_after = 10**9
-    assert run_verb(fit, tiny_run(folder, RESTARTED)) == 0
+    assert run_command(fit, tiny_run(folder, RESTARTED)) == 0
     assert Counter(step for step, _ in server.rows) == Counter(event["step"] for event in events(folder))
 
 
@@ -265,7 +265,7 @@ def test_the_command_refuses_what_is_no_runs_folder(
 ):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run([str(tmp_path)], wandb_sync) == 2
-    assert f"{tmp_path} is no run's folder" in capsys.readouterr().err
+    assert f"{tmp_path} is not a run's folder" in capsys.readouterr().err
 
 
 # Failures
@@ -322,7 +322,7 @@ def test_the_mode_is_read_in_every_spelling(
 ):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv(variable, value)
-    assert mode() == expected
+    assert wandb_mode() == expected
 
 
 @pytest.mark.slow

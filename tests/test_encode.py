@@ -20,6 +20,7 @@ from tokenizers.processors import BertProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt import tasks
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Choices, Question, Sentence, TaggedWords, Text, TextPair
 from xlt.data.features import Features, write_features
@@ -144,9 +145,9 @@ def test_a_task_of_single_texts_says_so() -> None:
     single.check(example)
     columns, _ = single.encode([example], 0, encoder())
     assert columns["input_ids"] == [reference()("A fine film.")["input_ids"]]
-    with pytest.raises(ValueError, match="second must be None, not '': the task says single_text=True"):
+    with pytest.raises(ValueError, match="second must be None, not '': the TASK sets single_text=True"):
         single.check(TextPair("A fine film.", "", 1))
-    with pytest.raises(ValueError, match="second must be text, not None: an empty second text is ''"):
+    with pytest.raises(ValueError, match=r"second must be text, not None\. Give '' for an empty second text"):
         tasks.load("mnli").check(example)
     with pytest.raises(ValueError, match="translation must be text, not None"):
         tasks.load("tlm").check(Text("A fine film."))
@@ -350,10 +351,10 @@ def answers_of_gold_tokens(text: TextEncoder, asked: Sequence[Question], folder:
     write_features(folder / "features.arrow", [columns])
     features, targets = Features(folder / "features.arrow"), np.array(columns["targets"])
     assert targets.all()
-    outputs: dict[str, Any] = {"start": targets[:, :1], "end": targets[:, 1:]}
-    outputs |= {"score": np.ones((len(asked), 1)), "null": np.zeros(len(asked))}
+    outputs: dict[str, Any] = {"start": targets[:, 0], "end": targets[:, 1]}
+    outputs |= {"score": np.ones(len(asked)), "null": np.zeros(len(asked))}
     references = [task.reference(question) for question in asked]
-    return list(task.answers(outputs, features, np.arange(len(asked)), references).values())
+    return list(task.answers(Predictions(outputs, features, np.arange(len(asked)), references)).values())
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
@@ -538,12 +539,12 @@ def test_every_kind_reads_a_tokenizer_without_begin_and_end(tmp_path: Path) -> N
 def test_special_tokens_of_the_template_are_never_hidden(tmp_path: Path) -> None:
     # transformers is told of no name for them.
     text = bert(tmp_path, cls_token=None, sep_token=None)
-    assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special)
+    assert {CLS, SEP, PIECES.index("[PAD]"), PIECES.index("[MASK]")} <= set(text.special_ids)
     masking = tasks.load("mlm").masking(text)
     assert masking is not None
     ids = np.array([CLS, *range(5, 13), SEP] * 50)
     hidden = masking.hide(ids, np.full(50, 10), np.arange(50), 0)
-    assert not set(hidden.targets.tolist()) & set(text.special)
+    assert not set(hidden.targets.tolist()) & set(text.special_ids)
     assert hidden.ids.max() < text.num_ids == masking.vocab_size
 
 

@@ -22,7 +22,8 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from xlt.batch.batch import Batch
 from xlt.data.sampling.collate import collate
-from xlt.models.encoders.text import Encoder, load_config, most_tokens
+from xlt.models.encoders.facts import EncoderFacts, facts_of
+from xlt.models.encoders.text import Encoder, load_config
 from xlt.models.kernels.dropout import Dropout
 
 LENGTHS = [9, 30, 28]
@@ -43,7 +44,7 @@ def encoder(folder: str) -> Encoder:
 @pytest.fixture
 def batch(tmp_path: Path) -> Batch:
     """Three sequences of random tokens."""
-    return collate("task", stored(tmp_path, random_rows(LENGTHS, 0)), np.arange(3), ())
+    return collate("task", stored(tmp_path, random_rows(LENGTHS, 0)), np.arange(3), (), first_position=2)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_an_encoder_without_weights_is_refused_unless_from_scratch(folder: str) 
 
 
 def test_the_longest_sequence_is_512_tokens(folder: str) -> None:
-    assert most_tokens(load_config(folder)) == 512
+    assert facts_of(load_config(folder)) == EncoderFacts(first_position=2, max_tokens=512)
 
 
 def test_the_weights_have_the_names_of_transformers(folder: str, encoder: Encoder) -> None:
@@ -139,7 +140,9 @@ def test_micro_batches_held_back_have_the_gradient_of_torch(folder: str, tmp_pat
     encoder = fresh_encoder(folder)
     model = padded_of(encoder, folder, "eager")
     columns = random_rows(LENGTHS, 1)
-    batches = [collate("task", stored(tmp_path, columns), np.array([row]), ()) for row in range(3)]
+    batches = [
+        collate("task", stored(tmp_path, columns), np.array([row]), (), first_position=2) for row in range(3)
+    ]
     with encoder.words.holding():
         for batch in batches[:-1]:
             run_packed(encoder, batch, batch.packing.starts)[:, 0].sum().backward()

@@ -22,13 +22,13 @@ from safetensors.torch import load_file, save_file
 from seqeval.metrics import f1_score
 from transformers import AutoModel, AutoTokenizer
 
-import xlt.evaluate
+import xlt.evaluation.evaluation
 from xlt import tasks
 from xlt.data.encode import load_tokenizer
 from xlt.evaluate import evaluate
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.report import Average, Report, summarise
-from xlt.evaluation.scores import Scored
+from xlt.evaluation.scores import CellScore
 from xlt.export import export
 from xlt.fit import fit
 from xlt.models.encoders.text import Encoder
@@ -86,13 +86,13 @@ def out(test: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted_tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tasks that are predicted from now on, as they are."""
     seen: list[str] = []
-    predict = xlt.evaluate.predict
+    predict = xlt.evaluation.evaluation.predict
 
     def watched(model: Any, task: Any, *rest: Any) -> Any:
         seen.append(task.name)
         return predict(model, task, *rest)
 
-    monkeypatch.setattr(xlt.evaluate, "predict", watched)
+    monkeypatch.setattr(xlt.evaluation.evaluation, "predict", watched)
     return seen
 
 
@@ -368,7 +368,7 @@ def test_a_finished_evaluation_tests_nothing_again(
     test: Evaluate, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
     before = (out / "results.json").read_text()
-    monkeypatch.setattr(xlt.evaluate, "predict", None)
+    monkeypatch.setattr(xlt.evaluation.evaluation, "predict", None)
     assert test(out) == 0
     assert (out / "results.json").read_text() == before
 
@@ -846,8 +846,8 @@ def test_average_gap_and_worst_language_of_a_worked_example():
     assert summarise(tasks.load("mlqa"), {"de": 60.0}).gap is None
 
 
-def cell(task: str, language: str, **metrics: float) -> Scored:
-    return Scored(task, language, "test", "m", 10, metrics, dict.fromkeys(metrics, 0.0), {}, "")
+def cell(task: str, language: str, **metrics: float) -> CellScore:
+    return CellScore(task, language, "test", "m", 10, metrics, dict.fromkeys(metrics, 0.0), {}, "")
 
 
 def test_groups_average_tasks_and_say_what_they_lack():
@@ -927,7 +927,7 @@ def test_a_head_that_was_not_trained_cannot_be_kept(
         "model.keep_heads": "true",
     }
     assert run(tiny_run(tmp_path / "run", changes)) == 2
-    assert "needs the head qqp, which is not among those trained: " in capsys.readouterr().err
+    assert "the head qqp is not among the trained heads: " in capsys.readouterr().err
 
 
 def test_a_run_cannot_begin_with_an_unfinished_one(

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt import tasks
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.metrics.tagging import span_counts, span_scores
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits
-from xlt.splits.store import EncodedSplit
 
 CELLS = [
     "xnli/sw",
@@ -54,8 +55,8 @@ def spans(stored: EncodedSplit, rows: np.ndarray, draws: np.random.Generator) ->
     passages = stored.features.gather("passage", rows)[0].reshape(-1, 2)
     drawn = np.sort(draws.integers(passages[:, :1], passages[:, 1:], size=(len(rows), 2)))
     found = np.where((draws.random((len(rows), 1)) < 0.5) & (targets[:, :1] > 0), targets, drawn)
-    score = draws.random((len(rows), 1)).astype(np.float32)
-    return {"start": found[:, :1], "end": found[:, 1:], "score": score, "null": np.zeros(len(rows))}
+    score = draws.random(len(rows)).astype(np.float32)
+    return {"start": found[:, 0], "end": found[:, 1], "score": score, "null": np.zeros(len(rows))}
 
 
 def vectors(stored: EncodedSplit, rows: np.ndarray, draws: np.random.Generator) -> dict[str, Any]:
@@ -77,8 +78,8 @@ def test_the_score_is_what_the_items_add_up_to(name: str, opened: Any):
     kept = np.arange(min(ROWS, stored.meta.examples))
     rows = stored.rows_of(kept)
     outputs = PREDICTIONS[task.group](stored, rows, np.random.default_rng(0))
-    given = outputs, stored.features, rows, stored.references()
-    score, example_scores = task.score(*given).mean, task.example_scores(*given)
+    predictions = Predictions(outputs, stored.features, rows, stored.references())
+    score, example_scores = task.score(predictions).mean, task.example_scores(predictions)
     assert example_scores is not None
     assert len(example_scores) == len(kept)
     assert 0 < score < 100
@@ -92,7 +93,8 @@ def test_the_score_is_what_the_items_add_up_to(name: str, opened: Any):
 
 def test_mined_pairs_have_no_items():
     task = tasks.load("bucc2018/zh")
-    assert task.example_scores({}, None, np.zeros(0), []) is None  # pyright: ignore[reportArgumentType]
+    nothing: Any = None
+    assert task.example_scores(Predictions({}, nothing, np.zeros(0))) is None
 
 
 def test_span_counts_of_a_worked_example():

@@ -20,7 +20,7 @@ from test_fit import assert_same_weights, events, steps, timeless, weights
 
 from xlt.module import TransferModule
 from xlt.system import lock
-from xlt.training.checkpoint_files import VerifiedIO, fault_of, newest
+from xlt.training.checkpoint_files import VerifiedCheckpointIO, fault_of, newest
 
 SHORT = {
     "data.tasks": "[mnli, ccg]",
@@ -130,7 +130,7 @@ def test_a_folder_that_turns_read_only_stops_the_run_and_it_goes_on_when_it_can_
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a few tensors."""
     path = tmp_path_factory.mktemp("small") / "step-000000001.ckpt"
-    io = VerifiedIO()
+    io = VerifiedCheckpointIO()
     io.save_checkpoint({"weights": torch.arange(100.0), "step": 1}, path)
     io.finish()
     return path
@@ -150,7 +150,7 @@ def test_any_flipped_bit_and_any_cut_is_noticed(small: Path, data: st.DataObject
     try:
         assert "is damaged" in fault_of(small)
         with pytest.raises(ValueError, match=r"step-000000001.ckpt is damaged"):
-            VerifiedIO().load_checkpoint(small)
+            VerifiedCheckpointIO().load_checkpoint(small)
     finally:
         small.write_bytes(whole)
     assert not fault_of(small)
@@ -168,9 +168,9 @@ def test_a_manifest_of_nonsense_is_a_fault(small: Path):
 def test_no_earlier_checkpoint_is_deleted_while_the_newest_is_damaged(
     tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = VerifiedIO._complete
+    whole = VerifiedCheckpointIO._complete
 
-    def complete(io: VerifiedIO, scratch: Path, path: Path) -> None:
+    def complete(io: VerifiedCheckpointIO, scratch: Path, path: Path) -> None:
         after, io._after_save = io._after_save, None
         whole(io, scratch, path)
         if path.name > "step-000000004.ckpt":
@@ -179,7 +179,7 @@ def test_no_earlier_checkpoint_is_deleted_while_the_newest_is_damaged(
         after(path)
         io._after_save = after
 
-    monkeypatch.setattr(VerifiedIO, "_complete", complete)
+    monkeypatch.setattr(VerifiedCheckpointIO, "_complete", complete)
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="is damaged"):
         assert run(tiny_run(folder, {**SHORT, "checkpoints.keep_last": 1})) == 0

@@ -14,7 +14,8 @@ import xlt.data.encode
 import xlt.data.sources
 import xlt.models.encoders.text
 from xlt.data.encode import load_tokenizer
-from xlt.data.sources import Hub, ParquetRows
+from xlt.data.parquet import ParquetRows
+from xlt.data.sources import Hub
 from xlt.models.encoders.text import Encoder, load_config
 from xlt.system.file_errors import explained, file_error
 
@@ -50,7 +51,7 @@ def test_a_mirror_needs_no_cache(cache: Path, tmp_path: Path, monkeypatch: pytes
     mirrored(tmp_path)
     monkeypatch.setattr(xlt.data.sources, "load_dataset", raises(AssertionError("the library was asked")))
     (part,) = Hub("org/name").open("train", [tmp_path])
-    assert list(part.chunks(1)) == [{"text": ["one"]}, {"text": ["two"]}]
+    assert list(part.rows()) == [{"text": "one"}, {"text": "two"}]
 
 
 @pytest.mark.parametrize("code", [errno.ENOTDIR, errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOSPC])
@@ -64,7 +65,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     message = str(caught.value)
     assert str(cache) in message
     assert os.strerror(code) in message
-    assert "Set HF_HOME to a folder" in message
+    assert "Set HF_HOME to a writable folder" in message
     assert "hub did not give it" not in message
 
 
@@ -88,7 +89,7 @@ def test_a_file_that_the_system_does_not_give_is_not_called_damaged(
     with monkeypatch.context() as patch:
         patch.setattr(ParquetRows, "iter", raises(error))
         with pytest.raises(OSError, match=os.strerror(code)) as caught:
-            list(part.chunks(1))
+            list(part.rows())
     monkeypatch.setattr(pq, "ParquetFile", raises(error))
     with pytest.raises(OSError, match=os.strerror(code)) as at_once:
         Hub("org/name").open("train", [tmp_path])

@@ -21,7 +21,7 @@ from conftest import NINE, Command, run
 
 import xlt.fit
 from tests.stress.faults import Fault
-from xlt.config.cli import Cli
+from xlt.config.cli import CommandLine
 from xlt.datamodule import TransferData
 from xlt.training.checkpoint_files import newest
 
@@ -370,7 +370,7 @@ def test_bf16_that_is_slower_than_fp32_is_said(
     caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr("xlt.training.precision.has_bf16", lambda: has_bf16)
-    Cli(tiny_run(tmp_path / "run", {"trainer.precision": "bf16-mixed"}))
+    CommandLine(tiny_run(tmp_path / "run", {"trainer.precision": "bf16-mixed"}))
     assert any("no bf16 instructions" in message for message in caplog.messages) != has_bf16
 
 

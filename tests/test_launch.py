@@ -9,7 +9,7 @@ from conftest import Command, run
 from test_bad_input import the_message
 from test_fit import SHORT, events, results
 
-from xlt.training.launch import Gathering
+from xlt.training.launch import RendezvousTimeout
 
 ALL = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = {"SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
@@ -31,7 +31,7 @@ TWO_NODES = {"trainer.num_nodes": 2}
         ({}, TWO_NODES, "MASTER_ADDR, MASTER_PORT, NODE_RANK are not set: the processes cannot find"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, TWO_NODES, "MASTER_ADDR, MASTER_PORT, NODE_RANK are not set"),
         (PLACE, TWO_NODES, "NODE_RANK is not set"),
-        (PLACE | {"NODE_RANK": "2"}, TWO_NODES, "NODE_RANK is 2: it must lie in 0 to 1"),
+        (PLACE | {"NODE_RANK": "2"}, TWO_NODES, "NODE_RANK is 2: it must be 0 to 1"),
         (
             PLACE | {"NODE_RANK": "0", "RANK": "1"},
             TWO_NODES,
@@ -84,10 +84,13 @@ def test_a_port_that_is_taken_is_told_in_words(tiny_run: Command, tmp_path: Path
 
 
 def test_processes_that_are_there_and_do_not_connect_are_told_apart():
-    gathering = object.__new__(Gathering)
+    gathering = object.__new__(RendezvousTimeout)
     gathering._limit, gathering._devices, gathering._world_size = 5.0, 2, 4
     gathering._address = "first", 29500
-    assert "all there, but cannot connect to each other: set GLOO_SOCKET_IFNAME" in gathering._reason([])
+    assert (
+        "all processes have started, but they cannot connect to each other: set GLOO_SOCKET_IFNAME"
+        in gathering._reason([])
+    )
     assert "2 of 4 processes are missing at first:29500: 1 (node 0), 3 (node 1)" in gathering._reason([1, 3])
 
 

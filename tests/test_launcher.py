@@ -45,7 +45,7 @@ def test_two_nodes_at_a_time_have_their_own_logs(address: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_node_that_is_told_to_stop_saves_and_goes_on(address: str, tiny_run: Command, tmp_path: Path):
+def test_a_stopped_node_saves_and_resumes(address: str, tiny_run: Command, tmp_path: Path):
     folder, log = tmp_path / "run", tmp_path / "log.txt"
     command = [sys.executable, "-m", "xlt.fit", *tiny_run(folder, {"trainer.max_steps": 200})]
     started = start(address, command, log)

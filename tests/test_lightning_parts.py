@@ -29,7 +29,7 @@ from test_bad_input import the_message
 from test_dashboard import Heard
 from test_fit import SHORT, assert_same_weights, events, steps, validations, weights
 
-from xlt.config.classes import BASES, check_parts, refusal
+from xlt.config.classes import BASES, check_lightning_parts, refusal
 from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 from xlt.config.trainer_keys import (
     ALLOWED_TRAINER_KEYS,
@@ -421,7 +421,7 @@ def test_a_class_that_does_not_work_is_refused_by_name_and_reason(key: str, part
     value: Any = {"class_path": path if form == "path" else part.__name__}
     value = part.__name__ if form == "text" else value
     with pytest.raises(ValueError, match=part.__name__) as refused:
-        check_parts({"trainer": {key: [value]}})
+        check_lightning_parts({"trainer": {key: [value]}})
     assert f"trainer.{key}[0]" in str(refused.value)
     assert refusal(part) in str(refused.value)
 
@@ -509,10 +509,18 @@ REFUSED_RUNS: list[tuple[Mapping[str, Any], dict[str, Any], str]] = [
     ({"callbacks": [{"class_path": "Timer", "init_args": {"duration": "00:00:01:00"}}]}, {}, "SIGTERM"),
     ({"callbacks": [{"class_path": "BackboneFinetuning"}]}, {}, "epochs"),
     ({"callbacks": [{"class_path": "ThroughputMonitor"}]}, {}, "train/tokens_per_second"),
-    ({"callbacks": [{"class_path": "xlt.training.recorder.Recorder"}]}, {}, "a run has it already"),
-    ({"logger": {"class_path": "xlt.training.metrics_file.MetricsFile"}}, {}, "a run has it already"),
-    ({"logger": {"class_path": "LitLogger"}}, {}, "was never tried"),
-    ({"logger": {"class_path": "lightning.pytorch.loggers.LitLogger"}}, {}, "was never tried"),
+    (
+        {"callbacks": [{"class_path": "xlt.training.recorder.Recorder"}]},
+        {},
+        "every run has this part already",
+    ),
+    (
+        {"logger": {"class_path": "xlt.training.metrics_file.MetricsFile"}},
+        {},
+        "every run has this part already",
+    ),
+    ({"logger": {"class_path": "LitLogger"}}, {}, "was never tested"),
+    ({"logger": {"class_path": "lightning.pytorch.loggers.LitLogger"}}, {}, "was never tested"),
     ({"plugins": [{"class_path": "MPIEnvironment"}]}, {}, "torchrun"),
     ({"strategy": {"class_path": "FSDPStrategy"}}, {}, "auto or ddp"),
     ({"strategy": {"class_path": "DDPStrategy", "init_args": {"start_method": "fork"}}}, {}, "start_method"),

@@ -8,8 +8,8 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from xlt.system.memory import keep_memory
-keep_memory({device!r})
+from xlt.system.memory import keep_freed_memory
+keep_freed_memory({device!r})
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def take():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional.text import squad
 
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question
 from xlt.data.features import Features, write_features
@@ -20,6 +21,7 @@ from xlt.data.sampling.collate import collate
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.squad import best_threshold, exact_match, f1, normalize, squad_scores
+from xlt.metrics.transfer_gap import transfer_gap
 
 LAW = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 
@@ -166,6 +168,14 @@ def test_majority_is_the_most_frequent_known_target() -> None:
     assert majority(torch.tensor([-1, -1])).tolist() == [0, 0]
 
 
+def test_the_transfer_gap_by_hand() -> None:
+    assert transfer_gap({"en": 70.0, "de": 60.0, "ar": 41.0}) == pytest.approx(70 - 50.5)
+    assert transfer_gap({"de": 60.0, "en": 70.0, "ar": 41.0}, "de") == pytest.approx(60 - 55.5)
+    assert transfer_gap({"en": 70.0}) is None
+    assert transfer_gap({"de": 60.0, "ar": 41.0}) is None
+    assert transfer_gap({}) is None
+
+
 def stored(path: Path, columns: Mapping[str, list[list[int]]]) -> Features:
     """The columns on disk."""
     write_features(path / "features.arrow", [columns])
@@ -176,7 +186,7 @@ def test_classification_scores_the_rows_it_is_given(tmp_path: Path) -> None:
     features = stored(tmp_path, {"targets": [[1], [0], [1], [1], [0]]})
     task = Classification(source=(), read=len, labels=("no", "yes"), f1=True)
     rows = np.array([0, 1, 3, 4])
-    found = task.score({"prediction": [np.array(p) for p in (1, 1, 0, 0)]}, features, rows, [])
+    found = task.score(Predictions({"prediction": [np.array(p) for p in (1, 1, 0, 0)]}, features, rows))
     # Targets 1 0 1 0, predictions 1 1 0 0: half right; one right, one too many, one missed.
     assert found.metrics == pytest.approx({"accuracy": 50, "f1": 50})
     # Answering 1 everywhere: all positives, as many too many: 2 x 2 / (2 x 2 + 2).
@@ -187,9 +197,8 @@ def test_classification_scores_the_rows_it_is_given(tmp_path: Path) -> None:
 def test_multiple_choice_scores_by_hand(tmp_path: Path) -> None:
     features = stored(tmp_path, {"targets": [[2], [0], [2], [1]]})
     task = MultipleChoice(source=(), read=len, num_choices=3)
-    found = task.score(
-        {"prediction": [np.array(p) for p in (2, 0, 1, 1)]}, features, np.arange(4), [None] * 4
-    )
+    outputs = {"prediction": [np.array(p) for p in (2, 0, 1, 1)]}
+    found = task.score(Predictions(outputs, features, np.arange(4), [None] * 4))
     assert found.metrics == {"accuracy": 75}
     assert found.chance == {"accuracy": 50}
 
@@ -198,7 +207,7 @@ def test_tagging_counts_unseen_tags_as_errors(tmp_path: Path) -> None:
     features = stored(tmp_path, {"targets": [[0, 1], [-1], [1, -1, 1], [0]]})
     task = Tagging(source=(), read=len, labels=("A", "B"))
     predictions = [np.array([0, 0]), np.array([0]), np.array([1, 1, 0])]
-    found = task.score({"prediction": predictions}, features, np.array([0, 1, 2]), [])
+    found = task.score(Predictions({"prediction": predictions}, features, np.array([0, 1, 2])))
     # Targets 0 1 | -1 | 1 -1 1, predictions 0 0 | 0 | 1 1 0: two of six words right.
     assert found.metrics == pytest.approx({"accuracy": 100 * 2 / 6})
     # B everywhere: three of six.
@@ -236,11 +245,11 @@ REFERENCES = [
 
 OUTPUTS = {
     # Window 0: "Ann met"; window 1, the better: "Paris in"; example 1: "May."; example 2: "Bob".
-    "start": [np.array([4, 5]), np.array([5, 4]), np.array([12, 6]), np.array([5, 3])],
-    "end": [np.array([5, 5]), np.array([6, 4]), np.array([13, 6]), np.array([5, 4])],
-    "score": [np.array([5.0, 1.0]), np.array([6.0, 2.0]), np.array([2.0, 1.0]), np.array([3.0, 0.0])],
+    "start": np.array([4, 5, 12, 5]),
+    "end": np.array([5, 6, 13, 5]),
+    "score": np.array([5.0, 6.0, 2.0, 3.0]),
     # Of example 0 the smaller counts, so answering gains 5; nothing is better for 1 by 1, for 2 by 4.
-    "null": [np.array(7.0), np.array(1.0), np.array(3.0), np.array(7.0)],
+    "null": np.array([7.0, 1.0, 3.0, 7.0]),
 }
 
 
@@ -250,7 +259,7 @@ def question_task(**settings: float) -> SpanExtraction:
 
 
 def test_the_best_span_over_all_windows_is_the_answer(windows: Features) -> None:
-    found = question_task().score(OUTPUTS, windows, np.arange(4), REFERENCES)
+    found = question_task().score(Predictions(OUTPUTS, windows, np.arange(4), REFERENCES))
     # "Paris in" against "in Paris": all words, none exact; "May." against nothing: 0; "Bob": right.
     assert found.metrics == pytest.approx({"exact_match": 100 / 3, "f1": 200 / 3})
     # Saying nothing is right once in three.
@@ -260,16 +269,16 @@ def test_the_best_span_over_all_windows_is_the_answer(windows: Features) -> None
 
 
 def test_the_answer_is_empty_where_the_null_score_wins_by_the_threshold(windows: Features) -> None:
-    found = question_task(null_threshold=0.0).score(OUTPUTS, windows, np.arange(4), REFERENCES)
+    found = question_task(null_threshold=0.0).score(Predictions(OUTPUTS, windows, np.arange(4), REFERENCES))
     # "Paris in", "", "": the second is right.
     assert found.metrics == pytest.approx({"exact_match": 100 / 3, "f1": 200 / 3})
-    lenient = question_task(null_threshold=2.0).score(OUTPUTS, windows, np.arange(4), REFERENCES)
+    lenient = question_task(null_threshold=2.0).score(Predictions(OUTPUTS, windows, np.arange(4), REFERENCES))
     # "Paris in", "May.", "".
     assert lenient.metrics == pytest.approx({"exact_match": 0, "f1": 100 / 3})
 
 
 def test_the_best_f1_is_at_the_best_threshold(windows: Features) -> None:
-    found = question_task(null_threshold=0.0).score(OUTPUTS, windows, np.arange(4), REFERENCES)
+    found = question_task(null_threshold=0.0).score(Predictions(OUTPUTS, windows, np.arange(4), REFERENCES))
     # Gains -5, 1, 4. Answering none, 0 + 1 + 0; the first, 1 + 1 + 0; two, 1 + 0 + 0; all, 1 + 0 + 1.
     assert found.details["best_f1"] == pytest.approx(200 / 3)
     assert found.details["best_threshold"] == -5
@@ -277,8 +286,8 @@ def test_the_best_f1_is_at_the_best_threshold(windows: Features) -> None:
 
 def test_only_the_rows_given_are_scored(windows: Features) -> None:
     chosen = np.array([0, 1, 3])
-    outputs = {name: [values[i] for i in chosen] for name, values in OUTPUTS.items()}
-    found = question_task().score(outputs, windows, chosen, REFERENCES)
+    outputs = {name: values[chosen] for name, values in OUTPUTS.items()}
+    found = question_task().score(Predictions(outputs, windows, chosen, REFERENCES))
     assert found.metrics == pytest.approx({"exact_match": 50, "f1": 100})
 
 
@@ -288,7 +297,7 @@ def scored(task: SpanExtraction, question: Question, path: Path, starts: Any, en
     columns, _ = task.encode([question], 0, text)
     assert len(columns["input_ids"]) == 1
     features = stored(path, columns)
-    batch = collate("t", features, np.arange(features.num_rows), task.inputs)
+    batch = collate("t", features, np.arange(features.num_rows), task.inputs, first_position=2)
     states = torch.zeros(batch.num_tokens, 2)
     begin, end = columns["passage"][0]
     states[begin:end] = torch.stack([torch.as_tensor(f(end - begin)) for f in (starts, ends)], -1).float()
@@ -297,7 +306,8 @@ def scored(task: SpanExtraction, question: Question, path: Path, starts: Any, en
     nn.init.zeros_(head.out_proj.bias)
     found = head.predict(head(states, batch.packing, batch.columns), batch.packing, batch.columns)
     outputs: Mapping[str, Sequence[np.ndarray]] = {k: list(v.detach().numpy()) for k, v in found.items()}
-    return task.score(outputs, features, np.arange(features.num_rows), [task.reference(question)])
+    rows = np.arange(features.num_rows)
+    return task.score(Predictions(outputs, features, rows, [task.reference(question)]))
 
 
 def test_head_and_score_together_give_the_answers_text(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
 from xlt.studies.report.drawing import Figure
 from xlt.studies.report.figures import draw
-from xlt.studies.report.page import page, render, write_pictures
+from xlt.studies.report.page import page, render, write_figure_files
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TABLES = [
@@ -124,8 +124,8 @@ def test_the_page_says_what_it_is_and_each_figure_stands_beside_its_numbers(html
 def test_what_is_missing_is_listed_with_its_log_and_counted(html: str):
     assert FAILED[2] in html
     assert "5 of 6" in html  # pairs of a seed and a target of MNLI at 100 examples
-    assert "A hollow mark is of fewer seeds than others." in html
-    assert "(1 of the seeds)" in html
+    assert "A hollow mark has fewer seeds than other marks." in html
+    assert "(fewer seeds: 1)" in html
 
 
 BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
@@ -134,10 +134,10 @@ BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
 @pytest.mark.parametrize(
     ("scores", "says", "figures"),
     [
-        pytest.param(BARE, "There is one seed: no interval can be given", 3, id="one_of_everything"),
+        pytest.param(BARE, "There is one seed, so there are no intervals", 3, id="one_of_everything"),
         pytest.param(BARE[BARE["intermediate"] == "none"], "No run is missing", 0, id="no_arm"),
         pytest.param(
-            BARE[BARE["intermediate"] == "mnli"], "No effect can be given", 1, id="none_to_compare_with"
+            BARE[BARE["intermediate"] == "mnli"], "There is no effect", 1, id="none_to_compare_with"
         ),
         pytest.param(
             BARE[BARE["language"] == "sw"], "There is one seed", 3, id="one_language_without_english"
@@ -166,7 +166,7 @@ def test_a_figure_that_is_no_more_leaves_no_files(tmp_path: Path):
     for name in ("old.png", "old.pdf", "notes.txt"):
         (tmp_path / name).touch()
     nothing: list[Figure] = []
-    write_pictures(nothing, tmp_path)
+    write_figure_files(nothing, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -179,7 +179,7 @@ def test_a_figure_that_is_no_more_leaves_no_files(tmp_path: Path):
         (lambda t: t.drop(columns="language"), "has no column language"),
         (lambda t: t.head(0), "holds no scores"),
         (lambda t: pd.concat([t, t.head(1)]), "has two scores of"),
-        (lambda t: t.assign(score="high"), "row 0: score is 'high', and must be a number"),
+        (lambda t: t.assign(score="high"), "row 0: score is 'high': it must be a number"),
         (lambda t: t.assign(volume=0.5), "row 0: volume is '0.5'"),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_study_is_found_by_name_and_by_folder(tmp_path: Path, monkeypatch: pyt
     own = tmp_path / "runs" / "study" / "studies" / "volume"
     own.mkdir(parents=True)
     assert find_study("volume").resolve() == find_study(str(own)) == own
-    with pytest.raises(FileNotFoundError, match=r"no study 'volum'.*there are: volume"):
+    with pytest.raises(FileNotFoundError, match=r"no study 'volum'.*has the studies volume"):
         find_study("volum")
     with pytest.raises(FileNotFoundError, match=r"has no scores\.csv"):
         find_scores(own)

@@ -7,15 +7,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import write, write_root
+from conftest import REPOSITORY
+from lightning.fabric import Fabric
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.evaluation.perturbations import alignment
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Name, Perturbations, names_of
+from xlt.evaluation.perturbations.similarity import Aligner, Link, Stretch
 from xlt.evaluation.plan import Missing, in_words
+from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
-from xlt.splits.store import read_examples
 
 
 @pytest.fixture(scope="session")
@@ -41,31 +43,36 @@ def splits(root: Path, cache: str, tiny_encoder: str) -> Splits:
     return Splits([root], Path(cache), TextEncoder(load_tokenizer(tiny_encoder), 128, 32))
 
 
+class ByPlace:
+    """An aligner that links the words with the same number."""
+
+    key, is_released = "by place", False
+
+    def links(self, pairs: list[tuple[Stretch, Stretch]]) -> list[list[Link]]:
+        return [[(i, i) for i in range(min(len(one.words), len(other.words)))] for one, other in pairs]
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+BY_PLACE: Any = ByPlace()
+
+
 @pytest.fixture
-def found(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def found(splits: Splits, tmp_path: Path) -> Any:
     """The parts of a task in a language with a perturbation; words are aligned by their place."""
-
-    def by_place(one: list[str], other: list[str]) -> Any:
-        links = [
-            {(i, i) for i in range(min(len(a.split()), len(b.split())))}
-            for a, b in zip(one, other, strict=True)
-        ]
-        return links, links
-
-    monkeypatch.setattr(alignment, "_both_ways", by_place)
-    pytest.importorskip("eflomal", reason="eflomal, of the extra study, is not installed")
 
     def parts(name: Name, cell: str) -> Any:
         task = tasks.load(cell)
         split = "test" if task.only_test else "validation"
-        perturbations = Perturbations({task.group: [name]}, splits, tmp_path / "alignments", seed=0)
-        return perturbations.parts(name, task, split, splits.parts(task, split))
+        perturbations = Perturbations({task.group: [name]}, splits, tmp_path / "alignments", BY_PLACE, seed=0)
+        return perturbations.perturbed(name, task, split, splits.raw_splits(task, split))
 
     return parts
 
 
 def examples(cell: str, parts: Any) -> list[Any]:
-    return [example for example, *_ in read_examples(tasks.load(cell), parts)]
+    return list(read_examples(tasks.load(cell), parts))
 
 
 def test_each_mix_is_drawn_so_many_times_and_a_name_given_twice_counts_once():
@@ -92,20 +99,20 @@ def test_what_is_no_perturbation_is_refused(names: list[str], num_mixes: int, me
 
 
 def test_noisy_rows_are_the_rows_with_noise(found: Any, splits: Splits):
-    clean = examples("xnli/de", splits.parts(tasks.load("xnli/de"), "validation"))
+    clean = examples("xnli/de", splits.raw_splits(tasks.load("xnli/de"), "validation"))
     assert examples("xnli/de", found(Name("noise", 20), "xnli/de")) == [Noise(20, 0)(e) for e in clean]
 
 
 def test_rows_have_keys_of_their_own_and_the_clean_ones_keep_theirs(found: Any, splits: Splits):
     task = tasks.load("xnli/de")
-    clean = splits.parts(task, "validation")
+    clean = splits.raw_splits(task, "validation")
     perturbed = [
         found(name, "xnli/de")
         for name in (Name("noise", 5), Name("noise", 10), Name("mix", 15), Name("mix", 15, 1))
     ]
     folders = [splits.folder(task, "validation", parts) for parts in (clean, *perturbed)]
     assert len(set(folders)) == 5
-    assert folders[0] == splits.folder(task, "validation", splits.parts(task, "validation"))
+    assert folders[0] == splits.folder(task, "validation", splits.raw_splits(task, "validation"))
     opened = splits.open(task, "validation", perturbed[1])
     assert opened.folder == folders[2]
     assert opened.meta.examples == splits.open(task, "validation").meta.examples == 40
@@ -145,17 +152,17 @@ def test_nothing_is_mixed_where_english_is_missing(found: Any, root: Path, tmp_p
     alone = Splits([tmp_path], tmp_path / "cache", splits.text)
     task = tasks.load("xnli/de")
     with pytest.raises(Inapplicable, match="has no row in en"):
-        Perturbations({}, alone, tmp_path, 0).parts(
-            Name("mix", 15), task, "validation", alone.parts(task, "validation")
+        Perturbations({}, alone, tmp_path, BY_PLACE, 0).perturbed(
+            Name("mix", 15), task, "validation", alone.raw_splits(task, "validation")
         )
 
 
 def mixed_parts(perturbations: Perturbations, splits: Splits, *cells: str) -> list[Any]:
-    tested = [(tasks.load(cell), splits.parts(tasks.load(cell), "validation")) for cell in cells]
+    tested = [(tasks.load(cell), splits.raw_splits(tasks.load(cell), "validation")) for cell in cells]
     return [
         part
         for task, parts in tested
-        for part in perturbations.parts(Name("mix", 30), task, "validation", parts)
+        for part in perturbations.perturbed(Name("mix", 30), task, "validation", parts)
     ]
 
 
@@ -177,10 +184,10 @@ def test_only_languages_asked_for_are_aligned_and_each_is_told(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ):
-    perturbations = Perturbations({}, splits, tmp_path / "links", 0, languages)
+    perturbations = Perturbations({}, splits, tmp_path / "links", BY_PLACE, 0, languages)
     parts = mixed_parts(perturbations, splits, *cells)
     with caplog.at_level("INFO", "xlt"):
-        perturbations.align([*parts, *splits.parts(tasks.load("xnli/de"), "validation")])
+        perturbations.align([*parts, *splits.raw_splits(tasks.load("xnli/de"), "validation")])
     assert caplog.messages == [
         f"aligning words, {number} of {len(aligned)}: xnli {pair}, 80 pairs of texts"
         for number, pair in enumerate(aligned, 1)
@@ -191,7 +198,7 @@ def test_only_languages_asked_for_are_aligned_and_each_is_told(
 
 @pytest.mark.usefixtures("found")
 def test_english_alone_has_no_language_to_mix_in(splits: Splits, tmp_path: Path):
-    perturbations = Perturbations({}, splits, tmp_path, 0, ["en", "th"])
+    perturbations = Perturbations({}, splits, tmp_path, BY_PLACE, 0, ["en", "th"])
     with pytest.raises(
         Inapplicable, match=r"none of the languages asked for \(en, th\) can be mixed into en"
     ):
@@ -203,20 +210,53 @@ def test_rows_mixed_from_other_languages_have_keys_of_their_own(splits: Splits, 
     task = tasks.load("xnli/en")
     keys = {
         splits.folder(
-            task, "validation", mixed_parts(Perturbations({}, splits, tmp_path, 0, asked), splits, task.name)
+            task,
+            "validation",
+            mixed_parts(Perturbations({}, splits, tmp_path, BY_PLACE, 0, asked), splits, task.name),
         )
         for asked in (None, ["en", "de"], ["en", "ar"], ["en", "ar", "de"])
     }
     assert len(keys) == 3
 
 
-def test_mixing_asks_for_the_aligner_before_any_work(
-    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(alignment, "find_spec", lambda name: None)
-    Perturbations({"xnli": [Name("noise", 5)]}, splits, tmp_path, 0)
-    with pytest.raises(ValueError, match="eflomal"):
-        Perturbations({"xnli": [Name("mix", 15)]}, splits, tmp_path, 0)
+@pytest.mark.usefixtures("found")
+def test_rows_mixed_by_another_aligner_have_keys_of_their_own(splits: Splits, tmp_path: Path):
+    task, other = tasks.load("xnli/de"), ByPlace()
+    other.key = "another encoder"
+    keys = {
+        splits.folder(
+            task, "validation", mixed_parts(Perturbations({}, splits, tmp_path, by, 0), splits, task.name)
+        )
+        for by in (BY_PLACE, other)  # pyright: ignore[reportArgumentType]
+    }
+    assert len(keys) == 2
+
+
+def test_words_are_aligned_by_an_encoder(splits: Splits, tmp_path: Path):
+    """The links of encoders/mini, which aligns badly, are kept and mix words of both languages."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+
+    def mixed() -> list[Any]:
+        aligner = Aligner(str(REPOSITORY / "encoders" / "mini"), lambda name: name, 512, fabric)
+        perturbations = Perturbations({}, splits, tmp_path, aligner, 0)
+        parts = mixed_parts(perturbations, splits, "xnli/de")
+        perturbations.align(parts)
+        assert "_encoder" not in vars(aligner)
+        return examples("xnli/de", parts)
+
+    found = mixed()
+    (path,) = tmp_path.iterdir()
+    before = path.stat().st_mtime_ns
+    assert mixed() == found
+    assert path.stat().st_mtime_ns == before
+    spoken = [word.startswith("xx") for example in found for word in example.first.split() if word.isalpha()]
+    assert 0 < sum(spoken) < len(spoken)
+
+
+def test_the_aligner_gives_its_memory_back(splits: Splits, tmp_path: Path):
+    aligner: Any = ByPlace()
+    Perturbations({}, splits, tmp_path, aligner, 0).align([])
+    assert aligner.is_released
 
 
 def test_what_is_missing_is_told_once_for_each_reason():

@@ -9,14 +9,14 @@ import pytest
 from synthetic_study import scores_of
 
 from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.interval import student_interval
 from xlt.studies.analysis.points import (
     at_common_volume,
+    average_over_seeds,
+    average_over_targets,
     common_volume,
-    complete_part,
-    interval_of,
-    over,
-    over_seeds,
-    over_targets,
+    drop_incomplete,
+    reduce_over,
 )
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.report.drawing import COLOURS, DARK, number, spread_out
@@ -30,23 +30,23 @@ def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame
 
 def test_the_interval_is_students():
     # SD 1, n 3: 4.3027 (t, 2 degrees of freedom, 97.5 %) / sqrt(3) on either side.
-    mean, low, high = interval_of([1.0, 2.0, 3.0])
+    mean, low, high = student_interval([1.0, 2.0, 3.0])
     assert (mean, low, high) == pytest.approx((2.0, 2 - 2.48414, 2 + 2.48414), abs=1e-4)
-    assert math.isnan(interval_of([5.0]).low)
+    assert math.isnan(student_interval([5.0]).low)
 
 
 def test_a_failed_run_costs_its_replicate_and_not_the_others_their_target():
     wide = pd.DataFrame({"xnli": [1.0, 2, 3], "xquad": [1.0, np.nan, 3], "udpos": [1.0, 2, 3]})
-    assert complete_part(wide).to_dict("list") == {"xnli": [1, 3], "xquad": [1, 3], "udpos": [1, 3]}
+    assert drop_incomplete(wide).to_dict("list") == {"xnli": [1, 3], "xquad": [1, 3], "udpos": [1, 3]}
     lacking = pd.DataFrame({"xnli": [1.0, 2, 3, 4], "xquad": [1.0, np.nan, np.nan, np.nan]})
-    assert complete_part(lacking).to_dict("list") == {"xnli": [1, 2, 3, 4]}
+    assert drop_incomplete(lacking).to_dict("list") == {"xnli": [1, 2, 3, 4]}
 
 
 def test_a_mean_is_over_the_languages_that_all_runs_have():
     cells = [("en", 60.0), ("de", 50.0), ("sw", 10.0)]
     lines = [("none", 0, 0, 0, "xnli", code, score) for code, score in cells]
     lines += [("mnli", 100, 0, 0, "xnli", code, score + 2) for code, score in cells[:2]]
-    found = over(table(lines), "language", ["target"])
+    found = reduce_over(table(lines), "language", ["target"])
     assert found[["intermediate", "score", "common", "of"]].to_numpy().tolist() == [
         ["mnli", 57.0, 2, 3],
         ["none", 55.0, 2, 3],
@@ -57,7 +57,9 @@ def test_fine_tunings_of_one_seed_are_one_replicate():
     lines = [
         ("mnli", 100, seed, seed + k, "xnli", "en", 50.0 + 10 * seed + k) for seed in (0, 1) for k in (0, 2)
     ]
-    (point,) = over_seeds(over(table(lines), "language", ["target"]), ["target"]).to_dict("records")
+    (point,) = average_over_seeds(reduce_over(table(lines), "language", ["target"]), ["target"]).to_dict(
+        "records"
+    )
     assert (point["mean"], point["seeds"]) == (56.0, 2)  # of 51 and 61
     assert point["high"] - point["mean"] == pytest.approx(12.7062 * 10 / 2, abs=1e-3)
 
@@ -70,8 +72,8 @@ def test_the_mean_over_targets_marks_a_seed_that_lacks_one():
         for target, effect in (("xnli", 1.0), ("xquad", 3.0))
         if (volume, seed, target) != (100, 1, "xquad")
     ]
-    effects = over(table(lines, "effect"), "language", ["target"], "effect")
-    found = over_targets(effects, "effect").set_index("volume")
+    effects = reduce_over(table(lines, "effect"), "language", ["target"], "effect")
+    found = average_over_targets(effects, "effect").set_index("volume")
     assert found["mean"].to_dict() == {10: 2.5, 100: 2.0}
     assert found["seeds"].to_dict() == {10: 2, 100: 1}
     assert found["complete"].to_dict() == {10: True, 100: False}

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, Command
 from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
 from tests.stress.faults import Fault, ended
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.system.signals import STOPPED
 from xlt.training.checkpoint_files import fault_of, path_of
 
@@ -144,15 +144,15 @@ def test_ctrl_c_before_training_ends_all_processes_with_one_line(tiny_run: Comma
     args = tiny_run(tmp_path / "run", {**CHANGES, **DDP})
     code, output = strike(args, Fault(0, "start", signal="SIGINT", whole=True))
     assert code == STOPPED, output
-    assert output.count("SIGINT before training: the same command starts it") == 1
+    assert output.count("SIGINT before training: start the run again with the same command") == 1
     assert "Traceback" not in output
 
 
 TWICE = """
 import os, signal, time
-from xlt.system.signals import Watch
-with Watch() as watch:
-    watch.has_begun = True
+from xlt.system.signals import SignalWatcher
+with SignalWatcher() as watch:
+    watch.is_training = True
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     assert done.returncode == STOPPED
     assert done.stderr.splitlines() == [
         "SIGINT: the run stops after this step; Ctrl-C again ends it at once",
-        "error: a second SIGINT: the same command continues from the last checkpoint",
+        "error: a second SIGINT: the same command resumes from the last checkpoint",
     ]
 
 
@@ -185,7 +185,7 @@ def test_ctrl_c_while_a_command_is_being_imported_is_one_line(verb: str):
     process.send_signal(signal.SIGINT)
     code, output = ended(process, HANG)
     assert code == STOPPED, output
-    assert output == "stopped by SIGINT; the same command goes on from what is finished\n"
+    assert output == "stopped by SIGINT; the same command resumes from the work that is finished\n"
 
 
 def test_ctrl_c_unwinds_a_command(tmp_path: Path):
@@ -197,7 +197,7 @@ def test_ctrl_c_unwinds_a_command(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
 
-    assert run_verb(verb, []) == STOPPED
+    assert run_command(verb, []) == STOPPED
     assert not left[0].exists()
 
 
@@ -213,9 +213,9 @@ def passing_folder(path: Path) -> Iterator[Path]:
 
 LINGERS = """
 import atexit, sys, time
-from xlt.system.signals import bounded_end
+from xlt.system.signals import limit_shutdown
 atexit.register(time.sleep, 6000)
-with bounded_end(1):
+with limit_shutdown(1):
     sys.exit(75)
 """
 

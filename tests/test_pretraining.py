@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, XLMRobe
 from xlt import tasks
 from xlt.batch.batch import Batch
 from xlt.batch.packing import pack
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Text
 from xlt.data.features import Features, write_features
@@ -75,7 +76,9 @@ def batch_of(task_name: str, examples: list[Text], folder: Path, key: int = 0) -
     features = Features(folder / "features.arrow")
     rows = np.arange(features.num_rows)
     masking = task.masking(text(32))
-    return collate(task_name, features, rows, task.inputs, masking=masking, masking_key=key), features
+    return collate(
+        task_name, features, rows, task.inputs, first_position=2, masking=masking, masking_key=key
+    ), features
 
 
 # Encoding
@@ -182,16 +185,19 @@ def test_ranking_loss_is_the_one_worked_out_by_hand():
     assert head.loss(vectors, packing, {}).item() == pytest.approx((means + firsts_loss) / 2, rel=1e-6)
 
 
+NO_FEATURES: Any = None
+
+
 def test_ranking_is_scored_by_the_nearest_of_all_rows_and_equal_sentences_count():
     task = tasks.load("ranking")
     one = np.eye(4, dtype=np.float32)
     other = one[[0, 1, 3, 2]]  # rows 2 and 3 are confused
     outputs = {"vectors": np.stack([one, other], 1)}
-    scores = task.score(outputs, None, np.arange(4), [])
+    scores = task.score(Predictions(outputs, NO_FEATURES, np.arange(4)))
     assert scores.metrics == {"accuracy": 50.0}
     assert scores.chance == {"accuracy": 25.0}
     twice = one[[0, 1, 2, 2]]
-    scores = task.score({"vectors": np.stack([twice, twice], 1)}, None, np.arange(4), [])
+    scores = task.score(Predictions({"vectors": np.stack([twice, twice], 1)}, NO_FEATURES, np.arange(4)))
     assert scores.metrics == {"accuracy": 100.0}
 
 
@@ -202,7 +208,7 @@ def test_masked_scores_are_the_mean_loss_and_its_exponential():
         "target": [np.array([5, 9]), np.array([9])],
         "loss": [np.array([1.0, 2.0]), np.array([6.0])],
     }
-    scores = task.score(outputs, None, np.arange(2), [])
+    scores = task.score(Predictions(outputs, NO_FEATURES, np.arange(2)))
     assert scores.metrics["accuracy"] == pytest.approx(100 / 3)
     assert scores.chance["accuracy"] == pytest.approx(200 / 3)
     assert scores.details == pytest.approx({"loss": 3.0, "perplexity": np.exp(3.0), "tokens": 3.0})
@@ -361,7 +367,7 @@ def test_a_run_goes_on_from_an_export_with_the_loss_it_ended_with(
     head.tie(module.encoder)
     rows = data.rows_in_use("mlm/aa", "validation")
     batch = collate(
-        "mlm/aa", data.stored["mlm/aa"]["validation"].features, rows, (), masking=data._masking["mlm/aa"]
+        "mlm/aa", data.encoded["mlm/aa"]["validation"].features, rows, (), 2, masking=data._masking["mlm/aa"]
     )
     states = module.encoder(
         batch.input_ids, batch.position_ids, batch.packing, batch.columns["token_indices"]
@@ -382,7 +388,9 @@ def test_a_folder_with_another_tokenizer_is_refused(finished: Path, tmp_path: Pa
     theirs = AutoTokenizer.from_pretrained(MINI)
     theirs.add_tokens(["<another>"])
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds an encoder with another tokenizer: give another folder"):
+    with pytest.raises(
+        ValueError, match="holds an encoder with another tokenizer: set --out to another folder"
+    ):
         export([f"--run={finished}", f"--out={tmp_path}"])
     assert not (tmp_path / "model.safetensors").exists()
 
@@ -409,7 +417,7 @@ def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tm
     last = sorted((folder / "checkpoints").glob("*.ckpt"))[-1]
     path.write_bytes(path.read_bytes()[:-9])
     if path == last:
-        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier one"):
+        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier checkpoint"):
             export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
     else:
         with pytest.warns(UserWarning, match="the best checkpoint, .*, is damaged: .* taking the newest"):
@@ -444,10 +452,10 @@ def test_weights_of_another_model_are_refused(exported: Path, tmp_path: Path):
 
 
 def test_what_is_no_run_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"is no run's folder: it has no config\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run's folder: config\.yaml is missing"):
         export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
     (tmp_path / "config.yaml").write_text("model: {encoder: x}")
-    with pytest.raises(FileNotFoundError, match="has no checkpoint that verifies"):
+    with pytest.raises(FileNotFoundError, match="has no undamaged checkpoint"):
         export([f"--run={tmp_path}", f"--out={tmp_path / 'out'}"])
 
 
@@ -471,7 +479,7 @@ def test_a_labelled_task_in_a_language_reads_the_translated_rows(
     data.prepare_data()
     assert set(data.tasks) == {"mnli", "mnli/de"}
     assert data.shares() == pytest.approx({"mnli": 0.5, "mnli/de": 0.5})
-    part = data.stored["mnli/de"]["train"].meta.sources[0]
+    part = data.encoded["mnli/de"]["train"].meta.sources[0]
     assert part["location"] == str(target / "train.parquet")
 
 
@@ -514,7 +522,7 @@ def test_tasks_that_share_a_head_have_the_same_classes(
         pq.write_table(table, target / f"{name}.parquet")
     changes = {"data.tasks": "[ccg, ccg/de]", "data.root": f"[{samples[1]}, {tmp_path}]"}
     assert run(tiny_run(tmp_path / "run", changes)) == 2
-    assert "ccg/de and ccg share a head, but have other classes" in capsys.readouterr().err
+    assert "ccg/de and ccg share a head, but have different classes" in capsys.readouterr().err
 
 
 def test_a_language_without_translated_rows_is_named(samples: list[str], cache: str, tiny_encoder: str):

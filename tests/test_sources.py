@@ -25,6 +25,7 @@ ROWS = [
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what `datasets` prepares out of the user's cache."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "prepared")
+    monkeypatch.setattr(xlt.data.sources, "ROWS_AT_A_TIME", 2)
 
 
 def write(root: Path, path: str, rows: list[dict[str, Any]] = ROWS) -> Path:
@@ -37,10 +38,7 @@ def write(root: Path, path: str, rows: list[dict[str, Any]] = ROWS) -> Path:
 
 def rows_of(part: RawSplit) -> list[dict[str, Any]]:
     """The part's rows as plain values."""
-    chunks = part.chunks(2)
-    return [
-        dict(zip(chunk, row, strict=True)) for chunk in chunks for row in zip(*chunk.values(), strict=True)
-    ]
+    return list(part.rows())
 
 
 # Mirrors

@@ -16,7 +16,8 @@ from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.features import Columns
 from xlt.splits import encode_workers
-from xlt.splits.store import EncodedSplit, store
+from xlt.splits.encoded_split import EncodedSplit
+from xlt.splits.encoding import encode_split
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
@@ -28,14 +29,14 @@ def encode(samples: list[str], folder: Path, pool: encode_workers.Pool | None = 
     for name in ("squad_v1", "mnli"):
         task = tasks.load(name)
         parts = [part for source in task.sources for part in source.open("train", roots)]
-        found.append(store(task, parts, text, folder / name, pool))
+        found.append(encode_split(task, parts, text, folder / name, pool))
     return found
 
 
 def test_processes_give_what_one_gives_and_serve_several_splits(
     samples: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt.splits.store.CHUNK", 150)
+    monkeypatch.setattr("xlt.splits.encoding.CHUNK", 150)
     alone = encode(samples, tmp_path / "alone")
     assert all(stored.meta.examples > 4 * 150 for stored in alone)
     monkeypatch.setattr(encode_workers, "ALONE", 1)
@@ -62,7 +63,7 @@ def test_a_large_split_alone_has_its_own_processes_for_as_long_as_it_takes(
 ) -> None:
     monkeypatch.setattr(encode_workers, "ALONE", 0)
     monkeypatch.setattr(encode_workers, "num_cores", lambda: 1)
-    found = encode_workers.spread(Short(), TextEncoder(load_tokenizer(MINI), 32, 8), [["a b"], ["c"]])
+    found = encode_workers.encode_chunks(Short(), TextEncoder(load_tokenizer(MINI), 32, 8), [["a b"], ["c"]])
     assert [columns for _, columns, _ in found] == [{"input_ids": [[0, 32]]}, {"input_ids": [[1, 32]]}]
     assert not active_children()
 
@@ -70,11 +71,11 @@ def test_a_large_split_alone_has_its_own_processes_for_as_long_as_it_takes(
 def test_few_chunks_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_workers, "ProcessPoolExecutor", None)
     task, text = tasks.load("mnli"), TextEncoder(load_tokenizer(MINI), 32, 8)
-    assert list(encode_workers.spread(task, text, iter([]))) == []
+    assert list(encode_workers.encode_chunks(task, text, iter([]))) == []
     with pytest.raises(TypeError, match="NoneType"):
-        list(encode_workers.spread(task, text, iter([[]] * (encode_workers.ALONE + 1))))
+        list(encode_workers.encode_chunks(task, text, iter([[]] * (encode_workers.ALONE + 1))))
     assert (
-        len(list(encode_workers.spread(task, text, iter([[]] * encode_workers.ALONE))))
+        len(list(encode_workers.encode_chunks(task, text, iter([[]] * encode_workers.ALONE))))
         == encode_workers.ALONE
     )
 
@@ -120,7 +121,7 @@ def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
 ) -> None:
     monkeypatch.setattr(encode_workers, "ALONE", 1)
     text = TextEncoder(load_tokenizer(MINI), 32, 8)
-    found = list(encode_workers.spread(Unsendable(), text, [[1, 2], [3], [4, 5]]))
+    found = list(encode_workers.encode_chunks(Unsendable(), text, [[1, 2], [3], [4, 5]]))
     assert found == [
         ([1, 2], {"input_ids": [[0]]}, 2),
         ([3], {"input_ids": [[2]]}, 1),
@@ -135,7 +136,7 @@ def test_without_semaphores_one_core_encodes_and_it_is_said(
     monkeypatch.setattr(encode_workers, "ALONE", 1)
     monkeypatch.setattr(encode_workers, "why_no_workers", lambda _: "/dev/shm cannot be used")
     chunks = [[1, 2], [3]]
-    found = list(encode_workers.spread(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
+    found = list(encode_workers.encode_chunks(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
     assert [chunk for chunk, *_ in found] == chunks
     assert "sendable is encoded on one core, for /dev/shm cannot be used" in caplog.text
 

@@ -12,9 +12,9 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 
+from xlt.studies.analysis.bootstrap import Settings, bootstrap_effects
 from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
 from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
-from xlt.studies.analysis.intervals import Settings, bootstrap_effects
 from xlt.studies.analysis.power import paired_sds, smallest_difference
 from xlt.studies.analysis.statistics import (
     Estimate,
@@ -37,13 +37,13 @@ def test_scores_of_items_are_their_mean_or_the_f1_of_all_spans():
 
 def test_draws_of_parallel_rows_are_the_same_in_all_languages():
     rows = {"en": 7, "de": 7}
-    together = counts_by_language(rows, 5, 0, parallel=True)
-    apart = counts_by_language(rows, 5, 0, parallel=False)
+    together = counts_by_language(rows, 5, 0, is_parallel=True)
+    apart = counts_by_language(rows, 5, 0, is_parallel=False)
     assert (together["en"] == together["de"]).all()
     assert (apart["en"] != apart["de"]).any()
     assert (example_counts(7, 5, (0,)).sum(1) == 7).all()
-    with pytest.raises(ValueError, match="as many rows in every language, not en 7, de 6"):
-        counts_by_language({"en": 7, "de": 6}, 5, 0, parallel=True)
+    with pytest.raises(ValueError, match="same number of rows in every language, not en 7, de 6"):
+        counts_by_language({"en": 7, "de": 6}, 5, 0, is_parallel=True)
 
 
 def draw_items(draw, effect, seed_sd=0.0, seeds=3, rows=60, languages=("en", "de")):
@@ -60,7 +60,7 @@ def test_intervals_over_seeds_and_items_hold_95_percent_of_the_time(seed_sd):
     draw, held = np.random.default_rng(1), 0
     for _ in range(250):
         arms = draw_items(draw, 1.0, seed_sd)
-        interval = hierarchical_bootstrap(*arms, parallel=True, draws=200)
+        interval = hierarchical_bootstrap(*arms, is_parallel=True, draws=200)
         held += interval.low <= 1.0 <= interval.high
     # 95 % of 250 are 237; fewer than 228 come to pass once in 100 times.
     assert held >= 228
@@ -78,7 +78,7 @@ def test_a_percentile_interval_of_three_seeds_does_not_hold():
 def test_without_seed_noise_the_interval_is_that_of_the_rows():
     draw = np.random.default_rng(0)
     effect = np.repeat(draw.normal(1, 8, (1, 400)), 3, axis=0)
-    interval = hierarchical_bootstrap({"en": effect}, {"en": 0 * effect}, parallel=True, draws=4000)
+    interval = hierarchical_bootstrap({"en": effect}, {"en": 0 * effect}, is_parallel=True, draws=4000)
     own = stats.norm.interval(0.95, effect[0].mean(), effect[0].std() / math.sqrt(400))
     assert interval.estimate == pytest.approx(effect[0].mean(), abs=1e-5)
     assert [interval.low, interval.high] == pytest.approx(own, abs=0.06)
@@ -88,7 +88,7 @@ def test_without_row_noise_the_interval_is_that_of_a_paired_t_test():
     shifts = np.array([0.5, 1.0, 3.0])
     example_scores = np.full((3, 20), 50.0)
     interval = hierarchical_bootstrap(
-        {"en": example_scores + shifts[:, None]}, {"en": example_scores}, parallel=False, draws=5000
+        {"en": example_scores + shifts[:, None]}, {"en": example_scores}, is_parallel=False, draws=5000
     )
     own = stats.ttest_1samp(shifts, 0).confidence_interval(0.95)
     # The variance over drawn rows is what is left of one over drawn seeds: 0 but for the number of draws.
@@ -97,34 +97,34 @@ def test_without_row_noise_the_interval_is_that_of_a_paired_t_test():
 
 def test_alignment_widens_the_interval_where_an_example_is_alike_in_all_languages():
     arms = draw_items(np.random.default_rng(3), 1.0, languages=tuple("abcdef"))
-    together = hierarchical_bootstrap(*arms, parallel=True)
-    apart = hierarchical_bootstrap(*arms, parallel=False)
+    together = hierarchical_bootstrap(*arms, is_parallel=True)
+    apart = hierarchical_bootstrap(*arms, is_parallel=False)
     assert together.estimate == apart.estimate
     assert together.high - together.low > 1.5 * (apart.high - apart.low)
 
 
 def test_the_bootstrap_is_the_same_each_time_and_says_nothing_of_one_seed():
     arms = draw_items(np.random.default_rng(0), 1.0, 1.0)
-    assert hierarchical_bootstrap(*arms, parallel=True) == hierarchical_bootstrap(*arms, parallel=True)
-    assert hierarchical_bootstrap(*arms, parallel=True) != hierarchical_bootstrap(
-        *arms, parallel=True, seed=1
+    assert hierarchical_bootstrap(*arms, is_parallel=True) == hierarchical_bootstrap(*arms, is_parallel=True)
+    assert hierarchical_bootstrap(*arms, is_parallel=True) != hierarchical_bootstrap(
+        *arms, is_parallel=True, seed=1
     )
     one = [{name: example_scores[:1] for name, example_scores in arm.items()} for arm in arms]
-    interval = hierarchical_bootstrap(*one, parallel=True)
+    interval = hierarchical_bootstrap(*one, is_parallel=True)
     assert math.isnan(interval.low)
     assert math.isfinite(interval.estimate)
 
 
 def test_arms_that_cannot_be_paired_are_refused():
     example_scores = np.zeros((3, 5))
-    with pytest.raises(ValueError, match="one alone has: de"):
+    with pytest.raises(ValueError, match="only one arm has de"):
         hierarchical_bootstrap(
-            {"en": example_scores}, {"en": example_scores, "de": example_scores}, parallel=False
+            {"en": example_scores}, {"en": example_scores, "de": example_scores}, is_parallel=False
         )
-    with pytest.raises(ValueError, match=r"shape \(3, 5\) against \(2, 5\)"):
-        hierarchical_bootstrap({"en": example_scores}, {"en": example_scores[:2]}, parallel=False)
+    with pytest.raises(ValueError, match=r"shapes \(3, 5\) and \(2, 5\)"):
+        hierarchical_bootstrap({"en": example_scores}, {"en": example_scores[:2]}, is_parallel=False)
     with pytest.raises(ValueError, match="evaluate that cell again"):
-        hierarchical_bootstrap({"en": example_scores * np.nan}, {"en": example_scores}, parallel=False)
+        hierarchical_bootstrap({"en": example_scores * np.nan}, {"en": example_scores}, is_parallel=False)
 
 
 def test_effects_of_a_table_are_found_with_their_intervals(tmp_path):
@@ -143,6 +143,21 @@ def test_effects_of_a_table_with_gaps_are_over_what_both_arms_have(tmp_path):
     gone = (scores["intermediate"] == "none") & (scores["seed"] == 1) & (scores["language"] == "de")
     found = bootstrap_effects(scores[~gone], lambda path: np.load(tmp_path / path), Settings(draws=50))
     assert found[["languages", "wanted", "seeds"]].to_numpy().tolist() == [[3, 4, 3]] * 2
+
+
+def test_runs_that_were_tested_on_different_examples_are_refused(tmp_path):
+    scores = make_example_scores(make_scores({"mnli": 10.0}, (1000,)), tmp_path)
+    settings = Settings(draws=5)
+    last = scores.index == scores.index[scores["intermediate"] == "none"][-1]
+    split = scores["split"].mask(last, "another")
+    with pytest.raises(
+        ValueError, match=r"has scores of the .* split, but .* evaluate both on the same split"
+    ):
+        bootstrap_effects(scores.assign(split=split), lambda path: np.load(tmp_path / path), settings)
+    spans = np.ones((4, 3), np.float32)
+    others = {scores.loc[last, "example_scores"].item(): spans * [1, 1, 2]}
+    with pytest.raises(ValueError, match="different numbers of gold spans, so their examples differ"):
+        bootstrap_effects(scores, lambda path: others.get(path, spans), settings)
 
 
 def test_target_seeds_of_one_seed_are_no_seeds_of_their_own(tmp_path):
@@ -262,7 +277,7 @@ def test_the_mixed_model_says_what_it_left_out_and_when_it_has_too_little():
     assert alike["words"].str.startswith("variance taken as 0: seed").all()
     assert alike.set_index("term").loc["SD of seed", "estimate"] == 0
     few = make_scores({"mnli": 2.0}, (1000,), (0,), {"xnli": ("en",)})
-    with pytest.raises(ValueError, match="2 scores for 2 terms"):
+    with pytest.raises(ValueError, match="2 scores are too few for 2 terms"):
         mixed_model(few)
 
 
@@ -286,7 +301,7 @@ def test_power_goes_both_ways():
     assert seeds_needed(50.0, 1.0) == 2
     with pytest.raises(ValueError, match="must not be 0"):
         seeds_needed(0.0, 1.0)
-    with pytest.raises(ValueError, match="needs 2 at least"):
+    with pytest.raises(ValueError, match="needs at least 2"):
         smallest_difference(1, 1.0)
 
 

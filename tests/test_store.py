@@ -14,12 +14,15 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-import xlt.splits.store
+import xlt.data.sources
+import xlt.splits.encoding
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, TaggedWords, TextPair
 from xlt.data.sources import Local, RawSplit
 from xlt.kinds import Classification, SpanExtraction, Tagging
-from xlt.splits.store import EncodedSplit, key_of, store
+from xlt.splits.cache import key_of
+from xlt.splits.encoded_split import EncodedSplit
+from xlt.splits.encoding import encode_split
 
 MINI = str(Path(__file__).parents[1] / "encoders" / "mini")
 
@@ -76,7 +79,7 @@ def folders(root: Path) -> list[str]:
 
 
 def test_unlabelled_rows_are_dropped_and_counted(tmp_path: Path, text: TextEncoder) -> None:
-    found = store(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
+    found = encode_split(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
     assert found.meta.examples == found.meta.rows == found.features.num_rows == 3
     assert found.meta.dropped == 2
     assert found.features.scalars("targets").tolist() == [0, 2, 1]
@@ -85,7 +88,7 @@ def test_unlabelled_rows_are_dropped_and_counted(tmp_path: Path, text: TextEncod
 
 
 def test_tokens_and_ids_are_those_of_transformers(tmp_path: Path, text: TextEncoder) -> None:
-    found = store(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
+    found = encode_split(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
     labelled = [row for row in ROWS if row["label"] >= 0]
     tokenizer = AutoTokenizer.from_pretrained(MINI)
     ids = tokenizer([row["a"] for row in labelled], [row["b"] for row in labelled])["input_ids"]
@@ -97,7 +100,7 @@ def test_tokens_and_ids_are_those_of_transformers(tmp_path: Path, text: TextEnco
 
 def test_cut_examples_are_counted(tmp_path: Path, text: TextEncoder) -> None:
     rows = [{"a": "the man " * n, "b": "the", "label": 0} for n in (1, 30, 40)]
-    found = store(PAIRS, [part_of(rows)], text, tmp_path / "toy")
+    found = encode_split(PAIRS, [part_of(rows)], text, tmp_path / "toy")
     # "the man" is two tokens; a pair has four special ones: 2n + 1 + 4 is 7, 65 and 85, of 64 allowed.
     assert found.meta.truncated == 2
 
@@ -106,9 +109,10 @@ def test_chunks_make_no_difference(
     tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = [part_of(ROWS * 3), part_of(ROWS)]
-    whole = store(PAIRS, parts, text, tmp_path / "whole")
-    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
-    cut = store(PAIRS, parts, text, tmp_path / "cut")
+    whole = encode_split(PAIRS, parts, text, tmp_path / "whole")
+    monkeypatch.setattr(xlt.splits.encoding, "CHUNK", 2)
+    monkeypatch.setattr(xlt.data.sources, "ROWS_AT_A_TIME", 2)
+    cut = encode_split(PAIRS, parts, text, tmp_path / "cut")
     assert cut.meta == whole.meta
     assert cut.meta.examples == 12
     assert cut.features.scalars("example").tolist() == list(range(12))
@@ -118,7 +122,7 @@ def test_the_meta_file_says_where_the_rows_came_from(tmp_path: Path, text: TextE
     part = RawSplit(
         "org/name/default/train", "hub:org/name@abc", "abc", "f0", lambda: Dataset.from_list(ROWS)
     )
-    store(PAIRS, [part], text, tmp_path / "toy")
+    encode_split(PAIRS, [part], text, tmp_path / "toy")
     meta = json.loads((tmp_path / "toy" / "meta.json").read_text())
     assert meta["sources"] == [
         {"name": "org/name/default/train", "location": "hub:org/name@abc", "revision": "abc", "hash": "f0"}
@@ -135,7 +139,7 @@ def test_references_are_kept_by_the_examples_number(tmp_path: Path, text: TextEn
         {"id": "x", "context": "the man " * 60, "texts": ["man"], "starts": [4]},
         {"id": "y", "context": "die Straße 東京", "texts": [], "starts": []},
     ]
-    found = store(task, [part_of(rows)], text, tmp_path / "q")
+    found = encode_split(task, [part_of(rows)], text, tmp_path / "q")
     assert found.meta.examples == 2
     assert found.meta.rows > 2
     references = found.references()
@@ -156,7 +160,7 @@ def test_questions_without_an_answer_are_dropped_where_each_must_have_one(
         {"texts": [""], "starts": [0]},
         {"texts": ["", "man"], "starts": [0, 4]},
     ]
-    found = store(task, [part_of(rows)], text, tmp_path / "q")
+    found = encode_split(task, [part_of(rows)], text, tmp_path / "q")
     assert (found.meta.examples, found.meta.dropped) == (1, 2)
 
 
@@ -168,14 +172,14 @@ def test_open_labels_are_those_of_the_rows_sorted(tmp_path: Path, text: TextEnco
     )
     rows = [{"words": ["the", "man"], "tags": ["N/N", "N"]}, {"words": [], "tags": []}]
     rows += [{"words": ["is"], "tags": ["(S\\NP)"]}]
-    found = store(task, [part_of(rows)], text, tmp_path / "tags")
+    found = encode_split(task, [part_of(rows)], text, tmp_path / "tags")
     assert list(found.meta.labels) == ["(S\\NP)", "N", "N/N"]
     assert found.features.gather("targets", [0, 1])[0].tolist() == [2, 1, 0]
     assert found.meta.dropped == 1
     # The validation split has the labels of training; a tag beyond them has no class.
     fixed = replace(task, labels=tuple(found.meta.labels))
     unseen = [{"words": ["the", "man"], "tags": ["N", "PP"]}]
-    other = store(fixed, [part_of(unseen)], text, tmp_path / "validation")
+    other = encode_split(fixed, [part_of(unseen)], text, tmp_path / "validation")
     assert list(other.meta.labels) == ["(S\\NP)", "N", "N/N"]
     assert other.features.gather("targets", [0])[0].tolist() == [1, -1]
 
@@ -191,7 +195,7 @@ def changed(number: int, **values: Any) -> list[dict[str, Any]]:
 def refusal(rows: list[dict[str, Any]], tmp_path: Path, text: TextEncoder, task: Any = PAIRS) -> str:
     """The message for rows that cannot be read."""
     with pytest.raises(ValueError, match="toy") as caught:
-        store(task, [part_of(rows)], text, tmp_path / "cache" / "toy")
+        encode_split(task, [part_of(rows)], text, tmp_path / "cache" / "toy")
     assert folders(tmp_path / "cache") == []
     return str(caught.value)
 
@@ -202,14 +206,14 @@ def test_a_missing_column_is_named_beside_those_there(tmp_path: Path, text: Text
     assert "there.parquet, row 0 (task toy)" in message
     assert "column 'a' is missing" in message
     assert "sentence1, b, label" in message
-    assert "Rename it" in message
+    assert "Rename the column" in message
 
 
 def test_a_value_of_the_wrong_type_is_named_with_its_row(tmp_path: Path, text: TextEncoder) -> None:
     message = refusal(changed(2, b=None), tmp_path, text)
     assert "there.parquet, row 2 (task toy)" in message
     assert "second must be text, not None" in message
-    assert "Mend the row, or how the task reads it" in message
+    assert "Correct the row, or the task's read function" in message
 
 
 @pytest.mark.parametrize("label", [3, -2, 10**9])
@@ -220,7 +224,7 @@ def test_a_label_out_of_range_is_named_with_the_classes(
     assert "there.parquet, row 4 (task toy)" in message
     assert f"label {label}" in message
     assert "0 entailment, 1 neutral, 2 contradiction" in message
-    assert "Mend the row" in message
+    assert "Correct the row" in message
 
 
 def test_labels_of_the_wrong_type_are_refused(tmp_path: Path, text: TextEncoder) -> None:
@@ -233,7 +237,7 @@ def test_labels_of_the_wrong_type_are_refused(tmp_path: Path, text: TextEncoder)
 
 def test_labels_may_be_names(tmp_path: Path, text: TextEncoder) -> None:
     rows = [row | {"label": name} for row, name in zip(ROWS, ["neutral", "entailment"], strict=False)]
-    found = store(PAIRS, [part_of(rows)], text, tmp_path / "toy")
+    found = encode_split(PAIRS, [part_of(rows)], text, tmp_path / "toy")
     assert found.features.scalars("targets").tolist() == [1, 0]
 
 
@@ -266,10 +270,11 @@ def test_whatever_read_stumbles_over_is_named_with_its_row(
 def test_the_row_is_counted_within_its_own_file(
     tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
+    monkeypatch.setattr(xlt.splits.encoding, "CHUNK", 2)
+    monkeypatch.setattr(xlt.data.sources, "ROWS_AT_A_TIME", 2)
     parts = [part_of(ROWS, "first.parquet"), part_of(changed(3, label=9), "second.parquet")]
     with pytest.raises(ValueError, match=r"second\.parquet, row 3 "):
-        store(PAIRS, parts, text, tmp_path / "cache" / "toy")
+        encode_split(PAIRS, parts, text, tmp_path / "cache" / "toy")
 
 
 def test_rows_without_a_single_label_are_refused(tmp_path: Path, text: TextEncoder) -> None:
@@ -292,9 +297,9 @@ def no_reading(part: RawSplit) -> RawSplit:
 
 def test_a_second_time_no_row_is_read(tmp_path: Path, text: TextEncoder) -> None:
     part = part_of(ROWS)
-    first = store(PAIRS, [part], text, tmp_path / "toy")
+    first = encode_split(PAIRS, [part], text, tmp_path / "toy")
     before = {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-    second = store(PAIRS, [no_reading(part)], text, tmp_path / "toy")
+    second = encode_split(PAIRS, [no_reading(part)], text, tmp_path / "toy")
     assert second.meta == first.meta
     assert {path.name: path.stat().st_mtime_ns for path in second.folder.iterdir()} == before
     assert set(before) == {"features.arrow", "references.jsonl", "meta.json"}
@@ -365,20 +370,21 @@ class BreaksHalfWay:
 def test_nothing_is_left_where_encoding_fails_half_way(
     error: type[BaseException], tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xlt.splits.store, "CHUNK", 2)
+    monkeypatch.setattr(xlt.splits.encoding, "CHUNK", 2)
+    monkeypatch.setattr(xlt.data.sources, "ROWS_AT_A_TIME", 2)
     task = replace(PAIRS, read=BreaksHalfWay(7, error))
     with pytest.raises(error):
-        store(task, [part_of(ROWS * 2)], text, tmp_path / "cache" / "toy")
+        encode_split(task, [part_of(ROWS * 2)], text, tmp_path / "cache" / "toy")
     assert folders(tmp_path / "cache") == []
     # And then as if nothing had been.
-    assert store(PAIRS, [part_of(ROWS * 2)], text, tmp_path / "cache" / "toy").meta.examples == 6
+    assert encode_split(PAIRS, [part_of(ROWS * 2)], text, tmp_path / "cache" / "toy").meta.examples == 6
     assert folders(tmp_path / "cache") == ["toy"]
 
 
 def test_a_failure_leaves_what_was_encoded_before(tmp_path: Path, text: TextEncoder) -> None:
-    first = store(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "one")
+    first = encode_split(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "one")
     with pytest.raises(ValueError, match="pulled out"):
-        store(
+        encode_split(
             replace(PAIRS, read=BreaksHalfWay(3, ValueError)),
             [part_of(ROWS)],
             text,
@@ -392,15 +398,15 @@ def test_of_two_that_encode_at_once_the_first_to_finish_stays(
     tmp_path: Path, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "cache" / "toy"
-    other = store(PAIRS, [part_of(ROWS)], text, tmp_path / "other").folder
-    fill = xlt.splits.store._fill
+    other = encode_split(PAIRS, [part_of(ROWS)], text, tmp_path / "other").folder
+    fill = xlt.splits.encoding._write
 
     def overtaken(*args: Any) -> None:
         fill(*args)
         shutil.copytree(other, folder)
 
-    monkeypatch.setattr(xlt.splits.store, "_fill", overtaken)
-    found = store(PAIRS, [part_of(ROWS)], text, folder)
+    monkeypatch.setattr(xlt.splits.encoding, "_write", overtaken)
+    found = encode_split(PAIRS, [part_of(ROWS)], text, folder)
     assert found.meta.examples == 3
     assert folders(tmp_path / "cache") == ["toy"]
 
@@ -408,5 +414,5 @@ def test_of_two_that_encode_at_once_the_first_to_finish_stays(
 def test_the_folder_has_the_permissions_of_any_new_folder(tmp_path: Path, text: TextEncoder) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
-    found = store(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
+    found = encode_split(PAIRS, [part_of(ROWS)], text, tmp_path / "cache" / "toy")
     assert oct(found.folder.stat().st_mode) == oct(plain.stat().st_mode)

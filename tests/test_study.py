@@ -20,15 +20,16 @@ from conftest import REPOSITORY, StudyKeys, run
 
 from xlt.studies.analysis.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
 from xlt.studies.analysis.cost import costs, table
-from xlt.studies.analysis.results import checked
-from xlt.studies.design.configs import in_steps
-from xlt.studies.design.node_files import is_finished, logs_of
-from xlt.studies.design.plan import Node, Study
+from xlt.studies.analysis.results import check_scores
+from xlt.studies.design.configs import scale_steps
+from xlt.studies.design.node_files import is_finished, log_path
+from xlt.studies.design.nodes import Node
+from xlt.studies.design.plan import Study
 from xlt.studies.run import engine, node
 from xlt.studies.run.engine import write
 from xlt.study import study
 from xlt.system.signals import STOPPED
-from xlt.training.wandb_logger import keep_address
+from xlt.system.wandb_mode import save_page_url
 
 Make = StudyKeys
 
@@ -47,13 +48,13 @@ LACKS = """
 import runpy, sys
 sys.modules["statsmodels"] = None
 sys.argv = ["study", "--config=none.yaml"]
-runpy.run_module({verb!r}, run_name="__main__")
+runpy.run_module({command!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("verb", ["xlt.study", "xlt.study_dashboard"])
-def test_without_the_extra_the_verb_says_what_to_install(verb: str):
-    words = [sys.executable, "-c", LACKS.format(verb=verb)]
+@pytest.mark.parametrize("command", ["xlt.study", "xlt.study_dashboard"])
+def test_without_the_extra_the_command_says_what_to_install(command: str):
+    words = [sys.executable, "-c", LACKS.format(command=command)]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -73,10 +74,19 @@ def test_every_arm_volume_and_seed_has_its_runs_and_evaluations(make: Make):
     assert by_phase(crossed) == {"intermediate": 8, "target": 20, "evaluate": 20 + 8 + 1}
 
 
+def test_all_evaluations_of_a_study_align_words_by_its_encoder(make: Make):
+    study = Study(**make())
+    aligners = {use.settings["aligner"] for use in study.uses if use.phase == "evaluate"}
+    assert aligners == {study.encoder}
+    other = Study(**make(evaluate={"aligner": "another"}))
+    assert {use.settings["aligner"] for use in other.uses if use.phase == "evaluate"} == {"another"}
+    assert not {use.name for use in study.uses if use.phase == "evaluate"} & {use.name for use in other.uses}
+
+
 def test_parents_come_first(make: Make):
     made = Study(**make())
     seen: set[str] = set()
-    for use in made.uses:
+    for use in made.node_uses:
         assert set(use.parents) <= seen
         seen.add(use.name)
 
@@ -85,7 +95,7 @@ def test_a_target_can_be_tested_with_the_run_of_another(make: Make, tmp_path: Pa
     keys = make()
     xquad = write_task(tmp_path, "xquad", ["xquad"], keys["targets"]["xnli"])
     made = Study(**{**keys, "targets": {"xquad": xquad, "mlqa": "xquad", "tatoeba": None}})
-    tested = {use.targets for use in made.uses if use.phase == "evaluate"}
+    tested = {use.targets for use in made.node_uses if use.phase == "evaluate"}
     assert tested == {("xquad", "mlqa"), ("tatoeba",)}
     assert by_phase(made)["target"] == 10
 
@@ -126,7 +136,9 @@ def test_a_run_of_another_start_has_another_name_though_its_own_keys_are_the_sam
 
 def test_a_mixtures_volume_is_shared_out_among_its_tasks(make: Make):
     made = Study(**make(volumes=[40, None], seeds=[0]))
-    found = {(u.arm, u.volume): u.settings["data"]["volume"] for u in made.uses if u.phase == "intermediate"}
+    found = {
+        (u.arm, u.volume): u.settings["data"]["volume"] for u in made.node_uses if u.phase == "intermediate"
+    }
     assert found["mixture", 40] == {"mnli": 14, "squad_v1": 13, "cosmosqa": 13}
     assert found["mnli", 40] == {"mnli": 40}
     assert found["mixture", None] is None
@@ -206,17 +218,20 @@ def test_volumes_above_the_examples_that_there_are_are_shown_once(make: Make, tm
         if known.phase == "intermediate":
             tasks = ["mnli"] if known.arm == "mnli" else ["mnli", "squad_v1", "cosmosqa"]
             pretend(made, known, dict.fromkeys(tasks, 35))
-    found = checked(scores_of(made), "scores")
+    found = check_scores(scores_of(made), "scores")
     assert set(found.loc[found["intermediate"] == "mnli", "volume"]) == {9, 35}
     assert set(found.loc[found["intermediate"] == "mixture", "volume"]) == {9, 40, 100, 105}
     said = {line.what: line.reason for line in missing_of(made) if line.what not in made.nodes}
     assert set(said) == {"mnli with 100 examples", "mnli with all examples"}
-    assert "there are 35, which its runs with 40 examples had too" in said["mnli with all examples"]
+    assert (
+        "only 35 examples exist; the runs with 40 examples used them all and are shown"
+        in said["mnli with all examples"]
+    )
 
 
 def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
     made = Study(**make(steps={40: 40}, seeds=[0]))
-    of = {u.volume: u.settings for u in made.uses if u.phase == "intermediate" and u.arm == "mnli"}
+    of = {u.volume: u.settings for u in made.node_uses if u.phase == "intermediate" and u.arm == "mnli"}
     assert of[9]["trainer"]["max_steps"] == 4
     assert of[40]["trainer"] | {} == {**of[9]["trainer"], "max_steps": 40, "val_check_interval": 20} | {
         "default_root_dir": of[40]["trainer"]["default_root_dir"]
@@ -225,7 +240,7 @@ def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
 
 
 def test_a_share_of_the_steps_stays_one():
-    assert in_steps({"trainer": {"max_steps": 100, "val_check_interval": 0.5}}, 50) == {
+    assert scale_steps({"trainer": {"max_steps": 100, "val_check_interval": 0.5}}, 50) == {
         "trainer": {"max_steps": 50, "val_check_interval": 0.5}
     }
 
@@ -270,59 +285,62 @@ def test_selection_in_one_set_is_refused(make: Make):
     ("changes", "message"),
     [
         ({"seeds": []}, "seeds is .*name at least one"),
-        ({"volumes": [5, 5]}, "volumes is .*differ"),
+        ({"volumes": [5, 5]}, "volumes is .*not repeat a value"),
         ({"volumes": [0]}, "volumes is .*be 1 example or more"),
-        ({"intermediate": {"none": "x.yaml"}}, "leave out none"),
-        ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, is not there"),
+        ({"intermediate": {"none": "x.yaml"}}, "not name none, which every study has"),
+        ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, does not exist"),
         ({"num_target_seeds": 0}, "num_target_seeds is 0"),
-        ({"steps": {7: 10}}, "steps is .*name volumes of the study"),
+        ({"steps": {7: 10}}, "steps is .*name only volumes of the study"),
         (
             {"targets": {"tatoeba": None, "bucc2018": "tatoeba"}},
-            "bucc2018 is to be tested with the run of tatoeba",
+            "targets is bucc2018: tatoeba: tatoeba has no run of its own",
         ),
         ({"volumes": [2]}, "volumes is 2: .*each task of mixture"),
         ({"name": "a/b"}, "name is a/b"),
-        ({"name": ""}, "name is : .*name of a folder"),
+        ({"name": ""}, "name is : .*valid folder name"),
         ({"name": ".."}, "name is .."),
-        ({"intermediate": {"m|touch x #": "x.yaml"}}, "intermediate is m|touch x #: .*name of a folder"),
+        ({"intermediate": {"m|touch x #": "x.yaml"}}, "intermediate is m|touch x #: .*valid folder name"),
         ({"seeds": [-1]}, "seeds is .*be 0 or more"),
         ({"steps": {9: -4}}, "steps is .*be 1 or more"),
         ({"targets": {"xnlii": "x.yaml"}}, "unknown task 'xnlii'. Did you mean xnli"),
-        ({"targets": {"mnli": "x.yaml"}}, "targets is mnli: .*tested in languages"),
+        ({"targets": {"mnli": "x.yaml"}}, "targets is mnli: .*test languages"),
         ({"targets": {"xnli/de": "x.yaml"}}, "targets is xnli/de: .*without a language.*languages"),
         ({"targets": {"xnli": None}}, "targets is xnli: .*name the config"),
-        ({"targets": {"mlqa": "xquad", "xquad": "mlqa"}}, "mlqa is to be tested with the run of xquad"),
+        (
+            {"targets": {"mlqa": "xquad", "xquad": "mlqa"}},
+            "targets is mlqa: xquad: xquad has no run of its own",
+        ),
         ({"selection": {"tatoeba": 2}}, "selection is tatoeba: .*fine-tuned"),
         ({"targets": {"pawsx": "configs/target/xnli.yaml"}}, "targets pawsx is .*train its head, pawsx"),
-        ({"fit": {"trainer": 3}}, "fit.trainer is 3: .*hold keys"),
-        ({"intermediate": {"mnli": "README.md"}}, "README.md, which the study names, is no YAML"),
+        ({"fit": {"trainer": 3}}, "fit.trainer is 3: .*mapping of keys"),
+        ({"intermediate": {"mnli": "README.md"}}, "README.md, which the study names, is not YAML"),
         ({"selection": {"pawsx": 2}}, "selection is pawsx: .*fine-tuned"),
         ({"selection": {"xnli": 1}}, "selection xnli is 1: .*at least 2"),
         ({"selection": {"xnli": 5}}, "selection xnli is 5: .*at most the 4 steps"),
     ],
 )
-def test_a_study_that_cannot_be_meant_is_refused(make: Make, changes: dict[str, Any], message: str):
+def test_a_study_with_a_wrong_setting_is_refused(make: Make, changes: dict[str, Any], message: str):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        _ = Study(**make(**changes)).uses
+        _ = Study(**make(**changes)).node_uses
 
 
 def test_an_encoder_without_weights_is_refused(make: Make, tiny_encoder: str):
     with pytest.raises(
         FileNotFoundError, match=r"tiny has no weights \(model.safetensors\): give an encoder"
     ):
-        _ = Study(**make(encoder=tiny_encoder)).uses
+        _ = Study(**make(encoder=tiny_encoder)).node_uses
 
 
-def test_a_config_that_is_none_of_fits_is_refused(make: Make, tmp_path: Path):
+def test_a_config_of_another_command_is_refused(make: Make, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("tasks: [xnli]\n")
     with pytest.raises(ValueError, match=r"bad\.yaml is no config of xlt\.fit"):
-        _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).uses
+        _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).node_uses
 
 
 HOLDS = """
 import fcntl, sys, time
 file = open(sys.argv[1], "a")
-fcntl.lockf(file, fcntl.LOCK_EX)
+fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(600)
 """
@@ -362,7 +380,7 @@ def test_hours_are_those_of_finished_nodes_by_token(make: Make, tmp_path: Path):
     # 4 steps of 512 tokens took two hours: what is left is 12 steps of this arm, 4 and 12 of the other.
     (tmp_path / names[0]).mkdir()
     (tmp_path / names[0] / "results.json").write_text("{}")
-    path = logs_of(tmp_path, names[0], "json")
+    path = log_path(tmp_path, names[0], "json")
     path.parent.mkdir()
     path.write_text('{"seconds": 7200, "exit_code": 0}')
     found = {cost.phase: cost for cost in costs(made, None)}
@@ -401,9 +419,7 @@ def script(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return {"folder": str(tmp_path)}
 
 
-def test_a_node_that_was_told_to_stop_goes_on_until_it_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_stopped_node_is_resumed_until_it_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = f"""
 import sys
 from pathlib import Path
@@ -413,15 +429,15 @@ print("start", len(count.read_text()))
 sys.exit(75 if len(count.read_text()) < 3 else 0)
 """
     assert node.run(script(tmp_path, text, monkeypatch), "a") == 0
-    assert logs_of(tmp_path, "a", "txt").read_text() == "start 1\nstart 2\nstart 3\n"
-    assert json.loads(logs_of(tmp_path, "a", "json").read_text())["exit_code"] == 0
+    assert log_path(tmp_path, "a", "txt").read_text() == "start 1\nstart 2\nstart 3\n"
+    assert json.loads(log_path(tmp_path, "a", "json").read_text())["exit_code"] == 0
 
 
 def test_a_node_that_fails_keeps_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plan = script(tmp_path, "import sys; print('error: no'); sys.exit(2)", monkeypatch)
     assert node.run(plan, "a") == 2
     assert node.run(plan, "a") == 2
-    assert logs_of(tmp_path, "a", "txt").read_text() == "error: no\n" * 2
+    assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * 2
 
 
 @pytest.mark.parametrize(
@@ -435,11 +451,11 @@ def test_the_time_that_a_job_has_left_is_asked_of_slurm(
     squeue.write_text(f"#!/bin/sh\necho '{said}'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert node.seconds_left("7") == seconds
-    assert node.seconds_left(None) is None
+    assert node.job_seconds_left("7") == seconds
+    assert node.job_seconds_left(None) is None
     squeue.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert node.seconds_left("7") is None
+    assert node.job_seconds_left("7") is None
 
 
 WAITS = """
@@ -455,7 +471,7 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
         (tmp_path / name).chmod(0o755)
     (tmp_path / "waits.py").write_text(WAITS)
     plan = tmp_path / "plan.json"
-    nodes = {"a": {"verb": "waits", "config": "none", "parents": []}}
+    nodes = {"a": {"module": "waits", "config": "none", "parents": []}}
     plan.write_text(json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "nodes": nodes}))
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "PYTHONPATH": str(REPOSITORY)}
     words = [sys.executable, "-m", "xlt.studies.run.node", f"--plan={plan}", "--node=a"]
@@ -486,7 +502,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     assert set(found["target"]) == {"xnli", "tatoeba"}
     pairs = set(zip(found["intermediate"], found["volume"], strict=True))
     assert pairs == {("none", 0), ("mnli", 9)}
-    check_scores(made, found)
+    check_each_score(made, found)
     check_missing(made)
     check_checkpoints(made)
     # The same command again runs nothing that is finished.
@@ -512,13 +528,13 @@ def stop_after_a_checkpoint(keys: dict[str, Any], tmp_path: Path) -> None:
     assert not list(keys["folder"].glob("target-mnli*"))
 
 
-def check_scores(made: Study, found: pd.DataFrame) -> None:
+def check_each_score(made: Study, found: pd.DataFrame) -> None:
     """Each score is the one in its evaluation's results."""
     for line in found.to_dict("records"):
         results = json.loads((made.folder / line["run"] / "results.json").read_text())
         assert results[line["target"]][line["language"]]["accuracy"] == pytest.approx(line["score"])
     named = next(name for name in made.nodes if is_finished(made.folder, name))
-    keep_address(made.folder / named, SimpleNamespace(url="https://wandb.example/run"))
+    save_page_url(made.folder / named, SimpleNamespace(url="https://wandb.example/run"))
     runs = runs_of(made)
     assert dict(zip(runs["name"], runs["wandb"], strict=True))[named] == "https://wandb.example/run"
     assert set(runs["wandb"]) == {"", "https://wandb.example/run"}

@@ -9,7 +9,8 @@ from conftest import Command, StudyKeys, run
 
 from xlt.evaluate import evaluate
 from xlt.studies.design.node_files import is_finished
-from xlt.studies.design.plan import Node, Study
+from xlt.studies.design.nodes import Node
+from xlt.studies.design.plan import Study
 from xlt.studies.run import engine
 
 ODD = """a {1} {node} it's "q" [x] {{b}} 100% $HOME #1 `c` ü; *? back\\slash & ~ : d"""
@@ -30,7 +31,7 @@ def test_snakemake_runs_the_nodes_of_a_folder_of_any_name(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{engine.SNAKEFILE.parents[3]}")
-    monkeypatch.setattr(Node, "verb", "writes")
+    monkeypatch.setattr(Node, "module", "writes")
     (tmp_path / "writes.py").write_text(WRITES)
     # With a profile the nodes are started without a launcher.
     (tmp_path / "profile").mkdir()

@@ -16,7 +16,7 @@ from xlt.evaluate import evaluate
 from xlt.evaluation.report import NONE
 from xlt.system import surroundings
 
-COMMANDS = ("fit", "study", "studies.node")
+COMMANDS = ("fit", "study", "studies.run.node")
 
 
 def python(args: list[str], **environment: str | None) -> subprocess.CompletedProcess[bytes]:

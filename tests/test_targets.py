@@ -14,13 +14,14 @@ from datasets import ClassLabel, Dataset, Features
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Question, Sentence
-from xlt.data.multilingual import SentenceFiles, _languages_of
+from xlt.data.multilingual import _languages_of
+from xlt.data.sentence_files import SentenceFiles
 from xlt.data.sources import RawSplit
 from xlt.datamodule import TransferData
 from xlt.evaluation.groups import GROUPS
 from xlt.kinds.task import Task
+from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
-from xlt.splits.store import read_examples
 
 TARGETS = [name for group in GROUPS.values() for name in group]
 
@@ -55,7 +56,7 @@ def in_language(name: str, language: str) -> Task[Any]:
 def examples_of(name: str, language: str, split: str, root: Path) -> list[Any]:
     task = in_language(name, language)
     parts = [part for source in task.sources for part in source.open(split, [root], language)]
-    return [example for example, *_ in read_examples(task, parts)]
+    return list(read_examples(task, parts))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -129,7 +130,7 @@ def data_of(root: Path, cache: str, encoder: str, *names: str) -> TransferData:
 def test_xnli_trains_on_mnli_and_validates_on_itself(root: Path, cache: str, tiny_encoder: str):
     data = data_of(root, cache, tiny_encoder, "xnli", "mnli")
     data.prepare_data()
-    stored = data.stored
+    stored = data.encoded
     assert stored["xnli"]["train"].meta.content == stored["mnli"]["train"].meta.content
     assert stored["xnli"]["train"].folder == stored["mnli"]["train"].folder  # encoded once
     assert stored["xnli"]["validation"].meta.examples == 40
@@ -140,7 +141,7 @@ def test_xquad_and_mlqa_train_and_validate_on_squad(root: Path, cache: str, tiny
     data = data_of(root, cache, tiny_encoder, "xquad", "squad_v1")
     data.prepare_data()
     for split in ("train", "validation"):
-        assert data.stored["xquad"][split].folder == data.stored["squad_v1"][split].folder
+        assert data.encoded["xquad"][split].folder == data.encoded["squad_v1"][split].folder
     assert {tasks.load(name).head_key for name in ("xquad", "mlqa", "squad_v1")} == {"squad_v1"}
     assert tasks.load("tydiqa").head_key == "tydiqa"
 
@@ -200,7 +201,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_a_repeated_sentence_is_read_once_and_keeps_the_pairs_of_its_copies(files: Path):
     task = tasks.load("bucc2018/de")
-    found = [e for e, *_ in read_examples(task, SOURCE.open("validation", [files], "de"))]
+    found = list(read_examples(task, SOURCE.open("validation", [files], "de")))
     assert found == [
         Sentence("Hallo", 0, ("d3\te1",), 2, "d1"),
         Sentence("Welt", 0, ("d2\te2",), 1, "d2"),
@@ -255,10 +256,10 @@ def test_tags_that_are_none_are_refused(name: str, column: str, tag: int):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"label": 1}], r"row 0: its language cannot be told, for there is no column 'language'"),
+        ([{"label": 1}], r"row 0: its language cannot be determined, because there is no column 'language'"),
         (
             [{"language": "de"}, {"language": None}],
-            r"row 1: its language cannot be told, for it is None, not",
+            r"row 1: its language cannot be determined, because it is None, not",
         ),
     ],
 )
@@ -289,7 +290,7 @@ def test_a_language_that_the_first_root_lacks_is_found_in_the_next(tmp_path: Pat
     for code in ("en", "de", "sw"):
         task = in_language("xnli", code)
         (part,) = task.sources[0].open("validation", [one, two, three], code)
-        found[code] = [example.first for example, *_ in read_examples(task, [part])]
+        found[code] = [example.first for example in read_examples(task, [part])]
     # The first root that has a language wins.
     assert found == {"en": ["en two"], "de": ["de two"], "sw": ["sw three"]}
 

@@ -18,7 +18,7 @@ from xlt.data.examples import Choices, Question, TaggedWords, TextPair
 from xlt.data.sources import Split
 from xlt.datamodule import SPLITS, TransferData
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
-from xlt.splits.store import read_examples
+from xlt.splits.reading import read_examples
 
 SHAPES = {
     "anli_plus": (Classification, TextPair),
@@ -38,7 +38,7 @@ def read_some(task: str, split: Split, roots: list[Path], most: int) -> list[Any
     """Examples of the first rows of each of the task's sources."""
     loaded = tasks.load(task)
     parts = [part for source in loaded.sources for part in source.open(split, roots)]
-    return [e for part in parts for e, *_ in islice(read_examples(loaded, [part]), most)]
+    return [e for part in parts for e in islice(read_examples(loaded, [part]), most)]
 
 
 def test_the_nine_tasks_are_there():
@@ -146,7 +146,7 @@ def test_anli_plus_is_the_sum_of_its_parts_without_unlabelled_rows(tiny_encoder:
         stride=16,
     )
     data.prepare_data()
-    stored = data.stored["anli_plus"]
+    stored = data.encoded["anli_plus"]
     # Training: 3 MNLI + 3 of 5 SNLI + 1 + 2 + 4 ANLI; validation: 1 + 1 of 2 + 3.
     assert (stored["train"].meta.examples, stored["train"].meta.dropped) == (13, 2)
     assert (stored["validation"].meta.examples, stored["validation"].meta.dropped) == (5, 1)

@@ -11,7 +11,7 @@ from datasets import Dataset
 import xlt.data.sources
 from xlt.data.sources import Hub
 from xlt.data.texts import HELD_OUT, Texts, is_held_out
-from xlt.splits.store import read_examples
+from xlt.splits.reading import read_examples
 from xlt.tasks import load as load_task
 
 SENTENCES = [f"Sentence number {i} says nothing of interest." for i in range(2000)]
@@ -26,7 +26,7 @@ def write(path: Path, **columns: list[str]) -> None:
 def texts_of(task_name: str, root: Path, language: str, split) -> list:
     task = load_task(task_name)
     (source,) = task.sources
-    return [example for example, *_ in read_examples(task, source.open(split, [root], language))]
+    return list(read_examples(task, source.open(split, [root], language)))
 
 
 def test_every_text_is_in_one_split_and_the_held_out_share_is_as_said(tmp_path: Path):
@@ -94,7 +94,7 @@ def test_a_language_that_no_root_has_comes_from_the_hub(tmp_path: Path, monkeypa
         load_task("mlm"), source=Texts("mono", ("text",), hub=Hub("org/encyclopedia", "2023.{language}"))
     )
     both = [
-        [e.text for e, *_ in read_examples(task, task.sources[0].open(split, [tmp_path], "sw"))]
+        [e.text for e in read_examples(task, task.sources[0].open(split, [tmp_path], "sw"))]
         for split in ("train", "validation")
     ]
     assert sorted(both[0] + both[1]) == sorted(SENTENCES)

@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on(
         patch.setattr(TransferModule, "_loss", loss)
         assert run(tiny_run(folder, {**changes, "data.num_workers": 1})) == 2
     message = the_message(capsys.readouterr().err)
-    assert "a process that makes batches was killed (DataLoader worker" in message
+    assert "a data worker was killed (DataLoader worker" in message
     assert "data.num_workers to 0" in message
     assert run(tiny_run(folder, changes)) == 0
     assert run(tiny_run(tmp_path / "calm", changes)) == 0

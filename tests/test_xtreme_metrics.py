@@ -7,6 +7,7 @@ character, end) and the exact match and F1 that evaluate-v1.1.py and mlqa_evalua
 import itertools
 import json
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
 from xlt.metrics.mining import best_mining_threshold, mining_scores, ratio_margin_pairs
 from xlt.metrics.tagging import span_f1, span_scores
@@ -318,6 +320,29 @@ def test_span_scores_of_panx_are_those_of_chunks(sentences: list[list[tuple[str,
 )
 def test_span_f1_by_hand(prediction: str, gold: str, f1: float) -> None:
     assert span_f1([prediction.split()], [gold.split()]) == pytest.approx(f1)
+
+
+ANY_TAG = st.sampled_from(
+    [*UDPOS, *PANX, "CCONJ", "X", "_", "B", "I", "E", "S", "-", ".", "I-", "B-A-B", "E-PER", "S-PER", "E-LOC"]
+)
+
+
+@LAW
+@given(st.lists(st.lists(st.tuples(ANY_TAG, ANY_TAG), max_size=10), min_size=1, max_size=5))
+def test_span_scores_are_seqevals_for_any_tags(sentences: list[list[tuple[str, str]]]) -> None:
+    predictions, gold = ([[pair[i] for pair in words] for words in sentences] for i in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            gold, predictions, average="micro", zero_division=0
+        )
+    expected = {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)}
+    assert span_scores(predictions, gold) == expected  # to the last bit
+
+
+def test_a_sentence_with_too_few_predictions_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"predictions have \[1, 1\] tags .* sentences have \[1, 2\]"):
+        span_scores([["O"], ["O"]], [["O"], ["O", "O"]])
 
 
 def test_spans_end_with_their_sentence() -> None:

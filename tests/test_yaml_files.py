@@ -9,8 +9,8 @@ import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
 from xlt import study
-from xlt.config.cli import ParsedCli
-from xlt.config.parser import VerbParser
+from xlt.config.cli import ParsedCommandLine
+from xlt.config.parser import CommandParser
 from xlt.evaluate import make_parser
 from xlt.export import export
 from xlt.studies.design.plan import Study
@@ -22,7 +22,7 @@ WHOLE = f"data: {{tasks: [mnli]}}\nmodel: {{encoder: {REPOSITORY}/encoders/mini}
 
 
 def parse_fit(path: Path) -> object:
-    return ParsedCli(["--config", str(path)]).config
+    return ParsedCommandLine(["--config", str(path)]).config
 
 
 def parse_evaluate(path: Path) -> object:
@@ -50,7 +50,7 @@ def parse_study(path: Path) -> object:
     ],
 )
 def test_a_key_that_stands_twice_is_named_with_its_lines(text: str, words: str):
-    with pytest.raises(ValueError, match=f"^x.yaml has {words}.*dropped"):
+    with pytest.raises(ValueError, match=f"^x.yaml has {words}.*would drop all but the last"):
         load_yaml(text, "x.yaml")
 
 
@@ -105,13 +105,13 @@ def test_the_second_of_two_configs_a_section_file_and_a_class_file_are_refused(t
         (["--data.weights={mnli: 1, mnli: 2}"], "the command line has the key mnli twice"),
     ):
         with pytest.raises(ValueError, match=words):
-            ParsedCli([f"--config={whole}", *args])
+            ParsedCommandLine([f"--config={whole}", *args])
 
 
 def test_the_same_key_again_on_the_command_line_counts(tmp_path: Path):
     path = tmp_path / "whole.yaml"
     path.write_text(WHOLE, encoding="utf-8")
-    parsed = ParsedCli([f"--config={path}", "--data.cap=8", "--data.cap=9"]).config
+    parsed = ParsedCommandLine([f"--config={path}", "--data.cap=8", "--data.cap=9"]).config
     assert parsed.data.cap == 9
 
 
@@ -142,10 +142,10 @@ def test_the_config_of_an_export_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_a_config_is_utf8_and_says_so(tmp_path: Path):
     path = tmp_path / "latin.yaml"
     path.write_bytes("out: Größe\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.yaml is no YAML: .*Save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"latin\.yaml is not YAML: .*Save the file as UTF-8"):
         parse_evaluate(path)
     path.write_text(json.dumps({"out": "Größe"}, ensure_ascii=False), encoding="utf-8")
-    parser = VerbParser()
+    parser = CommandParser()
     parser.add_argument("--config", action="config")
     parser.add_argument("--out", type=str)
     assert parser.parse_args([f"--config={path}"]).out == "Größe"

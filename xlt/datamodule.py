@@ -1,6 +1,5 @@
-"""The LightningDataModule: tasks, encoded rows, the mixture, and loaders whose only state is the step."""
+"""The LightningDataModule: tasks, encoded rows, the mixture, and loaders whose only state is a step."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +8,10 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from xlt.batch.batch import Batch
-from xlt.batch.prediction_buffer import PredictionBuffer
+from xlt.batch.predictions import PredictionBuffer
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling import mixture
-from xlt.data.sampling.batches import nested_subset, validation_batches
+from xlt.data.sampling.batches import validation_batches
 from xlt.data.sampling.masking import Masking
 from xlt.data.sampling.steps import (
     ResumeSampler,
@@ -25,11 +24,14 @@ from xlt.data.sampling.steps import (
 from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
 from xlt.kinds.task import Scores, group_of
-from xlt.models.encoders.text import check_vocabulary
-from xlt.splits.data_keys import check_sizes, check_trainable, volumes_of
+from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.text import check_vocabulary, load_config
+from xlt.splits import data_keys
+from xlt.splits.cache import cache_folder
 from xlt.splits.encode_workers import Pool
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits, with_labels
-from xlt.splits.store import EncodedSplit, cache_folder
+from xlt.splits.volumes import Volumes
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
 
@@ -37,31 +39,38 @@ SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 class TransferData(LightningDataModule):
-    """Tasks in one temperature-sampled mixture.
+    """A mixture of tasks, sampled by temperature.
 
     Args:
-        tasks: Names of the tasks, or full names of modules that hold one. `<task>/<language>` is the task in
-            one language: of plain text, or of translated rows in `<root>/<language>`.
-        root: Folder or folders that mirror the hub as `<org>/<name>/<config>/<split>.parquet` and take
-            precedence over it; where not given, the paths in XLT_DATA.
-        temperature: T of p ∝ min(n, cap)^(1/T): 1 is proportional to the number of examples, .inf is uniform.
-        cap: K of the same formula, in examples: a larger task counts as this many.
-        weights: A share for each task up to a common factor, in place of the formula; `<task>/<language>`
-            among them gives one language a share of its own.
-        language_temperature: T of the same formula among the languages of one task; XLM-R's alpha = 0.3 is
-            the default, 1 / 0.3.
-        volume: Most training examples of each task, or of the tasks named, in each language; subsets are
-            nested, and those of a parallel task are translations of each other.
-        validation_volume: Most validation examples of each task.
-        tokens_per_micro_batch: Most tokens in a micro-batch, which is what a device holds at a time; a batch
-            of the validation, which keeps less, has up to twice as many.
-        micro_batches_per_step: Micro-batches in an optimizer step, those of all processes together.
-        max_length: Most tokens in a sequence; longer pairs are cut, longer passages become windows.
-        stride: Tokens by which the windows of a passage overlap.
-        encoder: Whose tokenizer to use (follows model.encoder).
-        cache: Folder of encoded rows; where not given, XLT_CACHE, or ~/.cache/xlt.
-        num_workers: Processes that make batches ahead of training.
-        seed: Of order and volume (follows seed_everything).
+        tasks: Names of the tasks. A task of your own is named by its module, such as mylab.scitail. mnli/de
+            is MNLI in German, with rows in the folder de of a data root. mlm/sw is plain text in Swahili.
+        root: Folder or list of folders with <org>/<name>/<config>/<split>.parquet, which take precedence over
+            the Hugging Face hub. Defaults to the paths in the variable XLT_DATA.
+        temperature: Temperature T of the mixture, above 0. A task with n training examples has a probability
+            proportional to min(n, cap)^(1/T). 1 samples in proportion to the number of examples, .inf samples
+            all tasks equally often.
+        cap: Maximum number of training examples that count for a task's probability, above 0. .inf means no
+            limit.
+        weights: Probability of each task, up to a common factor, such as {mnli: 2, ccg: 1}. A language, such
+            as mlm/sw, may have a weight of its own. If null, temperature and cap decide.
+        language_temperature: Temperature of the mixture among the languages of a task, above 0. The default,
+            1 / 0.3, is XLM-R's alpha of 0.3.
+        volume: Maximum number of training examples of each task in each language, at least 1. A mapping such
+            as {mnli: 1000} limits single tasks. Smaller volumes are subsets of larger volumes. The languages
+            of a parallel task get translations of the same examples. If null, all examples.
+        validation_volume: Maximum number of dev examples of each task, at least 1. If null, all examples.
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch, at least max_length. Raise it until
+            the device's memory is nearly full. Dev batches hold up to twice as many tokens.
+        micro_batches_per_step: Number of micro-batches per optimizer step, summed over all processes. Must be
+            a multiple of the number of processes.
+        max_length: Maximum number of tokens in a sequence, from 8 to the encoder's limit, which is 512 for
+            XLM-R. Longer pairs are cut. Longer passages are read in several windows.
+        stride: Number of tokens by which successive windows of a passage overlap, from 0 to max_length - 1.
+        encoder: Encoder whose tokenizer is used. Follows model.encoder.
+        cache: Folder of encoded rows. Defaults to the variable XLT_CACHE, or ~/.cache/xlt.
+        num_workers: Number of processes that prepare batches during training. 0 prepares batches in the
+            training process.
+        seed: Seed of the order of rows, of masking, of dropout and of volumes. Follows seed_everything.
     """
 
     def __init__(
@@ -86,32 +95,25 @@ class TransferData(LightningDataModule):
         super().__init__()
         self.roots = roots_of(root)
         self.tasks = load_all(tasks, self.roots)
-        check_trainable(self.tasks)
+        data_keys.check_trainable(self.tasks)
         groups = tuple(dict.fromkeys(map(group_of, self.tasks)))
         weights = None if weights is None else by_task(weights)
         mixture.check(temperature, cap, weights, tuple(self.tasks))
         require(language_temperature > 0, "data.language_temperature", language_temperature, "be above 0")
-        check_sizes(tokens_per_micro_batch, micro_batches_per_step, max_length, stride, encoder)
-        self._volume = volumes_of(by_task(volume) if isinstance(volume, dict) else volume, groups)
+        self._facts = facts_of(load_config(encoder))
+        sizes = (tokens_per_micro_batch, micro_batches_per_step, max_length, stride)
+        data_keys.check_sizes(*sizes, encoder, self._facts)
+        self._volumes = Volumes(volume, validation_volume, groups, seed)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
-        require(
-            validation_volume is None or validation_volume >= 1,
-            "data.validation_volume",
-            validation_volume,
-            "be at least 1 example",
-        )
-        self._validation_volume = validation_volume
         self.temperature, self.cap, self.weights = temperature, cap, weights
         self.language_temperature = language_temperature
-        self.tokens_per_micro_batch, self.micro_batches_per_step = (
-            tokens_per_micro_batch,
-            micro_batches_per_step,
-        )
+        self.tokens_per_micro_batch = tokens_per_micro_batch
+        self.micro_batches_per_step = micro_batches_per_step
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
         self._cache = cache_folder(cache)
         self.num_workers, self.seed = num_workers, seed
-        self.stored: dict[str, dict[Split, EncodedSplit]] = {}
-        """Each task's encoded splits, once prepared."""
+        self.encoded: dict[str, dict[Split, EncodedSplit]] = {}
+        """The encoded splits of each task, once prepared."""
         self._first_step = 0
         self.steps: TrainingSteps | None = None
         self._references: dict[str, list[Any]] = {}
@@ -120,13 +122,13 @@ class TransferData(LightningDataModule):
     # Preparing
 
     def prepare_data(self) -> None:
-        """Fetch and encode every split that is not in the cache yet.
+        """Fetch and encode all splits that are not in the cache.
 
         Raises:
             FileNotFoundError: Rows or the tokenizer cannot be found.
             ValueError: A file or a row cannot be read.
         """
-        self.stored = {}
+        self.encoded = {}
         text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
         check_vocabulary(self.encoder, text.num_ids)
         with Pool(text) as pool:
@@ -135,52 +137,45 @@ class TransferData(LightningDataModule):
                 self._prepare(name, splits)
 
     def _prepare(self, name: str, splits: Splits) -> None:
-        """Open or make both splits of a task; the training split settles its labels."""
-        self.stored[name] = {}
+        """Open or encode both splits of a task. The training split settles the labels."""
+        self.encoded[name] = {}
         for split in SPLITS:
-            self.stored[name][split] = splits.for_training(self.tasks[name], split)
-            self.tasks[name] = with_labels(self.tasks[name], self.stored[name][split])
+            self.encoded[name][split] = splits.for_training(self.tasks[name], split)
+            self.tasks[name] = with_labels(self.tasks[name], self.encoded[name][split])
         self._masking[name] = self.tasks[name].masking(splits.text)
 
     def setup(self, stage: str) -> None:
-        """Open the encoded rows; check that they fit a micro-batch."""
-        if not self.stored:
+        """Open the encoded rows and check that each row fits into a micro-batch.
+
+        Raises:
+            ValueError: A row has more tokens than a micro-batch may have.
+        """
+        if not self.encoded:
             self.prepare_data()
-        for name, splits in self.stored.items():
+        for name, splits in self.encoded.items():
             longest = max(int(s.features.counts("input_ids").max()) for s in splits.values())
-            if longest > self.tokens_per_micro_batch:
-                raise ValueError(
-                    f"data.tokens_per_micro_batch is {self.tokens_per_micro_batch}, but a row of {name} has "
-                    f"{longest} tokens: set it to at least {longest}, shorten that row, or, where its "
-                    "texts are cut at data.max_length, lower that"
-                )
+            data_keys.check_row_length(self.tokens_per_micro_batch, name, longest)
 
     # Training
 
     def num_examples(self) -> dict[str, int]:
-        """Training examples of each task, after the volume."""
+        """Return the number of training examples of each task, after the volume."""
         return {
-            name: min(splits["train"].meta.examples, self._volume[group_of(name)] or sys.maxsize)
-            for name, splits in self.stored.items()
+            name: self._volumes.num_examples(name, "train", splits["train"])
+            for name, splits in self.encoded.items()
         }
 
     def shares(self) -> dict[str, float]:
-        """Each task's probability."""
+        """Return the probability of each task."""
         among_tasks = (self.temperature, self.cap, self.weights)
         return mixture.shares_by_language(self.num_examples(), *among_tasks, self.language_temperature)
 
     def rows_in_use(self, name: str, split: Split) -> np.ndarray:
-        """Numbers of the rows of features that the volume leaves, ascending."""
-        stored = self.stored[name][split]
-        volume = self._volume[group_of(name)] if split == "train" else self._validation_volume
-        if self.tasks[name].is_parallel:
-            kept = stored.subset(volume, self.seed, group_of(name), split)
-        else:
-            kept = nested_subset(stored.meta.examples, volume, self.seed, name, split)
-        return stored.rows_of(kept)
+        """Return the numbers of the rows of features that belong to the volume, ascending."""
+        return self._volumes.rows(self.tasks[name], split, self.encoded[name][split])
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
-        """This process's micro-batches of each step, from the first step not yet trained."""
+        """Return the loader of this process's micro-batches, from the first step that is not trained yet."""
         trainer = self._trainer
         self.check_processes(trainer.world_size)
         self.steps = self.build_steps(trainer.max_steps, trainer.global_rank, trainer.world_size)
@@ -196,39 +191,34 @@ class TransferData(LightningDataModule):
         )
 
     def check_processes(self, world_size: int) -> None:
-        """See that so many processes can share a step.
-
-        Raises:
-            ValueError: They cannot.
-        """
-        if self.micro_batches_per_step % world_size:
-            sizes = [
-                n for n in range(1, self.micro_batches_per_step + 1) if self.micro_batches_per_step % n == 0
-            ]
-            raise ValueError(
-                f"data.micro_batches_per_step is {self.micro_batches_per_step}, which {world_size} processes "
-                f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
-            )
-
-    def build_steps(self, num_steps: int, rank: int, world_size: int) -> TrainingSteps:
-        """The micro-batches of each step that fall to one process.
+        """Check that the processes can share the micro-batches of a step.
 
         Args:
-            num_steps: Optimizer steps of the run.
-            rank: Number of the process.
-            world_size: Processes.
+            world_size: Number of processes.
+
+        Raises:
+            ValueError: The number of micro-batches is no multiple of the number of processes.
         """
-        rows = {name: self._rows(name) for name in self.stored}
+        data_keys.check_world_size(self.micro_batches_per_step, world_size)
+
+    def build_steps(self, num_steps: int, rank: int, world_size: int) -> TrainingSteps:
+        """Return the micro-batches that a process trains in each step.
+
+        Args:
+            num_steps: Number of optimizer steps of the run.
+            rank: Rank of the process.
+            world_size: Number of processes.
+        """
+        rows = {name: self._rows(name, "train") for name in self.encoded}
         schedule = mixture.Schedule(self.shares(), num_steps, self.seed)
         sizes = (self.tokens_per_micro_batch, self.micro_batches_per_step)
         return TrainingSteps(schedule, rows, *sizes, self.seed, rank, world_size)
 
-    def _rows(self, name: str) -> TaskRows:
-        """A task's training rows."""
-        features = self.stored[name]["train"].features
-        return TaskRows(
-            features, self.rows_in_use(name, "train"), self.tasks[name].inputs, self._masking[name]
-        )
+    def _rows(self, name: str, split: Split) -> TaskRows:
+        """Return the rows of a task that a split uses."""
+        features, inputs = self.encoded[name][split].features, self.tasks[name].inputs
+        in_use = self.rows_in_use(name, split)
+        return TaskRows(features, in_use, inputs, self._facts.first_position, self._masking[name])
 
     @property
     def _trainer(self) -> Trainer:
@@ -237,34 +227,24 @@ class TransferData(LightningDataModule):
 
     @property
     def _pins(self) -> bool:
-        """Whether batches are copied to the device while it computes, from memory that stays in place."""
+        """Return True if batches are copied to the device while the device computes (pinned memory)."""
         return self._trainer.strategy.root_device.type == "cuda"
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps trained, and what their order depends on."""
+        """Return the number of trained steps and the fingerprint of their order."""
         return {"step": self._trainer.global_step, "fingerprint": self.fingerprint()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the steps trained.
+        """Resume after the steps that a checkpoint has trained.
 
         Raises:
-            ValueError: The order of the steps would not be that of the checkpoint.
+            ValueError: The order of the steps would differ from the order in the checkpoint.
         """
-        theirs, ours = state_dict["fingerprint"], self.fingerprint()
-        changed = [
-            f"{key}: {theirs[key]} in the checkpoint, {ours.get(key)} now"
-            for key in sorted(theirs)  # an older version's may lack some
-            if theirs[key] != ours.get(key)
-        ]
-        if changed:
-            raise ValueError(
-                "the checkpoint cannot be continued, for its batches or scores depend on what has changed "
-                f"since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
-            )
+        data_keys.check_fingerprint(state_dict["fingerprint"], self.fingerprint())
         self._first_step = state_dict["step"]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that the order of the batches and the scores depend on, by name."""
+        """Return everything that the order of the batches and the scores depend on, by name."""
         settings = {
             "tasks": list(self.tasks),
             "temperature": self.temperature,
@@ -275,48 +255,46 @@ class TransferData(LightningDataModule):
             "micro_batches_per_step": self.micro_batches_per_step,
             "seed": self.seed,
         }
-        volumes = {f"volume of {group}": volume for group, volume in self._volume.items()}
-        rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.stored.items()}
-        tested = {
+        volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
+        rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
+        dev_rows = {
             f"validation rows of {name}": splits["validation"].meta.content
-            for name, splits in self.stored.items()
+            for name, splits in self.encoded.items()
         }
-        return settings | volumes | rows | tested
+        return settings | volumes | rows | dev_rows
 
     # Validation
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """A loader a task: this process's share of the batches, as many on every process."""
+        """Return a loader of this process's dev batches for each task; every process has equally many."""
         return [
             DataLoader(self._validation(name), batch_size=None, collate_fn=as_is, pin_memory=self._pins)
             for name in self.tasks
         ]
 
     def _validation(self, name: str) -> ValidationBatches:
-        features = self.stored[name]["validation"].features
-        rows = self.rows_in_use(name, "validation")
-        rank, world = self._trainer.global_rank, self._trainer.world_size
-        counts = features.counts("input_ids")
-        mine = validation_batches(counts, rows, self.tokens_per_micro_batch, world)[rank]
-        return ValidationBatches(name, features, mine, self.tasks[name].inputs, self._masking[name])
+        rows = self._rows(name, "validation")
+        lengths = rows.features.counts("input_ids")
+        world_size = self._trainer.world_size
+        batches = validation_batches(lengths, rows.rows, self.tokens_per_micro_batch, world_size)
+        return ValidationBatches(name, rows, batches[self._trainer.global_rank])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:
-        """Scores of a task's validation rows.
+        """Score a task on its dev rows.
 
         Args:
-            name: The task.
-            parts: What the head predicted, batch by batch in any order, with the `rows` it is for.
+            name: The task's name.
+            parts: The head's predictions of each batch, in any order, with the numbers of the batch's `rows`.
         """
-        stored = self.stored[name]["validation"]
+        encoded = self.encoded[name]["validation"]
         if name not in self._references:
-            self._references[name] = stored.references()
+            self._references[name] = encoded.references()
         rows = np.sort(np.concatenate([part["rows"] for part in parts]))
-        collected = PredictionBuffer(rows)
+        buffer = PredictionBuffer(rows)
         for part in parts:
-            collected.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
-        return self.tasks[name].score(collected.outputs, stored.features, rows, self._references[name])
+            buffer.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
+        return self.tasks[name].score(buffer.predictions(encoded.features, self._references[name]))
 
     def num_validation_examples(self, name: str) -> int:
-        """Validation examples of the task, after the volume."""
-        total = self.stored[name]["validation"].meta.examples
-        return min(total, self._validation_volume or total)
+        """Return the number of dev examples of a task, after the volume."""
+        return self._volumes.num_examples(name, "validation", self.encoded[name]["validation"])

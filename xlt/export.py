@@ -1,37 +1,37 @@
 """Turn a run into an encoder that transformers loads: `python -m xlt.export --run runs/NAME --out FOLDER`.
 
-The folder holds config, tokenizer, weights and heads of the best checkpoint; the head for hidden tokens where
-transformers looks for it. A run that ends writes the same into its own folder, as `model/`.
+The folder holds config, tokenizer, weights and heads of the best checkpoint. transformers finds the head for
+masked tokens in the weights. A finished run has the same files in its own folder, as `model/`.
 
-`--checkpoint STEP` takes another checkpoint that the run still has: the best, the newest
+`--checkpoint STEP` exports another checkpoint that the run still has: the best, the newest
 `checkpoints.keep_last`, and those of `checkpoints.keep_every_n_steps`. `python -m xlt.evaluate --checkpoint
-STEP` tests one without export.
+STEP` tests a checkpoint without export.
 """
 
 import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
 from jsonargparse import auto_cli
 
-from xlt.config.cli import run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
+from xlt.config.run_command import run_command
 from xlt.training.exporting import export_run
 
 
 def export(args: Sequence[str]) -> None:
-    """The verb.
+    """Export a checkpoint of a run.
 
     Args:
-        args: Command-line arguments.
+        args: Command-line arguments: those of `export_run`.
     """
-    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=VerbParser)
+    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=CommandParser)
     print(f"{checkpoint} is exported")
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(export, sys.argv[1:]))
+    sys.exit(run_command(export, sys.argv[1:]))

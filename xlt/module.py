@@ -1,6 +1,6 @@
-"""The LightningModule: one shared encoder, a head a task, one task a step."""
+"""The LightningModule: one shared encoder and a head for each task. A step trains one task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,34 @@ from xlt.batch.host_copy import DeferredHostCopy
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.kinds.task import Scores, Task, group_of
+from xlt.learning.joint import joint_loss
 from xlt.models.encoders.text import Encoder
-from xlt.models.finite import has_nan
 from xlt.models.heads.head import Head
 from xlt.models.optim import adamw, linear_schedule
 from xlt.models.saving import load_heads
+from xlt.models.transfer_model import load_weights, logits_of, outputs_of
+from xlt.models.transformers_private import initialise
 from xlt.system.checks import NotFiniteError, require
 
 
 class TransferModule(LightningModule):
-    """A shared XLM-R and a head a task.
+    """A shared XLM-R encoder and a head for each task.
 
     Args:
         encoder: XLM-R to start from: a name on the hub, a folder with config, tokenizer and weights, or the
-            folder of a finished run, whose best checkpoint is taken.
+            folder of a finished run, whose best checkpoint is loaded.
         learning_rate: Peak learning rate of AdamW.
-        warmup_steps: Optimizer steps over which the learning rate rises linearly; it then falls linearly to
-            0 at trainer.max_steps.
-        weight_decay: AdamW's decay; biases and norms have none.
+        warmup_steps: Optimizer steps in which the learning rate rises linearly to its peak. It then falls
+            linearly to 0 at trainer.max_steps.
+        weight_decay: Weight decay of AdamW. Biases and norms have none.
         head_dropout: Dropout probability before and inside the heads.
-        from_scratch: Draw random weights for the encoder's config instead of loading its weights.
-        dropout: Dropout probability inside the encoder, attention's included; that of its config where not
-            given.
-        keep_heads: Begin with the heads that stand beside the encoder, which its run trained, instead of
-            fresh ones.
-        compile: Compile the encoder's layers with torch.compile, on CUDA in half precision: 10 to 30 seconds
-            at the start, which a fifth more speed wins back within some minutes.
-        seed: Of the heads' first weights (follows seed_everything).
+        from_scratch: Draw random weights for the encoder's config instead of loading the encoder's weights.
+        dropout: Dropout probability inside the encoder, also on attention weights. Defaults to the value in
+            the encoder's config.
+        keep_heads: Start with the trained heads beside the encoder instead of new heads.
+        compile: Compile the encoder's layers with torch.compile. Needs CUDA and half precision. Takes 10 to
+            30 seconds at the start and makes training about 20 percent faster.
+        seed: Seed of the heads' initial weights. Defaults to seed_everything.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class TransferModule(LightningModule):
         self.heads = nn.ModuleDict()
         self._head_keys: dict[str, str] = {}
         self.step_loss = torch.zeros(())
-        """This process's part of the last step's loss."""
+        """This rank's part of the last step's loss."""
         self.gradient_norm = torch.zeros(())
-        """Norm of the last step's gradient before clipping."""
+        """Gradient norm of the last step before clipping."""
         self.scores: dict[str, Scores] = {}
-        """Of the last validation, by task."""
+        """Scores of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
         self._has_nan: dict[str, Tensor] = {}
         self._copies = DeferredHostCopy(self._keep)
@@ -87,12 +88,12 @@ class TransferModule(LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
 
     def setup(self, stage: str) -> None:
-        """Give each task its head, with first weights that depend on the seed and the task alone.
+        """Create the heads. Their initial weights depend on the seed and the head's key only.
 
-        Languages of a task share its head, and so do tasks that name another's.
+        Languages of a task share a head. Tasks with the same `head_key` share a head too.
 
         Raises:
-            ValueError: Tasks that share a head have other classes, or the layers cannot be compiled.
+            ValueError: Tasks with a common head have different classes, or the layers cannot be compiled.
         """
         if self.compile_layers:
             self._compile()
@@ -101,42 +102,43 @@ class TransferModule(LightningModule):
             first = users.setdefault(task.head_key, task)
             if task.labels != first.labels or not _are_alike(type(task), type(first)):
                 raise ValueError(
-                    f"{task.name} and {first.name} share a head, but have other classes: name the classes in "
-                    "the task's file, in one order for all languages"
+                    f"{task.name} and {first.name} share a head, but have different classes. Name the "
+                    "classes in the task's file, in one order for all languages"
                 )
             self._head_keys[task.name] = task.head_key
             if task.head_key not in self.heads:
                 self.heads[task.head_key] = self._fresh_head(task)
 
     def _compile(self) -> None:
-        """Compile the encoder's layers, where that is of use."""
+        """Compile the encoder's layers.
+
+        Raises:
+            ValueError: The device is not CUDA, or the precision is not half precision.
+        """
         device, precision = self.trainer.strategy.root_device.type, str(self.trainer.precision)
         require(
             device == "cuda" and "16" in precision,
             "model.compile",
             True,
-            f"be false on {device} in {precision}; layers are compiled on CUDA in half precision, such as "
+            f"be false on {device} in {precision}; compiled layers need CUDA and half precision, such as "
             "trainer.precision bf16-mixed",
         )
         self.encoder.compile_layers()
 
     def _fresh_head(self, task: Task[Any]) -> Head:
-        """A head whose first weights depend on the seed and its name alone."""
+        """Return a head with initial weights that depend on the seed and the head's key only."""
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("head", self.seed, task.head_key))
             head = task.head(self.encoder.config.hidden_size, self.head_dropout)
-            head.apply(self.encoder.transformer._init_weights)
+            initialise(head, self.encoder.transformer)
         if self._trained_heads is not None:
-            put_weights(head, task, *self._trained_heads)
+            load_weights(head, task.head_key, task.labels, self._trained_heads)
         head.tie(self.encoder)
         return head
 
     def logits(self, batch: Batch) -> Tensor:
-        """The task's logits for a micro-batch."""
-        head = self._head(batch.task)
-        token_indices = head.token_indices(batch.packing, batch.columns)
-        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
-        return head(states, batch.packing, batch.columns)
+        """Return the task's logits for a micro-batch."""
+        return logits_of(self.encoder, self._head(batch.task), batch)
 
     def _head(self, task: str) -> Head:
         head = self.heads[self._head_keys[task]]
@@ -144,31 +146,29 @@ class TransferModule(LightningModule):
         return head
 
     def training_step(self, batches: list[Batch], step: int) -> Tensor:
-        """The loss of this process's last micro-batch; the others have been differentiated.
+        """Return the loss of this rank's last micro-batch, after the backward passes of all others.
 
-        A step's loss is the sum over all its micro-batches, on every process, divided by the sum of their
-        weights. Gradients of all but the last micro-batch are added up here; the last is Lightning's own
-        backward, in which DDP sums the gradients of the processes, once a step.
+        A step's loss is the sum over its micro-batches on all ranks, divided by the sum of their weights.
+        Lightning runs the last backward pass, in which DDP sums the gradients of the ranks.
         """
         self.step_loss = torch.zeros((), device=self.device)
-        with self.encoder.words.holding():
-            for batch in batches[:-1]:
-                loss = self._loss(batch)
-                with torch.autocast(self.device.type, enabled=False):
-                    self.trainer.strategy.backward(loss, None)
-        return self._loss(batches[-1])
+        return joint_loss(batches, self._loss, self._backward, self.encoder.words.holding())
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run the backward pass of a loss."""
+        with torch.autocast(self.device.type, enabled=False):
+            self.trainer.strategy.backward(loss, None)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The micro-batch's part of the step's loss, times the processes over which DDP takes the mean."""
+        """Return the micro-batch's part of the step's loss, times the number of ranks, as DDP averages."""
         torch.manual_seed(batch.seed)
-        logits = self.logits(batch)
-        loss = self._head(batch.task).loss(logits, batch.packing, batch.columns)
+        loss = self._head(batch.task).loss(self.logits(batch), batch.packing, batch.columns)
         loss = loss / batch.step_weight
         self.step_loss += loss.detach()
         return loss * self.trainer.world_size
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Nothing: Lightning calls this after `training_step`, which has added gradients up already."""
+        """Keep the gradients. Lightning calls this after `training_step`, which has added some already."""
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         """Clear the gradients before the step."""
@@ -180,7 +180,7 @@ class TransferModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the Trainer says, and keep the norm for the log."""
+        """Clip the gradients by the Trainer's settings, and keep their norm for the log."""
         self.gradient_norm = nn.utils.get_total_norm(
             [p.grad for p in self.parameters() if p.grad is not None]
         )
@@ -190,29 +190,28 @@ class TransferModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with linear warm-up and decay over trainer.max_steps."""
+        """Return AdamW with linear warm-up, and linear decay until trainer.max_steps."""
         optimizer = adamw(self, self.learning_rate, self.weight_decay)
         schedule = linear_schedule(optimizer, self.warmup_steps, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep the head's predictions."""
+        """Keep the head's outputs."""
         if len(batch.rows) == 0:
             return
-        head, logits = self._head(batch.task), self.logits(batch)
-        self._has_nan[batch.task] = has_nan(logits) | self._has_nan.get(batch.task, False)
-        found = head.predict(logits, batch.packing, batch.columns)
-        self._copies.add(batch.task, {**found, "rows": batch.rows})
+        outputs, has_nan = outputs_of(self.encoder, self._head(batch.task), batch)
+        self._has_nan[batch.task] = has_nan | self._has_nan.get(batch.task, False)
+        self._copies.add(batch.task, {**outputs, "rows": batch.rows})
 
-    def _keep(self, task: str, found: dict[str, np.ndarray]) -> None:
-        """Keep a validation batch's predictions."""
-        self._outputs.setdefault(task, []).append(found)
+    def _keep(self, task: str, outputs: dict[str, np.ndarray]) -> None:
+        """Keep the outputs of a validation batch."""
+        self._outputs.setdefault(task, []).append(outputs)
 
     def on_validation_epoch_end(self) -> None:
-        """Score every task on the predictions of all processes.
+        """Score every task on the predictions of all ranks.
 
         Raises:
-            NotFiniteError: A prediction is NaN or infinite.
+            NotFiniteError: A logit is NaN or infinite.
         """
         self._copies.finish()
         spoiled = {name for name, flag in self._has_nan.items() if flag}
@@ -236,24 +235,24 @@ class TransferModule(LightningModule):
             if (outputs := [output for part in parts for output in part.get(name, [])])
         }
         if self.trainer.sanity_checking:
-            return  # scores of a part of the rows before training are none of the run's
+            return  # the sanity check scores only a part of the rows
         self.scores = scores
         for key, value in score_record(self.scores).items():
             self.log(key, value, logger=False, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what encoder the weights are of."""
+        """Store the sizes of the encoder."""
         checkpoint["encoder_shape"] = self.encoder.shape
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another encoder.
+        """Compare the encoder's sizes with those of the checkpoint.
 
         Raises:
-            ValueError: The sizes differ.
+            ValueError: A size differs.
         """
         theirs = checkpoint.get("encoder_shape", {})
         differ = {
-            name: f"{theirs.get(name)} there, {size} in model.encoder"
+            name: f"{theirs.get(name)} in the checkpoint, {size} in model.encoder"
             for name, size in self.encoder.shape.items()
             if theirs.get(name) != size
         }
@@ -264,41 +263,15 @@ class TransferModule(LightningModule):
             )
 
 
-def put_weights(
-    head: Head, task: Task[Any], heads: Mapping[str, Any], labels: Mapping[str, Sequence[str]]
-) -> None:
-    """Give a task's head the weights that were saved for it.
-
-    Args:
-        head: The head.
-        task: Its task.
-        heads: Weights of heads, as `load_heads` gives them.
-        labels: Names of their classes.
-
-    Raises:
-        ValueError: There is no such head, or it has other classes.
-    """
-    key = task.head_key
-    if key not in heads:
-        known = ", ".join(sorted(heads)) or "none"
-        raise ValueError(f"task {task.name} needs the head {key}, which is not among those trained: {known}")
-    if list(task.labels) != list(labels[key]):
-        raise ValueError(
-            f"the head {key} was trained on the classes {labels[key]}, but task {task.name} has "
-            f"{list(task.labels)}"
-        )
-    head.load_state_dict(heads[key])
-
-
 def _are_alike(one: type, other: type) -> bool:
-    """Whether two kinds have the same head."""
+    """Return True if two kinds have the same head."""
     return issubclass(one, other) or issubclass(other, one)
 
 
 def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """A validation's figures by log key; `val/score` is the mean of the tasks' scores, in percent.
+    """Return the figures of a validation by log key. `val/score` is the mean of the tasks' scores in percent.
 
-    A task's score is the mean over its languages, where it has several.
+    The score of a task with several languages is the mean over its languages.
     """
     record = {
         f"val/{task}/{name}": value

@@ -1,4 +1,4 @@
-"""Fetch and encode all that a config needs, for nodes without a network.
+"""Fetch and encode everything that a config needs, for machines without a network.
 
 python -m xlt.prepare --config configs/quickstart.yaml
 """
@@ -7,27 +7,28 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
-from xlt.config.cli import Cli, run_verb
+from xlt.config.cli import CommandLine
+from xlt.config.run_command import run_command
 from xlt.models.encoders.text import Encoder
 
 
 def prepare(args: Sequence[str]) -> None:
-    """Fill the caches of rows, tokenizer and weights, and list what is in them.
+    """Fill the caches of rows, tokenizer and weights, and list the rows.
 
     Args:
-        args: Command-line arguments, those of `xlt.fit`.
+        args: Command-line arguments of `xlt.fit`.
     """
-    cli = Cli(args, build=False)
+    cli = CommandLine(args, build=False)
     cli.datamodule.prepare_data()
     line = "{:<16} {:<11} {:>10} {:>10} {:>13} {:>9} {:>8}"
     print(line.format("task", "split", "examples", "rows", "tokens", "unlabelled", "cut"))
-    for name, splits in cli.datamodule.stored.items():
-        for split, stored in splits.items():
-            meta = stored.meta
+    for name, splits in cli.datamodule.encoded.items():
+        for split, encoded in splits.items():
+            meta = encoded.meta
             counts = (meta.examples, meta.rows, meta.tokens, meta.dropped, meta.truncated)
             print(line.format(name, split, *(f"{count:,}" for count in counts)))
     model = cli.config.model
@@ -36,4 +37,4 @@ def prepare(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(prepare, sys.argv[1:]))
+    sys.exit(run_command(prepare, sys.argv[1:]))

@@ -1,11 +1,11 @@
 """Show a study on Weights & Biases: `python -m xlt.study_dashboard --study NAME`.
 
-Logs the study's curves and tables and builds a workspace of them: curves by volume, a section a target,
-effects by language. Without an account its specification is written to a file in the study's folder.
+Logs the study's curves and tables, and builds a workspace with curves by volume, a section for each target,
+and effects by language. Without a W&B account the specification of the workspace is written to a file in the
+study's folder.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from xlt.system.checks import leave_without
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.checks import exit_without
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
-    leave_without("xlt.studies")
+    exit_on_signals()
+    exit_without("xlt.studies")
 
 import wandb
 
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
 from xlt.studies.report.study_workspace import (
@@ -32,51 +32,56 @@ from xlt.studies.report.study_workspace import (
     study_tables,
     workspace,
 )
-from xlt.training.wandb_logger import mode
+from xlt.system.wandb_mode import hashed_run_id, wandb_mode
 
 SPECIFICATION = "workspace.json"
+"""File name of the workspace's specification."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's command line."""
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="python -m xlt.study_dashboard", description=__doc__)
-    parser.add_argument("--study", required=True, help="the study's name, or its folder")
-    parser.add_argument("--project", default="xlt", help="W&B project")
-    parser.add_argument("--entity", default="", help="user or team at W&B; the account's own where not given")
+    parser.add_argument(
+        "--study", required=True, help="name of the study, or its folder, such as runs/study/studies/mini"
+    )
+    parser.add_argument("--project", default="xlt", help="W&B project. Default: xlt")
+    parser.add_argument(
+        "--entity", default="", help="W&B user or team. Default: the account's default entity"
+    )
     return parser
 
 
 def dashboard(args: Sequence[str]) -> None:
-    """The verb.
+    """Run the command.
 
     Args:
         args: Command-line arguments.
 
     Raises:
-        FileNotFoundError: There is no such study, or it has no scores.
-        ValueError: Its scores cannot be read, or W&B has not taken the workspace.
+        FileNotFoundError: There is no such study, or the study has no scores.
+        ValueError: The scores cannot be read, or W&B refused the workspace.
     """
-    given = make_parser().parse_args(list(args))
-    folder = find_study(given.study)
+    options = make_parser().parse_args(list(args))
+    folder = find_study(options.study)
     found = Findings(StudyResults(folder.resolve().name, read_scores(find_scores(folder))))
-    path = write_specification(found, folder, given.entity, given.project)
-    if mode() != "online":
+    path = write_specification(found, folder, options.entity, options.project)
+    if wandb_mode() != "online":
         print(
-            f"W&B is {mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE says so): the workspace's "
-            f"specification is {path}. With an account the same command builds it"
+            f"W&B is {wandb_mode()} (no key in WANDB_API_KEY or ~/.netrc, or WANDB_MODE is set): the "
+            f"workspace's specification is {path}. Run the same command with an account to build it"
         )
         return
     try:
-        print(f"the workspace is {show(found, given.entity, given.project)}")
+        print(f"workspace: {show(found, options.entity, options.project)}")
     except Exception as error:
         raise ValueError(
-            f"W&B has not taken the workspace of {folder} ({type(error).__name__}: {error}): the same "
-            f"command tries again; its specification is {path}"
+            f"W&B refused the workspace of {folder} ({type(error).__name__}: {error}): run the same command "
+            f"again; the workspace's specification is {path}"
         ) from error
 
 
 def write_specification(findings: Findings, folder: Path, entity: str, project: str) -> Path:
-    """Write the workspace's specification to the study's folder; its path."""
+    """Write the workspace's specification to the study's folder; return its path."""
     path = folder / SPECIFICATION
     text = json.dumps(specification(workspace(findings, entity, project)), indent=1, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")
@@ -84,29 +89,29 @@ def write_specification(findings: Findings, folder: Path, entity: str, project: 
 
 
 def show(findings: Findings, entity: str, project: str) -> str:
-    """Log the curves and tables, and save the workspace; its address."""
+    """Log the curves and tables, save the workspace, and return its address."""
     entity = entity or str(wandb.Api().default_entity)
     name = findings.study.name
     for curve in curve_runs(findings):
-        run = _run(entity, project, name, CURVE, curve.arm, {"intermediate": curve.arm})
+        run = _start_run(entity, project, name, CURVE, curve.arm, {"intermediate": curve.arm})
         run.define_metric("*", step_metric="volume")
         for line in curve.lines:
             run.log(line)
         run.finish()
-    run = _run(entity, project, name, STUDY, name, {})
+    run = _start_run(entity, project, name, STUDY, name, {})
     run.log({key: wandb.Table(dataframe=table) for key, table in study_tables(findings).items()})
     run.finish()
     return str(workspace(findings, entity, project).save().url)
 
 
-def _run(entity: str, project: str, study: str, job: str, name: str, config: dict[str, Any]) -> Any:
-    """A run at W&B that the same study's next call replaces."""
-    own = hashlib.sha256(json.dumps([study, job, name]).encode()).hexdigest()[:16]
+def _start_run(entity: str, project: str, study: str, job: str, name: str, config: dict[str, Any]) -> Any:
+    """Start a W&B run with a fixed id, which the next call for the same study replaces."""
+    run_id = hashed_run_id(json.dumps([study, job, name]))
     return wandb.init(
-        entity=entity, project=project, group=study, job_type=job, name=name, id=own, config=config,
+        entity=entity, project=project, group=study, job_type=job, name=name, id=run_id, config=config,
         mode="online", settings=wandb.Settings(silent=True),
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(dashboard, sys.argv[1:]))
+    sys.exit(run_command(dashboard, sys.argv[1:]))

@@ -1,8 +1,8 @@
-"""Show a run on the dashboard as one: `python -m xlt.wandb_sync runs/NAME`.
+"""Send missing events of runs to W&B: `python -m xlt.wandb_sync runs/NAME`.
 
-For runs that were trained offline, or that W&B lost something of: the events of metrics.jsonl that the run on
-the dashboard does not have are told under the run's own id, each once. WANDB_MODE=offline writes them into a
-new file below the run's folder, to be carried to where there is a network.
+For runs that were trained offline, or whose connection broke. The events of metrics.jsonl that W&B lacks are
+logged under the run's own id, each once. With WANDB_MODE=offline they go into a new file in the run's folder,
+which can be copied to a machine with a network.
 """
 
 import sys
@@ -10,36 +10,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
-    from xlt.system.signals import leave_at_signals
+    from xlt.system.signals import exit_on_signals
 
-    leave_at_signals()
+    exit_on_signals()
 
-from xlt.config.cli import run_verb
-from xlt.config.parser import VerbParser
+from xlt.config.parser import CommandParser
+from xlt.config.run_command import run_command
+from xlt.system.wandb_mode import wandb_mode
 from xlt.training.metrics_file import read_events
 from xlt.training.run_folder import RunFolder
-from xlt.training.wandb_logger import Dashboard, mode
+from xlt.training.wandb_logger import RunWandbLogger
 
 
 def sync(folder: Path) -> int:
-    """Tell the dashboard what it does not have of a run.
+    """Log the events of a run that W&B does not have, and return their number.
 
     Args:
         folder: The run's folder.
 
-    Returns:
-        How many events it was told.
-
     Raises:
-        FileNotFoundError: It is no run's folder.
-        ValueError: Its record is damaged, or the dashboard could not be reached.
+        FileNotFoundError: The folder is not a run's folder.
+        ValueError: The record is damaged, or W&B cannot be reached.
     """
     run = RunFolder(folder)
     if not run.config.is_file() or not run.wandb_id.is_file():
-        raise FileNotFoundError(f"{folder} is no run's folder: it has no {run.config.name} or wandb_id")
+        raise FileNotFoundError(
+            f"{folder} is not a run's folder: {run.config.name} or {run.wandb_id.name} is missing"
+        )
     config = run.read_config()
     settings = config["wandb"]
-    dashboard = Dashboard(
+    logger = RunWandbLogger(
         run,
         config,
         settings["project"],
@@ -47,31 +47,33 @@ def sync(folder: Path) -> int:
         settings["job_type"],
         settings["tags"] or (),
     )
-    dashboard.replay(read_events(run.metrics))
-    if not dashboard.finish(patience=None):
-        raise ValueError(f"W&B has not taken all of {folder}; the same command tells it the rest")
-    return dashboard.num_told
+    logger.replay(read_events(run.metrics))
+    if not logger.finish(timeout=None):
+        raise ValueError(f"W&B does not have all events of {folder}: the same command sends the rest")
+    return logger.num_logged
 
 
 def wandb_sync(args: Sequence[str]) -> None:
-    """The verb.
+    """Send the missing events of each run, and print their numbers.
 
     Args:
-        args: Command-line arguments: run folders.
+        args: Command-line arguments: folders of runs.
 
     Raises:
-        ValueError: There is no run's folder, or WANDB_MODE is disabled.
+        ValueError: No folder is given, or WANDB_MODE is disabled.
     """
-    parser = VerbParser(prog="xlt.wandb_sync", description=__doc__)
-    parser.add_argument("runs", nargs="*", type=str, help="folders of runs")
+    parser = CommandParser(prog="xlt.wandb_sync", description=__doc__)
+    parser.add_argument("runs", nargs="*", type=str, help="folders of runs, such as runs/mnli")
     runs = parser.parse_args(list(args)).runs
     if not runs:
-        raise ValueError("name one run's folder or several: python -m xlt.wandb_sync runs/NAME")
-    if mode() == "disabled":
+        raise ValueError(
+            "no run is given: name one or more folders, as in python -m xlt.wandb_sync runs/NAME"
+        )
+    if wandb_mode() == "disabled":
         raise ValueError("WANDB_MODE is disabled: unset it, or set it to offline or online")
     for name in runs:
-        print(f"{name}: {sync(Path(name)):,} events told to W&B ({mode()})")
+        print(f"{name}: {sync(Path(name)):,} events sent to W&B ({wandb_mode()})")
 
 
 if __name__ == "__main__":
-    sys.exit(run_verb(wandb_sync, sys.argv[1:]))
+    sys.exit(run_command(wandb_sync, sys.argv[1:]))

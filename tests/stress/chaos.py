@@ -33,7 +33,7 @@ import torch
 
 from tests.stress.faults import Fault, ended, step_of
 from xlt.system.signals import STOPPED
-from xlt.training.checkpoint_files import VerifiedIO, newest
+from xlt.training.checkpoint_files import VerifiedCheckpointIO, newest
 from xlt.training.metrics_file import read_events
 
 STEPS_A_FAULT = 6
@@ -210,7 +210,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The newest checkpoint's."""
     path = newest(folder / "checkpoints")
     assert path is not None
-    return VerifiedIO().load_checkpoint(path)["state_dict"]
+    return VerifiedCheckpointIO().load_checkpoint(path)["state_dict"]
 
 
 def write_encoder(folder: Path) -> None:

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 
 import torch
 
-from xlt.config.cli import run_verb
+from xlt.config.run_command import run_command
 from xlt.datamodule import TransferData
 from xlt.fit import fit
 from xlt.module import TransferModule
-from xlt.training.checkpoint_files import VerifiedIO
+from xlt.training.checkpoint_files import VerifiedCheckpointIO
 
 VARIABLE = "XLT_FAULT"
 
@@ -87,8 +87,8 @@ class Striker:
             "start": (TransferData, "setup", lambda *_: 0),
             "step": (TransferModule, "_loss", lambda module, _: module.global_step + 1),
             "validation": (TransferModule, "validation_step", lambda module, *_: module.global_step),
-            "sync": (VerifiedIO, "_complete", lambda *names: step_of(names[-1])),
-            "delete": (VerifiedIO, "remove_checkpoint", lambda _, path: step_of(path)),
+            "sync": (VerifiedCheckpointIO, "_complete", lambda *names: step_of(names[-1])),
+            "delete": (VerifiedCheckpointIO, "remove_checkpoint", lambda _, path: step_of(path)),
         }
         if self._fault.place == "save":
             self._arm_save()
@@ -180,4 +180,4 @@ def _lives(group: int) -> bool:
 if __name__ == "__main__":
     if os.environ.get(VARIABLE):
         Striker(Fault(**json.loads(os.environ[VARIABLE]))).arm()
-    sys.exit(run_verb(fit, sys.argv[1:]))
+    sys.exit(run_command(fit, sys.argv[1:]))

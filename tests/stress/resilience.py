@@ -28,12 +28,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from xlt.batch.batch import Batch
-from xlt.config.cli import Cli
+from xlt.config.cli import CommandLine
 from xlt.data.sampling.collate import collate
 from xlt.data.sampling.steps import as_is
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
-from xlt.training.checkpoint_files import VerifiedIO
+from xlt.training.checkpoint_files import VerifiedCheckpointIO
 
 MEASURED, EVERY = 30, 15
 """Steps of a round after the first, which warms up; steps between checkpoints."""
@@ -57,7 +57,7 @@ class Clock(Callback):
         if trainer.global_step == 1:
             self.seconds = -self._now()
         elif trainer.global_step == MEASURED + 1:
-            if isinstance(trainer.strategy.checkpoint_io, VerifiedIO):
+            if isinstance(trainer.strategy.checkpoint_io, VerifiedCheckpointIO):
                 trainer.strategy.checkpoint_io.finish()
             self.seconds += self._now()
 
@@ -82,7 +82,12 @@ class Drawn(Dataset[list[Batch]]):
         """A step's micro-batches."""
         return [
             collate(
-                task, self._data.stored[task]["train"].features, rows, self._data.tasks[task].inputs, weight
+                task,
+                self._data.encoded[task]["train"].features,
+                rows,
+                self._data.tasks[task].inputs,
+                first_position=2,
+                step_weight=weight,
             )
             for task, rows, weight in self._drawn[step]
         ]
@@ -123,7 +128,7 @@ class PlainModule(TransferModule):
         self.log("loss", self.step_loss)
 
 
-def command(folder: Path) -> Cli:
+def command(folder: Path) -> CommandLine:
     """The quickstart, as `xlt.fit` builds it."""
     settings: dict[str, Any] = {
         "config": CONFIG,
@@ -135,7 +140,7 @@ def command(folder: Path) -> Cli:
         "data.validation_volume": 1,
         "checkpoints.every_n_steps": EVERY,
     }
-    return Cli([f"--{key}={value}" for key, value in settings.items()])
+    return CommandLine([f"--{key}={value}" for key, value in settings.items()])
 
 
 def ours(now: Callable[[], float], folder: Path) -> float:
@@ -174,7 +179,7 @@ def blocking(folder: Path, rounds: int) -> tuple[float, float]:
     cli.trainer.fit(cli.model, cli.datamodule)
     checkpoint = cli.trainer._checkpoint_connector.dump_checkpoint(False)
     held, alone = [], []
-    io = VerifiedIO()
+    io = VerifiedCheckpointIO()
     for number in range(rounds):
         begun = time.perf_counter()
         io.save_checkpoint(checkpoint, folder / f"step-{number:09d}.ckpt")

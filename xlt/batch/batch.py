@@ -8,26 +8,26 @@ from xlt.batch.packing import Packing
 
 
 class Batch(NamedTuple):
-    """One micro-batch, packed: no padding token anywhere.
-
-    `columns` holds the kind's own values, end to end.
-    """
+    """One packed micro-batch, without padding tokens."""
 
     task: str
+    """Name of the task."""
     rows: Tensor
-    """(R,) numbers of the rows in their features."""
+    """(R,) row numbers in the features."""
     input_ids: Tensor
-    """(1, N)."""
+    """(1, N) token ids."""
     position_ids: Tensor
-    """(1, N)."""
+    """(1, N) position ids."""
     packing: Packing
+    """Layout of the sequences."""
     columns: dict[str, Tensor]
+    """Values of the kind's own columns, end to end."""
     step_weight: int
-    """Terms of the loss (examples, or labelled tokens) in all micro-batches of the step."""
+    """Number of loss terms (examples or labelled tokens) in all micro-batches of the step."""
     seed: int
-    """Of this micro-batch's dropout."""
+    """Seed of the micro-batch's dropout."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the micro-batch, N."""
+        """Number of tokens, N."""
         return self.input_ids.shape[1]

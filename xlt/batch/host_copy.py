@@ -1,4 +1,4 @@
-"""Predictions on their way from the device, which does not wait for the host to take them up."""
+"""Copies of outputs from the device to the host that do not stall the device."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class DeferredHostCopy:
-    """Copies each batch's tensors to the host, and hands them on once the next batch's work is queued.
+    """Copy each micro-batch's tensors to the host, and pass them on once the next micro-batch is queued.
 
-    Waiting for a batch's copies at once would leave the device idle while the host makes the next batch.
+    To wait for each copy at once would leave the device idle while the host makes the next micro-batch.
 
     Args:
-        take: Called with each batch's arrays, in order, and what they were given with.
+        take: Called with the task and the arrays of each micro-batch, in order.
     """
 
     def __init__(self, take: Callable[[str, dict[str, np.ndarray]], None]) -> None:
@@ -21,7 +21,7 @@ class DeferredHostCopy:
         self._last: tuple[str, dict[str, Tensor], torch.cuda.Event | None] | None = None
 
     def add(self, task: str, tensors: Mapping[str, Tensor]) -> None:
-        """Begin to copy a batch's tensors; hand on the batch before."""
+        """Start the copy of a micro-batch's tensors, and pass on the micro-batch before."""
         on_cuda = any(tensor.is_cuda for tensor in tensors.values())
         copies = {name: tensor.to("cpu", non_blocking=on_cuda) for name, tensor in tensors.items()}
         event = torch.cuda.Event() if on_cuda else None
@@ -31,7 +31,7 @@ class DeferredHostCopy:
         self._last = task, copies, event
 
     def finish(self) -> None:
-        """Hand on the last batch."""
+        """Pass on the last micro-batch."""
         if self._last is None:
             return
         task, copies, event = self._last

@@ -1,7 +1,6 @@
-"""How the sequences of a micro-batch lie end to end, and which of them attention computes together.
+"""Packing: the layout of a micro-batch's sequences, and the blocks that attention computes together.
 
-N tokens, S sequences. Built once a micro-batch from the lengths alone; the collate fills it and the
-encoder's attention reads it, so it belongs to neither.
+N tokens, S sequences. A packing follows from the lengths alone. Collating builds it, attention reads it.
 """
 
 from collections.abc import Sequence
@@ -12,47 +11,50 @@ import torch
 from torch import Tensor
 
 GRAIN = 8
-"""A block's length is a multiple of so many tokens, or of twice as many where it is above LONG."""
+"""A block's length is a multiple of GRAIN tokens, or of 2 x GRAIN tokens above LONG tokens."""
 
 LONG = 128
+"""Length above which blocks are rounded up more coarsely, in tokens."""
 
 SHRINK = 0.85
-"""No sequence is shorter than this share of its block's length, but for the block's first."""
+"""Minimum length of a sequence as a share of its block's length. The block's first may be shorter."""
 
 
 class Block(NamedTuple):
-    """Sequences of like length that one batched product serves, each rounded up to the block's length."""
+    """Sequences of similar length in one batched product, each rounded up to the block's length."""
 
     first: int
-    """Place of the first of them in the packing's order."""
+    """Index of the first sequence in the packing's order."""
     sequences: int
+    """Number of sequences."""
     length: int
-    """Slots of each, at least the tokens of the longest."""
+    """Slots of each sequence, at least the tokens of the longest."""
 
 
 class Packing(NamedTuple):
     """The layout of one micro-batch."""
 
     lengths: Tensor
-    """(S,) tokens of each sequence."""
+    """(S,) number of tokens of each sequence."""
     starts: Tensor
     """(S,) index of the first token of each sequence."""
     boundaries: Tensor
-    """(S + 1,) int32 cumulative lengths, as variable-length attention kernels take them."""
+    """(S + 1,) int32 cumulative lengths, for variable-length attention kernels."""
     order: Tensor
-    """(S,) the sequences, longest first."""
+    """(S,) indices of the sequences, longest first."""
     longest: int
+    """Number of tokens of the longest sequence."""
     blocks: list[Block]
-    """Consecutive sequences of the order."""
+    """Blocks of consecutive sequences in `order`."""
 
     @property
     def num_slots(self) -> int:
-        """Tokens that attention computes in blocks, those rounded up included."""
+        """Number of slots that attention computes in blocks, rounding included."""
         return sum(block.sequences * block.length for block in self.blocks)
 
 
 def pack(lengths: Sequence[int] | np.ndarray) -> Packing:
-    """Layout of sequences of these lengths (tokens), in their order."""
+    """Return the packing of sequences of these lengths, in tokens, in the given order."""
     sizes = np.asarray(lengths, dtype=np.int64)
     boundaries = np.concatenate([[0], np.cumsum(sizes)])
     order = np.argsort(-sizes, kind="stable")
@@ -67,11 +69,11 @@ def pack(lengths: Sequence[int] | np.ndarray) -> Packing:
 
 
 def _blocks(descending: list[int]) -> list[Block]:
-    """Cut the sequences, longest first, into blocks of few different shapes.
+    """Split the sequences, longest first, into blocks of few different shapes.
 
-    A library that compiles its products for their shapes, as oneDNN does, meets most of them again: lengths
-    are rounded up, and the sequences of a block as many as the largest power of two that are no
-    shorter than SHRINK of its length.
+    Lengths are rounded up. The number of sequences is the largest power of two whose sequences are no shorter
+    than SHRINK of the block's length. Few shapes help libraries that compile products by shape, as
+    oneDNN does.
     """
     blocks, first = [], 0
     while first < len(descending):
@@ -86,6 +88,6 @@ def _blocks(descending: list[int]) -> list[Block]:
 
 
 def round_up(tokens: int) -> int:
-    """The length of a block whose longest sequence has so many tokens."""
+    """Return the length of a block whose longest sequence has this number of tokens."""
     grain = GRAIN if tokens <= LONG else 2 * GRAIN
     return -(-tokens // grain) * grain

@@ -1,1 +1,1 @@
-"""The command line, settings, and the keys and classes that a config may name."""
+"""The command line, the settings, and the keys and classes that a config may name."""

@@ -1,8 +1,8 @@
-"""The classes that a config may name: Lightning's that work here, a user's own, and no functions.
+"""Checks of the classes that a config names: Lightning's classes that work with xlt, and the user's own.
 
-jsonargparse instantiates what a `class_path` names wherever a signature has room for it, and calls functions
-there; a config from elsewhere must not get that far. Modules that it names are imported, like those of
-`data.tasks`.
+jsonargparse instantiates each class and calls each function that a `class_path` names. A config from another
+person must not get that far, so functions and all other classes are refused. The modules that a config names
+are imported, like the modules of `data.tasks`.
 """
 
 import inspect
@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse._util import import_object
 from lightning import Callback
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.pytorch.accelerators import Accelerator
@@ -23,6 +22,7 @@ from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
+from xlt.config.jsonargparse_private import import_class
 from xlt.config.lightning_parts import NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 
 BASES = (
@@ -36,48 +36,48 @@ BASES = (
     CheckpointIO,
     LayerSync,
 )
-"""What a class must be one of."""
+"""Base classes of everything that the Trainer takes. A config may only name their subclasses."""
 
 
 NAMES_A_CLASS = re.compile(
     r"(^|\.)(class_path|trainer\.(callbacks|logger|plugins|strategy|profiler)\+?)(\[\d+\])?$"
 )
-"""Keys whose text names a class, alone or in a list."""
+"""Pattern of the keys whose text may name a class, alone or in a list."""
 
 
-def check_named(config: Any, where: str) -> None:
-    """Refuse a class of another kind that a file names, before anything is made of the file.
+def check_file_classes(config: Any, where: str) -> None:
+    """Refuse a config file that names a class which the Trainer does not take, before the file is parsed.
 
     Args:
-        config: What the file holds.
-        where: What to call the file.
+        config: Content of the file.
+        where: Name of the file in error messages.
 
     Raises:
-        ValueError: A class is none that the Trainer takes.
+        ValueError: The Trainer does not take a class of the file.
     """
     for key, value in _walk(config):
         if key.rpartition(".")[2] == "class_path" and isinstance(value, str) and "." in value:
             _check_kind(value, f"{where}, {key}")
 
 
-def check_parts(config: Any, besides: Collection[str] = ()) -> None:
-    """Refuse a part of Lightning that a config names and that does not work here.
+def check_lightning_parts(config: Any, ignored: Collection[str] = ()) -> None:
+    """Refuse a config that names a part of Lightning which does not work with xlt.
 
     Args:
-        config: Parsed or as the file holds it, for the parser cannot read the arguments of every part.
-        besides: Names of classes that are not looked at.
+        config: The config, parsed, or as the file holds it if the parser cannot read a part's arguments.
+        ignored: Names of classes to skip.
 
     Raises:
-        ValueError: A part does not work, or its package is missing.
+        ValueError: A part does not work with xlt, or its package is missing.
     """
     for key, value in _walk(config):
         is_class = isinstance(value, str) and NAMES_A_CLASS.search(key)
-        if is_class and value.rpartition(".")[2] not in besides:
+        if is_class and value.rpartition(".")[2] not in ignored:
             _check_part(value, key)
 
 
-def given_keys(args: Iterable[str]) -> dict[str, Any]:
-    """Return the Trainer's keys of a command line, with their values read as YAML."""
+def trainer_keys_of(args: Iterable[str]) -> dict[str, Any]:
+    """Return the Trainer's keys among command-line arguments, with their values read as YAML."""
     found: dict[str, Any] = {}
     for key, value in re.findall(r"(?:^|\s)--(trainer\.[\w.+]+)[\s=](\S+)", " ".join(map(str, args))):
         with suppress(yaml.YAMLError):
@@ -86,35 +86,37 @@ def given_keys(args: Iterable[str]) -> dict[str, Any]:
 
 
 def check_classes(trainer: Namespace) -> None:
-    """Refuse a parsed config of the Trainer that would call what it may not.
+    """Refuse a Trainer config that names a function or a class which a config may not name.
 
     Args:
-        trainer: Parsed, not instantiated.
+        trainer: The Trainer's section, parsed and not yet instantiated.
 
     Raises:
         ValueError: The config names a function, a class that the Trainer does not take, or a part of
-            Lightning that does not work here.
+            Lightning that does not work with xlt.
     """
     found = list(_walk(trainer, "trainer"))
     functions = [(key, value) for key, value in found if callable(value)]
-    # Lightning's own functions are defaults of parts that may be refused, for a reason that tells more.
+    # Parts whose defaults are Lightning's own functions are refused below, with a better reason.
     _refuse_functions((key, value) for key, value in functions if not _is_lightnings(value))
     for key, value in found:
         if key.endswith(".class_path") and isinstance(value, str):
             _check_kind(value, key)
-    check_parts({"trainer": trainer})
+    check_lightning_parts({"trainer": trainer})
     _refuse_functions(functions)
 
 
 def _refuse_functions(functions: Iterable[tuple[str, Any]]) -> None:
-    """Raise ValueError for the first."""
+    """Raise ValueError for the first of the functions, given by key."""
     for key, value in functions:
         named = f"{getattr(value, '__module__', '')}.{getattr(value, '__name__', value)}"
-        raise ValueError(f"{key} is {named}, a function, which a config cannot pass: use a class of your own")
+        raise ValueError(
+            f"{key} is {named}, a function, which a config cannot pass: write a class of your own"
+        )
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything in a nested config."""
+    """Yield the dotted key and the value of each leaf of a nested config."""
     if isinstance(value, Namespace):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -128,25 +130,25 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_kind(path: str, key: str) -> None:
-    """Raise ValueError unless it is of a kind that the Trainer takes, or is not there."""
+    """Raise ValueError if the Trainer does not take a class. A class that does not exist passes."""
     try:
-        found = import_object(path)
+        found = import_class(path)
     except (ImportError, AttributeError):
-        return  # the parser names a class that is not there
+        return  # the parser reports a class that does not exist
     except ValueError as error:
         raise ValueError(f"{key} is {path}, which is refused: {error}") from error
     if path.rpartition(".")[2] in REFUSED_CLASSES and _is_lightnings(found):
-        return  # the reason tells more
+        return  # `check_lightning_parts` gives a better reason
     if not (inspect.isclass(found) and issubclass(found, BASES)):
         names = ", ".join(base.__name__ for base in BASES)
-        raise ValueError(f"{key} is {path}: a config can only name classes under {names}")
+        raise ValueError(f"{key} is {path}: a config can only name subclasses of {names}")
 
 
 def _check_part(path: str, key: str) -> None:
-    """Raise ValueError if it names a part of Lightning that does not work here, or lacks its package."""
+    """Raise ValueError if a part of Lightning does not work with xlt, or its package is missing."""
     name = path.rpartition(".")[2]
     try:
-        found: Any = import_object(path) if "." in path else _short_names().get(path)
+        found: Any = import_class(path) if "." in path else _short_names().get(path)
     except (ImportError, AttributeError):
         found = None
     if found is None and name not in REFUSED_CLASSES:
@@ -162,12 +164,12 @@ def _check_part(path: str, key: str) -> None:
 
 
 def refusal(found: type) -> str:
-    """Return the reason why a class does not work here, or an empty text.
+    """Return the reason why a class does not work with xlt, or an empty text if the class works.
 
-    A class of the user's own works if the classes of Lightning that it extends do.
+    A class of the user works if every class of Lightning that it extends works.
     """
     if found.__module__.split(".")[0] == "xlt":
-        return "a run has it already, so leave it out"
+        return "every run has this part already: leave it out"
     parents = [parent for parent in found.__mro__ if _is_lightnings(parent)]
     for parent in parents:
         if parent.__name__ in REFUSED_CLASSES:
@@ -177,16 +179,16 @@ def refusal(found: type) -> str:
     for parent in parents:
         if parent.__name__ in REFUSED_KINDS:
             return REFUSED_KINDS[parent.__name__]
-    return "it was never tried with xlt, so leave it out"
+    return "it was never tested with xlt: leave it out"
 
 
 def _is_lightnings(found: Any) -> bool:
-    """Return True if the class or function is one of Lightning's."""
+    """Return True if a class or function belongs to Lightning."""
     return (getattr(found, "__module__", None) or "").split(".")[0] == "lightning"
 
 
 def _short_names() -> dict[str, type]:
-    """Return the classes that a config may name by their last part alone, as the parser does."""
+    """Return the classes that a config may name by their class name alone, by that name."""
     found: dict[str, type] = {}
     kinds: list[type] = list(BASES)
     while kinds:

@@ -1,7 +1,7 @@
-"""Verdicts on Lightning's parts: which of its classes and names a config may use, and why not the others.
+"""Tables of Lightning's classes and names that a config may use, and the reasons against the others.
 
-Lightning's parts are written for runs that count epochs, make every weight before `setup` and save their own
-checkpoints. A run here does none of that, so each part was tried. A part that is in no table is refused.
+Lightning's parts are written for runs that count epochs, create every weight before `setup` and leave
+checkpoints to Lightning. A run of xlt does none of these, so each part was tested. The others are refused.
 """
 
 WORKING_CLASSES = frozenset(
@@ -28,7 +28,7 @@ WORKING_CLASSES = frozenset(
         "TorchElasticEnvironment",
     }
 )
-"""Classes of Lightning that a config may name, and that a user's own classes may extend."""
+"""Classes of Lightning that a config may name, and that classes of the user may extend."""
 
 NEEDED_PACKAGES = {
     "DeviceStatsMonitor": ("psutil",),
@@ -36,51 +36,53 @@ NEEDED_PACKAGES = {
     "MLFlowLogger": ("mlflow",),
     "TensorBoardLogger": ("tensorboardX", "tensorboard"),
 }
-"""Packages of which a working class needs one."""
+"""Working class → packages, one of which the class needs."""
 
 _OWN_SAVES = (
-    "a run saves and restores its own checkpoints: set checkpoints.every_n_steps, checkpoints.keep_last or "
+    "every run saves and restores checkpoints: set checkpoints.every_n_steps, checkpoints.keep_last or "
     "checkpoints.keep_every_n_steps"
 )
-_OWN_BAR = "a run has its own progress bar: trainer.enable_progress_bar turns the bar on and off"
+_OWN_BAR = "every run has a progress bar: trainer.enable_progress_bar turns the bar on or off"
 _AVERAGES = (
-    "heads are made in `setup`, after this callback copies the weights, and the exported model would not "
+    "heads are created in `setup`, after this callback copies the weights, and the exported model would not "
     "hold the average: compare checkpoints that checkpoints.keep_every_n_steps keeps"
 )
-_ONE_EPOCH = "it acts at epochs, and a run has one: write a Callback of your own that acts at steps"
+_ONE_EPOCH = (
+    "it acts at epochs, and a run has a single epoch: write a Callback of your own that acts at steps"
+)
 _NEEDS_FUNCTIONS = "it needs functions, which a config cannot pass: write a Callback of your own"
 
 REFUSED_CLASSES = {
     "BackboneFinetuning": _ONE_EPOCH,
     "BaseFinetuning": _ONE_EPOCH,
     "BasePredictionWriter": "xlt.fit makes no predictions: use xlt.evaluate",
-    "BatchSizeFinder": "it changes the batches: set data.tokens_per_micro_batch",
+    "BatchSizeFinder": "it changes the micro-batches: set data.tokens_per_micro_batch",
     "Checkpoint": _OWN_SAVES,
     "EMAWeightAveraging": _AVERAGES,
     "GradientAccumulationScheduler": "it changes the steps: set data.micro_batches_per_step",
     "LambdaCallback": _NEEDS_FUNCTIONS,
-    "LearningRateFinder": "it trains steps of its own: compare runs with other model.learning_rate",
+    "LearningRateFinder": "it trains extra steps: compare runs with different model.learning_rate",
     "ModelCheckpoint": _OWN_SAVES,
     "ModelPruning": "heads are made in `setup`, after this callback chooses weights, and export would fail",
     "OnExceptionCheckpoint": _OWN_SAVES,
     "ProgressBar": _OWN_BAR,
     "RichProgressBar": _OWN_BAR,
-    "SaveConfigCallback": "the run's folder holds its whole config: see config.yaml there",
+    "SaveConfigCallback": "the run's folder holds the whole config: see config.yaml there",
     "ServableModuleValidator": "the model is served from its exported folder: use xlt.export",
-    "SpikeDetection": "it sees a part of the step's loss and asks to skip batches, which no schedule can",
+    "SpikeDetection": "it sees a part of the step's loss, and it skips batches, which a schedule cannot",
     "StochasticWeightAveraging": _AVERAGES,
     "TQDMProgressBar": _OWN_BAR,
     "ThroughputMonitor": f"{_NEEDS_FUNCTIONS}, or read train/tokens_per_second in metrics.jsonl",
-    "Timer": "a run that it ends counts as finished: send SIGTERM, and the same command continues the run",
+    "Timer": "a run that it ends counts as finished: send SIGTERM, and resume the run with the same command",
     "WeightAveraging": _AVERAGES,
-    "_LRCallback": "it trains steps of its own: compare runs with other model.learning_rate",
-    "CometLogger": "it was never tried with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
+    "_LRCallback": "it trains extra steps: compare runs with different model.learning_rate",
+    "CometLogger": "it was never tested with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
     "DummyLogger": "it logs nothing: set trainer.logger to false",
-    "LitLogger": "it was never tried with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
+    "LitLogger": "it was never tested with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
     "WandbLogger": "a run logs to W&B already: set wandb.project, wandb.group, wandb.job_type and wandb.tags",
     "XLAProfiler": "xlt trains on CPUs and CUDA devices: use SimpleProfiler or PyTorchProfiler",
 }
-"""Classes of Lightning that are refused, and the reason with the alternative."""
+"""Refused class of Lightning → the reason, and the alternative."""
 
 REFUSED_KINDS = {
     "Strategy": "xlt trains on one device or by DDP: set trainer.strategy to auto or ddp",
@@ -90,11 +92,11 @@ REFUSED_KINDS = {
     "LayerSync": "XLM-R has no batch norm to synchronise: leave it out",
     "ClusterEnvironment": "start the processes by torchrun, srun or trainer.devices, which need no plugin",
 }
-"""Kinds of which every other class is refused, and the reason with the alternative."""
+"""Base class of which every other class is refused → the reason, and the alternative."""
 
 _GPU_OR_CPU = "xlt trains on CPUs and CUDA devices: set trainer.accelerator to cpu or gpu"
-_SPAWNED = "scores would stay in the processes that it starts: use ddp"
-_SHARDED = "checkpoints and heads need whole weights on every process: use ddp"
+_SPAWNED = "the scores of the processes that it starts would be lost: use ddp"
+_SHARDED = "checkpoints and heads need whole weights on every rank: use ddp"
 _UNTESTED_XLA = "xlt trains on CPUs and CUDA devices: use auto or ddp"
 
 NAMES: dict[str, dict[str, str]] = {
@@ -133,7 +135,7 @@ NAMES: dict[str, dict[str, str]] = {
         "cpu": "",
         "gpu": "",
         "cuda": "",
-        "mps": "Apple's GPUs have no 64-bit floats, which losses are added up in: use cpu",
+        "mps": "Apple's GPUs have no 64-bit floats, which xlt sums losses in: use cpu",
         "tpu": _GPU_OR_CPU,
     },
     "profiler": {
@@ -149,12 +151,12 @@ NAMES: dict[str, dict[str, str]] = {
         "64": "",
         "bf16-mixed": "",
         "bf16": "",
-        "16-mixed": "steps whose gradients overflow would count and train nothing: use bf16-mixed",
-        "16": "it means 16-mixed, whose overflowing steps would count and train nothing: use bf16-mixed",
+        "16-mixed": "a step whose gradients overflow would count and train nothing: use bf16-mixed",
+        "16": "it means 16-mixed, in which a step that overflows counts but trains nothing: use bf16-mixed",
         "16-true": "gradients below 6e-8 would become 0: use bf16-mixed",
         "bf16-true": "updates below a 256th of a weight would be rounded away: use bf16-mixed",
-        "transformer-engine": "its layers were never tried with xlt: use bf16-mixed",
-        "transformer-engine-float16": "its layers were never tried with xlt: use bf16-mixed",
+        "transformer-engine": "its layers were never tested with xlt: use bf16-mixed",
+        "transformer-engine-float16": "its layers were never tested with xlt: use bf16-mixed",
     },
 }
-"""Texts that a Trainer key takes for a part; empty if the part works, else the reason for refusing it."""
+"""Trainer key → text that names a part → the reason against the part, empty if the part works."""

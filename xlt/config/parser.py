@@ -1,30 +1,43 @@
-"""The parser of the command line, whose errors are one message with the key that was meant.
+"""The parser of the command line: each error is one message, with the key that the user probably meant.
 
-Each file that jsonargparse reads (`--config`, or the file of a section or a class) is read as UTF-8 in any
-locale, and must not have a key twice. Nor must a value of the command line.
+Every file that jsonargparse reads (`--config`, or the file of a section or a class) is read as UTF-8 in any
+locale. A key that occurs twice in a file or in a value of the command line is an error.
 """
 
-import pathlib
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, get_loader, set_loader
-from jsonargparse._paths import Path
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
+from xlt.config.jsonargparse_private import read_local_files_by
 from xlt.system.yaml_files import check_keys, read_utf8
+
+RENAMED_KEYS = {
+    "data.tokens_per_batch": "data.tokens_per_micro_batch",
+    "data.batches_per_step": "data.micro_batches_per_step",
+    "checkpoints.keep": "checkpoints.keep_last",
+    "checkpoints.keep_period": "checkpoints.keep_every_n_steps",
+    "preemption.look_every_n_steps": "preemption.check_every_n_steps",
+    "preemption.time_limit": "preemption.grace_seconds",
+    "tokens_per_batch": "tokens_per_micro_batch",
+    "mixes": "num_mixes",
+    "target_seeds": "num_target_seeds",
+}
+"""New names of renamed keys: first those of xlt.fit, then those of xlt.evaluate and xlt.study."""
 
 UNKNOWN_KEY = (
     r"unrecognized arguments: --([\w.]+)",
     r"Group '([\w.]+)' does not accept option '([\w.]+)'",
     r"Option '([\w.]+)' is not accepted",
 )
-"""How jsonargparse says that a key is unknown."""
+"""Messages of jsonargparse about an unknown key."""
 
 
-_load_yaml, _read_any = get_loader("yaml"), Path.read_text
+_load_yaml = get_loader("yaml")
 
 
 def _load(text: str) -> Any:
@@ -33,38 +46,36 @@ def _load(text: str) -> Any:
     return _load_yaml(text)
 
 
-def _read_text(self: Path) -> str:
-    """Read a file; standard input, and what is no local file, as jsonargparse does."""
-    local = pathlib.Path(self)
-    if not local.is_file():
-        return _read_any(self)
-    text = read_utf8(local)
-    check_keys(text, str(self))
+def _read_text(path: Path, name: str) -> str:
+    """Read a file, whose name stands in errors."""
+    text = read_utf8(path)
+    check_keys(text, name)
     return text
 
 
 set_loader("yaml", _load, (YAMLError,))
-# jsonargparse 4.53 has no setting for the encoding, and does not tell a loader which file it loads.
-Path.read_text = _read_text
+read_local_files_by(_read_text)
 
 
-class VerbParser(ArgumentParser):
-    """Raises what argparse would print below its usage, and suggests the key that was meant."""
+class CommandParser(ArgumentParser):
+    """Argument parser that raises each error as ValueError, and suggests a key for an unknown one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as ValueError."""
         for pattern in UNKNOWN_KEY:
             found = re.search(pattern, message)
             if found:
-                message = self._unknown(".".join(found.groups()))
+                message = self._unknown_key_message(".".join(found.groups()))
         raise ValueError(message) from ex
 
-    def _unknown(self, key: str) -> str:
-        """What to say of a key that is none."""
-        close = get_close_matches(key, [action.dest for action in self._actions], 1)
+    def _unknown_key_message(self, key: str) -> str:
+        """Return the error message for an unknown key, with the most similar key as a suggestion."""
+        known = [action.dest for action in self._actions]
+        renamed = RENAMED_KEYS.get(key)
+        close = [renamed] if renamed in known else get_close_matches(key, known, 1)
         hint = f"; did you mean {close[0]}?" if close else "."
-        return f"unknown key {key}{hint} --help lists them all"
+        return f"unknown key {key}{hint} --help lists all keys"
 
 
-class Parser(VerbParser, LightningArgumentParser):
-    """The same for the verbs that Lightning's command line parses."""
+class LightningCommandParser(CommandParser, LightningArgumentParser):
+    """`CommandParser` for the commands that use Lightning's command line."""

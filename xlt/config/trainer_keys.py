@@ -1,4 +1,4 @@
-"""The Trainer's keys that a config may set: none that would take other steps than the schedule's."""
+"""Checks of the Trainer's keys. A key that would change the steps of the schedule must keep its default."""
 
 from inspect import signature
 from typing import Any
@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from xlt.config.lightning_parts import NAMES
 from xlt.system.checks import require
+from xlt.training.lightning_private import ddp_settings
 
 DEFAULTS = {
     "check_val_every_n_epoch": None,
@@ -18,7 +19,7 @@ DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
-"""Defaults of the Trainer in xlt; one pass over the schedule is its only epoch."""
+"""Defaults of the Trainer in xlt. One pass over the schedule is the only epoch."""
 
 ALLOWED_TRAINER_KEYS = frozenset(
     {
@@ -44,51 +45,74 @@ ALLOWED_TRAINER_KEYS = frozenset(
         *NAMES,
     }
 )
-"""Trainer keys that a config may set; some have a range, and some name parts."""
+"""Trainer keys that a config may set. Some have a range, and some name a part of Lightning."""
 
 UNSUPPORTED_TRAINER_KEYS = {
-    "accumulate_grad_batches": "data.micro_batches_per_step is the number of micro-batches in a step, on "
-    "however many processes",
+    "accumulate_grad_batches": "data.micro_batches_per_step is the number of micro-batches per step, over "
+    "all ranks",
     "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
     "limit_val_batches": "data.validation_volume limits the validation rows",
     "limit_test_batches": "xlt.fit runs no test, xlt.evaluate does",
     "limit_predict_batches": "xlt.fit makes no predictions, xlt.evaluate does",
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
-    "barebones": "a run has its record and its checkpoints",
-    "enable_checkpointing": "a run has its checkpoints, and checkpoints.keep_last limits how many",
+    "barebones": "every run has a record and checkpoints",
+    "enable_checkpointing": "every run saves checkpoints, and checkpoints.keep_last is their number",
     "max_epochs": "trainer.max_steps is the number of steps",
     "min_epochs": "trainer.max_steps is the number of steps",
     "min_steps": "trainer.max_steps is the number of steps",
-    "max_time": "stop the run as you like, the same command continues it",
+    "max_time": "stop the run at any time by a signal, and resume it with the same command",
     "check_val_every_n_epoch": "trainer.val_check_interval is the number of steps between validations",
     "reload_dataloaders_every_n_epochs": "the whole run is one epoch",
-    "use_distributed_sampler": "a step's rows are shared out among the processes already",
+    "use_distributed_sampler": "the rows of a step are divided among the ranks already",
     "sync_batchnorm": "XLM-R has no batch norm",
-    "model_registry": "the model is exported to the run's folder",
+    "model_registry": "the model is exported into the run's folder",
 }
-"""Trainer keys that must keep their default, and what to use in their place."""
+"""Trainer key that must keep its default → what to use instead."""
+
+HELP = {
+    f"trainer.{key}": f"Not supported: {instead}." for key, instead in UNSUPPORTED_TRAINER_KEYS.items()
+} | {
+    "seed_everything": "Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, "
+    "and the first weights of the heads.",
+    "trainer.max_steps": "Number of optimizer steps of the run. Required; must be above 0.",
+    "trainer.val_check_interval": "Optimizer steps between two validations: a whole number of at least 1, or "
+    "a share of all steps above 0.0 and up to 1.0, such as 0.25.",
+    "trainer.log_every_n_steps": "Optimizer steps between two writes to the record, which holds every step. "
+    "Must be at least 1.",
+    "trainer.num_sanity_val_steps": "Validation batches of each task to try before training, or -1 for all.",
+    "trainer.default_root_dir": "Folder of the run. Defaults to runs/NAME, where NAME is the last --config "
+    "file without its ending.",
+}
+"""Help of keys whose help in Lightning does not hold in xlt."""
 
 
 def check_trainer_keys(config: Namespace) -> None:
-    """Raise ValueError for Trainer keys that contradict how steps are counted here."""
+    """Refuse Trainer keys that contradict the steps of the schedule, or are out of range.
+
+    Args:
+        config: The whole config, parsed.
+
+    Raises:
+        ValueError: A key has a value that is not allowed.
+    """
     trainer = config.trainer
     require(
         trainer.max_steps > 0,
         "trainer.max_steps",
         trainer.max_steps,
-        "be a number of optimizer steps, for the learning rate and the schedule depend on it",
+        "be a number of optimizer steps above 0, because learning rate and schedule depend on it",
     )
     clip = trainer.gradient_clip_val
     require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")
     interval, every = trainer.val_check_interval, trainer.log_every_n_steps
     is_share = isinstance(interval, float) and 0 < interval <= 1
     fits = interval is None or is_share or (isinstance(interval, int) and interval > 0)
-    rule = "be a whole number of steps, or a share of all of them above 0 and up to 1.0"
+    rule = "be a whole number of steps of at least 1, or a share of all steps above 0.0 and up to 1.0"
     require(fits, "trainer.val_check_interval", interval, rule)
     require(every is not None and every > 0, "trainer.log_every_n_steps", every, "be at least 1 step")
     sanity = trainer.num_sanity_val_steps
-    rule = "be a number of batches of each task, or -1 for all"
+    rule = "be a number of batches per task, or -1 for all"
     require(sanity is not None and sanity >= -1, "trainer.num_sanity_val_steps", sanity, rule)
     algorithm = trainer.gradient_clip_algorithm
     require(
@@ -104,7 +128,7 @@ def check_trainer_keys(config: Namespace) -> None:
 
 
 def _check_name(key: str, value: Any) -> None:
-    """Raise ValueError for a text that names no part of Lightning, or one that does not work here."""
+    """Raise ValueError if a key's text names no part of Lightning, or a part that does not work with xlt."""
     if value is None or not isinstance(value, (str, int)):
         return  # unset, or a class
     known = NAMES[key]
@@ -116,38 +140,44 @@ def _check_name(key: str, value: Any) -> None:
 
 
 DDP_ARGUMENTS = ("find_unused_parameters", "gradient_as_bucket_view", "bucket_cap_mb", "broadcast_buffers")
-"""Arguments of torch's DDP that a config may set."""
+"""Arguments of torch's DistributedDataParallel (DDP) that a config may set."""
 
 
 def prepare_ddp(strategy: DDPStrategy, given: Any, num_heads: int) -> None:
-    """Make DDP look for the heads that a step does not train, and refuse arguments that do not work here.
+    """Make DDP find the heads that a step does not train, and refuse arguments that do not work with xlt.
 
     Args:
-        strategy: Built, not launched.
+        strategy: The strategy, built and not yet launched.
         given: Value of trainer.strategy.
-        num_heads: Heads of the run's tasks.
+        num_heads: Number of heads of the run's tasks.
 
     Raises:
-        ValueError: An argument does not work here.
+        ValueError: An argument does not work with xlt.
     """
-    key, arguments = "trainer.strategy", strategy._ddp_kwargs
-    method, period = strategy._start_method, strategy._model_averaging_period
-    require(method == "popen", f"{key}.start_method", method, "be popen: scores stay in other processes")
-    require(period is None, f"{key}.model_averaging_period", period, "stay unset: gradients are averaged")
+    key, (arguments, method, period) = "trainer.strategy", ddp_settings(strategy)
+    require(
+        method == "popen",
+        f"{key}.start_method",
+        method,
+        "be popen, because scores of other start methods are lost",
+    )
+    require(
+        period is None, f"{key}.model_averaging_period", period, "stay unset, because DDP averages gradients"
+    )
     defaults = signature(DistributedDataParallel.__init__).parameters
     for name, value in arguments.items():
         fits = name in DDP_ARGUMENTS or (name in defaults and value == defaults[name].default)
-        require(fits, f"{key}.{name}", value, f"stay unset: DDP may be given {', '.join(DDP_ARGUMENTS)}")
+        require(fits, f"{key}.{name}", value, f"stay unset; a config may set {', '.join(DDP_ARGUMENTS)}")
     if num_heads > 1 and given == "ddp_find_unused_parameters_false":
         raise ValueError(
-            f"{key} is {given}, but data.tasks have {num_heads} heads, of which a step trains one: set {key} "
-            "to ddp"
+            f"{key} is {given}, but data.tasks have {num_heads} heads, and a step trains one of them: set "
+            f"{key} to ddp"
         )
-    # To a DDPStrategy that is named as a class, the parser gives torch's default, false.
+    # The parser passes torch's default, false, to a DDPStrategy that is named as a class.
     if given != "ddp_find_unused_parameters_false":
         arguments["find_unused_parameters"] = True
 
 
 def _default(key: str) -> Any:
-    """Return the Trainer's value of a key that is not given."""
+    """Return the Trainer's default of a key."""
     return DEFAULTS.get(key, signature(Trainer.__init__).parameters[key].default)

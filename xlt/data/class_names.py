@@ -1,7 +1,7 @@
 """Integer labels that know the name of their class in the file, so that a task matches them by name.
 
 A file's schema may name its classes (`ClassLabel` of `datasets`, at any depth). The names decide, not their
-order: `entailment` may be 0 in one file and 1 in another.
+order: `entailment` may be 0 in a file and 1 in another.
 """
 
 import re
@@ -11,16 +11,16 @@ from functools import lru_cache
 from typing import Any
 
 _TRUTH = {"false": "0", "no": "0", "true": "1", "yes": "1"}
-"""Answers to a question of yes or no, in several spellings."""
+"""Spellings of yes and no."""
 
-_PLACE = re.compile(r"(.*?)(\d+|(?<![A-Za-z])[A-Za-z])")
-"""A choice's name that tells its place: `3`, `B`, `choice2`."""
+_INDEX = re.compile(r"(.*?)(\d+|(?<![A-Za-z])[A-Za-z])")
+"""Name of a choice that tells its index: `3`, `B`, `choice2`."""
 
-MEND = "Name the classes in the file as the task does, or return the name from the task's read"
+HOW_TO_FIX = "Name the classes in the file as the task does, or return the name from the task's read"
 
 
 class ClassMismatch(ValueError):
-    """Raised when the classes that a file names are not those of the task."""
+    """Raised when a file names other classes than the task."""
 
 
 class ClassNumber(int):
@@ -34,7 +34,7 @@ class ClassNumber(int):
 
         Args:
             number: The number.
-            column: The column that holds it.
+            column: Name of the column that holds the number.
             names: Names of the column's classes, in the file's order.
         """
         made = super().__new__(cls, number)
@@ -42,7 +42,7 @@ class ClassNumber(int):
         return made
 
     def __getnewargs__(self) -> tuple[int, str, tuple[str, ...]]:  # type: ignore[override]
-        """Return what a copy or a pickle makes it from."""
+        """Return the arguments from which a copy or a pickle is made."""
         return int(self), self.column, self.names
 
     @property
@@ -51,19 +51,19 @@ class ClassNumber(int):
         return self.names[self]
 
     def index(self, labels: Sequence[str]) -> int:
-        """Return the class's index among a task's labels; -1 if its name says that there is no label.
+        """Return the class's index in a task's labels; -1 if its name marks a missing label.
 
         Args:
-            labels: Names of the task's classes; empty if the classes are choices, told by their place.
+            labels: Names of the task's classes. Empty if the classes are choices, which have an index.
 
         Raises:
             ClassMismatch: The file's classes are not the task's.
         """
-        found = matches(self.names, tuple(labels)) if labels else _places(self.names)
+        found = matches(self.names, tuple(labels)) if labels else _indices(self.names)
         if found is None:
             raise ClassMismatch(
                 f"column {self.column} has the classes {', '.join(self.names)}, but those of the task are "
-                f"{', '.join(labels)}. {MEND}"
+                f"{', '.join(labels)}. {HOW_TO_FIX}"
             )
         return found[self]
 
@@ -74,7 +74,7 @@ def name_of(value: Any) -> Any:
 
 
 def is_missing(label: object) -> bool:
-    """Return True if a label says that there is none: null, NaN, -1, or a text that is empty or -1."""
+    """Return True if there is no label: null, NaN, -1, or a text that is empty or -1."""
     if isinstance(label, str):
         return label.strip() in ("", "-1")
     return label is None or (isinstance(label, int | float) and (label == -1 or label != label))
@@ -82,10 +82,11 @@ def is_missing(label: object) -> bool:
 
 @lru_cache
 def matches(names: tuple[str, ...], labels: tuple[str, ...]) -> list[int] | None:
-    """Return the index among a task's labels of each class of a file; None if a class is not the task's.
+    """Return the index in a task's labels of each class of a file; None if the task lacks a class.
 
-    Case, space, hyphens and underscores do not count, and `no` and `false` stand for 0, `yes` and `true` for
-    1, unless that makes two classes one. Mere numbers, which `datasets` makes up, are the task's indices.
+    Case, space, hyphens and underscores do not count. `no` and `false` mean 0, `yes` and `true` mean 1,
+    unless two classes would become the same. Names that are numbers, which `datasets` makes up, are the
+    task's indices.
     """
     for spelled in (str, _fold):
         index = {spelled(label): i for i, label in enumerate(labels)}
@@ -101,15 +102,15 @@ def matches(names: tuple[str, ...], labels: tuple[str, ...]) -> list[int] | None
 
 
 def _fold(name: str) -> str:
-    """Return a name without the differences of spelling."""
+    """Return a name without differences of spelling."""
     plain = re.sub(r"[\s_-]+", " ", name.strip()).casefold()
     return _TRUTH.get(plain, plain)
 
 
 @lru_cache
-def _places(names: tuple[str, ...]) -> list[int]:
-    """Return each choice's place: by its name if all names tell a place, else as they stand."""
-    parts = [match.groups() for match in map(_PLACE.fullmatch, names) if match]
+def _indices(names: tuple[str, ...]) -> list[int]:
+    """Return the index of each choice: by its name if all names tell an index, else by its position."""
+    parts = [match.groups() for match in map(_INDEX.fullmatch, names) if match]
     if len(parts) < len(names) or len({(start, end.isdecimal()) for start, end in parts}) > 1:
         return list(range(len(names)))
     keys = [(int(end), "") if end.isdecimal() else (0, end.upper()) for _, end in parts]
@@ -117,11 +118,11 @@ def _places(names: tuple[str, ...]) -> list[int]:
 
 
 def classes_in(features: Any, column: str = "") -> Any:
-    """Return the named classes of a schema: for each column its numbers, or the like for its parts.
+    """Return the named classes of a schema: for each column its class numbers, or the same for its parts.
 
     Args:
-        features: Features of `datasets`, as their `to_dict` and a parquet file's metadata hold them.
-        column: The column that they describe.
+        features: Features of `datasets`, as `to_dict` and the metadata of a parquet file hold them.
+        column: Name of the column that the features describe. Defaults to the whole schema.
     """
     if isinstance(features, list):  # of one item: lists in files of older versions
         return classes_in(features[0], column) if features else None
@@ -140,8 +141,8 @@ def named(value: Any, classes: Any) -> Any:
     """Return a value, or a list or mapping of values, whose classes know their names.
 
     Args:
-        value: As the file holds it.
-        classes: Of `classes_in`; None for a value without classes.
+        value: The value in the file.
+        classes: Result of `classes_in`. None for a value without classes.
     """
     if classes is None:
         return value
@@ -155,7 +156,7 @@ def named(value: Any, classes: Any) -> Any:
 
 
 def by_name(example: Any, labels: Sequence[str]) -> Any:
-    """Return the example with the classes that a file numbers as a task numbers them.
+    """Return the example with class numbers of the file replaced by the task's numbers.
 
     Args:
         example: A dataclass.
@@ -175,12 +176,12 @@ def by_name(example: Any, labels: Sequence[str]) -> Any:
 
 
 class ReadRow(dict[str, Any]):
-    """A row that keeps which classes were read of it."""
+    """A row that records the named classes that a task has read."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         super().__init__(row)
         self.classes: list[list[ClassNumber]] = []
-        """Those of each column read."""
+        """The class numbers of each column that was read."""
 
     def __getitem__(self, column: str) -> Any:
         """Return the column's value."""
@@ -201,15 +202,15 @@ class ReadRow(dict[str, Any]):
 def check_names(
     classes: Sequence[Sequence[ClassNumber]], found: Sequence[str], labels: Sequence[str]
 ) -> None:
-    """Compare the classes of an example with those that the file names: a task may count in another order.
+    """Check that a task's `read` gives the classes that the file names. A task may count in another order.
 
     Args:
-        classes: The classes that were read, of each column.
-        found: The names of the example's classes: its label, or its tags.
+        classes: The class numbers of each column that was read.
+        found: Names of the example's classes: its label, or its tags.
         labels: The task's labels.
 
     Raises:
-        ClassMismatch: The file names the task's classes, and other ones for this example.
+        ClassMismatch: The example has other classes than the file names.
     """
     wrong: list[tuple[ClassNumber, str]] = []
     for numbers in classes:

@@ -1,8 +1,8 @@
-"""From texts to token ids: pairs, windows of a passage, and words with one id sequence a sentence.
+"""Encode texts as token ids: pairs of texts, windows of a passage, and the words of a sentence.
 
-Every distinct text of a call goes once through the encoder's own fast tokenizer, in batches that its Rust
-side spreads over the cores; sequences are put together from the pieces, for a context comes with several
-choices and a passage with several questions. The ids are those of the tokenizer's own pairs.
+Every distinct text of a call goes through the encoder's own fast tokenizer once, in batches that its Rust
+code spreads over the cores. Sequences are put together from the pieces, because a context comes with several
+choices and a passage with several questions. The ids are the same as in the tokenizer's own pairs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,49 +12,59 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-import regex
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from xlt.data.clusters import whole_clusters
 from xlt.data.examples import Question
+from xlt.data.sequences import ids_by_word, lengths_to_keep, special_runs
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import model_folder
 
+ENCODING_VERSION = 1
+"""Version of the code that makes token ids of texts: this module, xlt.data.sequences and xlt.data.clusters.
+Raise it when a change there gives other ids for the same texts."""
+
 MAX_QUESTION_TOKENS = 64
-"""Longer questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
-
-
-_CLUSTER = regex.compile(r"\X")
+"""Number of tokens after which questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
 
 
 class Pair(NamedTuple):
-    """A text, or two, as one sequence."""
+    """A text or a pair of texts as one sequence.
+
+    Args:
+        ids: Token ids, special tokens included.
+        is_cut: True if text was lost to the length limit.
+    """
 
     ids: list[int]
     is_cut: bool
-    """Whether text was lost to the length limit."""
 
 
 class Window(NamedTuple):
-    """A question with a stretch of its passage."""
+    """A question with a part of its passage.
+
+    Args:
+        ids: Token ids, special tokens included.
+        begin: Index of the passage's first token.
+        offsets: First character of each token of the passage and one after its last, shape (tokens, 2).
+        is_cut: True if the question was cut.
+    """
 
     ids: list[int]
     begin: int
-    """Place of the passage's first token."""
     offsets: np.ndarray
-    """(tokens of the passage, 2): the characters that each is made of."""
     is_cut: bool
-    """Whether the question was longer than what is read of it."""
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A tokenizer with the limits to use it under.
+    """A tokenizer and the limits of its sequences.
 
     Args:
         tokenizer: The encoder's fast tokenizer.
-        max_length: Most tokens in a sequence, special tokens included.
-        stride: Tokens by which successive windows of a passage overlap.
+        max_length: Maximum number of tokens in a sequence, special tokens included.
+        stride: Number of tokens by which successive windows of a passage overlap.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -63,7 +73,7 @@ class TextEncoder:
 
     @property
     def _fast(self) -> Tokenizer:
-        """The tokenizer's Rust side, with no limits of its own."""
+        """Return the tokenizer's Rust object, without limits of its own."""
         fast = self.tokenizer.backend_tokenizer
         fast.no_padding()
         fast.no_truncation()
@@ -71,33 +81,33 @@ class TextEncoder:
 
     @property
     def definition(self) -> str:
-        """The tokenizer as text."""
+        """Return the tokenizer as JSON text."""
         return self._fast.to_str()
 
     @cached_property
     def _single(self) -> tuple[list[int], ...]:
-        """The special tokens before and after a lone text."""
-        return _between(self._fast.encode(self._sample))
+        """Return the special tokens before and after a single text."""
+        return special_runs(self._fast.encode(self._sample))
 
     @cached_property
     def _double(self) -> tuple[list[int], ...]:
-        """The special tokens before, between and after two texts."""
-        return _between(self._fast.encode(self._sample, self._sample))
+        """Return the special tokens before, between and after two texts."""
+        return special_runs(self._fast.encode(self._sample, self._sample))
 
     @property
     def _sample(self) -> str:
-        """A text of at least one token: `a`, or a piece where no piece spells that."""
+        """Return a text of at least one token: `a`, or another piece if the vocabulary cannot spell `a`."""
         texts = chain("a", self._fast.get_vocab())
         return next(t for t in texts if self._fast.encode(t, add_special_tokens=False).ids)
 
     @property
     def _room(self) -> int:
-        """The number of tokens of a lone text that a sequence holds."""
+        """Return the number of tokens of a single text that a sequence holds."""
         return self.max_length - sum(map(len, self._single))
 
     @cached_property
-    def special(self) -> tuple[int, ...]:
-        """Ids of all special tokens, ascending: those that the tokenizer names and those of its templates."""
+    def special_ids(self) -> tuple[int, ...]:
+        """Return the ids of all special tokens, ascending: with a name, or in the templates."""
         added = self.tokenizer.added_tokens_decoder
         named = [*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)]
         around = [token for run in (*self._single, *self._double) for token in run]
@@ -105,23 +115,24 @@ class TextEncoder:
 
     @cached_property
     def num_ids(self) -> int:
-        """The tokenizer's largest token id plus one."""
+        """Return the tokenizer's largest token id plus one."""
         return num_ids(self.tokenizer)
 
     def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """The token ids of each text."""
+        """Return the token ids of each distinct text."""
         distinct = list(dict.fromkeys(texts))
         encoded = self._fast.encode_batch_fast(distinct, add_special_tokens=False)
         return {text: found.ids for text, found in zip(distinct, encoded, strict=True)}
 
     def pairs(self, pairs: Sequence[tuple[str, str | None]]) -> list[Pair]:
-        """Encode each pair as one sequence; the longer text is cut first if both together are too long.
+        """Encode each pair as one sequence. If both texts are too long together, the longer is cut first.
 
-        An empty second text keeps the separators of a pair. A text whose second is None stands alone.
+        An empty second text keeps the separators of a pair. If the second text is None, the first stands
+        alone.
         """
         ids = self._ids(text for pair in pairs for text in pair if text is not None)
         return [
-            self._lone(ids[first]) if second is None else self._pair(ids[first], ids[second])
+            self._encode_single(ids[first]) if second is None else self._encode_pair(ids[first], ids[second])
             for first, second in pairs
         ]
 
@@ -130,25 +141,37 @@ class TextEncoder:
         return self.pairs([(text, None) for text in texts])
 
     def pieces(self, text: str) -> list[Pair]:
-        """A text as sequences of at most `max_length`, one after the other; nothing is lost."""
+        """Encode a text as successive sequences of at most `max_length` tokens. No token is lost."""
         before, after = self._single
         ids = self._fast.encode(text, add_special_tokens=False).ids
         room = self._room
         return [Pair(before + ids[i : i + room] + after, False) for i in range(0, max(1, len(ids)), room)]
 
-    def _lone(self, ids: list[int]) -> Pair:
+    def located(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Encode each text as sequences of at most `max_length`, with the characters of every token."""
+        before, after = self._single
+        found: list[list[Window]] = []
+        for text in self._fast.encode_batch(list(texts), add_special_tokens=False):
+            offsets = np.array(text.offsets, np.int64).reshape(-1, 2)
+            parts = [slice(p, p + self._room) for p in range(0, len(text.ids), self._room)]
+            found.append(
+                [Window(before + text.ids[p] + after, len(before), offsets[p], False) for p in parts]
+            )
+        return found
+
+    def _encode_single(self, ids: list[int]) -> Pair:
         before, after = self._single
         return Pair(before + ids[: self._room] + after, len(ids) > self._room)
 
-    def _pair(self, first: list[int], second: list[int]) -> Pair:
+    def _encode_pair(self, first: list[int], second: list[int]) -> Pair:
         before, between, after = self._double
         room = self.max_length - len(before) - len(between) - len(after)
-        one, other = _shares(len(first), len(second), room)
+        one, other = lengths_to_keep(len(first), len(second), room)
         ids = before + first[:one] + between + second[:other] + after
         return Pair(ids, len(first) + len(second) > room)
 
     def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
-        """Each question with as many overlapping windows as its passage needs."""
+        """Encode each question with as many overlapping windows as its passage needs."""
         special = sum(map(len, self._double))
         limit = min(MAX_QUESTION_TOKENS, (self.max_length - special) // 2)
         stride = min(self.stride, self.max_length - limit - special - 1)
@@ -167,7 +190,7 @@ class TextEncoder:
     def _windows(
         self, question: list[int], limit: int, passage: list[int], offsets: np.ndarray, stride: int
     ) -> list[Window]:
-        """The windows of one passage; one where it is empty."""
+        """Return the windows of a passage. An empty passage has one window."""
         before, between, after = self._double
         start, is_cut = before + question[:limit] + between, len(question) > limit
         room = self.max_length - len(start) - len(after)
@@ -179,10 +202,10 @@ class TextEncoder:
         ]
 
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[list[int], list[int]]]]:
-        """Each sentence's pieces: token ids with special tokens, and the position of each word's first.
+        """Encode each sentence; return the token ids and the index of each word's first token by sequence.
 
-        A sentence beyond `max_length` becomes several sequences, so that no word goes unread; a word
-        that the tokenizer normalises away is read as the unknown token.
+        A sentence longer than `max_length` becomes several sequences, so that every word is read. A word that
+        the tokenizer normalises away is read as the unknown token.
         """
         encoded = self._fast.encode_batch(
             [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
@@ -191,14 +214,14 @@ class TextEncoder:
             self._sequences(
                 [
                     ids or [self._unknown(word)]
-                    for ids, word in zip(_by_word(found, len(words)), words, strict=True)
+                    for ids, word in zip(ids_by_word(found, len(words)), words, strict=True)
                 ]
             )
             for found, words in zip(encoded, sentences, strict=True)
         ]
 
     def _unknown(self, word: str) -> int:
-        """Return the id of the unknown token, as which a word without tokens is read.
+        """Return the id of the unknown token, which stands for a word without tokens.
 
         Raises:
             ValueError: The tokenizer has no unknown token.
@@ -212,7 +235,7 @@ class TextEncoder:
         return token
 
     def _sequences(self, words: list[list[int]]) -> list[tuple[list[int], list[int]]]:
-        """Cut the words where a sequence is full; add the special tokens of a single text."""
+        """Divide the words into sequences and add the special tokens of a single text."""
         before, after = self._single
         sequences: list[tuple[list[int], list[int]]] = [(list(before), [])]
         for ids in words:
@@ -226,69 +249,8 @@ class TextEncoder:
         return sequences
 
 
-def _by_word(found: Encoding, num_words: int) -> list[list[int]]:
-    """Return the token ids of each word; none for a word that the tokenizer normalises away."""
-    by_word: list[list[int]] = [[] for _ in range(num_words)]
-    for token, word in zip(found.ids, found.word_ids, strict=True):
-        if word is not None:
-            by_word[word].append(token)
-    return by_word
-
-
-def _between(template: Encoding) -> tuple[list[int], ...]:
-    """The special tokens around the texts of an encoded sample: before, between them if two, and after."""
-    runs: list[list[int]] = [[]]
-    for token, sequence, previous in zip(
-        template.ids, template.sequence_ids, [None, *template.sequence_ids], strict=False
-    ):
-        if sequence is None:
-            runs[-1].append(token)
-        elif sequence != previous:
-            runs.append([])
-    return tuple(runs)
-
-
-def _shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens kept of two texts so long: the longer is cut to the shorter, then both alike.
-
-    Source: `longest_first` of the tokenizers library, whose odd token goes to the longer text.
-    """
-    if first + second <= room:
-        return first, second
-    short = min(first, second)
-    long = max(short, room - short)
-    if short + long > room:
-        short, long = room // 2, room - room // 2
-    return (short, long) if first <= second else (long, short)
-
-
-def whole_clusters(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Give each token the rest of its grapheme cluster, as far as no other token stands for that.
-
-    Normalisation may make one character of several, such as a letter and its combining marks, or drop some.
-    The tokenizer's offsets then cover the first one alone. Characters of another token stay apart.
-
-    Args:
-        text: The text as it was before normalisation.
-        offsets: (T tokens, 2): the first character of each token and one after the last.
-
-    Returns:
-        The offsets, shape (T, 2), whose ends are moved to the boundaries of grapheme clusters (UAX 29).
-    """
-    if text.isascii() or not len(offsets):
-        return offsets
-    starts, ends = offsets.T
-    borders = np.array([*(cluster.start() for cluster in _CLUSTER.finditer(text)), len(text)])
-    upcoming = np.append(np.sort(starts), len(text))[np.searchsorted(np.sort(starts), ends)]
-    later = borders[np.searchsorted(borders, ends)]
-    previous = np.append(0, np.sort(ends))[np.searchsorted(np.sort(ends), starts, "right")]
-    earlier = borders[np.searchsorted(borders, starts, "right") - 1]
-    moved = np.stack([np.maximum(earlier, previous), np.minimum(later, np.maximum(upcoming, ends))], 1)
-    return np.where((starts < ends)[:, None], moved, offsets)
-
-
 def answer_tokens(example: Question, window: Window) -> list[int]:
-    """First and last token of the first gold answer; 0 and 0 where the window lacks any of it."""
+    """Return the first and last token of the first gold answer; 0 and 0 if the window lacks a part of it."""
     if not example.answers or not len(window.offsets):
         return [0, 0]
     first, last = example.starts[0], example.starts[0] + len(example.answers[0])
@@ -300,18 +262,19 @@ def answer_tokens(example: Question, window: Window) -> list[int]:
 
 
 def num_ids(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the largest token id plus one: the rows that an embedding needs to read every token."""
+    """Return the largest token id plus one: the number of rows that an embedding needs."""
     return 1 + max(tokenizer.get_vocab().values())
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
-    """The fast tokenizer that belongs to an encoder.
+    """Return the fast tokenizer of an encoder.
 
     Args:
-        encoder: A name on the hub, a folder, or a finished run's.
+        encoder: A name on the hub, a folder, or the folder of a finished run.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no tokenizer.
+        ValueError: The tokenizer has no tokenizer.json, or no vocabulary.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder))
@@ -324,5 +287,8 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
         ) from error
     # Without tokenizer files transformers makes a tokenizer of the special tokens alone.
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) < 100:
-        raise ValueError(f"model.encoder {encoder!r} has no tokenizer.json, or one without a vocabulary")
+        raise ValueError(
+            f"model.encoder {encoder!r} has no tokenizer.json, or one without a vocabulary. Copy the "
+            "encoder's tokenizer.json into the folder"
+        )
     return tokenizer

@@ -1,4 +1,4 @@
-"""What a task's `read` returns: one example of one of six shapes, its fields checked as it is made."""
+"""Examples: the values that a task's `read` returns. Each type checks its fields when an example is made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from typing import Any
 from xlt.data.class_names import ClassNumber, is_missing
 
 UNLABELLED = -1
-"""A label that says the row has none; such rows are dropped and counted."""
+"""Label of a row without a label. Such rows are left out and counted."""
 
 
 def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> None:
@@ -22,7 +22,7 @@ def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> Non
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
-    """`text`, `a whole number`, or both, for an error message."""
+    """Return the names of types for an error message, such as `text or a whole number`."""
     words = {
         str: "text",
         int: "a whole number",
@@ -34,15 +34,15 @@ def _names(kind: type | tuple[type, ...]) -> str:
 
 
 def classes_of(numbers: Iterable[int | str | None] | None, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes that rows give by number, or by name; none if no word has a class.
+    """Return the names of classes that rows give by number or by name; empty if no word has a class.
 
     Args:
-        numbers: The classes, as numbers or names; null, or null, -1 or an empty text each, if there are none.
-        names: Names of the task's classes, in its order. If the file names the classes, the names count.
+        numbers: The classes, as numbers or names. For no classes: null, or null, -1 or an empty text for
+            each.
+        names: Names of the task's classes, in its order. If the file names its classes, the names decide.
 
     Raises:
-        ValueError: A number is below 0 or above the last, some words have no class, or the file's classes are
-            others.
+        ValueError: A number is out of range, some words have no class, or the file has other classes.
     """
     found = tuple(numbers or ())
     if all(is_missing(number) and number not in names for number in found):
@@ -51,20 +51,20 @@ def classes_of(numbers: Iterable[int | str | None] | None, names: Sequence[str])
 
 
 def _class_of(number: int | str | None, names: Sequence[str]) -> str:
-    """Return the name of one class."""
+    """Return the name of a class."""
     if isinstance(number, str):
         return number
     place = number.index(names) if isinstance(number, ClassNumber) else number
     if not isinstance(place, int) or not 0 <= place < len(names):
-        raise ValueError(f"class {place} is none of 0 to {len(names) - 1}")
+        raise ValueError(f"class {place} is not between 0 and {len(names) - 1}")
     return names[place]
 
 
 def answers_of(answers: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the texts of a row's gold answers and where they start, as SQuAD's files hold them.
+    """Return the texts and the first characters of a row's gold answers, as SQuAD's files hold them.
 
     Args:
-        answers: `text` and `answer_start`; null, or with null or blank texts alone, if the row has no label.
+        answers: `text` and `answer_start`. For no answers: null, or only null or blank texts.
     """
     texts, starts = ((answers or {}).get(name) or () for name in ("text", "answer_start"))
     if not any(text is not None and str(text).strip() for text in texts):
@@ -78,11 +78,11 @@ class TextPair:
 
     Args:
         first: The first text.
-        second: The second text; an empty one is still read as the second of a pair. None if the task reads
+        second: The second text. An empty text is still read as the second of a pair. None if the task reads
             single texts (`single_text`).
-        label: The label's name or its index in the task's `labels`; null, -1, or a text that is empty or -1,
-            if the row has none.
-        id: The data set's own name of the row, where it has one.
+        label: The label's name or its index in the task's `labels`. For no label: null, -1, or a text that is
+            empty or -1.
+        id: The data set's own id of the row. Defaults to none.
     """
 
     first: str
@@ -99,14 +99,14 @@ class TextPair:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A context and its continuations or answers, one of them right.
+    """A context and its continuations or answers, of which one is right.
 
     Args:
-        context: What every choice is read after.
-        choices: The choices, as many in every row of a task.
-        label: Index of the right choice, a number or its digits; null, -1, or a text that is empty or -1, if
-            the row has none.
-        id: The data set's own name of the row, where it has one.
+        context: The text before every choice.
+        choices: The choices. Every row of a task has the same number.
+        label: Index of the right choice, as a number or its digits. For no label: null, -1, or a text that is
+            empty or -1.
+        id: The data set's own id of the row. Defaults to none.
     """
 
     context: str
@@ -131,9 +131,9 @@ class Question:
     Args:
         question: The question.
         context: The passage.
-        answers: Gold answers, verbatim in the passage; empty where the passage has none.
-        starts: Character at which each answer starts; the first one is trained on.
-        id: The data set's own name of the row.
+        answers: Gold answers, verbatim in the passage. Empty if the passage has no answer.
+        starts: Index of the first character of each answer. Training uses the first answer.
+        id: The data set's own id of the row. Defaults to none.
     """
 
     question: str
@@ -143,7 +143,7 @@ class Question:
     id: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse fields of another type, and answers that do not stand where they should."""
+        """Refuse fields of another type, and answers that are not at their place in the passage."""
         _check(self, {"question": str, "context": str, "answers": str, "starts": int, "id": str})
         if len(self.answers) != len(self.starts):
             raise ValueError(f"{len(self.answers)} answers but {len(self.starts)} starts")
@@ -155,13 +155,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class TaggedWords:
-    """A sentence as words with a tag each.
+    """A sentence as words, each with a tag.
 
     Args:
         words: The words.
-        tags: The name of each word's tag, or the number of a class that the file names; none, or null, -1 or
-            an empty text each, if the sentence has no tags.
-        id: The data set's own name of the row, where it has one.
+        tags: The name of each word's tag, or the number of a class that the file names. For no tags: nothing,
+            or null, -1 or an empty text for each word.
+        id: The data set's own id of the row. Defaults to none.
     """
 
     words: tuple[str, ...]
@@ -181,12 +181,12 @@ class TaggedWords:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Plain text, with its translation where it has one.
+    """Plain text, or a text with its translation.
 
     Args:
         text: A sentence, a paragraph or a document.
-        translation: The same in another language; an empty one is still read as the second of a pair. None
-            if the task reads plain text alone.
+        translation: The translation. An empty text is still read as the second of a pair. None if the task
+            reads only plain text.
     """
 
     text: str
@@ -199,14 +199,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of one of two texts, some of which translate each other.
+    """A sentence of one of two languages, which may have a translation in the other.
 
     Args:
         text: The sentence.
-        side: 0 for the foreign text, 1 for the English one.
-        pairs: Ids of the sentence and its translation, tab-separated, for each translation; of a foreign one.
-        copies: How often it stands in its text.
-        id: The data set's own name of the sentence.
+        side: 0 for the foreign language, 1 for English.
+        pairs: Ids of a foreign sentence and of each translation, separated by a tab. Empty for English.
+        copies: Number of times that the sentence occurs in its file.
+        id: The data set's own id of the sentence.
     """
 
     text: str

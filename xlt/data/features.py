@@ -1,67 +1,101 @@
-"""Encoded rows on disk: one memory-mapped Arrow file a split, read in bulk.
+"""Encoded rows on disk: one memory-mapped Arrow file for each split, read in bulk.
 
-Every column is a list of int32 a row. Record batches hold ROWS_PER_BATCH rows (the last one fewer), so a
-row's place follows from its number, and one int32 view of the file serves all of them: a gather of
-any rows is a few numpy operations, with no Python a row and no memory a row. R rows, V values.
+Every column holds a list of int32 for each row. Every record batch holds ROWS_PER_BATCH rows (the last may
+hold fewer), so the position of a row follows from its number. One int32 view of the file serves all record
+batches: reading any rows takes a few numpy operations, without Python work or memory for each row. R rows, V
+values.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 Columns = Mapping[str, list[list[int]]]
-"""Column name to one list of whole numbers a row."""
+"""Column name to a list of integers for each row."""
+
+FEATURES_VERSION = 1
+"""Version of the file format. Raise it when the file of the same columns changes."""
 
 ROWS_PER_BATCH = 4096
 
 
-def write_features(path: Path, chunks: Iterable[Columns]) -> tuple[int, str]:
-    """Stream chunks of rows to an Arrow file; return the number of rows and the hash of the content.
+class FeatureWriter:
+    """Writes rows to an Arrow file, chunk by chunk. Memory holds a chunk and ROWS_PER_BATCH rows at most.
 
-    Memory is bounded by a chunk and ROWS_PER_BATCH rows, whatever the number of rows.
+    Args:
+        path: The file to write.
     """
-    digest, num_rows, writer, pending = hashlib.sha256(), 0, None, None
-    with pa.OSFile(str(path), "wb") as sink:
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._sink, self._digest = path, pa.OSFile(str(path), "wb"), hashlib.sha256()
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._pending: pa.Table | None = None
+        self.num_rows = 0
+        """Number of rows written; complete once the file is closed."""
+
+    @property
+    def content(self) -> str:
+        """Return the SHA-256 of the rows; complete once the file is closed."""
+        return self._digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the last rows and close the file. After an error, only close the file.
+
+        Raises:
+            ValueError: No rows were added.
+        """
+        with self._sink:
+            if kind is not None:
+                return
+            if self._writer is None or self._pending is None:
+                raise ValueError(f"{self._path.parent.name}: no rows to write")
+            if self._pending.num_rows:
+                self._write(self._writer, self._pending)
+            self._writer.close()
+
+    def add(self, chunk: Columns) -> None:
+        """Add a chunk of rows."""
+        joined = pa.table({name: pa.array(rows, pa.list_(pa.int32())) for name, rows in chunk.items()})
+        self._writer = self._writer or pa.ipc.new_file(self._sink, joined.schema)
+        if self._pending is not None:
+            joined = pa.concat_tables([self._pending, joined])
+        while joined.num_rows >= ROWS_PER_BATCH:
+            self._write(self._writer, joined.slice(0, ROWS_PER_BATCH))
+            joined = joined.slice(ROWS_PER_BATCH)
+        self._pending = joined
+
+    def _write(self, writer: pa.RecordBatchFileWriter, table: pa.Table) -> None:
+        """Write a record batch, count its rows and add its values to the digest."""
+        batch = table.combine_chunks().to_batches()[0]
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            self._digest.update(name.encode())
+            self._digest.update(np.ascontiguousarray(column.value_lengths().to_numpy()).tobytes())
+            self._digest.update(np.ascontiguousarray(column.flatten().to_numpy()).tobytes())
+        writer.write_batch(batch)
+        self.num_rows += batch.num_rows
+
+
+def write_features(path: Path, chunks: Iterable[Columns]) -> tuple[int, str]:
+    """Write chunks of rows to an Arrow file; return the number of rows and the SHA-256 of the rows."""
+    with FeatureWriter(path) as writer:
         for chunk in chunks:
-            table = _table(chunk)
-            writer = writer or pa.ipc.new_file(sink, table.schema)
-            joined = pa.concat_tables([pending, table]) if pending is not None else table
-            while joined.num_rows >= ROWS_PER_BATCH:
-                num_rows += _write(writer, joined.slice(0, ROWS_PER_BATCH), digest)
-                joined = joined.slice(ROWS_PER_BATCH)
-            pending = joined
-        if writer is None or pending is None:
-            raise ValueError(f"{path.parent.name}: no rows to write")
-        if pending.num_rows:
-            num_rows += _write(writer, pending, digest)
-        writer.close()
-    return num_rows, digest.hexdigest()
-
-
-def _table(chunk: Columns) -> pa.Table:
-    """The chunk as an Arrow table of int32 lists."""
-    return pa.table({name: pa.array(rows, pa.list_(pa.int32())) for name, rows in chunk.items()})
-
-
-def _write(writer: pa.RecordBatchFileWriter, table: pa.Table, digest: "hashlib._Hash") -> int:
-    """Write one record batch and add its values to the digest; return its rows."""
-    batch = table.combine_chunks().to_batches()[0]
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(column.value_lengths().to_numpy()).tobytes())
-        digest.update(np.ascontiguousarray(column.flatten().to_numpy()).tobytes())
-    writer.write_batch(batch)
-    return batch.num_rows
+            writer.add(chunk)
+    return writer.num_rows, writer.content
 
 
 class Features:
-    """The rows of one split, by number.
+    """The rows of a split, by number.
 
     Args:
-        path: A file made by `write_features`.
+        path: A file that a `FeatureWriter` wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,32 +110,32 @@ class Features:
         self._offsets, self._values = {}, {}
         for i, name in enumerate(self.columns):
             buffers = [batch.column(i).buffers() for batch in batches]
-            self._offsets[name] = self._places([b[1] for b in buffers], whole)
-            self._values[name] = self._places([b[3] for b in buffers], whole)
+            self._offsets[name] = self._starts([b[1] for b in buffers], whole)
+            self._values[name] = self._starts([b[3] for b in buffers], whole)
 
     @staticmethod
-    def _places(buffers: list[pa.Buffer | None], whole: pa.Buffer) -> np.ndarray:
-        """Where each buffer starts in the int32 view of the file."""
+    def _starts(buffers: list[pa.Buffer | None], whole: pa.Buffer) -> np.ndarray:
+        """Return the index at which each buffer starts in the int32 view of the file."""
         return np.array([(b.address - whole.address) // 4 if b else 0 for b in buffers], np.int64)
 
     def _span(self, column: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First value and number of values of each row in the int32 view."""
+        """Return the index of the first value in the int32 view, and the number of values, of each row."""
         batch, local = np.divmod(np.asarray(rows, np.int64), ROWS_PER_BATCH)
         at = self._offsets[column][batch] + local
         begin = self._flat[at]
         return self._values[column][batch] + begin, self._flat[at + 1] - begin
 
     def gather(self, column: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows' values end to end, shape (V,) int32, and how many each row has, shape (R,)."""
+        """Return the rows' values end to end, shape (V,) int32, and the number in each row, shape (R,)."""
         starts, counts = self._span(column, rows)
         first = np.cumsum(counts, dtype=np.int64) - counts
         index = np.repeat(starts - first, counts) + np.arange(counts.sum(dtype=np.int64))
         return self._flat[index], counts
 
     def counts(self, column: str) -> np.ndarray:
-        """How many values every row has in this column, shape (R,) int32."""
+        """Return the number of values of every row of the split in a column, shape (R,) int32."""
         return self._span(column, np.arange(self.num_rows))[1]
 
     def scalars(self, column: str) -> np.ndarray:
-        """The value of every row of a column with one value a row, shape (R,) int32."""
+        """Return the value of every row in a column with one value for each row, shape (R,) int32."""
         return self.gather(column, np.arange(self.num_rows))[0]

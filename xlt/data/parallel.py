@@ -1,8 +1,8 @@
-"""Which examples of two languages translate each other: those of like id, of like place, or in like order.
+"""Find the examples of two languages that are translations of each other: by id, by index, or by order.
 
-XNLI's languages hold the same pairs in the same order, XQuAD's questions have ids. PAWS-X has neither: each
-language lacks some pairs, so pairs are found among those of another language by their order, and by the
-numbers and names, the length and the label that both have.
+XNLI's languages hold the same pairs in the same order, and XQuAD's questions have ids. PAWS-X has neither:
+each language lacks some pairs. Its translations are found by their order, with the help of what both
+languages have in common: numbers and names, lengths and labels.
 """
 
 from collections import Counter
@@ -16,29 +16,29 @@ import regex
 from xlt.data.examples import UNLABELLED, Question, TextPair
 
 _ANCHOR = regex.compile(r"\d+|\p{Lu}[\p{Latin}\p{M}]{2,}")
-"""What often stays as it is in a translation: numbers, and names where the script stays."""
+"""Text that often stays the same in a translation: numbers, and names if the script is the same."""
 
 LABELS_AGREE = 0.98
-"""Share of the pairs found by order whose labels must be the same."""
+"""Share of the pairs found by order that must have the same label."""
 
 SLACK = 32
-"""Examples that either language may lack ahead of the other, beyond the difference of their numbers."""
+"""Number of examples by which the languages may run apart, beyond the difference of their sizes."""
 
-MOST_LIKENESSES = 10_000_000
-"""Most comparisons to put examples in order: some ten seconds."""
+MAX_COMPARISONS = 10_000_000
+"""Largest number of comparisons of two examples, which takes some ten seconds."""
 
 GAP = -0.5
-"""Likeness that an example without a translation costs; that of a pair is 0 to 3."""
+"""Penalty for an example without a translation. The likeness of a pair is 0 to 3."""
 
 MATCH, PASS_OWN, PASS_OTHER = range(3)
 
 
 @singledispatch
 def texts_of(example: Any) -> tuple[str, str]:
-    """The two texts of an example.
+    """Return the two texts of an example.
 
     Raises:
-        TypeError: Its shape has none.
+        TypeError: An example of this type has no two texts.
     """
     raise TypeError(f"a {type(example).__name__} has no texts that could be mixed")
 
@@ -54,7 +54,7 @@ def _(example: Question) -> tuple[str, str]:
 
 
 def keys_of(ids: Sequence[str]) -> list[str]:
-    """A key of its own for each row: its id, with a number where the id is empty or stands more than once."""
+    """Return a distinct key for each row: its id, plus a number if the id is empty or repeated."""
     counts = Counter(ids)
     taken = set(counts)
     numbers: Counter[str] = Counter()
@@ -71,17 +71,18 @@ def keys_of(ids: Sequence[str]) -> list[str]:
 
 
 def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Pairs of examples that translate each other.
+    """Return the pairs of examples that are translations of each other.
 
     Args:
-        own: Examples in one language.
-        other: Examples in another; each may lack some, in order, that the other has.
+        own: Examples in a language.
+        other: Examples in another language. Each may lack some that the other has; the order must be the
+            same.
 
     Raises:
-        ValueError: It cannot be told which belong together.
+        ValueError: The pairs cannot be determined.
     """
     if not own or not other:
-        raise ValueError("one of them has no example with a label, so there is nothing to join")
+        raise ValueError("one of the languages has no example with a label, so there is nothing to join")
     counts = [Counter(example.id for example in part) for part in (own, other)]
     for name, count in counts[0].items():
         if name and 0 < counts[1][name] != count:
@@ -93,33 +94,34 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 
 def translations(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
-    """The place among `other` of the translation of each of `own`; -1 where it has none.
+    """Return the index in `other` of the translation of each example of `own`; -1 if it has none.
 
-    By ids, if half of the examples share ids and those examples have like labels; else in order.
+    Ids decide if half of the examples share ids and these examples have the same labels. Else the order
+    decides.
 
     Args:
-        own: Examples in one language.
-        other: Examples in another; each may lack some that the other has.
+        own: Examples in a language.
+        other: Examples in another language. Each may lack some that the other has.
 
     Raises:
-        ValueError: It cannot be told which belong together.
+        ValueError: The translations cannot be determined.
     """
-    places = by_id(own, other)
-    if 2 * (places >= 0).sum() >= min(len(own), len(other)) and labels_agree(own, other, places):
-        return places
+    indices = by_id(own, other)
+    if 2 * (indices >= 0).sum() >= min(len(own), len(other)) and labels_agree(own, other, indices):
+        return indices
     return in_order(own, other)
 
 
 def by_id(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
-    """The place among `other` of the example with the id of each of `own`; -1 where there is none.
+    """Return the index in `other` of the example with the id of each example of `own`; -1 if none has.
 
-    Examples that share an id are told apart by their order, if both languages have as many of them.
+    If several examples share an id, and equally many in both languages, their order decides.
     """
     counts = [Counter(example.id for example in part) for part in (own, other)]
-    places = {key: place for place, key in enumerate(occurrences(other))}
+    index_of = {key: index for index, key in enumerate(occurrences(other))}
     return np.array(
         [
-            places.get(key, -1) if key[0] and counts[0][key[0]] == counts[1][key[0]] else -1
+            index_of.get(key, -1) if key[0] and counts[0][key[0]] == counts[1][key[0]] else -1
             for key in occurrences(own)
         ],
         np.int64,
@@ -127,7 +129,7 @@ def by_id(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
 
 
 def occurrences(examples: Sequence[Any]) -> list[tuple[str, int]]:
-    """The id of each example, and how often the id stood before."""
+    """Return the id of each example, and the number of earlier examples with the same id."""
     seen: Counter[str] = Counter()
     found = []
     for example in examples:
@@ -136,33 +138,34 @@ def occurrences(examples: Sequence[Any]) -> list[tuple[str, int]]:
     return found
 
 
-def labels_agree(own: Sequence[Any], other: Sequence[Any], places: np.ndarray) -> bool:
-    """Return True if LABELS_AGREE of the pairs have the same label, or if the pairs have no labels."""
-    return _agreement(own, other, places) >= LABELS_AGREE
+def labels_agree(own: Sequence[Any], other: Sequence[Any], indices: np.ndarray) -> bool:
+    """Return True if a share LABELS_AGREE of the pairs has the same label, or if no pair has labels."""
+    return _agreement(own, other, indices) >= LABELS_AGREE
 
 
-def _agreement(own: Sequence[Any], other: Sequence[Any], places: np.ndarray) -> float:
-    """The share of the pairs labelled in both languages that have the same label; 1 if there are none."""
-    pairs = [(_label(own[i]), _label(other[j])) for i, j in enumerate(places.tolist()) if j >= 0]
+def _agreement(own: Sequence[Any], other: Sequence[Any], indices: np.ndarray) -> float:
+    """Return the share of the pairs with two labels whose labels are the same; 1 if there are none."""
+    pairs = [(_label(own[i]), _label(other[j])) for i, j in enumerate(indices.tolist()) if j >= 0]
     known = [one == two for one, two in pairs if one and two]
     return float(np.mean(known)) if known else 1.0
 
 
 def _label(example: Any) -> str:
-    """An example's label as text; empty where it has none."""
+    """Return an example's label as text; empty if it has none."""
     label = str(getattr(example, "label", ""))
     return "" if label == str(UNLABELLED) else label
 
 
 def in_order(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
-    """The place among `other` of the translation of each of `own`, ascending; -1 where it has none.
+    """Return the index in `other` of the translation of each example of `own`, ascending; -1 if it has none.
 
     Args:
-        own: Examples in one language.
-        other: Examples in another; each may lack some that the other has.
+        own: Examples in a language.
+        other: Examples in another language. Each may lack some that the other has.
 
     Raises:
-        ValueError: There are no labels, the sets are too large or of unlike size, or too few labels agree.
+        ValueError: There are no labels, the sets are too large or of very different sizes, or too few labels
+            agree.
     """
     if not any(map(_label, own)) or not any(map(_label, other)):
         raise ValueError(
@@ -173,31 +176,32 @@ def in_order(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
             f"its {len(own):,} examples and the {len(other):,} of the other language have no ids in common, "
             "and their numbers are too unlike for a set and its translation"
         )
-    places = np.arange(len(own))
-    if len(own) != len(other) or not labels_agree(own, other, places):
-        places = _aligned(own, other)
-    alike = _agreement(own, other, places)
+    indices = np.arange(len(own))
+    if len(own) != len(other) or not labels_agree(own, other, indices):
+        indices = _aligned(own, other)
+    alike = _agreement(own, other, indices)
     if alike < LABELS_AGREE:
         raise ValueError(
             f"its {len(own):,} examples cannot be joined with the {len(other):,} of the other language: they "
             f"have no ids, and put in order {100 * alike:.0f} % of the labels agree"
         )
-    return places
+    return indices
 
 
 def _aligned(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
-    """The place among `other` of each of `own`, ascending, so that they are most alike in all; -1 for none.
+    """Return the ascending indices in `other` with the largest sum of likenesses; -1 for no translation.
 
     Raises:
         ValueError: The sets are too large.
 
-    Source: Needleman and Wunsch (1970), J. Mol. Biol. 48(3), in a band about the diagonal: a state is the
-    number of examples of either language that have been passed, its diagonal the difference of both.
+    Source: Needleman and Wunsch (1970), J. Mol. Biol. 48(3), in a band about the diagonal. A state is the
+        number
+    of examples passed in each language. Its diagonal is the difference of both numbers.
     """
     rows, columns = len(own), len(other)
     low = min(0, columns - rows) - SLACK
     width = max(0, columns - rows) + SLACK - low + 1
-    if rows * width > MOST_LIKENESSES:
+    if rows * width > MAX_COMPARISONS:
         raise ValueError(f"{rows:,} and {columns:,} examples without ids are too many to put in order")
     likeness = _Likeness(own, other)
     passed, steps = low + np.arange(width), GAP * np.arange(width)
@@ -214,9 +218,9 @@ def _aligned(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
 
 
 def _walked_back(moves: np.ndarray, low: int, columns: int) -> np.ndarray:
-    """The places that the best moves to the end of both languages have matched; -1 for none."""
+    """Return the indices that the best path has matched; -1 for no translation."""
     row = len(moves)
-    places = np.full(row, -1, np.int64)
+    indices = np.full(row, -1, np.int64)
     diagonal = columns - row - low
     while row:
         move = moves[row - 1, diagonal]
@@ -227,16 +231,16 @@ def _walked_back(moves: np.ndarray, low: int, columns: int) -> np.ndarray:
         if move == PASS_OWN:
             diagonal += 1
         else:
-            places[row] = row + low + diagonal
-    return places
+            indices[row] = row + low + diagonal
+    return indices
 
 
 class _Likeness:
-    """How alike examples of two languages are, by what translations have in common.
+    """Likeness of the examples of two languages, by what translations have in common.
 
     Args:
-        own: Examples in one language.
-        other: Examples in another.
+        own: Examples in a language.
+        other: Examples in another language.
     """
 
     def __init__(self, own: Sequence[Any], other: Sequence[Any]) -> None:
@@ -245,7 +249,10 @@ class _Likeness:
         self._labels = [np.array([_label(example) for example in part]) for part in (own, other)]
 
     def of(self, row: int, columns: np.ndarray) -> np.ndarray:
-        """0 to 3 by column: anchors, ratios of lengths, labels; minus infinity outside of the rows."""
+        """Return the likeness, 0 to 3, of an example of `own` and examples of `other`; -inf outside.
+
+        Anchors, ratios of lengths and labels each add 0 to 1.
+        """
         found = np.full(len(columns), -np.inf)
         there = (columns >= 0) & (columns < len(self._other))
         columns = columns[there]
@@ -257,17 +264,17 @@ class _Likeness:
 
 
 def _anchors(example: Any) -> frozenset[str]:
-    """Numbers and names in both texts."""
+    """Return the numbers and names in both texts."""
     return frozenset(_ANCHOR.findall(" ".join(texts_of(example))))
 
 
 def _ratio(example: Any) -> float:
-    """The log of the ratio of both texts' lengths."""
+    """Return the log of the ratio of both texts' lengths in characters."""
     first, second = texts_of(example)
     return float(np.log((1 + len(first)) / (1 + len(second))))
 
 
 def _shared(one: frozenset[str], other: frozenset[str]) -> float:
-    """The share of the anchors of two examples that both have."""
+    """Return the share of the anchors of two examples that both have."""
     both = len(one | other)
     return len(one & other) / both if both else 0.5

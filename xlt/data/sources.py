@@ -1,7 +1,6 @@
-"""Where rows come from: a repository of the Hugging Face hub, or a mirror of it on disk.
+"""Sources of rows: a repository of the Hugging Face hub, or a folder of a data root.
 
-A mirror (a data root) holds `<org>/<name>/<config>/<split>.parquet` and takes precedence. Both are
-opened by `datasets` and read alike from there on.
+A data root holds `<org>/<name>/<config>/<split>.parquet` and takes precedence over the hub.
 """
 
 import hashlib
@@ -14,34 +13,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xlt.data.class_names import classes_in, named
-from xlt.system.file_errors import explained, file_error, raise_of_file
+from xlt.data.datasets_private import fingerprint_of
+from xlt.data.parquet import ParquetRows, check_parquet, find_in_roots, first_line, unreadable
+from xlt.system.file_errors import raise_of_file
+from xlt.system.hashing import hash_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = Mapping[str, Any]
-"""One row of a data set: column name to value."""
+"""Row of a data set: column name to value."""
 
 Split = Literal["train", "validation", "test"]
 
+ROWS_AT_A_TIME = 1000
+
 _UNREACHABLE: set[str] = set()
-"""Repositories that the hub did not give for want of a network: each further try would take half a minute."""
+"""Repositories that the hub did not give because there was no network. Each new attempt would take half a
+minute."""
 
 
 class Rows(Protocol):
-    """The rows of a split, in order; `datasets` opens such, and so may a source of its own."""
+    """Rows of a split, in order, such as `datasets` opens and as a source of your own may return."""
 
     def iter(self, batch_size: int) -> Iterator[Any]:
-        """So many rows at a time, as columns."""
+        """Yield the rows, `batch_size` at a time, as columns."""
         ...
 
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split of one source: what identifies its rows, and how to read them."""
+    """The rows of a file that belong to a split, not yet encoded.
+
+    Args:
+        name: Name of the rows: `<org>/<name>/<config>/<split>`.
+        location: The file, or the hub's repository with its commit.
+        revision: The hub's commit. None for a file.
+        fingerprint: Text that differs if the rows differ.
+        load: Function that opens the rows.
+        keeps: Function that returns True for a row of the split. If None, all rows belong to the split.
+        perturb: Function that changes an example before it is used. If None, examples stay as they are. The
+            fingerprint must depend on the function.
+    """
 
     name: str
     location: str
@@ -49,37 +64,41 @@ class RawSplit:
     fingerprint: str
     load: Callable[[], Rows]
     keeps: Callable[[Row], bool] | None = None
-    """Whether a row belongs to the split; None where all do."""
     perturb: Callable[[Any], Any] | None = None
-    """What an example becomes before it is used; None where it stays. The fingerprint tells of it."""
 
-    def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
-        """The rows in order, `size` at a time, as columns; classes that the schema names know their names.
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield all rows of the file in order. Classes that the schema names know their names.
 
         Raises:
             OSError: The file cannot be read.
             ValueError: The file is damaged.
         """
+        for columns in self._chunks():
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+    def _chunks(self) -> Iterator[dict[str, list[Any]]]:
+        """Yield the rows as columns, ROWS_AT_A_TIME rows at a time."""
         try:
             rows = self.load()
             classes = classes_in(_features_of(rows)) or {}
-            for chunk in rows.iter(batch_size=size):
+            for chunk in rows.iter(batch_size=ROWS_AT_A_TIME):
                 yield {name: named(values, classes.get(name)) for name, values in chunk.items()}
         except (pa.ArrowException, OSError, RuntimeError) as error:
-            raise _unreadable(self.location, error) from error
+            raise unreadable(self.location, error) from error
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Splits of a repository on the Hugging Face hub, or of its mirror.
+    """Splits of a repository on the Hugging Face hub. A data root may hold a copy.
 
     Args:
         repository: `<org>/<name>`.
         config: The repository's configuration.
-        train: Names of the split or splits to train on.
-        validation: Names of the split or splits to validate on.
-        test: Names of the split or splits to test on.
-        revision: Branch, tag or commit to pin; the newest where not given. A mirror has none.
+        train: Name or names of the training split.
+        validation: Name or names of the dev split.
+        test: Name or names of the test split.
+        revision: Branch, tag or commit. If None, the newest commit. A copy in a data root has no revision.
     """
 
     repository: str
@@ -90,19 +109,20 @@ class Hub:
     revision: str | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
-        """None: the rows are in one language, unless another is named."""
+        """Return no language: the rows are in one language unless the user names another."""
         return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
-        """The split's parts, from the first root that holds the data set, else from the hub.
+        """Return the raw splits of a split, from the first root that holds the data set, else from the hub.
 
         Args:
-            split: To train, to validate or to test on.
+            split: The split.
             roots: Data roots.
-            language: Where given, the rows' translations, which stand in `<root>/<language>`.
+            language: Language of translated rows, which stand in `<root>/<language>`. Defaults to the
+                original rows.
 
         Raises:
-            FileNotFoundError: A mirrored data set lacks the split, or nothing can be reached.
+            FileNotFoundError: A root holds the data set without the split, or the hub cannot be reached.
             ValueError: A file is damaged.
         """
         return [self._open_one(name, roots, language) for name in _names(self, split)]
@@ -129,28 +149,28 @@ class Hub:
             raise_of_file(name, error)
             tried = f"not under {', '.join(map(str, roots))}, and " if roots else ""
             raise FileNotFoundError(
-                f"{name}: {tried}the hub did not give it ({_first_line(error)}). Set data.root "
+                f"{name}: {tried}the hub did not give it ({first_line(error)}). Set data.root "
                 f"(or XLT_DATA) to a folder that holds {name}.parquet, or run "
-                "`python -m xlt.prepare --config ...` where there is a network."
+                "`python -m xlt.prepare --config ...` on a machine with a network."
             ) from error
         revision = _revision_used(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
         names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
-        fingerprint = f"{dataset._fingerprint} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        fingerprint = f"{fingerprint_of(dataset)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
         return RawSplit(name, location, revision, fingerprint, lambda: dataset)
 
 
 @dataclass(frozen=True)
 class Local:
-    """Splits of a data set that only a data root can hold, because its licence keeps it off the hub.
+    """Splits of a data set that only a data root can hold, such as one whose licence keeps it off the hub.
 
     Args:
         folder: The data set's folder in the data root.
-        how_to_get: Where a user obtains the data, shown when it is missing.
+        how_to_get: Text that tells a user how to get the data. It is shown when the data is missing.
         config: The folder's subfolder.
-        train: Names of the split or splits to train on.
-        validation: Names of the split or splits to validate on.
-        test: Names of the split or splits to test on.
+        train: Name or names of the training split.
+        validation: Name or names of the dev split.
+        test: Name or names of the test split.
     """
 
     folder: str
@@ -161,49 +181,53 @@ class Local:
     test: str | tuple[str, ...] = "test"
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
-        """None: the rows are in one language, unless another is named."""
+        """Return no language: the rows are in one language unless the user names another."""
         return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
-        """The split's parts from the first root that holds the data set.
+        """Return the raw splits of a split from the first root that holds the data set.
 
         Args:
-            split: To train, to validate or to test on.
+            split: The split.
             roots: Data roots.
-            language: Where given, the rows' translations, which stand in `<root>/<language>`.
+            language: Language of translated rows, which stand in `<root>/<language>`. Defaults to the
+                original rows.
 
         Raises:
-            FileNotFoundError: No root holds it.
+            FileNotFoundError: No root holds the split.
             ValueError: A file is damaged.
         """
-        parts, roots = [], [root / language for root in roots]
+        raw_splits, roots = [], [root / language for root in roots]
         for name in _names(self, split):
             full_name = f"{self.folder}/{self.config}/{name}"
             path = find_in_roots(f"{self.folder}/{self.config}", name, roots)
             if path is None:
                 where = ", ".join(map(str, roots)) or "data.root, which is not set"
                 raise FileNotFoundError(f"{full_name}.parquet is not in {where}. {self.how_to_get}")
-            parts.append(open_parquet(path, full_name))
-        return parts
+            raw_splits.append(open_parquet(path, full_name))
+        return raw_splits
 
 
 class Source(Protocol):
-    """Where a task's rows come from: a Hub, a Local, the Texts of xlt.data.texts, or a class of your own."""
+    """Source of a task's rows: Hub, Local, Multilingual, Texts, or a class of your own."""
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Languages that the rows come in, each on its own; none where they do not."""
+        """Return the languages that are trained as tasks of their own; empty if there are none."""
         ...
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
-        """The parts of a split, in the language where one is named."""
+        """Return the raw splits of a split, in a language if one is named."""
         ...
 
 
 def roots_of(root: str | list[str] | None) -> list[Path]:
-    """The data roots as paths; those of XLT_DATA where none is given.
+    """Return the data roots as paths.
+
+    Args:
+        root: The data root or roots. If None, the paths in XLT_DATA.
 
     Raises:
-        FileNotFoundError: One does not exist.
+        FileNotFoundError: A data root does not exist.
     """
     given = os.environ.get("XLT_DATA", "").split(os.pathsep) if root is None else root
     paths = [Path(path) for path in ([given] if isinstance(given, str) else given) if path]
@@ -217,114 +241,43 @@ def roots_of(root: str | list[str] | None) -> list[Path]:
 
 
 def _names(source: Hub | Local, split: Split) -> tuple[str, ...]:
-    """The source's own names of the split."""
+    """Return the source's own names of a split."""
     names = {"train": source.train, "validation": source.validation, "test": source.test}[split]
     return (names,) if isinstance(names, str) else names
 
 
-def find_in_roots(folder: str, split: str, roots: Sequence[Path]) -> Path | None:
-    """The split's file in the first root that holds the data set, or None where no root does.
-
-    Raises:
-        FileNotFoundError: A root holds the data set without this split.
-    """
-    for root in roots:
-        directory = root / folder
-        if not directory.is_dir():
-            continue
-        path = directory / f"{split}.parquet"
-        if path.is_file():
-            return path
-        present = ", ".join(sorted(p.stem for p in directory.glob("*.parquet"))) or "nothing"
-        raise FileNotFoundError(
-            f"{directory} holds {present}, but not {split}.parquet: add the split to the data root"
-        )
-    return None
-
-
 def open_parquet(path: Path, name: str) -> RawSplit:
-    """A mirror's split.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is truncated, damaged or empty; damage inside it shows in `chunks`.
-    """
-    try:
-        num_rows = pq.ParquetFile(path).metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-    if num_rows == 0:
-        raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
-    return RawSplit(name, str(path), None, hash_file(path), lambda: ParquetRows(path))
-
-
-class ParquetRows:
-    """The rows of a parquet file, read from the file itself: no copy that could be stale or need a cache.
+    """Return the raw split of a parquet file.
 
     Args:
         path: The file.
+        name: Name of the rows: `<org>/<name>/<config>/<split>`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is truncated, damaged or empty. Damage inside it shows when rows are read.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
-
-    @property
-    def features(self) -> Mapping[str, Any]:
-        """The schema that `datasets` wrote into the file; empty if another program made the file."""
-        written = (self._file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-        return json.loads(written).get("info", {}).get("features") or {}
-
-    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
-        """The rows in order, so many at a time, as columns."""
-        for batch in self._file.iter_batches(batch_size):
-            yield batch.to_pydict()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows in order, one at a time, as `datasets` gives them."""
-        for batch in self._file.iter_batches():
-            yield from batch.to_pylist()
+    check_parquet(path)
+    return RawSplit(name, str(path), None, hash_file(path), lambda: ParquetRows(path))
 
 
 def _features_of(rows: Any) -> Any:
-    """The schema of rows, as `datasets` writes it; None if they have none."""
+    """Return the schema of rows, as `datasets` writes it; None if they have no schema."""
     features: Any = getattr(rows, "features", None)
     return features.to_dict() if hasattr(features, "to_dict") else features
 
 
 def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
-    """`datasets.load_dataset`, imported with the first rows: a start whose rows are encoded is spared it."""
+    """Call `datasets.load_dataset`. The slow import waits until rows that are not encoded are read."""
     import datasets
 
     return datasets.load_dataset(path, *args, **kwargs)
 
 
-def _unreadable(location: str | Path, error: Exception) -> Exception:
-    """The error for a file that the system does not give, or that is damaged."""
-    blamed = error if isinstance(error, OSError) and error.errno is not None else file_error(error)
-    if blamed is not None:
-        return OSError(f"{location} cannot be read: {explained(blamed)}")
-    return ValueError(
-        f"{location} is not a readable parquet file ({_first_line(error)}): it may be truncated; "
-        "copy or download it again"
-    )
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _revision_used(dataset: "Dataset") -> str | None:
-    """The commit that `datasets` downloaded, which its record of checksums names."""
+    """Return the commit that `datasets` downloaded, from its record of checksums; None if it has none."""
     for url in dataset.info.download_checksums or {}:
         found = re.search(r"@([0-9a-f]{40})/", str(url))
         if found:
             return found.group(1)
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    """The error's type and the first line of its text."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}".strip(": ")

@@ -1,10 +1,10 @@
-"""Where plain text comes from: a data root's file of a language or pair, or the hub; split by what it says.
+"""Source of plain text: a file of a data root for each language or pair of languages, or the hub.
 
     <root>/mono/sw.parquet          columns text, origin
     <root>/parallel/sw-en.parquet   columns source, target, origin
 
-A text is held out by a hash of itself, so a sentence that occurs in several files, alone or beside its
-translation, is held out of all of them.
+A hash of a text decides if the text belongs to the dev split. A sentence that occurs in several files, alone
+or with its translation, is therefore held out of all of them.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ from pathlib import Path
 from xlt.data.sources import Hub, RawSplit, Row, Split, open_parquet
 
 HELD_OUT = 50
-"""One text of so many is kept from training, to validate on."""
+"""Number of texts of which a single one belongs to the dev split."""
 
 _BETWEEN = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Text of several languages, or of several pairs of them.
+    """Text in several languages or pairs of languages.
 
     Args:
         folder: Folder of the data root that holds `<language>.parquet`.
         columns: Columns that hold text.
-        without: Values of the column `origin` whose rows are left out.
-        how_to_get: Shown where there is no text.
-        hub: Where to read a language that no root has, `{language}` in its config standing for the language;
-            its train split is taken.
+        without: Values of the column `origin`. Rows with these values are left out.
+        how_to_get: Text that tells a user how to get the files. It is shown when there is no text.
+        hub: Repository for a language that no root has. `{language}` in its config stands for the language.
+            Its training split is used.
     """
 
     folder: str
@@ -42,10 +42,10 @@ class Texts:
     hub: Hub | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Every language, or pair, that a root has text of, sorted.
+        """Return the languages, or pairs of languages, of which a root has text, sorted.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: No root has text.
         """
         found = sorted({path.stem for root in roots for path in (root / self.folder).glob("[!.]*.parquet")})
         if not found:
@@ -58,28 +58,28 @@ class Texts:
         return found
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
-        """The language's rows of the split, from the first root that has any, else from the hub.
+        """Return the raw splits of a language, from the first root that has text, else from the hub.
 
         Raises:
-            FileNotFoundError: There is no text of this language.
+            FileNotFoundError: There is no text in this language.
             ValueError: The file is damaged.
         """
         return [
             replace(
-                part,
-                fingerprint=f"{part.fingerprint} {split} {self._rule}",
+                raw,
+                fingerprint=f"{raw.fingerprint} {split} {self._rule}",
                 keeps=partial(self._keeps, split),
             )
-            for part in self._whole(split, roots, language)
+            for raw in self._all_rows(split, roots, language)
         ]
 
     @property
     def _rule(self) -> str:
-        """What decides which rows belong to a split."""
+        """Return a text of the rule that decides which rows belong to a split."""
         return f"1/{HELD_OUT} of {self.columns} without {self.without}"
 
-    def _whole(self, split: Split, roots: Sequence[Path], language: str) -> list[RawSplit]:
-        """All rows of a language, named by the split that they are for."""
+    def _all_rows(self, split: Split, roots: Sequence[Path], language: str) -> list[RawSplit]:
+        """Return all rows of a language, named by the split that will keep some of them."""
         paths = [root / self.folder / f"{language}.parquet" for root in roots]
         path = next((path for path in paths if path.is_file()), None)
         if path is not None:
@@ -92,13 +92,13 @@ class Texts:
         )
 
     def _keeps(self, split: Split, row: Row) -> bool:
-        """Whether a row belongs to the split."""
+        """Return True if a row belongs to a split."""
         if row.get("origin") in self.without:
             return False
         return any(is_held_out(str(row[name])) for name in self.columns) == (split == "validation")
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a text is kept from training; case, punctuation and space do not count."""
+    """Return True if a text belongs to the dev split. Case, punctuation and space do not count."""
     plain = _BETWEEN.sub("", text.casefold())
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest()) % HELD_OUT == 0

@@ -9,4 +9,7 @@ GROUPS = {
     "question answering": ("xquad", "mlqa", "tydiqa"),
     "retrieval": ("bucc2018", "tatoeba"),
 }
-"""XTREME's groups, over each of which it averages its tasks' scores."""
+"""XTREME's groups. XTREME averages the scores of the tasks of each group."""
+
+NINE = tuple(task for group in GROUPS.values() for task in group)
+"""XTREME's tasks."""

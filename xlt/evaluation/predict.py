@@ -1,37 +1,32 @@
-"""Predictions of a model for encoded rows: packed batches sorted by length, each row once.
-
-R rows.
-"""
+"""Predictions of a model for encoded rows, in packed batches sorted by length. R rows."""
 
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
-from xlt.batch.prediction_buffer import PredictionBuffer
-from xlt.data.features import Features
+from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
-from xlt.data.sampling.steps import ValidationBatches, as_is
-from xlt.kinds.task import Outputs, Task
+from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
+from xlt.kinds.task import Task
 from xlt.models.encoders.text import Encoder
-from xlt.models.finite import has_nan
 from xlt.models.heads.head import Head
 from xlt.models.saving import load_heads
-from xlt.module import put_weights
+from xlt.models.transfer_model import load_weights, outputs_of
+from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
 
 
 class EvaluationModel(nn.Module):
-    """An encoder and the heads that belong to it, ready to predict.
+    """An encoder and the trained heads beside it.
 
     Args:
-        name: The encoder's name, or a finished run's folder.
-        layer: The layer that is read; the last where not given.
+        name: The encoder: a name on the hub, a folder, or a finished run's folder.
+        layer: Layer whose states the heads read, 1 the lowest. Defaults to the last.
 
     Raises:
         ValueError: The encoder has no such layer.
@@ -39,76 +34,70 @@ class EvaluationModel(nn.Module):
 
     def __init__(self, name: str, layer: int | None = None) -> None:
         super().__init__()
+        self.name = name
         self.encoder = Encoder(name)
         if layer is not None:
             self.encoder.cut(layer)
         self.heads = nn.ModuleDict()
         self._trained = load_heads(name)
-        self.name = name
-        self.spoiled: Tensor | bool = False
-        """True once a logit is NaN or +inf; stays on the device."""
 
-    def add_head(self, task: Task[Any]) -> None:
-        """Give a task its head, with the weights that the run trained.
+    def head(self, task: Task[Any]) -> Head:
+        """Return a task's head, with the weights that the run trained.
 
         Raises:
-            ValueError: The run trained none for it, or on other classes.
+            ValueError: The run did not train the head, or trained the head with other classes.
         """
         if task.head_key not in self.heads:
             head = task.head(self.encoder.config.hidden_size, 0.0)
             if task.needs_training:
-                put_weights(head, task, *self._trained)
-            self.heads[task.head_key] = head
-
-    def forward(self, head_key: str, batch: Batch) -> dict[str, Tensor]:
-        """What the head predicts for a batch."""
-        head = self.heads[head_key]
+                load_weights(head, task.head_key, task.labels, self._trained)
+            self.heads[task.head_key] = head.to(self.encoder.words.weight.device).eval()
+        head = self.heads[task.head_key]
         assert isinstance(head, Head)
-        token_indices = head.token_indices(batch.packing, batch.columns)
-        states = self.encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
-        logits = head(states, batch.packing, batch.columns)
-        self.spoiled |= has_nan(logits)
-        return head.predict(logits, batch.packing, batch.columns)
+        return head
 
 
 @torch.no_grad()
 def predict(
     model: EvaluationModel,
     task: Task[Any],
-    features: Features,
+    stored: EncodedSplit,
     rows: np.ndarray,
     tokens_per_micro_batch: int,
     fabric: Fabric,
-) -> Outputs:
-    """What the model predicts for the rows, in their order.
+) -> Predictions:
+    """Return the model's predictions for rows of a split.
 
     Args:
         model: The model, on the fabric's device.
-        task: The task, whose head the model has.
-        features: Where the rows are.
-        rows: Their numbers, ascending, shape (R,).
-        tokens_per_micro_batch: Most tokens in a batch.
+        task: The task.
+        stored: The split.
+        rows: Row numbers in the split, ascending, shape (R,).
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch. A longer row is a micro-batch alone.
         fabric: Device and precision.
 
     Raises:
         NotFiniteError: A logit is NaN or infinite.
     """
-    model.spoiled = False
+    head, has_nan = model.head(task), torch.zeros((), dtype=torch.bool, device=fabric.device)
+    features = stored.features
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
-    data = ValidationBatches(task.name, features, batches, task.inputs)
-    kept = PredictionBuffer(rows)
-    copies = DeferredHostCopy(lambda _, found: kept.add(found.pop("rows"), found))
-    pins = fabric.device.type == "cuda"
-    for batch in DataLoader(data, batch_size=None, collate_fn=as_is, pin_memory=pins):
+    used = TaskRows(features, rows, task.inputs, model.encoder.facts.first_position)
+    data = ValidationBatches(task.name, used, batches)
+    buffer = PredictionBuffer(rows)
+    copies = DeferredHostCopy(lambda _, outputs: buffer.add(outputs.pop("rows"), outputs))
+    is_cuda = fabric.device.type == "cuda"
+    for batch in DataLoader(data, batch_size=None, collate_fn=as_is, pin_memory=is_cuda):
         batch = fabric.to_device(batch)
         with fabric.autocast():
-            found = model(task.head_key, batch)
-        copies.add(task.name, {**found, "rows": batch.rows})
+            outputs, is_spoiled = outputs_of(model.encoder, head, batch)
+        has_nan |= is_spoiled
+        copies.add(task.name, {**outputs, "rows": batch.rows})
     copies.finish()
-    if model.spoiled:
+    if has_nan:
         raise NotFiniteError(
-            f"{model.name} gives logits that are not finite for {task.name}, and is not scored: take another "
-            "run or checkpoint, or precision 32-true"
+            f"{model.name} gives logits that are not finite for {task.name}, so the task is not scored. Use "
+            "another run or checkpoint, or precision 32-true"
         )
-    return kept.outputs
+    return buffer.predictions(features, stored.references())

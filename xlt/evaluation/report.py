@@ -1,23 +1,23 @@
-"""What an evaluation shows: averages, the transfer gap, the worst language; as table, CSV, JSON and picture.
+"""Report of an evaluation: averages, transfer gaps and worst languages, as table, CSV, JSON and picture.
 
-An average over fewer languages or tasks than XTREME has says how many it is of. A group's average is the mean
-of its tasks' averages, as XTREME takes it, so its count of languages sums those of the tasks in it.
+Missing cells are listed. An average over fewer languages or tasks than XTREME has carries its count. As in
+XTREME, a group's average is the mean of its tasks' averages.
 """
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.groups import GROUPS
-from xlt.evaluation.scores import Scored
+from xlt.evaluation.heat_map import heat_map
+from xlt.evaluation.scores import CellScore
 from xlt.kinds.task import Task
+from xlt.metrics.transfer_gap import transfer_gap
 from xlt.system.tables import aligned
 
 NONE = "–"
@@ -25,31 +25,36 @@ NONE = "–"
 ALL_TASKS = "all tasks"
 
 Results = dict[str, dict[str, dict[str, Any]]]
-"""Task to language to figures by name."""
+"""Figures by name, by language, by task."""
 
 
 class Average(NamedTuple):
-    """A mean, and of how many of how many."""
+    """A mean, the number of averaged values, and the number of a complete average."""
 
     value: float | None
     found: int
     wanted: int
 
     def __str__(self) -> str:
-        """`41.2`, or `41.2 (12/15)` where some are missing."""
+        """Return `41.2`, or `41.2 (12/15)` if values are missing."""
         if self.value is None:
             return NONE
         return f"{self.value:.1f}" + ("" if self.found == self.wanted else f" ({self.found}/{self.wanted})")
 
 
 class Summary(NamedTuple):
-    """A task over its languages."""
+    """Scores of a task over its languages.
+
+    Args:
+        mean: Mean over the languages.
+        gap: Transfer gap; None if English or all other languages are missing.
+        worst: The language with the lowest score.
+        lowest: The lowest score.
+    """
 
     mean: Average
     gap: float | None
-    """English less the mean of the other languages; None where either is missing."""
     worst: str | None
-    """The language with the lowest score."""
     lowest: float | None
 
 
@@ -58,12 +63,12 @@ _GROUPS = {**GROUPS, ALL_TASKS: tuple(name for names in GROUPS.values() for name
 
 
 def label_of(group: str, mean: Average) -> str:
-    """A group's name for people, who shall not read the mean of some tasks as one of all."""
+    """Return a group's name for tables. A mean over some tasks is not called a mean over all."""
     return "tasks averaged" if group == ALL_TASKS and mean.found < mean.wanted else group
 
 
 def _counted(mean: Average, languages: int, wanted: int) -> str:
-    """A group's mean with the counts of what is incomplete: `24.4 (1/2 tasks, 2/33 languages)`."""
+    """Return a group's mean with its counts, if incomplete: `24.4 (1/2 tasks, 2/33 languages)`."""
     if mean.value is None:
         return NONE
     counts = {"tasks": (mean.found, mean.wanted), "languages": (languages, wanted)}
@@ -72,34 +77,32 @@ def _counted(mean: Average, languages: int, wanted: int) -> str:
 
 
 def summarise(task: Task[Any], scores: Mapping[str, float]) -> Summary:
-    """A task's average, transfer gap and worst language.
+    """Return a task's average, transfer gap and worst language.
 
     Args:
-        task: The task, whose languages are all wanted.
-        scores: By language.
+        task: The task. A complete average is over all its languages.
+        scores: Scores by language, in percent.
 
-    Source: Hu et al. (2020), section 4 (cross-lingual transfer gap) and the averages of its evaluate.py.
+    Source: Hu et al. (2020), averages of evaluate.py.
     """
     if not scores:
         return Summary(Average(None, 0, len(task.languages)), None, None, None)
-    others = [score for language, score in scores.items() if language != ENGLISH]
-    gap = scores[ENGLISH] - float(np.mean(others)) if ENGLISH in scores and others else None
     worst = min(scores, key=lambda language: scores[language])
     mean = Average(float(np.mean(list(scores.values()))), len(scores), len(task.languages))
-    return Summary(mean, gap, worst, scores[worst])
+    return Summary(mean, transfer_gap(scores, ENGLISH), worst, scores[worst])
 
 
 class Report:
-    """All of an evaluation.
+    """All scores of an evaluation, in several forms.
 
     Args:
-        tasks: The tasks that were asked for.
-        scored: The finished cells.
+        tasks: The tasks of the evaluation.
+        scores: Scores of the finished cells.
     """
 
-    def __init__(self, tasks: Sequence[Task[Any]], scored: Sequence[Scored]) -> None:
-        self.tasks, self.scored = tasks, scored
-        clean = [cell for cell in scored if not cell.perturbation]
+    def __init__(self, tasks: Sequence[Task[Any]], scores: Sequence[CellScore]) -> None:
+        self.tasks, self.scores = tasks, scores
+        clean = [cell for cell in scores if not cell.perturbation]
         self.by_task = {
             task.name: {cell.language: cell.mean for cell in clean if cell.task == task.name}
             for task in tasks
@@ -108,14 +111,14 @@ class Report:
 
     @property
     def languages(self) -> list[str]:
-        """English, then every language that a task was tested in."""
+        """English, then all other languages with a score, sorted."""
         found = {language for scores in self.by_task.values() for language in scores}
         return sorted(found, key=lambda language: (language != ENGLISH, language))
 
     def results(self, perturbation: str = "") -> Results:
-        """Task to language to metrics, chance and rows, of the rows as they are or with a perturbation."""
+        """Return metrics, chance and rows by task and language, for one perturbation or none."""
         found: Results = {}
-        for cell in self.scored:
+        for cell in self.scores:
             if cell.perturbation == perturbation:
                 main = next(iter(cell.metrics))
                 figures = {**cell.metrics, **cell.details, "chance": cell.chance[main], "rows": cell.rows}
@@ -123,37 +126,37 @@ class Report:
         return found
 
     def perturbed(self) -> dict[str, Results]:
-        """Perturbation to the results with it."""
-        names = dict.fromkeys(cell.perturbation for cell in self.scored if cell.perturbation)
+        """Return the results by perturbation."""
+        names = dict.fromkeys(cell.perturbation for cell in self.scores if cell.perturbation)
         return {name: self.results(name) for name in names}
 
     def groups(self) -> dict[str, Average]:
-        """XTREME's group averages and the total: means of the tasks' averages, of how many of the tasks."""
+        """Return XTREME's group averages and the total, which are means of the tasks' averages."""
         return {group: self._mean(names) for group, names in _GROUPS.items()}
 
     def _means(self, names: Sequence[str]) -> list[Average]:
-        """The averages of those of the tasks that have one."""
+        """Return the averages of the tasks that have one."""
         means = [self.summaries[name].mean for name in names if name in self.summaries]
         return [mean for mean in means if mean.value is not None]
 
     def _mean(self, names: Sequence[str]) -> Average:
-        """The mean of the averages of those of the tasks that have one."""
+        """Return the mean of the averages of the tasks that have one."""
         known = [mean.value for mean in self._means(names) if mean.value is not None]
         return Average(float(np.mean(known)) if known else None, len(known), len(names))
 
     def group_languages(self) -> dict[str, tuple[int, int]]:
-        """Languages that the averaged tasks of each group have scores in, and those that XTREME has."""
+        """Return, by group, the number of scored languages of its averaged tasks, and XTREME's number."""
         means = {group: self._means(names) for group, names in _GROUPS.items()}
         return {g: (sum(m.found for m in found), sum(m.wanted for m in found)) for g, found in means.items()}
 
     def averages(self) -> list[str]:
-        """A line for each group that was asked for: `tagging   24.4 (1/2 tasks, 2/33 languages)`."""
+        """Return a line for each group with a task of the evaluation."""
         groups, languages = self.groups(), self.group_languages()
         asked = [group for group in groups if set(_GROUPS[group]) & set(self.by_task)]
         return [f"{label_of(g, groups[g]):<20}{_counted(groups[g], *languages[g])}" for g in asked]
 
     def summary(self) -> dict[str, Any]:
-        """Averages, gaps and worst languages, as JSON."""
+        """Return averages, gaps and worst languages, as JSON."""
         tasks = {name: {**s._asdict(), "mean": s.mean._asdict()} for name, s in self.summaries.items()}
         counts = {
             g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
@@ -162,12 +165,12 @@ class Report:
         return {"tasks": tasks, "groups": groups}
 
     def csv(self) -> str:
-        """A line a task, language, metric and perturbation."""
+        """Return a line for each task, language, metric and perturbation."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         titles = ["task", "language", "metric", "score", "chance", "rows", "split", "model", "perturbation"]
         lines.writerow(titles)
-        for cell in self.scored:
+        for cell in self.scores:
             for name, value in cell.metrics.items():
                 figures = [f"{value:.6f}", f"{cell.chance[name]:.6f}", cell.rows]
                 tested = [cell.split, cell.model, cell.perturbation]
@@ -175,7 +178,7 @@ class Report:
         return text.getvalue()
 
     def table(self) -> str:
-        """Languages by tasks, then what sums them up."""
+        """Return a table of languages by tasks, with mean, gap and worst language of each task."""
         names = list(self.by_task)
         lines = [["", *names]]
         for language in self.languages:
@@ -188,12 +191,12 @@ class Report:
         return aligned(lines, rule_before=len(lines) - 3)
 
     def perturbed_table(self) -> str:
-        """Perturbations by tasks: means over the languages, with their number where it is not all."""
+        """Return a table of perturbations by tasks, with means over the languages."""
         names = [name for name in self.by_task if self.by_task[name]]
         lines = [["", *names]]
         for perturbation in ("", *self.perturbed()):
             found = [
-                [c.mean for c in self.scored if (c.task, c.perturbation) == (name, perturbation)]
+                [c.mean for c in self.scores if (c.task, c.perturbation) == (name, perturbation)]
                 for name in names
             ]
             wanted = [len(self.by_task[name]) for name in names]
@@ -205,42 +208,9 @@ class Report:
         return aligned(lines, rule_before=2)
 
     def figure(self) -> Figure:
-        """A heat map, tasks by languages; what is missing is left white."""
+        """Return a heat map of tasks by languages. Missing cells stay white."""
         names, languages = list(self.by_task), self.languages
         values = np.array(
             [[self.by_task[name].get(language, np.nan) for language in languages] for name in names]
         )
         return heat_map(values, names, languages, "score, in percent", "viridis", (0, 100))
-
-
-def heat_map(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    label: str,
-    colours: str,
-    limits: tuple[float, float],
-) -> Figure:
-    """A picture of values, shape (rows, columns), each written into its cell; NaN is left white."""
-    figure = Figure(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True):
-        red, green, blue, _ = image.cmap(image.norm(values[row, column]))
-        dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-        axes.text(
-            column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=7,
-            color="white" if dark else "black",
-        )  # fmt: skip
-    figure.colorbar(image, ax=axes, label=label, shrink=0.9, pad=0.01)
-    return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture."""
-    with mpl.rc_context({"savefig.dpi": 160}):
-        figure.savefig(path)

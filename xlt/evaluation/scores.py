@@ -1,9 +1,9 @@
-"""Scores of finished cells on disk: an evaluation goes on where it stopped, and mixes nothing.
+"""Scores of finished cells on disk, so that an evaluation resumes and never mixes different models or rows.
 
-<out>/scores/<task>-<language>[-<perturbation>].json   metrics, rows, and a fingerprint of what they are of
-<out>/example_scores/<task>-<language>[-<perturbation>].npy     float32: Task.example_scores, example by
-example <out>/predictions/<task>/test-<language>.*   as XTREME's evaluator reads them
-<out>/gold/<task>/test-<language>.*          what it compares them with
+<out>/scores/<task>-<language>[-<perturbation>].json          metrics, rows and a fingerprint
+<out>/example_scores/<task>-<language>[-<perturbation>].npy   float32, see Task.example_scores
+<out>/predictions/<task>/test-<language>.*                    predictions in the format of XTREME's evaluator
+<out>/gold/<task>/test-<language>.*                           gold answers in the same format
 """
 
 import hashlib
@@ -13,35 +13,35 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from xlt.data.sources import hash_file
 from xlt.evaluation.plan import Cell
-from xlt.kinds.task import Scores, Submission
+from xlt.kinds.task import TaskResult
+from xlt.system.files import write_atomically
 from xlt.system.folders import WEIGHTS, model_folder
+from xlt.system.hashing import hash_file
 from xlt.system.tables import as_json
-from xlt.training.checkpoint_files import write_whole
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A finished cell.
+class CellScore:
+    """Scores of a finished cell.
 
     Args:
         task: Name of the task.
-        language: ISO 639-1.
-        split: What it was tested on.
+        language: ISO 639-1 code.
+        split: The split.
         model: Name of the encoder, or folder of the run.
-        rows: Examples that were scored.
-        metrics: In percent.
-        chance: The same metrics of knowing nothing.
+        rows: Number of scored examples.
+        metrics: Metrics in percent.
+        chance: The same metrics of a model that knows nothing, in percent.
         details: Other figures.
-        fingerprint: Of the model, the rows and the settings.
-        perturbation: Name of what was done to the rows; empty for the rows as they are.
+        fingerprint: Hash of the model, the rows and the settings.
+        perturbation: Name of the perturbation of the rows. Empty for rows as they are.
     """
 
     task: str
@@ -57,98 +57,94 @@ class Scored:
 
     @property
     def mean(self) -> float:
-        """The score that is averaged: the mean of the metrics, as XTREME takes exact match and F1."""
+        """The cell's score: the mean of its metrics, as XTREME averages exact match and F1."""
         return sum(self.metrics.values()) / len(self.metrics)
 
 
-class Outcome(NamedTuple):
-    """What came out of a test."""
-
-    scores: Scores
-    submission: Submission | None
-    """Files for the benchmark's evaluator; None where it has none."""
-    example_scores: np.ndarray | None
-    rows: int
-    """Examples that were scored."""
-
-
-def scored(cell: Cell, outcome: Outcome, fingerprint: str) -> Scored:
-    """A cell with its scores."""
-    tested = cell.task.group, cell.language, cell.split, cell.model, outcome.rows
-    return Scored(*tested, *outcome.scores, fingerprint, cell.perturbation)
-
-
-class Finished:
-    """The finished cells of an evaluation.
+def score_of(cell: Cell, result: TaskResult, num_examples: int, fingerprint: str) -> CellScore:
+    """Return the scores of a cell.
 
     Args:
-        out: The evaluation's folder.
+        cell: The cell.
+        result: Result of its predictions.
+        num_examples: Number of scored examples.
+        fingerprint: Hash of the model, the rows and the settings.
+    """
+    tested = cell.task.group, cell.language, cell.split, cell.model, num_examples
+    return CellScore(*tested, *result.scores, fingerprint, cell.perturbation)
+
+
+class ScoreFolder:
+    """Folder of an evaluation with the scores of its finished cells.
+
+    Args:
+        out: The folder.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
 
-    def get(self, cell: Cell, fingerprint: str) -> Scored | None:
-        """A cell's scores, or None where it is not finished.
+    def read(self, cell: Cell, fingerprint: str) -> CellScore | None:
+        """Return the scores of a cell, or None if the cell is not finished.
 
         Raises:
-            ValueError: They are of another model, other rows or other settings.
+            ValueError: The file is damaged, or its scores are of another model, other rows or other settings.
         """
         path = self._path(cell)
         if not path.is_file():
             return None
         try:
-            found = Scored(**json.loads(path.read_text(encoding="utf-8")))
+            found = CellScore(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): delete it to score it again") from error
+            raise ValueError(f"{path} cannot be read ({error}). Delete the file to score again") from error
         if found.fingerprint != fingerprint:
             raise ValueError(
                 f"{path} has scores of {found.model} on {found.rows} rows ({found.split}): of another model, "
-                f"rows or settings than {cell.model} now. Give another folder as out, or delete it"
+                f"rows or settings than {cell.model} now. Set out to another folder, or delete the file"
             )
         return found
 
-    def keep(self, cell: Cell, result: Scored, outcome: Outcome) -> None:
-        """Write a cell's predictions and example scores, then its scores.
+    def write(self, cell: Cell, score: CellScore, result: TaskResult) -> None:
+        """Write predictions and example scores of a cell, then its scores.
 
-        Predictions on perturbed rows are not kept.
+        Predictions for perturbed rows are not written.
         """
-        if outcome.submission is not None and not cell.perturbation:
-            predictions, gold, suffix, note = outcome.submission
+        if result.submission is not None and not cell.perturbation:
+            predictions, gold, suffix, note = result.submission
             if note:
                 log.info("%s: %s", cell.name, note)
             for folder, text in (("predictions", predictions), ("gold", gold)):
-                write(self._out / folder / result.task / f"test-{result.language}.{suffix}", text)
-        if outcome.example_scores is not None:
+                write(self._out / folder / score.task / f"test-{score.language}.{suffix}", text)
+        if result.example_scores is not None:
             content = io.BytesIO()
-            np.save(content, outcome.example_scores.astype(np.float32))
+            np.save(content, result.example_scores.astype(np.float32))
             write(self._out / "example_scores" / f"{cell.name}.npy", content.getvalue())
-        write(self._path(cell), as_json(asdict(result)))
+        write(self._path(cell), as_json(asdict(score)))
 
     def _path(self, cell: Cell) -> Path:
         return self._out / "scores" / f"{cell.name}.json"
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Give a file this content, whole or not at all.
+    """Write a file in an evaluation's folder, completely or not at all.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be written ({error.strerror}): give a folder that can as out"
+            f"{path} cannot be written ({error.strerror}). Set out to a folder that can be written"
         ) from error
 
 
 def hash_of(model: str) -> str:
-    """What tells a model from others: a hash of its weights, or its name where the hub has them.
+    """Return a hash of a model's weights, or the model's name if the weights are on the hub.
 
     Raises:
-        FileNotFoundError: A folder has none.
+        FileNotFoundError: The folder has no weights.
     """
     folder = Path(model_folder(model))
     if not folder.is_dir():
@@ -156,8 +152,8 @@ def hash_of(model: str) -> str:
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     if not weights:
         raise FileNotFoundError(
-            f"{folder} has no weights ({WEIGHTS}): give an encoder that has, such as what xlt.export "
-            "makes of a run"
+            f"{folder} has no weights ({WEIGHTS}). Give an encoder with weights, such as an export of a run "
+            "(xlt.export)"
         )
     digest = hashlib.sha256()
     for path in weights:
@@ -166,11 +162,11 @@ def hash_of(model: str) -> str:
 
 
 def fingerprint(model_hash: str, rows: Path, settings: Sequence[Any]) -> str:
-    """Hash of what a score depends on.
+    """Return a hash of everything that a score depends on.
 
     Args:
-        model_hash: What `hash_of` says of the model.
-        rows: Folder of the encoded rows, whose name tells of all that they depend on.
-        settings: The rest.
+        model_hash: Hash of the model, from `hash_of`.
+        rows: Folder of the encoded rows, whose name identifies the rows.
+        settings: All other settings.
     """
     return hashlib.sha256(json.dumps([model_hash, rows.name, *settings]).encode()).hexdigest()

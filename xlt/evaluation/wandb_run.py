@@ -1,6 +1,5 @@
-"""An evaluation on Weights & Biases: its table, its picture, its averages; never a reason to stop."""
+"""An evaluation on Weights & Biases: table, picture and averages. A failure of W&B is only logged."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,22 @@ import wandb
 from matplotlib.figure import Figure
 
 from xlt.evaluation.report import Report, label_of
-from xlt.training.wandb_logger import keep_address, mode
+from xlt.system.wandb_mode import hashed_run_id, save_page_url, wandb_mode
 
 log = logging.getLogger(__name__)
 
 
 def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
-    """Log an evaluation; the folder's is one run, however often it goes on.
+    """Log an evaluation. All evaluations into one folder are one run.
 
     Args:
-        report: What came out.
-        figure: Its heat map.
+        report: The report.
+        figure: Heat map of the report.
         out: The evaluation's folder.
         settings: Project, group, job type and tags.
-        config: What the evaluation is of.
+        config: Settings of the evaluation.
     """
-    if mode() == "disabled":
+    if wandb_mode() == "disabled":
         return
     try:
         run = wandb.init(
@@ -33,31 +32,31 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
             job_type=settings["job_type"],
             tags=settings["tags"],
             name=out.name,
-            id=hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16],
+            id=hashed_run_id(str(out.resolve())),
             dir=out,
-            mode=mode(),  # type: ignore[arg-type]
+            mode=wandb_mode(),
             resume="allow",
             config=config,
             settings=wandb.Settings(silent=True),
         )
-        keep_address(out, run)
+        save_page_url(out, run)
         run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **_averages(report)})
         run.finish()
     except Exception as error:
         log.warning(
-            "W&B failed (%s: %s); %s has everything", type(error).__name__, error, out / "results.json"
+            "W&B failed (%s: %s). %s has all scores", type(error).__name__, error, out / "results.json"
         )
 
 
 def _table(report: Report) -> wandb.Table:
-    """Languages by tasks."""
+    """Return a table of languages by tasks."""
     names = list(report.by_task)
     rows: list[Any] = [[code, *(report.by_task[n].get(code) for n in names)] for code in report.languages]
     return wandb.Table(columns=["language", *names], data=rows)
 
 
 def _averages(report: Report) -> dict[str, float]:
-    """Averages of tasks and groups, and the gaps."""
+    """Return averages of tasks and groups, and gaps, by log key."""
     means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
     means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}

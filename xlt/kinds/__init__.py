@@ -1,6 +1,6 @@
-"""Kinds of tasks, one file each: how a family of tasks is encoded, headed and scored.
+"""Kinds of tasks, one file each. A kind encodes a family of tasks, gives them a head and scores them.
 
-The kinds are named here, so that the file of a task imports its kind from one place.
+Task files import their kind from here.
 """
 
 from xlt.kinds.classification import Classification, XtremeClassification

@@ -6,26 +6,17 @@ https://github.com/google-research/xtreme for metrics and file formats.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from xlt.batch.predictions import Predictions
 from xlt.data.class_names import is_missing
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, TextPair
-from xlt.data.features import Columns, Features
-from xlt.kinds.task import (
-    Outputs,
-    Scores,
-    Submission,
-    Task,
-    one_per_line,
-    predictions_of,
-    sequence_columns,
-    targets_of,
-)
+from xlt.data.features import Columns
+from xlt.kinds.task import Scores, Submission, Task, one_per_line, sequence_columns
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.models.heads.classification import ClassificationHead
 from xlt.models.heads.head import Head
@@ -33,7 +24,7 @@ from xlt.models.heads.head import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task[TextPair]):
-    """One class for a text or a pair of texts: accuracy.
+    """One class for a text or a pair of texts, scored by accuracy.
 
     Args:
         labels: Names of the classes, in the order of their indices.
@@ -56,14 +47,17 @@ class Classification(Task[TextPair]):
         return [self.labels[self._index(example)]]
 
     def check(self, example: TextPair) -> None:
-        """Refuse a label that is no class, a pair without its second text, and a single text with one."""
+        """Raise ValueError for an unknown label, a pair without `second`, and a single text with `second`."""
         if example.second is None and not self.single_text:
             raise ValueError(
-                "second must be text, not None: an empty second text is ''. A task of single texts says "
-                "single_text=True"
+                "second must be text, not None. Give '' for an empty second text, or set single_text=True in "
+                "the TASK for single texts"
             )
         if example.second is not None and self.single_text:
-            raise ValueError(f"second must be None, not {example.second!r}: the task says single_text=True")
+            raise ValueError(
+                f"second must be None, not {example.second!r}: the TASK sets single_text=True. Return None "
+                "from read, or drop single_text"
+            )
         self._index(example)
 
     def is_labelled(self, example: TextPair) -> bool:
@@ -71,63 +65,59 @@ class Classification(Task[TextPair]):
         return self._index(example) != UNLABELLED
 
     def _index(self, example: TextPair) -> int:
-        """Return the index of the label; -1 if there is none.
+        """Return the index of the label, or -1 for an example without a label.
 
         Raises:
-            ValueError: The label is no class.
+            ValueError: The label is not a class of the task.
         """
         label = example.label
         if label in self.labels:
             return self.labels.index(str(label))
-        if is_missing(label) or label == "-":  # as SNLI's files say that the annotators did not agree
+        if is_missing(label) or label == "-":  # SNLI's mark for examples whose annotators disagree
             return UNLABELLED
         if isinstance(label, int) and 0 <= label < len(self.labels):
             return label
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
-        raise ValueError(f"label {label!r} is none of: {names} (null, -1 or an empty text if there is none)")
+        raise ValueError(
+            f"label {label!r} is not one of: {names}. Give null, -1 or an empty text for an example "
+            "without a label"
+        )
 
     def encode(self, examples: Sequence[TextPair], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """One sequence a row; `targets` holds the class."""
+        """Encode each example as a row of one sequence. Column `targets` holds the class."""
         encoded = text.pairs([(example.first, example.second) for example in examples])
         targets = [[self._index(example)] for example in examples]
         columns = sequence_columns(encoded, 1, first) | {"targets": targets}
         return columns, sum(piece.is_cut for piece in encoded)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh classification head."""
+        """Return a new classification head."""
         return ClassificationHead(hidden_size, len(self.labels), dropout)
 
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Accuracy, and F1 where the task asks for it."""
-        targets, predictions = targets_of(features, rows), predictions_of(outputs)
-        return Scores(self._metrics(predictions, targets), self._chance(targets), {})
+    def score(self, predictions: Predictions) -> Scores:
+        """Return accuracy, and F1 if the task asks for it. Chance is the majority class, for F1 class 1."""
+        targets = predictions.targets
+        chance = self._metrics(majority(targets), torch.ones_like(targets), targets)
+        return Scores(self._metrics(predictions.classes, predictions.classes, targets), chance, {})
 
-    def _metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
-        scores = {"accuracy": accuracy(predictions, targets)}
-        return scores | ({"f1": positive_f1(predictions, targets)} if self.f1 else {})
-
-    def _chance(self, targets: Tensor) -> dict[str, float]:
-        """The majority class's accuracy; F1 of answering 1 everywhere."""
-        scores = {"accuracy": accuracy(majority(targets), targets)}
-        return scores | ({"f1": positive_f1(torch.ones_like(targets), targets)} if self.f1 else {})
+    def _metrics(self, for_accuracy: Tensor, for_f1: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return the metrics, each of its own predictions."""
+        scores = {"accuracy": accuracy(for_accuracy, targets)}
+        return scores | ({"f1": positive_f1(for_f1, targets)} if self.f1 else {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeClassification(Classification):
-    """One class for a pair of texts: accuracy."""
+    """One class for a pair of texts, with the files that XTREME's evaluator reads."""
 
-    def submission(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Submission:
-        """Names of the classes, one a line."""
-        targets = features.gather("targets", rows)[0]
-        found, gold = ([self.labels[i] for i in part] for part in (outputs["prediction"], targets))
-        return Submission(one_per_line(found), one_per_line(gold))
+    def submission(self, predictions: Predictions) -> Submission:
+        """Return the names of the classes, one a line."""
+        predicted, gold = (
+            one_per_line([self.labels[i] for i in classes])
+            for classes in (predictions.classes.tolist(), predictions.targets.tolist())
+        )
+        return Submission(predicted, gold)
 
-    def example_scores(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> np.ndarray:
-        """100 where the class is right, else 0."""
-        return 100.0 * (np.hstack(outputs["prediction"]) == features.gather("targets", rows)[0])
+    def example_scores(self, predictions: Predictions) -> np.ndarray:
+        """Return 100 for each correct class, else 0."""
+        return 100.0 * (predictions.classes == predictions.targets).numpy()

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, Choices
-from xlt.data.features import Columns, Features
-from xlt.kinds.task import Outputs, Scores, Task, predictions_of, sequence_columns, targets_of
+from xlt.data.features import Columns
+from xlt.kinds.task import Scores, Task, sequence_columns
 from xlt.metrics.classification import accuracy, majority
 from xlt.models.heads.classification import ChoiceHead
 from xlt.models.heads.head import Head
@@ -17,22 +15,22 @@ from xlt.models.heads.head import Head
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(Task[Choices]):
-    """One of several continuations or answers: accuracy.
+    """One of several continuations or answers, scored by accuracy.
 
     Args:
-        num_choices: Choices of every row.
+        num_choices: Number of choices of every row.
     """
 
     num_choices: int
 
     def check(self, example: Choices) -> None:
-        """Refuse a label that is no choice, and another number of choices."""
+        """Raise ValueError for a wrong number of choices, and for a label that is not a choice."""
         if len(example.choices) != self.num_choices:
             raise ValueError(f"{len(example.choices)} choices, not {self.num_choices}")
         if not UNLABELLED <= example.label < self.num_choices:
             raise ValueError(
-                f"label {example.label} is not 0 to {self.num_choices - 1} "
-                "(null, -1 or an empty text if there is none)"
+                f"label {example.label} is not 0 to {self.num_choices - 1}. Give null, -1 or an empty text "
+                "for an example without a label"
             )
 
     def is_labelled(self, example: Choices) -> bool:
@@ -40,23 +38,21 @@ class MultipleChoice(Task[Choices]):
         return example.label != UNLABELLED
 
     def encode(self, examples: Sequence[Choices], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """As many sequences a row as choices; `targets` holds the right one."""
+        """Encode each example as a row of one sequence a choice. `targets` holds the correct choice."""
         encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
         columns = sequence_columns(encoded, self.num_choices, first)
         cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.is_cut}
         return columns | {"targets": [[example.label] for example in examples]}, len(cut)
 
     def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh multiple-choice head."""
+        """Return a new multiple-choice head."""
         return ChoiceHead(hidden_size, self.num_choices, dropout)
 
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Accuracy."""
-        targets = targets_of(features, rows)
+    def score(self, predictions: Predictions) -> Scores:
+        """Return accuracy. Chance is the majority choice."""
+        targets = predictions.targets
         return Scores(
-            {"accuracy": accuracy(predictions_of(outputs), targets)},
+            {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
             {},
         )

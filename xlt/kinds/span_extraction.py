@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder, answer_tokens
 from xlt.data.examples import Question
-from xlt.data.features import Columns, Features
+from xlt.data.features import Columns
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import keys_of
-from xlt.kinds.task import Outputs, Scores, Submission, Task
+from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.squad import best_threshold, f1, squad_scores
 from xlt.metrics.xtreme_qa import (
     MLQA_LANGUAGES,
@@ -31,13 +32,13 @@ from xlt.models.heads.span_extraction import SpanHead
 
 @dataclass(frozen=True, kw_only=True)
 class SpanExtraction(Task[Question]):
-    """An answer's span in a passage, read in overlapping windows: exact match and F1.
+    """An answer's span in a passage, read in overlapping windows, scored by exact match and F1.
 
     Args:
-        null_threshold: How far the score of no answer must exceed the best span's for the answer to be
-            empty; infinity where every question has an answer.
-        num_best: Spans kept of each window.
-        max_answer_length: Most tokens in an answer.
+        null_threshold: The answer is empty if the score of no answer exceeds the best span's score by more
+            than this. Infinity for a task in which every question has an answer.
+        num_best: Number of best starts, and of best ends, that the spans of a window are made of.
+        max_answer_length: Maximum number of tokens in an answer.
     """
 
     null_threshold: float = float("inf")
@@ -47,17 +48,18 @@ class SpanExtraction(Task[Question]):
     inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
 
     def is_labelled(self, example: Question) -> bool:
-        """Whether there is an answer, or the task is of those where there may be none.
+        """Return True if the question has an answer, or if the task has questions without answers.
 
-        An answer without a character is what XTREME's download leaves of the test sets' answers.
+        In XTREME's download, the answers of the test sets are empty.
         """
         return self.null_threshold < float("inf") or any(answer.strip() for answer in example.answers)
 
     def encode(self, examples: Sequence[Question], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """A row a window.
+        """Encode each window as a row.
 
-        `targets` holds the first and last token of the answer, 0 and 0 where the window lacks it; `passage`
-        the first token of the passage and the one after its last; `offsets` the characters of each.
+        Columns: `targets` holds the first and last token of the answer, 0 and 0 if the answer is outside the
+        window; `passage` the first token of the passage and the token after its last; `offsets` the first
+        character and the character after the last of each passage token.
         """
         encoded = text.windows([e.question for e in examples], [e.context for e in examples])
         num_cut = sum(windows[0].is_cut for windows in encoded)
@@ -85,64 +87,59 @@ class SpanExtraction(Task[Question]):
         return columns, num_cut
 
     def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh span head."""
+        """Return a new span head."""
         return SpanHead(hidden_size, dropout, self.num_best, self.max_answer_length)
 
     def reference(self, example: Question) -> Any:
-        """Id, passage and gold answers."""
+        """Return the id, the passage and the gold answers."""
         return {"id": example.id, "context": example.context, "answers": list(example.answers)}
 
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Exact match and F1 at the task's threshold; F1 at the best one where answers may be empty."""
-        spans = self._best_spans(outputs, features, rows, references)
-        gold = [references[number]["answers"] for number in spans]
+    def score(self, predictions: Predictions) -> Scores:
+        """Return exact match and F1 at the task's threshold; details hold F1 at the best threshold."""
+        spans = self._best_spans(predictions)
+        gold = [predictions.references[number]["answers"] for number in spans]
         metrics = self._metrics([self._answer(*span) for span in spans.values()], gold)
         chance = self._metrics([""] * len(gold), gold)
-        return Scores(metrics, chance, self._tuned(list(spans.values()), gold))
+        return Scores(metrics, chance, self._best_threshold(list(spans.values()), gold))
 
-    def answers(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> dict[int, str]:
-        """The answer to each question by its number; args are those of `score`."""
-        spans = self._best_spans(outputs, features, rows, references)
-        return {number: self._answer(*span) for number, span in spans.items()}
+    def answers(self, predictions: Predictions) -> dict[int, str]:
+        """Return the answer to each question, by example number."""
+        return {number: self._answer(*span) for number, span in self._best_spans(predictions).items()}
 
     def _answer(self, text: str, gain: float) -> str:
-        """The best span's text, or nothing where no answer is likelier by the threshold."""
+        """Return the best span's text, or an empty string if its gain exceeds the threshold."""
         return text if gain <= self.null_threshold else ""
 
     def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-        """Exact match and F1."""
+        """Return exact match and F1."""
         return squad_scores(texts, gold)
 
-    def _best_spans(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> dict[int, tuple[str, float]]:
-        """By example: its best span's text over all windows, and the null score less that span's.
+    def _best_spans(self, predictions: Predictions) -> dict[int, tuple[str, float]]:
+        """Return, by example, the text of the best span of all windows, and the null score minus its score.
 
-        The null score is the smallest over the windows (Devlin et al. 2019, run_squad).
+        The null score is the smallest of the windows (Devlin et al. 2019, run_squad).
         """
         best: dict[int, tuple[float, str]] = {}
         null: dict[int, float] = {}
-        examples = features.gather("example", rows)[0].tolist()
-        begins = features.gather("passage", rows)[0][::2].tolist()
-        for i, (example, begin) in enumerate(zip(examples, begins, strict=True)):
-            offsets = features.gather("offsets", rows[i : i + 1])[0].reshape(-1, 2)
-            score = float(outputs["score"][i][0])
+        begins = predictions.gather("passage")[::2].tolist()
+        outputs, all_offsets = predictions.outputs, predictions.by_row("offsets")
+        for i, (example, begin) in enumerate(zip(predictions.examples, begins, strict=True)):
+            offsets = all_offsets[i].reshape(-1, 2)
+            score = float(outputs["score"][i])
             text = ""
             if score > -np.inf:
-                start = offsets[outputs["start"][i][0] - begin][0]
-                end = offsets[outputs["end"][i][0] - begin][1]
-                text = references[example]["context"][start:end].strip()
+                start = offsets[outputs["start"][i] - begin][0]
+                end = offsets[outputs["end"][i] - begin][1]
+                text = predictions.references[example]["context"][start:end].strip()
             if example not in best or score > best[example][0]:
                 best[example] = (score, text)
             null[example] = min(null.get(example, np.inf), float(outputs["null"][i]))
         return {e: (text, null[e] - score) for e, (score, text) in best.items()}
 
-    def _tuned(self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-        """F1 at the threshold that is best on these very questions, where answers may be empty."""
+    def _best_threshold(
+        self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """Return the threshold that is best on these questions and its F1; nothing if all have answers."""
         if self.null_threshold == float("inf"):
             return {}
         answered = [f1(text, answers) for (text, _), answers in zip(spans, gold, strict=True)]
@@ -155,44 +152,40 @@ class SpanExtraction(Task[Question]):
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeQuestions(SpanExtraction):
-    """An answer's span in a passage: exact match and F1.
+    """An answer's span in a passage, scored by the exact match and F1 of XTREME.
 
     Args:
-        by_language: Whether articles, punctuation and words are the language's own, as in MLQA; English
-            rules in every language where not, as XTREME scores XQuAD and TyDiQA.
+        by_language: True for articles, punctuation and words of the answer's language, as in MLQA. False for
+            English rules in every language, as XTREME scores XQuAD and TyDiQA.
     """
 
     by_language: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a language whose answers cannot be scored."""
+        """Raise ValueError for a language whose answers MLQA has no rules for."""
         if self.by_language and self.language and self.language not in MLQA_LANGUAGES:
             raise ValueError(
-                f"task {self.name}: MLQA has rules for answers in {', '.join(MLQA_LANGUAGES)} alone. Take "
+                f"task {self.name}: MLQA has rules for answers in {', '.join(MLQA_LANGUAGES)} alone. Use "
                 f"squad_v1/{self.language} or xquad/{self.language}, which share the head"
             )
 
     def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-        """Exact match and F1 by the rules of the benchmark."""
+        """Return exact match and F1 by the rules of the benchmark."""
         if self.by_language:
             return mlqa_scores(texts, gold, self.language or ENGLISH)
         return squad_v1_scores(texts, gold)
 
-    def example_scores(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> np.ndarray:
-        """Mean of exact match and F1 of each question."""
-        answers = self.answers(outputs, features, rows, references)
-        texts, gold = list(answers.values()), [references[number]["answers"] for number in answers]
+    def example_scores(self, predictions: Predictions) -> np.ndarray:
+        """Return the mean of exact match and F1 of each question."""
+        answers = self.answers(predictions)
+        texts, gold = list(answers.values()), [predictions.references[i]["answers"] for i in answers]
         if self.by_language:
             return mlqa_by_question(texts, gold, self.language or ENGLISH).mean(1)
         return squad_v1_by_question(texts, gold).mean(1)
 
-    def submission(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Submission:
-        """A JSON object from each question's id to its answer; gold answers as SQuAD's files hold them."""
-        answers = self.answers(outputs, features, rows, references)
+    def submission(self, predictions: Predictions) -> Submission:
+        """Return a JSON object from each question's id to its answer, and gold answers in SQuAD's format."""
+        answers, references = self.answers(predictions), predictions.references
         ids = [reference["id"] for reference in references]
         keys = keys_of(ids)
         found = {keys[number]: text for number, text in answers.items()}

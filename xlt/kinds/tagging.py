@@ -6,23 +6,16 @@ https://github.com/google-research/xtreme for metrics and file formats.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
+from xlt.batch.predictions import Predictions
 from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import TaggedWords, classes_of
-from xlt.data.features import Columns, Features
-from xlt.kinds.task import (
-    Outputs,
-    Scores,
-    Submission,
-    Task,
-    one_per_line,
-    predictions_of,
-    targets_of,
-)
+from xlt.data.features import Columns
+from xlt.kinds.task import Scores, Submission, Task, one_per_line
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.tagging import span_counts, span_f1
 from xlt.models.heads.head import Head
@@ -31,25 +24,25 @@ from xlt.models.heads.tagging import TaggingHead
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging(Task[TaggedWords]):
-    """One tag a word, read off the word's first sub-word: accuracy over words.
+    """One tag a word, read from the word's first token, scored by accuracy over words.
 
-    A tag that training has not seen counts as an error, and is counted.
+    A gold tag that is not in the training split counts as an error. Detail `unseen_tags` is their number.
 
     Args:
-        labels: Names of the tags; where empty, the sorted tags of the training split.
+        labels: Names of the tags. Defaults to the sorted tags of the training split.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("targets", "token_indices")
 
     def with_labels_of(self, examples: Iterable[TaggedWords]) -> Self:
-        """The task with the tags of the training examples as labels, unless it names its own."""
+        """Return the task with the tags of the training examples as labels, unless the task has labels."""
         if self.labels:
             return self
         used = (example for example in examples if self.is_labelled(example))
         return replace(self, labels=tuple(sorted({tag for example in used for tag in example.tags})))
 
     def by_name(self, example: TaggedWords) -> TaggedWords:
-        """Return the sentence with tags by name, where its file gives their numbers and names."""
+        """Return the sentence with names of tags instead of the numbers in its file."""
         if not any(isinstance(tag, ClassNumber) for tag in example.tags):
             return example
         if self.labels:
@@ -61,22 +54,25 @@ class Tagging(Task[TaggedWords]):
         return example.tags
 
     def check(self, example: TaggedWords) -> None:
-        """Refuse a sentence of which some words have a tag and others none."""
+        """Raise ValueError for a sentence in which only some words have a tag."""
         without = [self._is_untagged(tag) for tag in example.tags]
         if any(without) and not all(without):
             word = example.words[without.index(True)]
-            raise ValueError(f"the word {word!r} has no tag, but other words of the sentence have")
+            raise ValueError(
+                f"the word {word!r} has no tag, but other words of the sentence have. Give all words a tag, "
+                "or none of them"
+            )
 
     def is_labelled(self, example: TaggedWords) -> bool:
         """Return True if the sentence has words with tags."""
         return bool(example.words) and not all(map(self._is_untagged, example.tags))
 
     def _is_untagged(self, tag: str) -> bool:
-        """Return True for a tag that says that there is none."""
+        """Return True for a value that stands for a missing tag."""
         return is_missing(tag) and tag not in self.labels
 
     def encode(self, examples: Sequence[TaggedWords], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """A row a sentence; `token_indices` and `targets` hold each word's first token and tag."""
+        """Encode each sentence as a row. Columns hold each word's first token and its tag."""
         number = {tag: i for i, tag in enumerate(self.labels)}
         columns: dict[str, list[list[int]]] = {
             name: [] for name in ("input_ids", "lengths", "weight", "example", "token_indices", "targets")
@@ -96,16 +92,14 @@ class Tagging(Task[TaggedWords]):
         return columns, 0
 
     def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh tagging head."""
+        """Return a new tagging head."""
         return TaggingHead(hidden_size, len(self.labels), dropout)
 
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Accuracy over words, and the number of words whose tag is not a label."""
-        targets = targets_of(features, rows)
+    def score(self, predictions: Predictions) -> Scores:
+        """Return accuracy over words. Detail `unseen_tags` counts the words whose tag is not a label."""
+        targets = predictions.targets
         return Scores(
-            {"accuracy": accuracy(predictions_of(outputs), targets)},
+            {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
             {"unseen_tags": float((targets < 0).sum())},
         )
@@ -113,48 +107,38 @@ class Tagging(Task[TaggedWords]):
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeTagging(Tagging):
-    """One tag a word: F1 of the spans of like tags, in both tagging tasks."""
+    """One tag a word, scored by F1 of the spans of equal tags, as XTREME scores PAN-X and UDPOS."""
 
     def check(self, example: TaggedWords) -> None:
-        """Refuse a tag that is no class."""
+        """Raise ValueError for a tag that is not a label."""
         super().check(example)
         unknown = sorted(tag for tag in set(example.tags) - set(self.labels) if not is_missing(tag))
         if unknown:
-            raise ValueError(f"tag {unknown[0]!r} is none of: {', '.join(self.labels)}")
+            raise ValueError(f"tag {unknown[0]!r} is not one of: {', '.join(self.labels)}")
 
-    def _tags(self, values: Sequence[np.ndarray]) -> list[list[str]]:
-        """Names of the tags of each sentence."""
-        return [[self.labels[i] for i in sentence] for sentence in values]
+    def _tags(self, predictions: Predictions) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the names of each sentence's predicted tags and gold tags."""
+        predicted, gold = (
+            [[self.labels[i] for i in sentence] for sentence in sentences]
+            for sentences in (predictions.outputs["prediction"], predictions.by_row("targets"))
+        )
+        return predicted, gold
 
-    def _gold(self, features: Features, rows: np.ndarray) -> list[list[str]]:
-        """Names of the gold tags of each sentence."""
-        targets, counts = features.gather("targets", rows)
-        return self._tags(np.split(targets, np.cumsum(counts)[:-1]))
-
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """F1 of spans; accuracy over words beside it."""
-        by_words = super().score(outputs, features, rows, references)
-        gold = self._gold(features, rows)
-        words = np.concatenate([features.gather("targets", rows)[0]])
-        common = self.labels[int(np.bincount(words).argmax())]
+    def score(self, predictions: Predictions) -> Scores:
+        """Return F1 of spans. Chance is the most frequent tag; accuracy over words is a detail."""
+        predicted, gold = self._tags(predictions)
+        common = self.labels[int(np.bincount(predictions.gather("targets")).argmax())]
         return Scores(
-            {"f1": span_f1(self._tags(outputs["prediction"]), gold)},
+            {"f1": span_f1(predicted, gold)},
             {"f1": span_f1([[common] * len(tags) for tags in gold], gold)},
-            {"accuracy": by_words.metrics["accuracy"]},
+            {"accuracy": super().score(predictions).metrics["accuracy"]},
         )
 
-    def submission(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Submission:
-        """Tags one a line, an empty line after each sentence."""
-        found, gold = self._tags(outputs["prediction"]), self._gold(features, rows)
-        texts = ["".join(one_per_line(tags) + "\n" for tags in part) for part in (found, gold)]
+    def submission(self, predictions: Predictions) -> Submission:
+        """Return the tags one a line, with an empty line after each sentence."""
+        texts = ["".join(one_per_line(tags) + "\n" for tags in part) for part in self._tags(predictions)]
         return Submission(texts[0], texts[1])
 
-    def example_scores(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> np.ndarray:
-        """Spans found right, predicted, and gold, of each sentence."""
-        return span_counts(self._tags(outputs["prediction"]), self._gold(features, rows))
+    def example_scores(self, predictions: Predictions) -> np.ndarray:
+        """Return correct, predicted and gold spans of each sentence."""
+        return span_counts(*self._tags(predictions))

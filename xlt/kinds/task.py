@@ -1,29 +1,31 @@
-"""Task: what is learned, and the hooks through which its kind encodes, heads and scores it."""
+"""Task: a dataset to learn, and the hooks through which its kind encodes, heads and scores it. R rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from xlt.batch.predictions import Predictions
 from xlt.data.class_names import by_name
 from xlt.data.encode import Pair, TextEncoder
-from xlt.data.features import Columns, Features
+from xlt.data.features import Columns
 from xlt.data.sampling.masking import Masking
 from xlt.data.sources import Row, Source, Split
 from xlt.models.heads.head import Head
-
-Outputs = Mapping[str, Sequence[np.ndarray]]
-"""What the head predicted: name to one array a row."""
 
 E = TypeVar("E")
 
 
 class Scores(NamedTuple):
-    """A task's metrics in percent, the same metrics of knowing nothing, and other figures."""
+    """Scores of a task.
+
+    Args:
+        metrics: Metrics by name, in percent.
+        chance: The same metrics of a model that knows nothing, in percent.
+        details: Other figures by name.
+    """
 
     metrics: dict[str, float]
     chance: dict[str, float]
@@ -31,38 +33,60 @@ class Scores(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """The task's score: the mean of its metrics, as GLUE takes it (Wang et al. 2019)."""
+        """The task's score: the mean of its metrics, as in GLUE (Wang et al. 2019)."""
         return sum(self.metrics.values()) / len(self.metrics)
 
 
 class Submission(NamedTuple):
-    """Texts of two files that XTREME's evaluator compares (Hu et al. 2020)."""
+    """Texts of the two files that XTREME's evaluator compares (Hu et al. 2020).
+
+    Args:
+        predictions: The predictions.
+        gold: The gold answers.
+        suffix: Suffix of both files.
+        note: A remark on the files for the user. Defaults to none.
+    """
 
     predictions: str
     gold: str
     suffix: str = "tsv"
     note: str = ""
-    """A remark on the files for the user."""
+
+
+class TaskResult(NamedTuple):
+    """Scores of predictions, and the values that an evaluation keeps beside the scores.
+
+    Args:
+        scores: The scores.
+        submission: Files for the benchmark's evaluator. None if no benchmark has files for the kind.
+        example_scores: Score of each example, see `Task.example_scores`.
+    """
+
+    scores: Scores
+    submission: Submission | None
+    example_scores: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC, Generic[E]):
-    """What is learned: rows, how to read them, and all that its kind derives from that.
+    """Rows to learn from, a function that reads them, and everything that the task's kind derives from both.
 
     Args:
-        source: Where the rows come from; several are read one after the other.
+        source: The rows. Several sources are read one after the other.
         read: Pure function from a row to an example.
-        labels: Names of the classes; empty where the kind has none.
-        licence: The data's terms.
-        citation: The paper and where to find it.
-        head_name: Name of the task whose head it uses; `trains_on`'s, or its own, where not given.
-        trains_on: Name of the task whose training rows and head it uses; its own where not given.
-        validates_on: Name of the task whose validation rows are looked at in training, likewise.
-        languages: Languages that it is evaluated in, by their ISO 639-1 codes; none for a task in English.
-        only_test: Whether there is one set to evaluate on, which then is the development set as well.
-        is_parallel: Whether its examples in each language are translations of those in English.
-        module: Name of the module that holds the task, given when it is loaded.
-        name: Given by the task's file; `<task>/<language>` where the rows are of one language of several.
+        labels: Names of the classes. Empty for a kind without classes.
+        licence: Licence of the data.
+        citation: The paper and its URL.
+        head_name: Name of the task whose head the task uses. Defaults to `trains_on`, else the task itself.
+        trains_on: Name of the task whose training rows and head the task uses. Defaults to the task itself.
+        validates_on: Name of the task whose validation rows are scored in training. Defaults to the task
+            itself.
+        languages: ISO 639-1 codes of the languages to evaluate in. Empty for a task in English only.
+        only_test: True if the task has one evaluation set, which is its dev set too.
+        is_parallel: True if the examples in each language are translations of the English examples.
+        module: Name of the module that holds the task. Set when the task is loaded.
+        name: Name of the task's file, or `<task>/<language>` for the rows of one language. Set when the task
+            is loaded.
     """
 
     source: Source | tuple[Source, ...]
@@ -79,34 +103,38 @@ class Task(ABC, Generic[E]):
     module: str = ""
     name: str = ""
 
+    encoding_version: ClassVar[int] = 1
+    """Version of the kind's code that makes rows of examples. A kind raises it when its `encode`, `reference`
+    or `by_name` gives other rows for the same examples."""
+
     inputs: ClassVar[tuple[str, ...]] = ("targets",)
-    """Columns that the head takes."""
+    """Columns that the head reads."""
 
     needs_training: ClassVar[bool] = True
-    """Whether the head has weights, so that a run has to train it."""
+    """True if the head has weights, so that a run must train it."""
 
     is_plain_text: ClassVar[bool] = False
-    """Whether it learns from text without labels, so that no volume of examples counts it."""
+    """True if the task learns from text without labels. The volume of examples does not apply then."""
 
     needs_tuning: ClassVar[bool] = False
-    """Whether the development set has to be scored before the test set."""
+    """True if the dev set must be scored before the test set."""
 
     can_be_perturbed: ClassVar[bool] = True
-    """Whether an example stays what it is where its text is noisy."""
+    """True if noise in the text of an example leaves the gold answer valid."""
 
     @property
     def group(self) -> str:
-        """The task's name without a language: its languages share a head and a share of the mixture."""
+        """The task's name without a language. All languages of a task share a head and a mixture share."""
         return group_of(self.name)
 
     @property
     def head_key(self) -> str:
-        """The name that the task's head has in the module."""
+        """The key of the task's head in the model."""
         return name_of(self.head_name or self.trains_on) or self.group
 
     @property
     def language(self) -> str:
-        """The language after the name's stroke; empty where there is none."""
+        """The language in the task's name, or an empty string."""
         return self.name.partition("/")[2]
 
     @property
@@ -115,113 +143,109 @@ class Task(ABC, Generic[E]):
         return self.source if isinstance(self.source, tuple) else (self.source,)
 
     def rows_of(self, split: Split) -> str:
-        """Name of the task whose rows training and its validation read; empty for its own."""
+        """Return the name of the task whose rows a run reads as this split, or "" for the task itself."""
         return {"train": self.trains_on, "validation": self.validates_on}.get(split, "")
 
     def by_name(self, example: E) -> E:
-        """Return the example with the classes that its file numbers and names as the task numbers them.
+        """Return the example with its class numbers translated from the file's order to the task's.
 
         Raises:
-            ClassMismatch: The file's classes are not the task's.
+            ClassMismatch: The classes of the file are not the classes of the task.
         """
         return by_name(example, self.labels)
 
     def classes(self, example: E) -> Sequence[str]:
-        """Return the names of the example's classes, which must be those that its file names, if it does."""
+        """Return the names of the example's classes."""
         return ()
 
     def check(self, example: E) -> None:
-        """Raise ValueError where the example does not fit the task's settings."""
+        """Raise ValueError if the example does not fit the task's settings."""
 
     def is_labelled(self, example: E) -> bool:
-        """Whether the example can be trained on and scored."""
+        """Return True if the example can be trained on and scored."""
         return True
 
     def with_labels_of(self, examples: Iterable[E]) -> Self:
-        """The task with what its labels leave open filled in from the training examples."""
+        """Return the task with labels taken from the training examples, if the task leaves them open."""
         return self
 
     @abstractmethod
     def encode(self, examples: Sequence[E], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """Columns of the examples' rows, and how many examples lost text to the length limit.
+        """Return the columns of the examples' rows, and the number of examples that were truncated.
 
         Args:
             examples: Labelled examples.
-            first: Number of the first of them in its split.
+            first: Example number of the first of them in its split.
             text: The tokenizer and its limits.
         """
 
     @abstractmethod
     def head(self, hidden_size: int, dropout: float) -> Head:
-        """A fresh head."""
-
-    @abstractmethod
-    def score(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Scores:
-        """Metrics of the rows' predictions.
+        """Return a new head.
 
         Args:
-            outputs: What the head predicted for the rows, in their order.
-            features: The rows' features.
-            rows: Their numbers, ascending.
-            references: What `reference` gave for every example of the split.
+            hidden_size: Width of the encoder.
+            dropout: Dropout probability.
         """
+
+    @abstractmethod
+    def score(self, predictions: Predictions) -> Scores:
+        """Return the metrics of the predictions."""
 
     def reference(self, example: E) -> Any:
-        """What scoring needs of an example beyond its features; plain JSON."""
+        """Return the parts of an example that scoring needs and features lack, as plain JSON."""
         return None
 
-    def submission(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> Submission | None:
-        """The rows' predictions and gold answers, as the benchmark's evaluator reads them.
+    def submission(self, predictions: Predictions) -> Submission | None:
+        """Return predictions and gold answers in the format of the benchmark's evaluator.
 
-        None for a kind that no benchmark has a file for. Args are those of `score`.
+        Return None for a kind that no benchmark has a format for.
         """
         return None
 
-    def evaluated(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> tuple[Scores, Submission | None]:
-        """Scores and submission of the rows; args are those of `score`."""
-        given = (outputs, features, rows, references)
-        return self.score(*given), self.submission(*given)
+    def example_scores(self, predictions: Predictions) -> np.ndarray | None:
+        """Return the score of each of the E examples, by example number; None if the score has no such parts.
 
-    def example_scores(
-        self, outputs: Outputs, features: Features, rows: np.ndarray, references: Sequence[Any]
-    ) -> np.ndarray | None:
-        """What the score is made of, example by example; None where it is made of no examples.
-
-        Shape (R,): each example's score in percent, the mean of its metrics; their mean is the task's score.
-        Or shape (R, 3): spans found right, spans predicted and gold spans of each sentence, whose sums a, b
-        and c give the score 200 a / (b + c). R examples, in the order of their numbers; args are those of
-        `score`.
+        Shape (E,): the mean of the example's metrics in percent. The mean over examples is the task's score.
+        Shape (E, 3): correct, predicted and gold spans of each sentence. Their sums a, b and c give the
+        task's score 200 a / (b + c).
         """
         return None
+
+    def evaluate(self, predictions: Predictions) -> TaskResult:
+        """Return scores, submission and example scores of the predictions."""
+        return TaskResult(
+            self.score(predictions), self.submission(predictions), self.example_scores(predictions)
+        )
 
     def tuned(self, scores: Scores) -> Self:
-        """The task with what the scores of its development set settle for the test set."""
+        """Return the task with the settings for the test set that the dev set's scores determine."""
         return self
 
     def masking(self, text: TextEncoder) -> Masking | None:
-        """How tokens are hidden when a batch is made; None where none are."""
+        """Return the rule that hides tokens when a batch is made; None if the kind hides none."""
         return None
 
 
 def group_of(name: str) -> str:
-    """The task of a name that may have a language: `mlm` of `mlm/sw`."""
+    """Return the task of a name that may have a language: `mlm` of `mlm/sw`."""
     return name.partition("/")[0]
 
 
 def name_of(name: str) -> str:
-    """A task's own name, where the task is named by its module: `scitail/de` of `mylab.scitail/de`."""
+    """Return the task's own name without its module: `scitail/de` of `mylab.scitail/de`."""
     base, stroke, language = name.partition("/")
     return base.rpartition(".")[2] + stroke + language
 
 
 def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
-    """Columns common to rows of `per_row` sequences: ids end to end, lengths, weight, example."""
+    """Return the columns common to all rows of sequences: input_ids, lengths, weight and example.
+
+    Args:
+        encoded: Sequences of all rows, in order.
+        per_row: Number of sequences of each row.
+        first: Example number of the first row.
+    """
     rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
     return {
         "input_ids": [[token for piece in row for token in piece.ids] for row in rows],
@@ -231,16 +255,6 @@ def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[
     }
 
 
-def targets_of(features: Features, rows: np.ndarray) -> Tensor:
-    """The rows' targets end to end."""
-    return torch.from_numpy(features.gather("targets", rows)[0].astype(np.int64))
-
-
-def predictions_of(outputs: Outputs) -> Tensor:
-    """The rows' predictions end to end."""
-    return torch.from_numpy(np.hstack(outputs["prediction"]))
-
-
 def one_per_line(values: Sequence[object]) -> str:
-    """The values one a line."""
+    """Return the values as text, one a line."""
     return "".join(f"{value}\n" for value in values)

@@ -1,1 +1,1 @@
-"""Metrics by their official definitions; each cites its source."""
+"""Metrics by their official definitions. Each cites its source."""

@@ -6,19 +6,23 @@ from torchmetrics.functional.classification import binary_f1_score
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> float:
-    """Share of predictions that equal their target, in percent.
+    """Return the share of predictions that equal their target, in percent.
 
-    A target outside the predicted classes (an unseen tag, -1) is an error; torchmetrics would refuse it.
+    A target outside the predicted classes (an unseen tag, -1) counts as an error. torchmetrics refuses such
+    targets.
     """
     return 100 * (predictions == targets).double().mean().item()
 
 
 def positive_f1(predictions: Tensor, targets: Tensor) -> float:
-    """F1 of class 1, in percent, as GLUE scores QQP (Wang et al. 2019)."""
+    """Return F1 of class 1, in percent, as GLUE scores QQP.
+
+    Source: Wang et al. (2019), https://arxiv.org/abs/1804.07461.
+    """
     return 100 * binary_f1_score(predictions.int(), targets.int()).item()
 
 
 def majority(targets: Tensor) -> Tensor:
-    """The most frequent known target, predicted everywhere: the score of knowing nothing."""
+    """Return the most frequent known target as the prediction for every target, to measure chance."""
     known = targets[targets >= 0]
     return torch.full_like(targets, int(torch.mode(known).values) if len(known) else 0)

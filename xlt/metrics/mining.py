@@ -16,7 +16,7 @@ Pair = tuple[str, str]
 
 
 def mining_scores(predicted: Collection[Pair], gold: Collection[Pair]) -> dict[str, float]:
-    """F1, precision and recall of the predicted pairs, in percent; a repeated pair counts once.
+    """Return F1, precision and recall of the predicted pairs, in percent. A repeated pair counts once.
 
     Source: bucc_f1 of evaluate.py.
     """
@@ -32,17 +32,16 @@ def mining_scores(predicted: Collection[Pair], gold: Collection[Pair]) -> dict[s
 def best_mining_threshold(
     pairs: Sequence[Pair], scores: Sequence[float] | Float[np.ndarray, " P"], gold: Collection[Pair]
 ) -> float:
-    """The score from which on pairs are to be taken, tuned on pairs that are known; 0 where none is found.
+    """Return the smallest score of a returned pair that gives the best F1; 0 if no candidate is a true pair.
 
-    Candidates are taken one by one by descending score, equal ones in the order given, a repeated pair once
-    with its highest score. The threshold lies half way between the scores of the candidate that reaches
-    the best F1 first and of the next one. Among equal scores that is their score, which all of them reach:
-    the F1 at the threshold may then be less than the best. The original fails where the last candidate is
-    the best; here its score is the threshold.
+    Candidates are taken by descending score, equal scores in the given order, a repeated pair once with its
+    highest score. The threshold is half way between the score of the first candidate that reaches the best
+    F1 and the score of the next candidate. If both scores are equal, the F1 at the threshold may be below the
+    best. The original fails if the last candidate is the best; here the threshold is its score.
 
     Args:
         pairs: The candidates.
-        scores: Their margins.
+        scores: Scores of the candidates.
         gold: The true pairs.
 
     Source: bucc_optimize of utils_retrieve.py; bucc_extract there takes scores >= threshold.
@@ -61,9 +60,14 @@ def best_mining_threshold(
 
 
 def _first_best(correct: Integer[np.ndarray, " P"], num_gold: int) -> int:
-    """Where F1 is best first, from the number of true pairs among the candidates up to each."""
+    """Return the first index of the best F1.
+
+    Args:
+        correct: Number of true pairs among the candidates up to each candidate.
+        num_gold: Number of true pairs.
+    """
     precision, recall = correct / np.arange(1, len(correct) + 1), correct / num_gold
-    # In the original's order of operations, so that equal scores round alike.
+    # The original's order of operations, so that equal scores round alike.
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return int(f1.argmax())
 
@@ -74,18 +78,19 @@ def ratio_margin_pairs(
     backward_scores: Float[np.ndarray, "S L"],
     backward_indices: Integer[np.ndarray, "S L"],
 ) -> tuple[Int64[np.ndarray, "P 2"], Float[np.ndarray, " P"]]:
-    """Pairs of query and key numbers in which no sentence occurs twice, and their margins, descending.
+    """Return pairs of query and key indices, matched one to one, and their margins in descending order.
 
-    The margin of two sentences is their cosine over the mean of two means: of each one's cosines with its
-    nearest neighbours in the other language. The candidates are each query's and each key's neighbour of
-    the highest margin; by descending margin, a candidate is taken if both its sentences are still free and
-    its margin is positive. XTREME asks for 4 neighbours, and of a line that occurs repeatedly only once.
+    The margin of two sentences is their cosine divided by the mean of two means: the mean cosine of each
+    sentence with its nearest neighbours in the other language. Candidates are the neighbour with the highest
+    margin of each query and of each key. By descending margin, a candidate is chosen if neither sentence
+    is in a chosen pair and the margin is positive. XTREME uses 4 neighbours, and drops repeated
+    lines beforehand.
 
     Args:
         forward_scores: Cosines of each query with its nearest keys.
-        forward_indices: The numbers of these keys.
+        forward_indices: Indices of these keys.
         backward_scores: Cosines of each key with its nearest queries.
-        backward_indices: The numbers of these queries.
+        backward_indices: Indices of these queries.
 
     Source: Artetxe and Schwenk (2019) https://arxiv.org/abs/1811.01136, section 3 (ratio, retrieval "max"),
     the defaults of mine_bitext of utils_retrieve.py.
@@ -109,13 +114,13 @@ def ratio_margin_pairs(
 
 
 def _at(values: Integer[np.ndarray, "N K"], columns: Integer[np.ndarray, " N"]) -> Integer[np.ndarray, " N"]:
-    """One value of each row."""
+    """Return one value of each row."""
     return np.take_along_axis(values, columns[:, None], axis=1)[:, 0]
 
 
 def _one_to_one(candidates: Integer[np.ndarray, "P 2"], num_queries: int, num_keys: int) -> Iterator[int]:
-    """The places of the candidates whose two sentences occur in none that was chosen before."""
-    # What is free depends on all choices before, so a loop; plain integers make it the fastest.
+    """Yield the index of each candidate whose two sentences are in no earlier chosen candidate."""
+    # Each choice depends on all earlier ones, hence a loop. Plain integers are the fastest.
     taken_queries, taken_keys = bytearray(num_queries), bytearray(num_keys)
     for place, (query, key) in enumerate(candidates.tolist()):
         if not taken_queries[query] and not taken_keys[key]:

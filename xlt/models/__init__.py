@@ -1,1 +1,1 @@
-"""Encoder, attention, heads and optimizer."""
+"""Encoders, heads, kernels and optimizer."""

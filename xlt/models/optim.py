@@ -1,4 +1,4 @@
-"""AdamW and the learning rate's course, both counted in optimizer steps."""
+"""AdamW and the schedule of the learning rate, in optimizer steps."""
 
 from torch import nn
 from torch.optim import AdamW
@@ -6,10 +6,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
-    """AdamW without decay on biases and norms, fused.
+    """Return a fused AdamW without weight decay on biases and norms.
 
-    Source: Loshchilov and Hutter (2019); what is left out of the decay as in Devlin et al. (2019); epsilon
-    and betas as RoBERTa's fine-tuning (Liu et al. 2019, appendix C).
+    Args:
+        model: The model. Parameters that need no gradient are left out.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay of all other parameters.
+
+    Source: Loshchilov and Hutter (2019). No decay on biases and norms: Devlin et al. (2019). Epsilon and
+        betas:
+    RoBERTa's fine-tuning (Liu et al. 2019, appendix C).
     """
     decayed, kept = [], []
     for parameter in model.parameters():
@@ -23,10 +29,16 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
 
 
 def linear_schedule(optimizer: AdamW, warmup_steps: int, max_steps: int) -> LambdaLR:
-    """Up in equal parts over `warmup_steps` and one step more, then down to 0 after `max_steps`."""
+    """Return a schedule that rises linearly for `warmup_steps` + 1 steps, then falls linearly to 0.
+
+    Args:
+        optimizer: The optimizer.
+        warmup_steps: Number of optimizer steps before the peak learning rate.
+        max_steps: Number of optimizer steps after which the learning rate is 0.
+    """
 
     def factor(step: int) -> float:
-        """Share of the peak learning rate; `step` is the number of steps taken."""
+        """Return the learning rate as a share of its peak after `step` steps."""
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         return max(0.0, (max_steps - step) / max(1, max_steps - warmup_steps))

@@ -1,4 +1,4 @@
-"""An encoder as files that transformers loads: config, weights and tokenizer; and the heads beside it."""
+"""Save an encoder as files that transformers loads (config, weights, tokenizer), and the heads beside it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from xlt.models.finite import check_finite
 from xlt.system.folders import HEADS, model_folder
 
 Heads = Mapping[str, Mapping[str, Tensor]]
-"""Weights of heads, by the head's name and the weight's."""
+"""Weights of heads, by the name of the head and the name of the weight."""
 
 
 def save_encoder(
@@ -31,17 +31,17 @@ def save_encoder(
     out: Path,
     precision: Literal["float16", "float32"],
 ) -> None:
-    """Write an encoder into a folder; each file appears whole, the weights last.
+    """Write an encoder into a folder. Each file appears only when complete, the weights last.
 
     Args:
         encoder: The encoder.
-        name: Where its config came from.
-        tokenizer: Written where the folder has none.
-        masked_head: Weights of its head for hidden tokens; empty where it has none.
-        heads: Weights of the heads.
+        name: Name of the encoder that training began with, which has the config.
+        tokenizer: The tokenizer. It is written if the folder has none.
+        masked_head: Weights of the encoder's own head for masked tokens. Empty if it has none.
+        heads: Weights of the tasks' heads.
         labels: Names of each head's classes.
         out: The folder.
-        precision: Of the weights.
+        precision: Precision of the weights.
 
     Raises:
         OSError: The folder cannot be written.
@@ -61,7 +61,7 @@ def save_encoder(
     check_finite(
         {**model.state_dict(), **flat},
         f"the model for {out}, in {precision},",
-        "it is not exported; take an earlier checkpoint, or float32 where float16 overflows",
+        "it is not exported; take an earlier checkpoint, or float32 if float16 overflows",
     )
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
@@ -81,19 +81,19 @@ def save_encoder(
 
 
 def _save_heads(flat: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]], path: Path) -> None:
-    """Write the heads into one file; none where there are none."""
+    """Write the heads into a file. Without heads, no file is written."""
     if flat:
         save_file(dict(flat), path, {"labels": json.dumps(labels)})
 
 
 def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
-    """Weights of the heads beside an encoder, and names of their classes; none where it has no heads.
+    """Return the weights of the heads beside an encoder, and the names of their classes.
 
     Args:
-        name: The encoder's name, folder, or run.
+        name: A name on the hub, a folder, or the folder of a finished run.
 
     Raises:
-        FileNotFoundError: It is a run that is not finished.
+        FileNotFoundError: The run is not finished.
         ValueError: The file is damaged, or its weights are not finite.
     """
     path = Path(model_folder(name)) / HEADS
@@ -108,8 +108,8 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
                 heads.setdefault(head, {})[weight] = file.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged ({error}). Where its run still has its checkpoints, python -m xlt.export "
-            "writes it again"
+            f"{path} is damaged ({error}). If its run still has its checkpoints, python -m xlt.export writes "
+            "the file again"
         ) from error
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
     check_finite(flat, str(path), "take another run, or export an earlier checkpoint of this one")

@@ -1,22 +1,38 @@
-"""Checks of the keys under `data.` that need no rows."""
+"""Checks of the keys under `data.`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from xlt.kinds.task import Task
-from xlt.models.encoders.text import load_config, most_tokens
+from xlt.models.encoders.facts import EncoderFacts
 from xlt.system.checks import require
 
 
 def check_sizes(
-    tokens_per_micro_batch: int, micro_batches_per_step: int, max_length: int, stride: int, encoder: str
+    tokens_per_micro_batch: int,
+    micro_batches_per_step: int,
+    max_length: int,
+    stride: int,
+    encoder: str,
+    facts: EncoderFacts,
 ) -> None:
-    """Raise ValueError where lengths and limits contradict each other."""
-    limit = most_tokens(load_config(encoder))
-    if max_length > limit:
+    """Check that lengths and limits fit each other and the encoder.
+
+    Args:
+        tokens_per_micro_batch: The key data.tokens_per_micro_batch, in tokens.
+        micro_batches_per_step: The key data.micro_batches_per_step.
+        max_length: The key data.max_length, in tokens.
+        stride: The key data.stride, in tokens.
+        encoder: The key data.encoder.
+        facts: Facts about the encoder.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    if max_length > facts.max_tokens:
         raise ValueError(
-            f"data.max_length is {max_length} tokens, but {encoder} has positions for {limit}: "
-            f"set data.max_length to at most {limit}"
+            f"data.max_length is {max_length} tokens, but {encoder} has positions for {facts.max_tokens}: "
+            f"set data.max_length to at most {facts.max_tokens}"
         )
     require(max_length >= 8, "data.max_length", max_length, "be at least 8 tokens")
     require(
@@ -31,29 +47,74 @@ def check_sizes(
     require(0 <= stride < max_length, "data.stride", stride, "lie between 0 and data.max_length")
 
 
+def check_row_length(tokens_per_micro_batch: int, task: str, longest: int) -> None:
+    """Check that the longest row of a task fits into a micro-batch.
+
+    Args:
+        tokens_per_micro_batch: The key data.tokens_per_micro_batch, in tokens.
+        task: The task's name.
+        longest: Number of tokens of the task's longest row.
+
+    Raises:
+        ValueError: The row does not fit.
+    """
+    if longest > tokens_per_micro_batch:
+        raise ValueError(
+            f"data.tokens_per_micro_batch is {tokens_per_micro_batch}, but a row of {task} has {longest} "
+            f"tokens: set it to at least {longest}, or shorten that row. If data.max_length cuts the row's "
+            "texts, lower data.max_length"
+        )
+
+
+def check_world_size(micro_batches_per_step: int, world_size: int) -> None:
+    """Check that processes can share the micro-batches of a step.
+
+    Args:
+        micro_batches_per_step: The key data.micro_batches_per_step.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: The number of micro-batches is no multiple of the number of processes.
+    """
+    if micro_batches_per_step % world_size:
+        sizes = [n for n in range(1, micro_batches_per_step + 1) if micro_batches_per_step % n == 0]
+        raise ValueError(
+            f"data.micro_batches_per_step is {micro_batches_per_step}, which {world_size} processes "
+            f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
+        )
+
+
+def check_fingerprint(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Check that a run gives the same order of batches as its checkpoint.
+
+    Args:
+        theirs: Fingerprint in the checkpoint. The fingerprint of an older version may lack keys.
+        ours: Fingerprint of this run.
+
+    Raises:
+        ValueError: The fingerprints differ.
+    """
+    changed = [
+        f"{key}: {theirs[key]} in the checkpoint, {ours.get(key)} now"
+        for key in sorted(theirs)
+        if theirs[key] != ours.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            "the checkpoint cannot be continued, because its batches or scores depend on what has changed "
+            f"since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
+        )
+
+
 def check_trainable(tasks: Mapping[str, Task[Any]]) -> None:
-    """Raise ValueError for a task that is evaluated only."""
+    """Check that all tasks have training rows.
+
+    Raises:
+        ValueError: A task can only be evaluated.
+    """
     for name, task in tasks.items():
         if not task.needs_training:
             raise ValueError(
                 f"data.tasks names {name}, which has no training rows: python -m xlt.evaluate tests an "
                 "encoder on it as it is"
             )
-
-
-def volumes_of(volume: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:
-    """The volume of each task.
-
-    Raises:
-        ValueError: One is below 1, or of a task that is not there.
-    """
-    by_task = volume if isinstance(volume, dict) else dict.fromkeys(tasks, volume)
-    unknown = set(by_task) - set(tasks)
-    if unknown:
-        raise ValueError(
-            f"data.volume names {sorted(unknown)}, where data.tasks has {list(tasks)}: a volume is of a task "
-            "in each of its languages, mlm, not mlm/sw"
-        )
-    for name, value in by_task.items():
-        require(value is None or value >= 1, f"data.volume of {name}", value, "be at least 1 example")
-    return {name: by_task.get(name) for name in tasks}

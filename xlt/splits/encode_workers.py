@@ -1,7 +1,7 @@
-"""Encoding on every core: chunks of examples go to processes and come back in order.
+"""Encode chunks of examples on all cores, and return the chunks in order.
 
-The tokenizer's Rust side uses all cores by itself, but making columns of its output is Python. Processes
-start only once a split has proved large, for each has to import what a task needs first.
+The tokenizer's Rust code uses all cores by itself, but Python turns its output into columns. Other processes
+start only after a split has proved large, because each of them first imports what a task needs.
 """
 
 import contextlib
@@ -16,44 +16,32 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
 from xlt.data.sampling.workers import why_no_workers
+from xlt.kinds.task import Task
 
 log = logging.getLogger(__name__)
 
 ALONE = 50
-"""Chunks encoded in this process before others are started."""
+"""Number of chunks that this process encodes before it starts others."""
 
 AHEAD = 2
-"""Chunks waiting for each process."""
+"""Number of chunks that wait for each process."""
 
-Encoded = tuple[list[Any], Columns, int]
-"""A chunk's examples, their columns, and how many lost text to the length limit."""
-
-
-class Encodes(Protocol):
-    """What is needed of a task."""
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        ...
-
-    def encode(self, examples: Any, first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """Examples to columns."""
-        ...
+EncodedChunk = tuple[list[Any], Columns, int]
+"""The examples of a chunk, their columns, and the number of examples that lost text to the length limit."""
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:
-    """Processes for one split after another: started where one proves large, ended with the block.
+    """Processes that encode one split after another. They start with the first large split.
 
     Args:
         text: The tokenizer and its limits.
@@ -64,7 +52,7 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is started yet."""
+        """Return the pool. No process starts yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,11 +62,17 @@ class Pool:
 
     @property
     def is_started(self) -> bool:
-        """Whether its processes have imported, or are importing, what they need."""
+        """Return True if the processes have been started."""
         return self._executor is not None
 
-    def encoded(self, task: Encodes, chunks: Iterable[list[Any]], first: int) -> Iterator[Encoded]:
-        """Each chunk encoded by one of the processes; the first example's number is `first`."""
+    def encoded(self, task: Task[Any], chunks: Iterable[list[Any]], first: int) -> Iterator[EncodedChunk]:
+        """Yield each chunk, encoded by one of the processes, in order.
+
+        Args:
+            task: The task of the examples.
+            chunks: The examples.
+            first: Number of the first example in its split.
+        """
         num_processes = num_cores()
         if self._executor is None:
             self._executor = ProcessPoolExecutor(num_processes, get_context("spawn"), _start, (self._text,))
@@ -95,16 +89,16 @@ class Pool:
             yield done, *_result(future)
 
 
-def spread(
-    task: Encodes, text: TextEncoder, chunks: Iterable[list[Any]], pool: Pool | None = None
-) -> Iterator[Encoded]:
-    """Each chunk encoded, in order; memory is bounded by a few chunks a process.
+def encode_chunks(
+    task: Task[Any], text: TextEncoder, chunks: Iterable[list[Any]], pool: Pool | None = None
+) -> Iterator[EncodedChunk]:
+    """Yield each chunk encoded, in order. Memory holds a few chunks for each process.
 
     Args:
-        task: Whose examples.
+        task: The task of the examples.
         text: The tokenizer and its limits.
         chunks: The examples.
-        pool: Processes for this split and others; its own where none are given.
+        pool: Processes that are shared with other splits. If None, a large split starts its own.
     """
     left, first = iter(chunks), 0
     for _, chunk in zip(range(0 if pool and pool.is_started else ALONE), left, strict=False):
@@ -132,23 +126,23 @@ def spread(
 
 
 def _result(future: Future[tuple[Columns, int]]) -> tuple[Columns, int]:
-    """A chunk's columns.
+    """Return the columns of a chunk.
 
     Raises:
-        OSError: A process has died.
+        OSError: A process was killed.
     """
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise OSError(
-            "a process that encodes rows was killed, as the system does when memory is short: free memory, "
-            "or let fewer cores encode (taskset); the same command encodes the split again"
+            "a process that encodes rows was killed. The system does this when memory is short. Free memory, "
+            "or use fewer cores (taskset), and start the same command again to encode the split"
         ) from error
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: they end with this one, and print nothing."""
+    """Block Ctrl-C for processes that start inside the block. They end with this process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -156,8 +150,8 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _why_not_sent(task: Encodes) -> str:
-    """Why a task cannot be sent to another process, such as one whose `read` is a lambda; empty if it can."""
+def _why_not_sent(task: Task[Any]) -> str:
+    """Return why a task cannot be sent to another process, such as a lambda as `read`; empty if it can."""
     try:
         pickle.dumps(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -166,11 +160,11 @@ def _why_not_sent(task: Encodes) -> str:
 
 
 _text: TextEncoder
-"""In a process of a pool: its tokenizer."""
+"""The tokenizer of a process of a pool."""
 
 
 def _start(text: TextEncoder) -> None:
-    """Keep what every chunk needs; one core a process, which ends with its parent however that ends."""
+    """Prepare a process of a pool: keep the tokenizer, use one core, and end when the parent ends."""
     global _text
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -178,12 +172,12 @@ def _start(text: TextEncoder) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end, and end."""
+    """Wait until the parent has ended, and end this process."""
     parent = parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _encode(task: Encodes, chunk: list[Any], first: int) -> tuple[Columns, int]:
+def _encode(task: Task[Any], chunk: list[Any], first: int) -> tuple[Columns, int]:
     return task.encode(chunk, first, _text)

@@ -1,7 +1,8 @@
-"""Files of code that a task depends on beyond xlt itself: its module, its functions and kind, their imports.
+"""Files of code that a task depends on: its module, its functions, its kind, and the modules they import.
 
-The files are found without running them. The standard library and installed packages do not count: their
-versions change seldom, and a project's own modules often.
+The files are found without running them. The standard library and installed packages do not count, because
+their versions change seldom. xlt's own code does not count, because it has version numbers (READING_VERSION
+and others); only the files in xlt/tasks have none and count, without comments, docstrings and layout.
 """
 
 import ast
@@ -30,7 +31,7 @@ _PLAIN = (str, bytes, int, float, type(None))
 
 
 def user_code(value: Any, module: str = "") -> list[Path]:
-    """Return the files of code that a value depends on, sorted by the names of their modules.
+    """Return the files of code that a value depends on, in the order of their modules' names.
 
     Args:
         value: A task, or another value whose fields hold functions and values.
@@ -40,7 +41,7 @@ def user_code(value: Any, module: str = "") -> list[Path]:
     found: dict[str, Path | None] = {}
     while waiting:
         name = waiting.pop()
-        # A package's own file runs before those of its modules.
+        # Python runs a package's own file before the files of its modules.
         for package in _with_packages(name):
             if package not in found:
                 found[package] = path = _user_file(package)
@@ -50,6 +51,22 @@ def user_code(value: Any, module: str = "") -> list[Path]:
                         package if is_package else package.rpartition(".")[0], path.read_bytes()
                     )
     return [path for _, path in sorted(found.items()) if path]
+
+
+class _WithoutText(ast.NodeTransformer):
+    """Removes docstrings, and other strings that stand alone."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Keep an expression unless it is a string."""
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+def content_of(path: Path) -> bytes:
+    """Return what counts of a file: all bytes, or the statements alone if it is a task of xlt."""
+    content = path.read_bytes()
+    if not path.resolve().is_relative_to(_XLT):
+        return content
+    return ast.unparse(_WithoutText().visit(ast.parse(content))).encode()
 
 
 def held_by(function: Any) -> list[str]:

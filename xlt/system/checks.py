@@ -1,31 +1,34 @@
-"""The one way to refuse a value of the config, and to say what is not installed."""
+"""Checks of config values and of installed packages."""
 
 import sys
 from importlib import import_module
 
 
 def require(fits: bool, key: str, value: object, rule: str) -> None:
-    """Raise ValueError unless the value fits.
+    """Raise ValueError unless a config value is allowed.
 
     Args:
-        fits: Whether it does.
-        key: The config's key.
-        value: What it was given.
-        rule: What it must be, in words that follow "it must".
+        fits: True if the value is allowed.
+        key: The config key.
+        value: The value.
+        rule: The condition on the value, in words that follow "it must".
+
+    Raises:
+        ValueError: The value is not allowed.
     """
     if not fits:
         raise ValueError(f"{key} is {value}: it must {rule}")
 
 
 class NotFiniteError(ValueError):
-    """Raised where a loss, a gradient, a weight or a prediction is NaN or infinite."""
+    """Raised when a loss, a gradient, a weight or a prediction is NaN or infinite."""
 
 
-def leave_without(package: str) -> None:
-    """End the process with a line and exit code 2 where a package cannot be imported.
+def exit_without(package: str) -> None:
+    """Exit with a one-line error and exit code 2 if a package cannot be imported.
 
     Args:
-        package: A package of xlt whose libraries are an extra's; its own error names them.
+        package: A package of xlt that needs the libraries of an extra. Its ImportError names them.
     """
     try:
         import_module(package)

@@ -1,24 +1,28 @@
-"""Errors of the operating system about files: which file, and what to do about it."""
+"""Messages for file errors of the operating system: the file, the reason, and a way to fix it."""
 
 import errno
 import os
 from pathlib import Path
 
-MENDS = {
+FIXES = {
     errno.EACCES: "Give this user the permission, or name another folder",
     errno.EPERM: "Give this user the permission, or name another folder",
-    errno.EROFS: "Name a folder on a disk that can be written",
+    errno.EROFS: "Name a folder on a writable disk",
     errno.ENOSPC: "Free some space, or name a folder on another disk",
     errno.EDQUOT: "Free some space, or name a folder on another disk",
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
-    errno.EIO: "The disk fails: copy the file to another one",
+    errno.EIO: "The disk fails: copy the file to another disk",
 }
+"""Error number → how to fix the error."""
 
 
 def file_error(error: BaseException) -> OSError | None:
-    """Return the system's error about a file that is, or led to, an error; None if there is none.
+    """Return the file error that is, or caused, an error. Return None if there is no such file error.
 
-    A broken connection is none, nor is a file that a library looked for in vain.
+    A broken connection does not count, nor does a missing file that a library only looked for.
+
+    Args:
+        error: The error, whose causes are searched too.
     """
     found: BaseException | None = error
     while found is not None:
@@ -29,21 +33,21 @@ def file_error(error: BaseException) -> OSError | None:
 
 
 def _is_of_file(error: OSError) -> bool:
-    """Return False for a connection, and for a file that is not there and is no cache."""
+    """Return False for a connection error, and for a missing file outside the cache of Hugging Face."""
     if isinstance(error, ConnectionError | TimeoutError) or error.errno is None or error.filename is None:
         return False
     return error.errno != errno.ENOENT or cache_of(error.filename) is not None
 
 
 def raise_of_file(what: str, error: BaseException) -> None:
-    """Raise an error that names the file, if the system's error about one led to an error.
+    """Raise an error that names the file, if a file error is or caused the error. Otherwise do nothing.
 
     Args:
-        what: The name of what was to be read.
+        what: Name of the thing that was read, for the message.
         error: The error.
 
     Raises:
-        OSError: A file was at fault.
+        OSError: A file error is or caused the error.
     """
     found = file_error(error)
     if found is not None:
@@ -51,24 +55,26 @@ def raise_of_file(what: str, error: BaseException) -> None:
 
 
 def cache_of(filename: str | bytes) -> tuple[str, Path] | None:
-    """Return the cache of Hugging Face that a file is in, and the variable that sets it; None if in none."""
+    """Return the variable and the folder of the Hugging Face cache that holds a file, or None.
+
+    Args:
+        filename: The file, or a folder above the cache.
+    """
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     own = {name: os.environ.get(name) for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE")}
     path = Path(os.fsdecode(filename)).absolute()
     for name, folder in {**own, "HF_HOME": home}.items():
-        # A folder above the cache may be the one that cannot be made.
+        # The folder that cannot be created may be one above the cache.
         if folder and (path.is_relative_to(folder) or Path(folder).is_relative_to(path)):
             return name, Path(folder)
     return None
 
 
 def explained(error: OSError) -> str:
-    """Return what is wrong with which file, and what to do."""
+    """Return a message for a file error: the file, the reason, and how to fix it."""
     reason = ": ".join(filter(None, (str(error.filename or ""), error.strerror or str(error))))
     cache = cache_of(error.filename) if error.filename else None
     if cache is None:
-        return f"{reason}. {MENDS.get(error.errno or 0, 'See that the file is there and can be read')}"
-    return (
-        f"the cache of Hugging Face, {cache[1]}, cannot be used ({reason}). Set {cache[0]} to a folder that "
-        "can be written"
-    )
+        return f"{reason}. {FIXES.get(error.errno or 0, 'Check that the file exists and is readable')}"
+    name, folder = cache
+    return f"the cache of Hugging Face, {folder}, cannot be used ({reason}). Set {name} to a writable folder"

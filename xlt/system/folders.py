@@ -1,23 +1,26 @@
-"""Where the encoder of a name is: on the hub, in a folder, or in the folder of a finished run.
+"""Path of an encoder's files: a hub name, a folder, or the folder of a finished run.
 
-A finished run holds its best checkpoint as a model of its own, which needs nothing of what it began with:
+A finished run holds its best checkpoint as a model of its own:
 
-    <run>/model/config.json, tokenizer.json, ...   as transformers loads them
+    <run>/model/config.json, tokenizer.json, ...   in the format of transformers
                 model.safetensors                  the encoder
-                heads.safetensors                  the heads by name, their classes in the metadata
+                heads.safetensors                  the heads by name, with their class names in the metadata
 """
 
 from pathlib import Path
 
 MODEL = "model"
-"""A run's subfolder."""
+"""Subfolder of a run for the model."""
 
 HEADS = "heads.safetensors"
 WEIGHTS = "model.safetensors"
 
 
 def model_folder(name: str) -> str:
-    """The name, or where it is a run's folder, the folder of the run's model.
+    """Return the model's folder if the name is a run's folder, else the name itself.
+
+    Args:
+        name: A hub name, an encoder's folder, or a run's folder.
 
     Raises:
         FileNotFoundError: The run is not finished.
@@ -27,8 +30,8 @@ def model_folder(name: str) -> str:
         return name
     if not (path / MODEL / WEIGHTS).is_file():
         raise FileNotFoundError(
-            f"run {name} has no finished checkpoint: {path / MODEL / WEIGHTS} appears when it ends. Let "
-            "python -m xlt.fit finish it, or take its best checkpoint so far: "
+            f"run {name} has no finished checkpoint: {path / MODEL / WEIGHTS} is missing. Finish the run "
+            "with python -m xlt.fit, or export its best checkpoint so far: "
             f"python -m xlt.export --run {name} --out {path / MODEL}"
         )
     return str(path / MODEL)

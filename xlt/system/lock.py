@@ -1,58 +1,55 @@
-"""One process a run's folder: two that write to it at a time would spoil each other's record.
+"""Locks on folders: two processes that write to one folder would spoil each other's record.
 
-The lock is the kernel's, on an open file, so that the death of its holder releases it: what a killed run
-leaves in the folder locks nobody out.
+The lock is the kernel's (`flock`, by the package filelock) and ends with its holder, so a killed process
+locks nobody out. On NFS, Linux passes such locks on to the server, so they hold across nodes.
 """
 
 import contextlib
-import fcntl
+import errno
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0
-"""Seconds to wait for a run that is about to end, such as the one whose place this one takes."""
+"""Seconds to wait for a process that is about to end, such as the one that this process replaces."""
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of file systems that have no locks."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_root_dir") -> Iterator[None]:
-    """Hold the file's lock.
+    """Hold a file's lock; on a file system without locks, warn and continue without.
 
     Args:
-        path: The file; what it says is for people.
-        patience: Seconds to wait for the holder to end.
-        key: What names the folder, for the error.
+        path: The file. Its text names the holder, for people to read.
+        patience: Seconds to wait for the holder to end. Defaults to `PATIENCE`.
+        key: Config key that names the folder, for the error.
 
     Raises:
-        ValueError: Another process holds it.
+        ValueError: Another process holds the lock.
     """
-    with path.open("a+", encoding="utf-8") as file:
-        until = time.monotonic() + patience
-        while not _take(file.fileno()):
-            if time.monotonic() > until:
-                file.seek(0)
-                raise ValueError(
-                    f"another process is at work in {path.parent} ({file.read().strip()}): let it end, or "
-                    f"stop it, or set {key} to another folder"
-                )
-            time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def _take(handle: int) -> bool:
-    """Try to take the lock; on a file system without locks there is none to wait for."""
+    # A soft lock, filelock's substitute where the kernel has none, would outlive a killed holder.
+    lock = FileLock(path, patience, fallback_to_soft=False)
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
+        lock.acquire(poll_interval=0.2)
+    except Timeout as error:
+        raise ValueError(
+            f"another process is at work in {path.parent} ({path.read_text(encoding='utf-8').strip()}): let "
+            f"it end, or stop it, or set {key} to another folder"
+        ) from error
     except OSError as error:
-        log.warning("the run's folder cannot be locked (%s): see that no other process writes to it", error)
-    return True
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        log.warning("%s cannot be locked (%s): see that no other process writes to it", path.parent, error)
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()

@@ -1,24 +1,24 @@
-"""The memory in which a CPU's tensors lie."""
+"""Reuse of the CPU memory that tensors free."""
 
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's mallopt (malloc.h)."""
+"""Parameters of glibc's mallopt. Source: malloc.h."""
 
-MOST = 2**31 - 1
-"""Bytes; the largest value that they take."""
+LARGEST_VALUE = 2**31 - 1
+"""Largest value that both parameters accept, in bytes."""
 
 
-def keep_memory(device: str) -> None:
-    """On a CPU, have glibc keep the memory that tensors give back, for the next ones.
+def keep_freed_memory(device: str) -> None:
+    """On a CPU, make glibc keep freed memory for later tensors.
 
-    By default it hands blocks of 32 MiB and more back to the system at once, which then clears every page of
-    the next one, which takes much of a step where layers are wide. The program keeps what it has needed, and
-    for some hundred steps comes to need more, for what is kept is cut into pieces of other sizes. Nothing
-    happens where the C library is another.
+    By default glibc returns blocks of 32 MiB or more to the system at once. The system then clears every page
+    of the next block, which takes a large share of a step if layers are wide. The price: the process never
+    shrinks, and grows during its first few hundred steps, because kept blocks are split into other sizes.
+    With another C library nothing happens.
 
     Args:
-        device: Its type, such as cpu.
+        device: Type of the device, such as cpu.
     """
     if device != "cpu":
         return
@@ -27,4 +27,4 @@ def keep_memory(device: str) -> None:
     except (AttributeError, OSError, TypeError):
         return
     for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-        mallopt(parameter, MOST)
+        mallopt(parameter, LARGEST_VALUE)

@@ -1,9 +1,9 @@
-"""Hears signals and deaths even while the main thread waits inside C, so that nothing hangs.
+"""Handling of signals, and of the death of other processes, even while the main thread waits inside C code.
 
-A thread reads the signals from a pipe into which Python's own C handler writes them. Before training a signal
-ends the process at once, for there is nothing to save; in training it is noted, and the processes agree on
-the step after which they save and stop (`xlt.training.checkpoint_files`). Whatever happens then is bounded: a
-process that is still there after the time limit, or when Ctrl-C is pressed again, is ended.
+A thread reads signals from a pipe into which Python's C handler writes them. Before training, a signal ends
+the process at once, because there is nothing to save. During training the signal is stored, and the ranks
+agree on a step after which they save and stop (`xlt.training.checkpoint_callback`). The shutdown is bounded:
+a process that is still running after the grace period, or at a second Ctrl-C, is ended.
 """
 
 import contextlib
@@ -19,59 +19,59 @@ from types import TracebackType
 from typing import Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""SLURM sends the first before it kills, and the second ahead of the time limit where it is asked to; Ctrl-C
-sends the third to every process of the terminal."""
+"""Handled signals. SLURM sends SIGTERM before it kills, and SIGUSR1 some time before the job's limit if asked
+to; Ctrl-C sends SIGINT to every process of the terminal."""
 
-ONE_PRESS = 0.5
-"""Seconds within which a second SIGINT is the same Ctrl-C: launchers such as torchrun pass it on besides."""
+SAME_CTRL_C_SECONDS = 0.5
+"""Seconds within which a second SIGINT belongs to the same Ctrl-C: launchers such as torchrun forward it."""
 
 STOPPED = os.EX_TEMPFAIL
-"""Exit code of a run that was told to stop and can be continued: 75, "try again" in sysexits.h."""
+"""Exit code of a run that was stopped and can be resumed: 75. Source: EX_TEMPFAIL in sysexits.h."""
 
-INTERRUPTED = "stopped by SIGINT; the same command goes on from what is finished"
+INTERRUPTED = "stopped by SIGINT; the same command resumes from the work that is finished"
 """Message of a command that Ctrl-C ends."""
 
-LAUNCHER = "XLT_LAUNCHER"
-"""Names the process that started the others of a node, which end when it is gone."""
+LAUNCHER_VARIABLE = "XLT_LAUNCHER"
+"""Environment variable with the process that started the other ranks of the node. They end when it ends."""
 
 
-class Watch:
-    """Listens for signals from `with` to its end; one a process.
+class SignalWatcher:
+    """Context manager that listens for signals. A process has at most one.
 
     Args:
-        grace_seconds: Most seconds from a signal to the end of the process.
+        grace_seconds: Grace period in seconds, from a signal to the end of the process. Defaults to 120.
     """
 
     def __init__(self, grace_seconds: float = 120.0) -> None:
         self.grace_seconds = grace_seconds
-        self.has_begun = False
-        """Whether training has: from then on a signal waits for the end of a step."""
-        self.heard = ""
-        """Name of the first signal heard since training began; empty before."""
-        self._heard_at = 0.0
+        self.is_training = False
+        """True once training has begun: a signal then waits for the end of a step."""
+        self.received = ""
+        """Name of the first signal since training began, or an empty text."""
+        self._received_at = 0.0
         self.children: Sequence[subprocess.Popen[bytes]] = ()
-        """Processes that this one has started."""
-        self._deadline, self._code = float("inf"), STOPPED
+        """Processes that this process has started."""
+        self._deadline, self._exit_code = float("inf"), STOPPED
         self._launcher = 0
         self._handlers: dict[int, object] = {}
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Begin to listen; only a main thread can."""
+        """Start to listen. Nothing happens outside the main thread, which alone receives signals."""
         if threading.current_thread() is threading.main_thread():
             self._find_launcher()
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._former = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            self._handlers = {number: signal.signal(number, _note) for number in SIGNALS}
-            self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+            self._handlers = {number: signal.signal(number, _do_nothing) for number in SIGNALS}
+            self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the processes started from here, unless this one failed; listen no more."""
+        """Wait for the child processes unless this process failed, then stop to listen."""
         if kind is None or kind is SystemExit:
             self._wait_for_children()
         if self._thread is None:
@@ -84,27 +84,32 @@ class Watch:
         os.close(self._read)
         os.close(self._write)
         if not self._launcher:
-            os.environ.pop(LAUNCHER, None)
+            os.environ.pop(LAUNCHER_VARIABLE, None)
 
-    def end_within_limit(self, code: int) -> None:
-        """From now on the process has the time limit to end by itself, else it ends with this exit code."""
-        self._deadline, self._code = time.monotonic() + self.grace_seconds, code
+    def start_deadline(self, exit_code: int) -> None:
+        """Start the grace period. A process that is still running at its end exits with this code."""
+        self._deadline, self._exit_code = time.monotonic() + self.grace_seconds, exit_code
 
-    def leave(self, code: int, reason: str) -> None:
-        """End this process and those it has started, whatever they are doing."""
+    def exit_process(self, exit_code: int, reason: str) -> None:
+        """End this process and its children at once, even if they are busy.
+
+        Args:
+            exit_code: Exit code of this process.
+            reason: Error message.
+        """
         for child in self.children:
             child.kill()
-        say(f"error: {reason}")
-        os._exit(code)
+        print_line(f"error: {reason}")
+        os._exit(exit_code)
 
     def _find_launcher(self) -> None:
-        """Know the process that started this one, if any did; tell those that this one will start."""
-        self._launcher = launcher_of()
+        """Store the process that started this one, or name this process to those that it will start."""
+        self._launcher = launcher_pid()
         if not self._launcher:
-            os.environ[LAUNCHER] = str(os.getpid())
+            os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
 
     def _wait_for_children(self) -> None:
-        """Let the others end; end those that do not."""
+        """Wait until the children have ended. Kill those that are still running after the grace period."""
         until = time.monotonic() + self.grace_seconds
         for child in self.children:
             try:
@@ -113,7 +118,7 @@ class Watch:
                 child.kill()
 
     def _listen(self) -> None:
-        """Look at the pipe, the clock and the launcher until told to end."""
+        """Check the pipe, the deadline and the launcher until a zero byte arrives."""
         while True:
             ready, _, _ = select.select([self._read], [], [], 1.0)
             numbers = os.read(self._read, 64) if ready else b""
@@ -121,73 +126,74 @@ class Watch:
                 return
             for number in numbers:
                 if number in SIGNALS:
-                    self._hear(signal.Signals(number).name)
+                    self._receive(signal.Signals(number).name)
             if time.monotonic() > self._deadline:
-                self.leave(
-                    self._code, f"still there {self.grace_seconds:g} s after {self.heard or 'its end'}"
-                )
+                since = self.received or "the run ended"
+                self.exit_process(self._exit_code, f"still running {self.grace_seconds:g} s after {since}")
             if self._launcher and os.getppid() != self._launcher:
-                self.leave(1, "the process that started this one is gone")
+                self.exit_process(1, "the process that started this rank is gone")
 
-    def _hear(self, name: str) -> None:
-        """Stop at once before training or at a second Ctrl-C, else note the signal."""
-        if not self.has_begun:
-            self._leave_with_launcher(name, f"{name} before training: the same command starts it")
+    def _receive(self, name: str) -> None:
+        """Store a signal during training. Exit at once before training, and at a second Ctrl-C."""
+        if not self.is_training:
+            self._exit_with_launcher(
+                name, f"{name} before training: start the run again with the same command"
+            )
         now = time.monotonic()
-        if not self.heard:
-            self.heard, self._heard_at = name, now
-            self.end_within_limit(STOPPED)
+        if not self.received:
+            self.received, self._received_at = name, now
+            self.start_deadline(STOPPED)
             if name == "SIGINT" and not self._launcher:
-                say("SIGINT: the run stops after this step; Ctrl-C again ends it at once")
-        elif name == "SIGINT" and now - self._heard_at > ONE_PRESS:
-            self._leave_with_launcher(
-                name, "a second SIGINT: the same command continues from the last checkpoint"
+                print_line("SIGINT: the run stops after this step; Ctrl-C again ends it at once")
+        elif name == "SIGINT" and now - self._received_at > SAME_CTRL_C_SECONDS:
+            self._exit_with_launcher(
+                name, "a second SIGINT: the same command resumes from the last checkpoint"
             )
 
-    def _leave_with_launcher(self, name: str, reason: str) -> None:
-        """End this process and the one that started it, which alone says why."""
+    def _exit_with_launcher(self, name: str, reason: str) -> None:
+        """End this process and its launcher. Only the launcher prints the reason."""
         if self._launcher:
-            _pass_on(signal.Signals[name])
+            _signal_launcher(signal.Signals[name])
             os._exit(STOPPED)
-        self.leave(STOPPED, reason)
+        self.exit_process(STOPPED, reason)
 
 
 @contextlib.contextmanager
-def bounded_end(patience: float = 30.0) -> Iterator[None]:
-    """See that the process ends soon after the block, however that is left.
+def limit_shutdown(timeout: float = 30.0) -> Iterator[None]:
+    """Context manager that ends the process a limited time after its block, and keeps the exit code.
 
     Args:
-        patience: Most seconds for what Python and its libraries still have to do, such as W&B's farewell.
+        timeout: Maximum number of seconds for the shutdown of Python and its libraries. Defaults to 30.
     """
-    code = 1
+    exit_code = 1
     try:
         yield
     except SystemExit as stop:
-        code = stop.code
+        exit_code = stop.code
         raise
     finally:
-        timer = threading.Timer(patience, os._exit, (code,))
+        timer = threading.Timer(timeout, os._exit, (exit_code,))
         timer.daemon = True
         timer.start()
 
 
-def leave_at_signals() -> None:
-    """Until a `Watch` listens: end with the code that says go on, for there is nothing to save."""
+def exit_on_signals() -> None:
+    """Make a signal end the process at once, with exit code 75, until a `SignalWatcher` listens."""
     for number in SIGNALS:
-        signal.signal(number, _leave_now)
+        signal.signal(number, _exit_now)
 
 
-def _leave_now(number: int, _: object) -> None:
-    """End this process, and the one that started it."""
-    _pass_on(number)
-    if number == signal.SIGINT and not launcher_of():
-        say(INTERRUPTED)
+def _exit_now(number: int, _: object) -> None:
+    """End this process and its launcher."""
+    _signal_launcher(number)
+    if number == signal.SIGINT and not launcher_pid():
+        print_line(INTERRUPTED)
     os._exit(STOPPED)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C unwind the block, so that nothing half made stays behind."""
+    """Context manager in which Ctrl-C raises KeyboardInterrupt, so that unfinished files are cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -198,38 +204,39 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def outlives_launcher(seconds: float) -> bool:
-    """Wait; return True as soon as the process that started this one is gone.
+def wait_for_launcher_exit(timeout: float) -> bool:
+    """Wait until the launcher has exited. Return False if it is still running after the timeout.
 
     Args:
-        seconds: Longest wait.
+        timeout: Maximum number of seconds to wait.
     """
-    until = time.monotonic() + seconds
+    until = time.monotonic() + timeout
     while time.monotonic() < until:
-        if launcher_of() and os.getppid() != launcher_of():
+        if launcher_pid() and os.getppid() != launcher_pid():
             return True
         time.sleep(0.1)
     return False
 
 
-def say(line: str) -> None:
-    """Write a line to stderr, whatever the other threads are doing."""
+def print_line(line: str) -> None:
+    """Write a line to stderr at once, whatever other threads are doing."""
     with contextlib.suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
 
 
-def launcher_of() -> int:
-    """The process of this node that started this one and the others, if Lightning's launcher did; else 0."""
-    found = int(os.environ.get(LAUNCHER, "0")) if int(os.environ.get("LOCAL_RANK", "0")) else 0
+def launcher_pid() -> int:
+    """Return the process that started this rank through Lightning's launcher, or 0 if there is none."""
+    is_started = int(os.environ.get("LOCAL_RANK", "0")) > 0
+    found = int(os.environ.get(LAUNCHER_VARIABLE, "0")) if is_started else 0
     return found if found != os.getpid() else 0
 
 
-def _pass_on(number: int) -> None:
-    """Tell the launcher, before training, what this process was told."""
-    if launcher_of():
+def _signal_launcher(number: int) -> None:
+    """Send a signal to the launcher, if this process has one."""
+    if launcher_pid():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(launcher_of(), number)
+            os.kill(launcher_pid(), number)
 
 
-def _note(number: int, frame: object) -> None:
-    """Nothing: the pipe has the signal's number already."""
+def _do_nothing(number: int, frame: object) -> None:
+    """Do nothing: Python has written the signal's number into the pipe already."""

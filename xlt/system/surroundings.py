@@ -1,7 +1,7 @@
-"""The process around xlt: a terminal that lacks characters, and a user without a home.
+"""Fixes for the environment of the process: a terminal that lacks characters, and a user without a home.
 
-`import xlt` runs before any library is imported, and some look for the home at their import. So both are set
-there, for every command and for every process that a command starts.
+`import xlt` applies both before any library is imported, because some libraries look for the home when they
+are imported. So both hold for every command and for every process that a command starts.
 """
 
 import codecs
@@ -12,33 +12,33 @@ import tempfile
 from pathlib import Path
 
 PLAIN = "xlt.plain"
-"""Name of the error handler that writes what the terminal's encoding has."""
+"""Name of the error handler that replaces characters which the terminal's encoding lacks."""
 
-SPELLED = {"–": "-", "…": "...", "×": "x", "−": "-"}
-"""Characters that tables are made of, for terminals that lack them."""
+REPLACEMENTS = {"–": "-", "…": "...", "×": "x", "−": "-"}
+"""Character of a table → its replacement on a terminal that lacks the character."""
 
 
 def print_anywhere() -> None:
-    """Have standard output write an escape for a character that its encoding lacks, not raise."""
-    codecs.register_error(PLAIN, _spell)
+    """Make stdout and stderr escape a character that their encoding lacks, instead of raising an error."""
+    codecs.register_error(PLAIN, _replacement)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors=PLAIN)
 
 
-def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Spell the first character that cannot be encoded."""
+def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return a replacement for the first character that cannot be encoded, and the position after it."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start]
-    escaped = lacking.encode("ascii", "backslashreplace").decode("ascii")
-    return SPELLED.get(lacking, escaped), error.start + 1
+    character = error.object[error.start]
+    escaped = character.encode("ascii", "backslashreplace").decode("ascii")
+    return REPLACEMENTS.get(character, escaped), error.start + 1
 
 
 def have_home() -> None:
-    """Set HOME to a folder of the user's own for temporary files where the user has none.
+    """Set HOME to a temporary folder of the user if the user has no home.
 
-    A library that expands `~` makes a folder of that name in the working directory otherwise.
+    Otherwise a library that expands `~` creates a folder named `~` in the working directory.
     """
     if os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117  Path.home raises instead
         return

@@ -1,4 +1,4 @@
-"""Tables of text, and JSON as files hold it."""
+"""Text tables with aligned columns, and JSON that every reader accepts."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def aligned(lines: Sequence[Sequence[str]], rule_before: int | None = None, num_left: int = 1) -> str:
-    """Columns of equal width.
+    """Return a text table with columns of equal width.
 
     Args:
-        lines: Their cells; the first line is a heading, with a rule below it.
-        rule_before: Number of a line with a rule above it.
-        num_left: Columns that are written to the left; the others stand to the right.
+        lines: Cells by line. The first line is the heading, with a rule below it.
+        rule_before: Index of a line with a rule above it. Defaults to no such line.
+        num_left: Number of left-aligned columns; the others are right-aligned. Defaults to 1.
     """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = [str.ljust] * num_left + [str.rjust] * (len(widths) - num_left)
@@ -28,19 +28,19 @@ def aligned(lines: Sequence[Sequence[str]], rule_before: int | None = None, num_
 
 
 def as_json(values: Any, indent: int | None = 1) -> str:
-    """The file's text, which every reader of JSON takes: a figure that is NaN or infinite is null.
+    """Return the text of a JSON file. NaN and infinity become null, because JSON has neither.
 
     Args:
-        values: What the file holds.
-        indent: Spaces a level; None for one line.
+        values: Content of the file.
+        indent: Spaces per level, or None to write one line. Defaults to 1.
     """
-    return json.dumps(_plain(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_finite(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain(values: Any) -> Any:
-    """The values with None for each figure that JSON cannot say."""
+def _finite(values: Any) -> Any:
+    """Return the values with None for each NaN and infinity."""
     if isinstance(values, float) and not math.isfinite(values):
         return None
     if isinstance(values, Mapping):
-        return {key: _plain(value) for key, value in values.items()}
-    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
+        return {key: _finite(value) for key, value in values.items()}
+    return [_finite(value) for value in values] if isinstance(values, (list, tuple)) else values

@@ -1,6 +1,6 @@
-"""YAML in which each key stands once: PyYAML keeps the last of two sections and drops the first.
+"""YAML files in which each key may occur once. PyYAML itself silently drops the first of two equal keys.
 
-JSON is YAML, too. Anchors and merge keys (`<<`), whose values a mapping may replace, stay as they are.
+JSON files are YAML too. Anchors and merge keys (`<<`) keep their meaning: a mapping may override a value.
 """
 
 from collections.abc import Iterator
@@ -10,31 +10,36 @@ from typing import Any
 import yaml
 
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as fast where libyaml is there."""
+"""PyYAML's loader: ten times as fast if libyaml is installed."""
 
-MERGE = "tag:yaml.org,2002:merge"
+MERGE_TAG = "tag:yaml.org,2002:merge"
+"""Tag of the merge key `<<`."""
 
 
 def read_yaml(path: Path, name: str = "") -> Any:
-    """Read a file.
+    """Read a YAML file.
 
     Args:
         path: The file.
-        name: The file in the words of an error. Defaults to its path.
+        name: Name of the file in error messages. Defaults to its path.
 
     Raises:
-        ValueError: The file is not UTF-8 text or not YAML, or has a key twice.
+        ValueError: The file is not UTF-8 text, is not YAML, or has a key twice.
         OSError: The file cannot be read.
     """
     text = read_utf8(path, name)
     try:
         return load_yaml(text, name or str(path))
     except yaml.YAMLError as error:
-        raise ValueError(f"{name or path} is no YAML: {error}") from error
+        raise ValueError(f"{name or path} is not YAML: {error}") from error
 
 
 def read_utf8(path: Path, name: str = "") -> str:
     """Read a text file.
+
+    Args:
+        path: The file.
+        name: Name of the file in error messages. Defaults to its path.
 
     Raises:
         ValueError: The file is not UTF-8 text.
@@ -42,18 +47,18 @@ def read_utf8(path: Path, name: str = "") -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name or path} is no YAML: {error}. Save it as UTF-8") from error
+        raise ValueError(f"{name or path} is not YAML: {error}. Save the file as UTF-8") from error
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Load a text.
+    """Load YAML text.
 
     Args:
         text: The YAML.
-        name: The text in the words of an error, such as its file.
+        name: Name of the text in error messages, such as its file.
 
     Raises:
-        ValueError: A key stands twice.
+        ValueError: A key occurs twice.
         yaml.YAMLError: The text is not YAML.
     """
     loader = LOADER(text)
@@ -68,7 +73,15 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def check_keys(text: str, name: str) -> None:
-    """Raise ValueError where a key stands twice; text that is not YAML is the reader's to refuse."""
+    """Raise ValueError if a key occurs twice. Text that is not YAML passes, because its reader refuses it.
+
+    Args:
+        text: The text.
+        name: Name of the text in error messages.
+
+    Raises:
+        ValueError: A key occurs twice.
+    """
     if ":" not in text:
         return
     loader = LOADER(text)
@@ -83,7 +96,7 @@ def check_keys(text: str, name: str) -> None:
 
 
 def _check(loader: yaml.SafeLoader, root: yaml.Node, name: str) -> None:
-    """Raise ValueError for the first key that stands twice."""
+    """Raise ValueError for the first key that occurs twice."""
     places: dict[str, list[int]] = {}
     for key, line in _keys(loader, root, "", set()):
         places.setdefault(key, []).append(line)
@@ -93,13 +106,13 @@ def _check(loader: yaml.SafeLoader, root: yaml.Node, name: str) -> None:
             *others, last = map(str, dict.fromkeys(lines))
             place = f"lines {', '.join(others)} and {last}" if others else f"line {last}"
             raise ValueError(
-                f"{name} has the key {key} {times}, in {place}: all but the last would be dropped. Put them "
-                "together, or delete the others"
+                f"{name} has the key {key} {times}, in {place}: YAML would drop all but the last. Merge "
+                "them, or delete the others"
             )
 
 
 def _keys(loader: yaml.SafeLoader, node: yaml.Node, prefix: str, seen: set[int]) -> Iterator[tuple[str, int]]:
-    """Each key of a mapping and of those in it, dotted, with its line; what an anchor names once."""
+    """Yield the dotted name and the line of each key in a node. An anchored node counts once."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -110,7 +123,7 @@ def _keys(loader: yaml.SafeLoader, node: yaml.Node, prefix: str, seen: set[int])
         dotted: dict[str, int] = {}
         for key_node, value in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.tag == MERGE:
+            if key_node.tag == MERGE_TAG:
                 yield from _keys(loader, value, f"{prefix}.<<" if prefix else "<<", seen)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
@@ -120,7 +133,7 @@ def _keys(loader: yaml.SafeLoader, node: yaml.Node, prefix: str, seen: set[int])
             if own in dotted:
                 yield key, dotted[own]
             if not prefix and "." in own:
-                # The parser takes `data.volume` for `volume` in `data`, and drops it where `data` follows.
+                # The parser takes `data.volume` for `volume` in `data`, and drops it if `data` follows.
                 dotted.setdefault(own.partition(".")[0], line)
             yield key, line
             yield from _keys(loader, value, key, seen)

@@ -1,6 +1,6 @@
-"""The tasks, one file each; a file's name is the task's name, and nothing lists them.
+"""The tasks, one file for each. The name of a file is the name of its task, and no list names the tasks.
 
-A task of your own is a module of your own, named in full: `mylab.scitail`.
+A task of your own is a module of your own. Its name is the full name of the module: `mylab.scitail`.
 """
 
 import difflib
@@ -23,20 +23,20 @@ from xlt.kinds.task import Task, name_of
 V = TypeVar("V")
 
 FOREIGN = (str(Path(xlt.__file__).parent), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
-"""Beginnings of the paths of code that is not a user's own."""
+"""Folders of code that is not a user's own."""
 
 
 def known() -> list[str]:
-    """Names of the tasks that come with xlt."""
+    """Return the names of the tasks that come with xlt."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Task[Any]:
-    """The task of this name.
+    """Return a task by its name.
 
     Args:
-        name: A file of this package, or the full name of a module that holds `TASK`; with `/<language>`
-            the task in one language.
+        name: Name of a file of this package, or the full name of a module that holds `TASK`. With
+            `/<language>`, the task in one language.
 
     Raises:
         ValueError: There is no such task, or its module cannot be imported.
@@ -49,8 +49,8 @@ def load(name: str) -> Task[Any]:
         close = difflib.get_close_matches(name, known(), 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"unknown task {name!r}.{hint} Known tasks: {', '.join(known())}; a task of your own is "
-            "named by its module, such as mylab.scitail; one in a language as mnli/de"
+            f"unknown task {name!r}.{hint} Known tasks: {', '.join(known())}. Name a task of your own by its "
+            "module, such as mylab.scitail, and a task in one language as mnli/de"
         )
     with _imported(name, module):
         task = getattr(importlib.import_module(module), "TASK", None)
@@ -60,10 +60,10 @@ def load(name: str) -> Task[Any]:
 
 
 def by_task(values: Mapping[str, V]) -> dict[str, V]:
-    """Values by the task's name, where a user may have named the task by its module.
+    """Return values by the task's own name. A user may have named the task by its module.
 
     Raises:
-        ValueError: Two keys name one task.
+        ValueError: Two keys name the same task.
     """
     found = {name_of(name): value for name, value in values.items()}
     if len(found) < len(values):
@@ -72,7 +72,7 @@ def by_task(values: Mapping[str, V]) -> dict[str, V]:
 
 
 def _is_there(name: str, module: str) -> bool:
-    """Return True if a module, whose package is imported for this, can be found."""
+    """Return True if a module can be found. Its package is imported for this."""
     if not all(part.isidentifier() for part in module.split(".")):
         return False
     try:
@@ -84,10 +84,10 @@ def _is_there(name: str, module: str) -> bool:
 
 @contextmanager
 def _imported(name: str, module: str) -> Iterator[None]:
-    """Turn an error inside the module of a task into one message that names the file and the line.
+    """Turn an error inside the module of a task into a message that names the file and the line.
 
     Raises:
-        ModuleNotFoundError: The module, or a package that should hold it, is not there.
+        ModuleNotFoundError: The module, or a package around it, does not exist.
         ValueError: The module, or its package, cannot be imported.
     """
     try:
@@ -103,7 +103,7 @@ def _imported(name: str, module: str) -> Iterator[None]:
 
 
 def _place_of(error: Exception) -> str:
-    """File and line of the user's code in which an error arose."""
+    """Return the file and the line of the user's code in which an error arose."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}, line {error.lineno})"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
@@ -113,10 +113,14 @@ def _place_of(error: Exception) -> str:
 
 
 def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]]:
-    """The tasks by name; a task of plain text in each language that there is.
+    """Return tasks by name. A task of plain text becomes a task for each language that the data roots have.
+
+    Args:
+        names: Names of the tasks, as `load` takes them.
+        roots: Data roots.
 
     Raises:
-        ValueError: There are none, one is unknown, or two share a name.
+        ValueError: There are no names, a name is unknown, or two tasks share a name.
     """
     if not names:
         raise ValueError(f"data.tasks is empty: name at least one of {', '.join(known())}")
@@ -128,11 +132,11 @@ def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]
 
 
 def _in_each_language(task: Task[Any], roots: Sequence[Path]) -> list[Task[Any]]:
-    """The task, or where its rows come by language and none is named, one for each."""
+    """Return the task, or a task for each language if its source has several and the name has none."""
     languages = [] if task.language else task.sources[0].languages(roots)
     return [replace(task, name=f"{task.name}/{language}") for language in languages] or [task]
 
 
 def _is_language(text: str) -> bool:
-    """Whether this can be a language's code, or a pair of them."""
+    """Return True if a text can be the code of a language, or a pair of codes."""
     return re.fullmatch(r"\w+(-\w+)*", text) is not None

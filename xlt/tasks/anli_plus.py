@@ -10,7 +10,7 @@ from xlt.kinds import Classification
 
 
 def read(row: Row) -> TextPair:
-    """Premise then hypothesis; the three sets number their labels alike."""
+    """Return premise and hypothesis. The three sets have the same numbers for the same labels."""
     return TextPair(row["premise"], row["hypothesis"], row["label"])
 
 

@@ -1,17 +1,17 @@
-"""BUCC 2018: find the translations among the sentences of English and of one of four languages, untrained.
+"""BUCC 2018: find the translations among sentences of English and of another language, without training.
 
 Zweigenbaum et al. (2018), https://comparable.limsi.fr/bucc2018. XTREME's files hold all sentences of both
-texts; the hub's copy has the gold pairs alone.
+languages. The hub's copy has only the gold pairs.
 """
 
 from xlt.data.examples import Sentence
-from xlt.data.multilingual import SentenceFiles
+from xlt.data.sentence_files import SentenceFiles
 from xlt.data.sources import Row
 from xlt.kinds import BitextMining
 
 
 def read(row: Row) -> Sentence:
-    """A sentence of either text."""
+    """Return a sentence of either language."""
     return Sentence(row["text"], row["side"], tuple(row["pairs"]), row["copies"], row["id"])
 
 

@@ -10,7 +10,7 @@ from xlt.kinds import Tagging
 
 
 def read(row: Row) -> TaggedWords:
-    """Words and their categories."""
+    """Return words and their categories."""
     return TaggedWords(tuple(row["tokens"]), tuple(row["tags"] or ()))
 
 

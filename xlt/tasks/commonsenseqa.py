@@ -10,7 +10,7 @@ from xlt.kinds import MultipleChoice
 
 
 def read(row: Row) -> Choices:
-    """The question and its answers; the key is a letter, empty where there is none."""
+    """Return the question and its answers. The key is a letter; an empty key marks a missing label."""
     choices, key = row["choices"], name_of(row["answerKey"])
     label = choices["label"].index(key) if not is_missing(key) else UNLABELLED
     return Choices(row["question"], tuple(choices["text"]), label, row["id"])

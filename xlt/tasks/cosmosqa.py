@@ -1,4 +1,4 @@
-"""Cosmos QA: which of four answers fits a narrative and a question about what goes unsaid in it?
+"""Cosmos QA: which of four answers fits a narrative and a question about its unstated content?
 
 Huang et al. (2019), https://aclanthology.org/D19-1243. 25,262 train, 2,985 dev (Phang et al. 2020 count
 25,588 train).
@@ -10,7 +10,7 @@ from xlt.kinds import MultipleChoice
 
 
 def read(row: Row) -> Choices:
-    """The narrative, then the question with each answer."""
+    """Return the narrative as context. Each choice is the question with an answer."""
     answers = tuple(row["question"] + " " + row[f"answer{i}"] for i in range(4))
     return Choices(row["context"], answers, row["label"], row["id"])
 

@@ -9,7 +9,7 @@ from xlt.kinds import MultipleChoice
 
 
 def read(row: Row) -> Choices:
-    """The context and its endings; the label is a number in text, empty where there is none."""
+    """Return the context and its endings. The label is a number as text; an empty text means no label."""
     return Choices(row["ctx"], tuple(row["endings"]), row["label"])
 
 

@@ -1,8 +1,8 @@
-"""Masked language modelling: guess hidden tokens of plain text, each batch in one language.
+"""Masked language modelling: predict masked tokens of plain text. Each batch is in one language.
 
 Devlin et al. (2019), https://aclanthology.org/N19-1423; in many languages, Conneau et al. (2020),
-https://aclanthology.org/2020.acl-main.747. Its languages are those that a data root has text of; one that is
-named, such as mlm/sw, and that no root has, is read from Wikipedia.
+https://aclanthology.org/2020.acl-main.747. Each file in a data root is a language. If a
+language is named, such as mlm/sw, and no data root has its file, the rows are read from Wikipedia.
 """
 
 from xlt.data.examples import Text
@@ -12,7 +12,7 @@ from xlt.kinds import MaskedLanguageModelling
 
 
 def read(row: Row) -> Text:
-    """The text."""
+    """Return the text."""
     return Text(row["text"])
 
 

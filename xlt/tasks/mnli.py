@@ -9,7 +9,7 @@ from xlt.kinds import Classification
 
 
 def read(row: Row) -> TextPair:
-    """Premise then hypothesis; the label is an index."""
+    """Return premise and hypothesis. The label is an index."""
     return TextPair(row["premise"], row["hypothesis"], row["label"])
 
 

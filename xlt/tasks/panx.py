@@ -10,7 +10,7 @@ from xlt.data.sources import Hub, Row
 from xlt.kinds import XtremeTagging
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
-"""In the hub's order."""
+"""Tags in the hub's order."""
 
 LANGUAGES = (
     *("en", "af", "ar", "bg", "bn", "de", "el", "es", "et", "eu", "fa", "fi", "fr", "he", "hi", "hu", "id"),
@@ -20,7 +20,7 @@ LANGUAGES = (
 
 
 def read(row: Row) -> TaggedWords:
-    """Words and tags; a tag is an index."""
+    """Return words and tags. A tag is an index."""
     return TaggedWords(tuple(row["tokens"]), classes_of(row["ner_tags"], TAGS))
 
 

@@ -10,7 +10,7 @@ from xlt.kinds import Classification
 
 
 def read(row: Row) -> TextPair:
-    """The two questions; the label is an index."""
+    """Return the two questions. The label is an index."""
     return TextPair(row["question1"], row["question2"], row["label"])
 
 

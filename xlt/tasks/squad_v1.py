@@ -9,7 +9,7 @@ from xlt.kinds import SpanExtraction
 
 
 def read(row: Row) -> Question:
-    """A question, its paragraph, and the annotators' answers."""
+    """Return a question, its paragraph, and the annotators' answers."""
     texts, starts = answers_of(row["answers"])
     return Question(row["question"], row["context"], texts, starts, row["id"])
 

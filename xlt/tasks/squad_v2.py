@@ -1,4 +1,4 @@
-"""SQuAD 2.0: SQuAD 1.1 and as many questions again that the paragraph does not answer.
+"""SQuAD 2.0: the questions of SQuAD 1.1, and about half as many that the paragraph does not answer.
 
 Rajpurkar et al. (2018), https://aclanthology.org/P18-2124. 130,319 train, 11,873 dev.
 """
@@ -6,13 +6,14 @@ Rajpurkar et al. (2018), https://aclanthology.org/P18-2124. 130,319 train, 11,87
 from xlt.data.examples import Question
 from xlt.data.sources import Hub, Row
 from xlt.kinds import SpanExtraction
+from xlt.tasks import squad_v1
 
 
 def read(row: Row) -> Question:
-    """A question, its paragraph, and the annotators' answers, none where there is no answer."""
-    answers = row["answers"]
-    texts, starts = tuple(answers["text"]), tuple(answers["answer_start"])
-    return Question(row["question"], row["context"], texts, starts, row["id"])
+    """Return a question. Empty answers mean that the paragraph has no answer."""
+    if row["answers"] is None:
+        raise ValueError("answers is null: an empty list of answers says that the question has no answer")
+    return squad_v1.read(row)
 
 
 TASK = SpanExtraction(

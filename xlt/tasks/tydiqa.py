@@ -1,7 +1,8 @@
-"""TyDiQA-GoldP: questions about Wikipedia asked in nine languages, none translated. Trained in English.
+"""TyDiQA-GoldP: questions about Wikipedia, asked in nine languages, none translated. Training is in English.
 
-Clark et al. (2020), https://aclanthology.org/2020.tacl-1.30. 3,696 English training questions; one set to
-evaluate on. The passage is given. No English validation split is published: one passage in ten validates.
+Clark et al. (2020), https://aclanthology.org/2020.tacl-1.30. 3,696 English training questions. One set is the
+dev and the test set. The passage is given. There is no English dev split: one training passage in ten is
+used.
 """
 
 from xlt.data.multilingual import Multilingual
@@ -16,7 +17,7 @@ NAMES = {
 
 
 def language_of(row: Row) -> str:
-    """The row's language, which its id begins with."""
+    """Return the row's language, with which its id begins."""
     return row["id"].partition("-")[0]
 
 

@@ -5,6 +5,7 @@ Nivre et al. (2018), http://hdl.handle.net/11234/1-2895; Hu et al. (2020), https
 """
 
 from xlt.data.examples import TaggedWords, classes_of
+from xlt.data.languages import names_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, Row
 from xlt.kinds import XtremeTagging
@@ -13,28 +14,24 @@ TAGS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
     *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
 )
-"""In the hub's order."""
+"""Tags in the hub's order."""
 
-NAMES = {
-    "en": "English", "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "de": "German", "el": "Greek",
-    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
-    "kk": "Kazakh", "ko": "Korean", "mr": "Marathi", "nl": "Dutch", "pt": "Portuguese", "ru": "Russian",
-    "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "ur": "Urdu",
-    "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
+LANGUAGES = (
+    *("en", "af", "ar", "bg", "de", "el", "es", "et", "eu", "fa", "fi", "fr", "he", "hi", "hu", "id", "it"),
+    *("ja", "kk", "ko", "mr", "nl", "pt", "ru", "ta", "te", "th", "tl", "tr", "ur", "vi", "yo", "zh"),
+)
 
 
 def read(row: Row) -> TaggedWords:
-    """Words and tags; a tag is an index."""
+    """Return words and tags. A tag is an index."""
     return TaggedWords(tuple(row["tokens"]), classes_of(row["pos_tags"], TAGS))
 
 
 TASK = XtremeTagging(
-    source=Multilingual(Hub("google/xtreme", "udpos.{language}"), names=NAMES),
+    source=Multilingual(Hub("google/xtreme", "udpos.{language}"), names=names_of(LANGUAGES)),
     read=read,
     labels=TAGS,
-    languages=tuple(NAMES),
+    languages=LANGUAGES,
     licence="Universal Dependencies 2.5, by treebank; mostly CC BY-SA, some non-commercial",
     citation="Nivre et al. 2018; Hu et al. 2020, arXiv 2003.11080",
 )

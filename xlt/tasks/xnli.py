@@ -1,4 +1,4 @@
-"""XNLI: does a sentence entail another, in 15 languages? Trained on MNLI.
+"""XNLI: does a sentence entail another, in 15 languages? Training uses MNLI.
 
 Conneau et al. (2018), https://aclanthology.org/D18-1269. 2,490 dev and 5,010 test a language.
 """
@@ -10,12 +10,12 @@ from xlt.kinds import XtremeClassification
 
 
 def read(row: Row) -> TextPair:
-    """Premise then hypothesis; the label is a name."""
+    """Return premise and hypothesis. The label is a name."""
     return TextPair(row["sentence1"], row["sentence2"], row["gold_label"])
 
 
 def language_of(row: Row) -> str:
-    """The row's language."""
+    """Return the row's language."""
     return row["language"]
 
 

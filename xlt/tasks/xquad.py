@@ -1,4 +1,4 @@
-"""XQuAD: SQuAD 1.1 questions about 240 paragraphs, translated into ten languages. Trained on SQuAD 1.1.
+"""XQuAD: SQuAD 1.1 questions about 240 paragraphs, translated into ten languages. Training uses SQuAD 1.1.
 
 Artetxe et al. (2020), https://aclanthology.org/2020.acl-main.421. 1,190 questions a language, one set.
 """

@@ -1,1 +1,1 @@
-"""What Lightning lacks: verified checkpoints, an exact record, the run's folder, a bar with the task."""
+"""Additions to Lightning: verified checkpoints, an exact record, the run's folder, and a progress bar."""

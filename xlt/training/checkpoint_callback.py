@@ -1,169 +1,184 @@
-"""When checkpoints are written and which are kept; where a run that was told to stop does.
+"""Callback that saves and deletes checkpoints, and that saves and stops a run after a signal.
 
-A step is saved after its validation, where it has one, so a run that is killed anywhere repeats or skips
-none. Every process hears its own signals; they agree at the end of a step, so that all stop after the same
-one.
+A step is saved after its validation if it has one, so a run that is killed anywhere repeats or skips no
+validation. Each rank receives its own signals. The ranks agree at the end of a step, so all stop after the
+same step.
 """
 
-import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
 from xlt.models.finite import spoiled
 from xlt.system.checks import NotFiniteError, require
-from xlt.system.signals import STOPPED, Watch, say
-from xlt.training.checkpoint_files import SUFFIX, VerifiedIO, fault_of, path_of, step_of, unfit
+from xlt.system.signals import STOPPED, SignalWatcher, print_line
+from xlt.training.checkpoint_files import (
+    SUFFIX,
+    VerifiedCheckpointIO,
+    fault_of,
+    path_of,
+    step_of,
+    weights_fault,
+)
+from xlt.training.checkpoint_state import check_readable, finish_step
 
 
-class Checkpoints(Checkpoint):
-    """Keeps the newest checkpoints and the best one; stops with the last when told to.
+class CheckpointCallback(Checkpoint):
+    """Callback that saves and deletes checkpoints, and that saves and stops the run after a signal.
 
     Args:
-        folder: Where they go, as step-<number>.ckpt.
-        every_n_steps: Steps between checkpoints.
-        keep: How many of the newest to keep; the best is kept besides.
-        keep_every_n_steps: Checkpoints of the multiples of so many steps are written and kept for good.
-        before_save: Called first, with the trainer: what must reach the disk before a checkpoint does.
-        watch: Knows whether this process was told to stop.
-        check_every_n_steps: Steps between looks whether any process was.
+        folder: Folder of the checkpoints, which are named step-<number>.ckpt.
+        every_n_steps: Steps between two checkpoints.
+        keep_last: Number of newest checkpoints to keep; the best is kept too.
+        keep_every_n_steps: Save a checkpoint every this many steps and never delete it. None for none.
+        before_save: Called with the trainer before a save, to write what must reach the disk first.
+        watcher: Listener for the signals of this process.
+        check_every_n_steps: Steps between two checks for a signal on any rank. Defaults to 1.
+
+    Raises:
+        ValueError: A number of steps or checkpoints is below 1.
     """
 
     def __init__(
         self,
         folder: Path,
         every_n_steps: int,
-        keep: int,
+        keep_last: int,
         keep_every_n_steps: int | None,
         before_save: Callable[[Trainer], None],
-        watch: Watch,
+        watcher: SignalWatcher,
         check_every_n_steps: int = 1,
     ) -> None:
-        require(every_n_steps >= 1, "checkpoints.every_n_steps", every_n_steps, "be at least 1 step")
-        require(keep >= 1, "checkpoints.keep_last", keep, "be at least 1")
-        period = keep_every_n_steps
-        require(period is None or period >= 1, "checkpoints.keep_every_n_steps", period, "be at least 1 step")
-        look = check_every_n_steps
-        require(look >= 1, "preemption.check_every_n_steps", look, "be at least 1 step")
-        self._folder, self._every, self._keep, self._period = folder, every_n_steps, keep, keep_every_n_steps
-        self._before_save, self._watch, self._look = before_save, watch, check_every_n_steps
-        self.io = VerifiedIO(self._thin_out)
-        self._stopped = False
-        self._must_leave = False
+        for key, value in (
+            ("checkpoints.every_n_steps", every_n_steps),
+            ("checkpoints.keep_last", keep_last),
+            ("checkpoints.keep_every_n_steps", keep_every_n_steps),
+            ("preemption.check_every_n_steps", check_every_n_steps),
+        ):
+            require(value is None or value >= 1, key, value, "be at least 1")
+        self._folder, self._every_n_steps = folder, every_n_steps
+        self._keep_last, self._keep_every_n_steps = keep_last, keep_every_n_steps
+        self._before_save, self._watcher = before_save, watcher
+        self._check_every_n_steps = check_every_n_steps
+        self.io = VerifiedCheckpointIO(self._delete_old)
+        self._has_stopped = False
+        self._must_stop = False
         self._best_saved = folder
-        """The best checkpoint as of the last save, which the thread may ask for while training goes on."""
+        """Path of the best checkpoint at the last save, for the thread that deletes old ones."""
         self.best_step = 0
         self.best_score = -math.inf
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear away what a killed process was writing."""
+        """Delete the incomplete files of a killed process."""
         if stage == "fit" and trainer.is_global_zero and self._folder.is_dir():
             for scratch in self._folder.glob(".step-*"):
                 scratch.unlink(missing_ok=True)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that every callback's state can be read again, before there is anything to lose."""
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            check_readable({callback.state_key: callback.state_dict()})
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time and no validation follows; see that the last step is validated."""
+        """Save a step that is due and has no validation. Let Lightning validate the last step."""
         step = trainer.global_step
         if step >= trainer.max_steps:
-            # Lightning validates before it stops, whatever the interval.
+            # Lightning validates before it stops, at any validation interval.
             trainer.should_stop = True
             return
-        self._must_leave = step % self._look == 0 and self._told_to_stop(trainer)
-        if self._validates(trainer, step):
+        self._must_stop = step % self._check_every_n_steps == 0 and self._any_rank_was_signalled(trainer)
+        if self._has_validation(trainer, step):
             return
-        if self._must_leave or self._is_due(step):
+        if self._must_stop or self._is_due(step):
             self._save(trainer, step)
-        self._leave(trainer)
+        self._stop_if_signalled(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to score weights that are not finite."""
+        """Refuse to validate weights that are not finite."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._check(trainer, trainer.global_step)
+            self._check_finite(trainer, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where it is time, or where the mean score is the best so far."""
+        """Save a step that is due, is the last, or has the best mean score so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step
         score = float(trainer.callback_metrics.get("val/score", Tensor([-math.inf])))
-        best = score > self.best_score
-        if best:
+        is_best = score > self.best_score
+        if is_best:
             self.best_step, self.best_score = step, score
-        self._stopped = trainer.should_stop
-        is_due = self._is_due(step) or self._must_leave
-        if best or is_due or step >= trainer.max_steps or trainer.should_stop:
+        self._has_stopped = trainer.should_stop
+        is_due = self._is_due(step) or self._must_stop
+        if is_best or is_due or step >= trainer.max_steps or trainer.should_stop:
             self._save(trainer, step)
         if not trainer.should_stop:
-            self._leave(trainer)
+            self._stop_if_signalled(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See the last checkpoint in its place."""
+        """Wait until the last checkpoint is on the disk."""
         self.io.finish()
 
-    def _told_to_stop(self, trainer: Trainer) -> bool:
-        """Whether any process was."""
+    def _any_rank_was_signalled(self, trainer: Trainer) -> bool:
+        """Return True if any rank has received a signal."""
         if trainer.world_size == 1:
-            return bool(self._watch.heard)
-        heard = torch.tensor(float(bool(self._watch.heard)), device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
-        return bool(heard)
+            return bool(self._watcher.received)
+        received = torch.tensor(float(bool(self._watcher.received)), device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+        return bool(received)
 
-    def _leave(self, trainer: Trainer) -> None:
-        """End training here, if the processes have agreed to."""
-        if not self._must_leave:
+    def _stop_if_signalled(self, trainer: Trainer) -> None:
+        """Exit with code 75 if the ranks have agreed to stop after this step."""
+        if not self._must_stop:
             return
-        self._watch.end_within_limit(STOPPED)
+        self._watcher.start_deadline(STOPPED)
         self.io.finish()
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            # Lightning would kill this process when it sees another end with a code that is not 0.
-            launcher.procs.clear()
+        # Lightning would kill this process when another rank exits with a code that is not 0.
+        getattr(trainer.strategy.launcher, "procs", []).clear()
         trainer.strategy.barrier("saved")
         if trainer.is_global_zero:
-            reason = self._watch.heard or "another process was told to stop"
-            say(f"{reason}: saved after step {trainer.global_step:,}; the same command continues from there")
+            reason = self._watcher.received or "another rank received a signal"
+            step = f"{trainer.global_step:,}"
+            print_line(f"{reason}: saved after step {step}; the same command continues from there")
         raise SystemExit(STOPPED)
 
     def _is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written after this step."""
-        return step % self._every == 0 or self._is_milestone(step)
+        """Return True if the settings ask for a checkpoint after this step."""
+        return step % self._every_n_steps == 0 or self._is_permanent(step)
 
-    def _is_milestone(self, step: int) -> bool:
-        """Whether the step's checkpoint is kept for good."""
-        return self._period is not None and step % self._period == 0
+    def _is_permanent(self, step: int) -> bool:
+        """Return True if the step's checkpoint is never deleted."""
+        return self._keep_every_n_steps is not None and step % self._keep_every_n_steps == 0
 
     @staticmethod
-    def _validates(trainer: Trainer, step: int) -> bool:
-        """Whether Lightning validates after this step."""
+    def _has_validation(trainer: Trainer, step: int) -> bool:
+        """Return True if Lightning validates after this step."""
         return bool(trainer.enable_validation) and step % int(trainer.val_check_batch or 1) == 0
 
     def _save(self, trainer: Trainer, step: int) -> None:
-        """Save this step, unless its checkpoint is there and whole.
+        """Save this step, unless its checkpoint exists and is undamaged.
 
         Raises:
-            NotFiniteError: The weights, or the optimizer's moments, hold NaN or infinity.
+            NotFiniteError: A weight or a moment of the optimizer is NaN or infinite.
         """
         self._before_save(trainer)
-        self._check(trainer, step)
+        self._check_finite(trainer, step)
         path = path_of(self._folder, step)
         self.io.finish()
         self._best_saved = path_of(self._folder, self.best_step)
-        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path) or unfit(path))):
+        if trainer.strategy.broadcast(trainer.is_global_zero and bool(fault_of(path) or weights_fault(path))):
             trainer.save_checkpoint(path, weights_only=False)
 
     @staticmethod
-    def _check(trainer: Trainer, step: int) -> None:
-        """Raise NotFiniteError where the weights or the moments are spoiled; the same on every process."""
+    def _check_finite(trainer: Trainer, step: int) -> None:
+        """Raise NotFiniteError on every rank if a weight or a moment is NaN or infinite on any rank."""
         weights = dict(trainer.lightning_module.named_parameters())
         moments = {
             f"the optimizer's {key} of {name}": value
@@ -174,83 +189,39 @@ class Checkpoints(Checkpoint):
         }
         for tensors in (weights, moments):
             names = spoiled(tensors)
-            # Under sharding a process sees its own parts alone.
+            # With sharding a rank sees its own shards alone.
             if trainer.strategy.reduce_boolean_decision(bool(names), all=False):
                 named = f", such as {names[0]}" if names else ""
                 raise NotFiniteError(f"after step {step:,} weights are not finite{named}")
 
-    def _thin_out(self, newest: Path) -> None:
-        """Delete what is neither new nor best nor to be kept, once the newest verifies."""
+    def _delete_old(self, newest: Path) -> None:
+        """Delete each checkpoint that is neither new nor best nor permanent, if the newest is undamaged."""
         if fault_of(newest):
             return
-        # A later one is damaged, for the run has passed it over; it is written anew in its turn.
+        # A later checkpoint is damaged, because the run was resumed before it; its step is saved again.
         paths = sorted(path for path in self._folder.glob(f"step-*{SUFFIX}") if path <= newest)
-        for path in set(paths[: -self._keep]) - {self._best_saved}:
-            if not self._is_milestone(step_of(path)):
+        for path in set(paths[: -self._keep_last]) - {self._best_saved}:
+            if not self._is_permanent(step_of(path)):
                 self.io.remove_checkpoint(path)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best step and its score."""
-        return {
-            "best_step": self.best_step,
-            "best_score": self.best_score,
-            "stopped": self._stopped,
-        }
+        """Return the best step, its score, and True under `stopped` if the run stopped at this step."""
+        return {"best_step": self.best_step, "best_score": self.best_score, "stopped": self._has_stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best step and its score."""
+        """Restore the best step and its score."""
         self.best_step, self.best_score = state_dict["best_step"], state_dict["best_score"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See that what callbacks save can be read again, before there is anything to lose."""
-        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-            check_readable({callback.state_key: callback.state_dict()})
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write no checkpoint that cannot be read again."""
+        """Refuse to save callback states that cannot be read again."""
         check_readable(checkpoint["callbacks"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Make Lightning's loops stand between two steps.
-
-        A checkpoint is written inside a hook of the step, where Lightning counts the step as not yet
-        complete; what it does on such counters depends on the hook. Here the step is complete and so is its
-        validation; a run that was to stop there stops.
-        """
+        """Resume after the saved step and its validation. A run that had stopped there stops again."""
         state = checkpoint["callbacks"].get(self.state_key, {})
         trainer.should_stop = state.get("stopped", False)
-        loops = checkpoint["loops"]["fit_loop"]
-        progress = loops["epoch_loop.batch_progress"]
-        for counter in (progress["total"], progress["current"]):
-            counter["completed"] = counter["processed"]
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
-        for key in list(loops):
-            if key.startswith("epoch_loop.val_loop"):
-                del loops[key]
-
-
-def check_readable(states: Mapping[str, Any]) -> None:
-    """Refuse states of callbacks that a checkpoint could hold but not give back.
-
-    Args:
-        states: By callback.
-
-    Raises:
-        MisconfigurationException: A state holds more than tensors and plain values, such as an array.
-    """
-    for name, state in states.items():
-        file = io.BytesIO()
-        try:
-            torch.save(state, file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
-        except Exception as error:  # pickle raises what it likes
-            raise MisconfigurationException(
-                f"the state_dict of the callback {name} holds something else than tensors and plain values, "
-                "with which no run could be continued: let it return numbers, text, lists and dictionaries "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+        finish_step(checkpoint)

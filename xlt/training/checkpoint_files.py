@@ -1,11 +1,9 @@
-"""Files that are whole or not there: checkpoints with their hash, and the search for one that verifies.
+"""Checkpoint files: verified by a hash, never incomplete, and searched for the newest or the best.
 
-A checkpoint is serialised beside its final place, where training waits; a thread then syncs it to the disk,
-hashes it, renames it and syncs the folder. `<name>.sha256` holds the hash in sha256sum's format.
+A save serialises the checkpoint into a scratch file while training waits. A thread then hashes the file,
+syncs it to the disk and moves it to its final path. `<name>.sha256` holds the hash, as sha256sum writes it.
 """
 
-import contextlib
-import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,20 +14,23 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from xlt.data.sources import hash_file
 from xlt.models.finite import spoiled
+from xlt.system.files import discard, publish, scratch_path, write_atomically
+from xlt.system.hashing import hash_file
 
 SUFFIX = ".ckpt"
 
-ROOM = "make room, or let the folder be written; what was saved before is whole, and the same command goes on"
-"""How to mend a failed save."""
+SAVE_FIX = (
+    "make room, or make the folder writable. Earlier checkpoints are whole, and the same command resumes"
+)
+"""How to fix a failed save."""
 
 
-class VerifiedIO(CheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads none whose hash differs.
+class VerifiedCheckpointIO(CheckpointIO):
+    """Writer of whole checkpoints with their hash, and reader that refuses a checkpoint with another hash.
 
     Args:
-        after_save: Called in the thread with a checkpoint that has reached the disk.
+        after_save: Called in the thread with the path of a checkpoint that has reached the disk.
     """
 
     def __init__(self, after_save: Callable[[Path], None] | None = None) -> None:
@@ -40,54 +41,51 @@ class VerifiedIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Serialise, and leave the rest to the thread; a save waits for the one before.
+        """Serialise a checkpoint, and let the thread do the rest. A save waits for the save before.
 
         Raises:
-            OSError: This or the last checkpoint could not be written; nothing saved before is touched.
+            OSError: This or the last checkpoint cannot be written. Earlier checkpoints are untouched.
         """
         self.finish()
         path = Path(path)
-        scratch = _beside(path)
+        scratch = scratch_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _serialise(checkpoint, scratch)
         except OSError as error:
-            _discard(scratch)
-            raise _not_written(path, error) from error
+            discard(scratch)
+            raise _save_error(path, error) from error
         self._pending = self._thread.submit(self._complete, scratch, path)
 
     def finish(self) -> None:
-        """Wait until the last checkpoint stands in its place.
+        """Wait until the last checkpoint is on the disk.
 
         Raises:
-            OSError: It could not be written.
+            OSError: The checkpoint cannot be written.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def _complete(self, scratch: Path, path: Path) -> None:
-        """Sync, hash, rename."""
+        """Hash a serialised checkpoint, and move it to its final path."""
         try:
-            with scratch.open("rb") as file:
-                os.fsync(file.fileno())
-            write_whole(_manifest(path), f"{hash_file(scratch)}  {path.name}\n")
-            scratch.replace(path)
-            _sync_folder(path.parent)
+            write_atomically(_manifest(path), f"{hash_file(scratch)}  {path.name}\n")
+            publish(scratch, path)
             if self._after_save:
                 self._after_save(path)
         except OSError as error:
-            raise _not_written(path, error) from error
+            raise _save_error(path, error) from error
         finally:
-            _discard(scratch)
+            discard(scratch)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint that verifies; code in it is refused and not run.
+        """Read a checkpoint whose hash is right. Code in the file is refused, and never run.
 
         Raises:
-            ValueError: It does not verify, or holds more than tensors and plain values.
+            ValueError: The hash is wrong, or the file holds more than tensors and plain values.
         """
         fault = fault_of(Path(path))
         if fault:
@@ -96,8 +94,8 @@ class VerifiedIO(CheckpointIO):
             return torch.load(path, map_location=map_location, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(
-                f"checkpoint {path} holds something else than tensors and plain values, such as code, and is "
-                f"not read: delete it with {_manifest(Path(path)).name} to go on from an earlier one"
+                f"checkpoint {path} holds more than tensors and plain values, such as code, and was not "
+                f"read. Delete it and {_manifest(Path(path)).name} to resume from an earlier checkpoint"
             ) from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -107,7 +105,7 @@ class VerifiedIO(CheckpointIO):
 
 
 def _serialise(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write the file; after a failed write torch's own writer fails too, and hides the reason."""
+    """Write a checkpoint into a file. A failed write raises its own error, not the later one of torch."""
     try:
         with path.open("wb") as file:
             torch.save(checkpoint, file)
@@ -117,49 +115,59 @@ def _serialise(checkpoint: dict[str, Any], path: Path) -> None:
         raise
 
 
-def _not_written(path: Path, error: OSError) -> OSError:
-    """What to say of a failed save."""
-    return OSError(f"checkpoint {path} cannot be written ({error.strerror or error}): {ROOM}")
+def _save_error(path: Path, error: OSError) -> OSError:
+    """Return the error for a checkpoint that cannot be written."""
+    return OSError(f"checkpoint {path} cannot be written ({error.strerror or error}): {SAVE_FIX}")
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that verifies; says which newer ones it passes over, and why."""
+    """Return the newest checkpoint whose hash is right and whose weights are finite, or None.
+
+    Warns about each newer checkpoint that is skipped.
+
+    Args:
+        folder: Folder of the checkpoints.
+    """
     for path in sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True):
-        fault = fault_of(path) or unfit(path)
+        fault = fault_of(path) or weights_fault(path)
         if not fault:
             return path
-        rank_zero_warn(f"checkpoint {path} {fault}: going back to an earlier one")
+        rank_zero_warn(f"checkpoint {path} {fault}: going back to an earlier checkpoint")
     return None
 
 
 def best(folder: Path) -> Path | None:
-    """The checkpoint of the best validation, or the newest where that one does not verify."""
+    """Return the checkpoint of the best validation, the newest if the best is damaged, or None.
+
+    Args:
+        folder: Folder of the checkpoints.
+    """
     path = newest(folder)
     if path is None:
         return None
-    states = VerifiedIO().load_checkpoint(path)["callbacks"]
+    states = VerifiedCheckpointIO().load_checkpoint(path)["callbacks"]
     steps = [state["best_step"] for state in states.values() if "best_step" in state]
     if not steps or not steps[0]:
         return path
     chosen = path_of(folder, steps[0])
-    fault = fault_of(chosen) or unfit(chosen)
+    fault = fault_of(chosen) or weights_fault(chosen)
     if fault:
         rank_zero_warn(f"the best checkpoint, {chosen}, {fault}: taking the newest, {path.name}")
     return path if fault else chosen
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands."""
+    """Return the path of the checkpoint after a step."""
     return folder / f"step-{step:09d}{SUFFIX}"
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint is of."""
+    """Return the step after which a checkpoint was saved."""
     return int(path.stem.removeprefix("step-"))
 
 
 def fault_of(path: Path) -> str:
-    """What is wrong with a checkpoint; empty where nothing is."""
+    """Return the reason why a checkpoint file is unusable, or an empty text if its hash is right."""
     manifest = _manifest(path)
     if not path.is_file():
         return "is missing"
@@ -173,53 +181,20 @@ def fault_of(path: Path) -> str:
     return "" if expected == found else "is damaged: its SHA-256 is not the one in " + manifest.name
 
 
-def unfit(path: Path) -> str:
-    """Say why a whole checkpoint's weights are unusable; empty if they are finite, or cannot be read.
+def weights_fault(path: Path) -> str:
+    """Return a text about NaN or infinity in a checkpoint's weights, or an empty text if there is none.
 
     Args:
-        path: The checkpoint, which verifies.
+        path: The checkpoint, whose hash is right. An unreadable file passes, because its reader refuses it.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         names = spoiled(found["state_dict"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
-        return ""  # whoever loads it says so
+        return ""
     return f"holds NaN or infinity in {len(names)} tensors, such as {names[0]}" if names else ""
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Give a file this content, whole or not at all."""
-    scratch = _beside(path)
-    try:
-        with scratch.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        _discard(scratch)
-
-
-def _discard(scratch: Path) -> None:
-    """Delete what did not become whole, where it can be; why it did not is what is to be told."""
-    with contextlib.suppress(OSError):
-        scratch.unlink()
-
-
-def _beside(path: Path) -> Path:
-    """Where a file is written before it is whole; hidden, and this process's own."""
-    return path.with_name(f".{path.name}-{os.getpid()}")
-
-
 def _manifest(path: Path) -> Path:
-    """Where a checkpoint's hash stands."""
+    """Return the path of the file with a checkpoint's hash."""
     return path.with_name(path.name + ".sha256")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

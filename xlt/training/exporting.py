@@ -1,4 +1,4 @@
-"""A run's best checkpoint, or another, as a model of its own: config, tokenizer, encoder and heads."""
+"""Export of a run's checkpoint as a model: config, tokenizer, encoder and heads."""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +13,19 @@ from xlt.kinds.task import group_of
 from xlt.models.encoders.text import Encoder, check_vocabulary
 from xlt.models.saving import save_encoder
 from xlt.tasks import load
-from xlt.training.checkpoint_files import SUFFIX, VerifiedIO, best, fault_of, path_of, step_of, unfit
+from xlt.training.checkpoint_files import (
+    SUFFIX,
+    VerifiedCheckpointIO,
+    best,
+    fault_of,
+    path_of,
+    step_of,
+    weights_fault,
+)
 from xlt.training.run_folder import RunFolder
 
 MASKED = "mlm"
-"""The head for hidden tokens, which transformers keeps with the encoder."""
+"""Key of the masked language modelling head, which transformers stores with the encoder."""
 
 
 def export_run(
@@ -26,30 +34,30 @@ def export_run(
     precision: Literal["float16", "float32"] = "float32",
     checkpoint: int | None = None,
 ) -> Path:
-    """Write a run's encoder and heads; return the checkpoint that they are of.
+    """Write a run's encoder and heads into a folder, and return the path of the exported checkpoint.
 
     Args:
-        run: The run's folder.
-        out: Folder to write into; what it holds besides stays.
-        precision: Of the weights.
-        checkpoint: Step of the checkpoint; the best one where not given.
+        run: Folder of the run, such as runs/mnli.
+        out: Folder to write into. Its other files stay.
+        precision: Precision of the weights: float32 or float16. Defaults to float32.
+        checkpoint: Step of the checkpoint to export, such as 500. Defaults to the best checkpoint.
 
     Raises:
-        FileNotFoundError: There is no such run, or it has no such checkpoint, or none that verifies.
+        FileNotFoundError: The run or the checkpoint does not exist, or the checkpoint is damaged.
         ValueError: The folder holds another tokenizer, the run's encoder has changed its size, or its
             tokenizer has more ids than its embedding has rows.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
-        raise FileNotFoundError(f"{run} is no run's folder: it has no {folder.config.name}")
+        raise FileNotFoundError(f"{run} is not a run's folder: {folder.config.name} is missing")
     path = _chosen(folder.checkpoints, checkpoint)
     name = folder.read_config()["model"]["encoder"]
-    found = VerifiedIO().load_checkpoint(path)
+    found = VerifiedCheckpointIO().load_checkpoint(path)
     encoder = Encoder(name, from_scratch=True)
     if found["encoder_shape"] != encoder.shape:
         raise ValueError(
             f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {encoder.shape} now. "
-            "Put the config back that the run was started with"
+            f"Restore the config.json of {name} with which the run was started"
         )
     encoder.load_state_dict(_below(found["state_dict"], "encoder."))
     tokenizer = load_tokenizer(name)
@@ -62,15 +70,17 @@ def export_run(
 
 
 def _chosen(folder: Path, step: int | None) -> Path:
-    """The checkpoint of a step, or the best.
+    """Return the checkpoint after a step, or the best checkpoint if the step is None.
 
     Raises:
-        FileNotFoundError: It is not there, or does not verify.
+        FileNotFoundError: The checkpoint does not exist or is damaged.
     """
     path = best(folder) if step is None else path_of(folder, step)
     if path is None:
-        raise FileNotFoundError(f"{folder} has no checkpoint that verifies: let the run go on")
-    fault = "" if step is None else fault_of(path) or unfit(path)
+        raise FileNotFoundError(
+            f"{folder} has no undamaged checkpoint: resume the run with python -m xlt.fit"
+        )
+    fault = "" if step is None else fault_of(path) or weights_fault(path)
     if fault:
         there = ", ".join(str(step_of(p)) for p in sorted(folder.glob(f"step-*{SUFFIX}")))
         raise FileNotFoundError(f"checkpoint {path} {fault}: give another step; there are {there or 'none'}")
@@ -78,26 +88,26 @@ def _chosen(folder: Path, step: int | None) -> Path:
 
 
 def _check_tokenizer(out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Refuse a folder with another tokenizer, whose weights this would replace."""
+    """Raise ValueError if a folder holds another tokenizer, because its weights would be replaced."""
     if (out / "tokenizer.json").is_file():
         theirs = load_tokenizer(str(out))
         if theirs.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str():
-            raise ValueError(f"{out} holds an encoder with another tokenizer: give another folder as --out")
+            raise ValueError(f"{out} holds an encoder with another tokenizer: set --out to another folder")
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without it."""
+    """Return the tensors whose names begin with a prefix, without the prefix."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _heads(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The heads' tensors by head."""
+    """Return the tensors of each head, by head."""
     names = dict.fromkeys(key.partition(".")[0] for key in state)
     return {name: _below(state, f"{name}.") for name in names}
 
 
 def _labels(folder: RunFolder) -> dict[str, list[str]]:
-    """Names of the classes of each of the run's heads."""
+    """Return the class names of each head of the run, by head."""
     sources = json.loads(folder.sources.read_text(encoding="utf-8"))
     tasks = map(load, folder.read_config()["data"]["tasks"])
     heads = {task.group: task.head_key for task in tasks}

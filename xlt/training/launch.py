@@ -1,4 +1,4 @@
-"""Checks how a run was launched, and bounds the wait until all of its processes are there."""
+"""Check of how a run was launched, and time limit for the connection of its ranks."""
 
 import os
 import socket
@@ -12,29 +12,32 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from xlt.system.signals import Watch, launcher_of
+from xlt.system.signals import SignalWatcher, launcher_pid
+from xlt.training.lightning_private import cluster_environment
 
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+"""Variables with the address of rank 0."""
 
 RANKS: dict[type[ClusterEnvironment], tuple[str, ...]] = {
     TorchElasticEnvironment: ("RANK", "LOCAL_RANK"),
     SLURMEnvironment: ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
 }
-"""Variables in which a launcher says which process this one is."""
+"""Launcher → variables in which the launcher tells a process its rank."""
 
 
 def check_launch(trainer: Trainer) -> None:
-    """Refuse a launch whose processes could not train together.
+    """Refuse a launch whose ranks cannot train together.
+
+    Args:
+        trainer: The run's Trainer.
 
     Raises:
         ValueError: The launcher has started another number of processes than the config asks for, or a
-            variable by which the processes find each other is missing or wrong.
+            variable by which the ranks find each other is missing or wrong.
     """
-    # The connector has the environment for every strategy; the strategies have it where they are parallel.
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_environment(trainer)
     devices, nodes = trainer.num_devices, trainer.num_nodes
     name = "SLURM_NTASKS" if isinstance(environment, SLURMEnvironment) else "WORLD_SIZE"
     started = _started(environment, name)
@@ -42,7 +45,7 @@ def check_launch(trainer: Trainer) -> None:
         raise ValueError(
             f"{name} is {started}: the launcher has started {started} processes, but trainer.devices is "
             f"{devices} and trainer.num_nodes is {nodes}, which makes {devices * nodes}. Set the two keys to "
-            "the processes of a node and the number of nodes, or let the launcher start as many processes"
+            "the processes per node and the number of nodes, or start as many processes as they make"
         )
     if devices * nodes > 1:
         _check_variables(environment, nodes)
@@ -50,7 +53,7 @@ def check_launch(trainer: Trainer) -> None:
 
 
 def _started(environment: ClusterEnvironment, name: str) -> int | None:
-    """Processes that the launcher has started; None where Lightning itself starts them."""
+    """Return the number of processes that the launcher has started, or None if Lightning starts them."""
     if isinstance(environment, LightningEnvironment):
         return _number(name) if name in os.environ else None
     try:
@@ -58,20 +61,20 @@ def _started(environment: ClusterEnvironment, name: str) -> int | None:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"the launcher ({type(environment).__name__}) does not say how many processes it has started: "
-            f"{name} is {os.environ.get(name)!r} ({error}). Set it, or start the run without a launcher"
+            f"{name} is {os.environ.get(name)!r} ({error}). Set {name}, or start the run without a launcher"
         ) from error
 
 
 def _number(name: str) -> int:
-    """The variable's whole number."""
+    """Return the value of a variable, a whole number."""
     value = os.environ[name]
     if not value.strip().isdigit():
-        raise ValueError(f"{name} is {value!r}: it must be a whole number, or be left out")
+        raise ValueError(f"{name} is {value!r}: it must be a whole number, or be unset")
     return int(value)
 
 
 def _check_variables(environment: ClusterEnvironment, nodes: int) -> None:
-    """Raise ValueError for variables without which a process would wait for ever."""
+    """Raise ValueError if a variable is missing without which a rank would wait forever."""
     needed: list[str] = []
     if isinstance(environment, LightningEnvironment):
         if nodes > 1 or environment.creates_processes_externally:
@@ -86,53 +89,53 @@ def _check_variables(environment: ClusterEnvironment, nodes: int) -> None:
     if missing:
         raise ValueError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: the processes cannot find "
-            "each other. Give every node MASTER_ADDR and MASTER_PORT, an address and a free port of the "
-            "first node, and NODE_RANK, its number from 0 on, or start them with torchrun or srun"
+            "each other. On every node set MASTER_ADDR and MASTER_PORT to an address and a free port of the "
+            "first node, and NODE_RANK to the node's number from 0 on, or use torchrun or srun"
         )
 
 
 def _check_rank(environment: ClusterEnvironment, devices: int, nodes: int) -> None:
-    """Raise ValueError where this process would take another one's place."""
+    """Raise ValueError if the variables give this process a wrong rank."""
     if not isinstance(environment, LightningEnvironment):
         return
     name = "NODE_RANK" if "NODE_RANK" in os.environ else "GROUP_RANK"
     node = _number(name) if name in os.environ else 0
     if node >= nodes:
         raise ValueError(
-            f"{name} is {node}: it must lie in 0 to {nodes - 1}, for trainer.num_nodes is {nodes}"
+            f"{name} is {node}: it must be 0 to {nodes - 1}, because trainer.num_nodes is {nodes}"
         )
     rank = node * devices + environment.local_rank()
-    # Lightning's own processes inherit the variable of the one that starts them.
-    if "RANK" in os.environ and not launcher_of() and _number("RANK") != rank:
+    # Processes that Lightning starts inherit the variable of their launcher.
+    if "RANK" in os.environ and not launcher_pid() and _number("RANK") != rank:
         raise ValueError(
             f"RANK is {os.environ['RANK']}, but by NODE_RANK ({node}) and LOCAL_RANK "
-            f"({environment.local_rank()}) this is process {rank}: set those two, or start the processes "
-            "with torchrun"
+            f"({environment.local_rank()}) this is rank {rank}: correct NODE_RANK and LOCAL_RANK, or start "
+            "the processes with torchrun"
         )
 
 
-class Gathering:
-    """Ends this process where the others of the run do not come.
+class RendezvousTimeout:
+    """Thread that ends this process if the other ranks of the run do not connect in time.
 
-    Every process writes its number into the store of the first one, so that each knows who is missing.
+    Every rank writes its number into the store of rank 0, so that each rank knows which ones are missing.
 
     Args:
-        trainer: Of the run, before it starts.
-        watch: Ends this process.
-        limit: Longest wait in seconds.
+        trainer: The run's Trainer, before training starts.
+        watcher: Ends this process.
+        limit: Maximum number of seconds to wait.
     """
 
-    def __init__(self, trainer: Trainer, watch: Watch, limit: float) -> None:
-        self._watch, self._limit = watch, limit
+    def __init__(self, trainer: Trainer, watcher: SignalWatcher, limit: float) -> None:
+        self._watcher, self._limit = watcher, limit
         self._rank, self._devices = trainer.global_rank, trainer.num_devices
         self._world_size = trainer.world_size
-        if trainer.world_size > 1 and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-            environment = trainer._accelerator_connector.cluster_environment
+        if trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
+            environment = cluster_environment(trainer)
             self._address = environment.main_address, environment.main_port
-            threading.Thread(target=self._run, name="gathering", daemon=True).start()
+            threading.Thread(target=self._run, name="rendezvous", daemon=True).start()
 
     def _run(self) -> None:
-        """Wait until torch has connected the processes, or the time is over."""
+        """Wait until torch has connected the ranks, or the time is over."""
         until, store = time.monotonic() + self._limit, None
         while not torch.distributed.is_initialized():
             try:
@@ -141,11 +144,11 @@ class Gathering:
             except RuntimeError:
                 store, missing = None, []
             if time.monotonic() > until and not torch.distributed.is_initialized():
-                self._watch.leave(2, self._reason(missing if store else [0]))
+                self._watcher.exit_process(2, self._reason(missing if store else [0]))
             time.sleep(0.2)
 
     def _register(self) -> TCPStore | None:
-        """Write down that this process is there; None where the first process does not answer yet."""
+        """Write this rank into the store. Return None if rank 0 does not answer yet."""
         try:
             socket.create_connection(self._address, 1.0).close()
         except OSError:
@@ -156,21 +159,21 @@ class Gathering:
         return store
 
     def _reason(self, missing: list[int]) -> str:
-        """Say which processes are missing, and how to bring them."""
+        """Return an error message that names the missing ranks."""
         where = "{}:{}".format(*self._address)
         if not missing:
             return (
-                f"after {self._limit:g} s the processes are all there, but cannot connect to each other: set "
-                "GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network interface between them"
+                f"after {self._limit:g} s all processes have started, but they cannot connect to each other: "
+                "set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network interface between the nodes"
             )
         named = ", ".join(f"{number} (node {number // self._devices})" for number in missing)
         return (
             f"after {self._limit:g} s {len(missing)} of {self._world_size} processes are missing at {where}: "
-            f"{named}. Start them with the same MASTER_ADDR and MASTER_PORT, see that the nodes reach that "
-            "address, or raise preemption.start_limit"
+            f"{named}. Start them with the same MASTER_ADDR and MASTER_PORT, check that every node reaches "
+            "this address, or raise preemption.start_limit"
         )
 
 
 def _key(rank: int) -> str:
-    """Return the store's key of a process that is there."""
+    """Return the store's key of a rank that has started."""
     return f"xlt/here/{rank}"

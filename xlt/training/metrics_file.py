@@ -1,7 +1,6 @@
-"""metrics.jsonl, the truth of a run: one JSON object an event, whatever becomes of other loggers."""
+"""The record of a run, metrics.jsonl: one JSON object per event, independent of other loggers."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from xlt.system.files import sync, write_atomically
 from xlt.system.tables import as_json
-from xlt.training.checkpoint_files import write_whole
 
 
 class MetricsFile(Logger):
-    """The file, as a logger.
+    """Logger that appends events to metrics.jsonl.
 
     Args:
-        path: Where it is.
+        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,56 +26,58 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.path.name
 
     @property
     def version(self) -> str:
-        """None is needed: a run has one file."""
+        """Empty text, because a run has a single file."""
         return ""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.path
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's folder holds its config."""
+        """Do nothing: the run's folder holds the config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one event.
+        """Append an event.
 
         Raises:
-            OSError: It cannot be written, as on a full disk.
+            OSError: The file cannot be written, for example because the disk is full.
         """
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(as_json({"step": step, **metrics}, None))
         except OSError as error:
             raise OSError(
-                f"the record {self.path} cannot be written ({error.strerror}): make room, or let the file be "
-                "written; the same command goes on from the newest checkpoint"
+                f"the record {self.path} cannot be written ({error.strerror}): make room, or make the file "
+                "writable. The same command resumes from the newest checkpoint"
             ) from error
 
     @rank_zero_only
     def sync(self) -> None:
-        """Wait until the disk has every event."""
+        """Wait until the disk holds every event."""
         if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(self.path)
 
     @rank_zero_only
     def cut_after(self, step: int) -> None:
-        """Drop events of later steps, which will be made again, and a half-written last line."""
+        """Delete the events of later steps, which will be trained again, and an incomplete last line."""
         kept = [as_json(event, None) for event in read_events(self.path) if event["step"] <= step]
         if self.path.exists():
-            write_whole(self.path, "".join(kept))
+            write_atomically(self.path, "".join(kept))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a metrics.jsonl, if it is there; a half-written last line is left out.
+    """Return the events of a metrics.jsonl, without an incomplete last line; none if the file is missing.
+
+    Args:
+        path: The file.
 
     Raises:
         ValueError: Another line is damaged.
@@ -89,7 +90,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number < len(lines):
                 raise ValueError(
-                    f"{path}, line {number}, is damaged: put the file back from a copy, or delete the line, "
-                    "whose event is then missing"
+                    f"{path}, line {number}, is damaged: restore the file from a copy, or delete the line "
+                    "and lose its event"
                 ) from error
     return events

@@ -1,35 +1,38 @@
-"""Whether a precision is the one to choose on a device."""
+"""Warning about a precision that is slow on a device."""
 
 import logging
 import platform
 
 import torch
 
+from xlt.system.torch_private import has_bf16_instructions, onednn_takes
+
 log = logging.getLogger(__name__)
 
 
 def has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 numbers itself, not by way of single precision.
+    """Return True if the CPU multiplies bf16 numbers itself, without a conversion to single precision.
 
-    oneDNN says that it supports bf16 on every x86 CPU with AVX512, also where it then converts each number.
+    oneDNN reports bf16 support on every x86 CPU with AVX512, although some of them convert each number.
     """
     if platform.machine() in ("x86_64", "AMD64"):
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return has_bf16_instructions()
+    return onednn_takes(torch.bfloat16)
 
 
 def warn_of_slow_bf16(precision: str, device: str, key: str) -> None:
-    """Say so where bf16 will be slower than single precision.
+    """Warn if bf16 is slower than single precision.
 
     Args:
-        precision: Such as bf16-mixed.
-        device: Its type, such as cpu.
-        key: What the precision is called in the config.
+        precision: Precision, such as bf16-mixed.
+        device: Type of the device, such as cpu.
+        key: Config key of the precision.
     """
     if device == "cpu" and "bf16" in precision and not has_bf16():
         log.warning(
-            "%s is %s, but this CPU has no bf16 instructions: its products take twice as long as those of "
-            "32-true, or longer",
+            "%s is %s, but this CPU has no bf16 instructions: matrix products take at least twice as long as "
+            "in 32-true. Set %s to 32-true",
             key,
             precision,
+            key,
         )

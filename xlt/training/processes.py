@@ -1,4 +1,4 @@
-"""The processes of a run, which end together: none goes on, or waits, when another is gone."""
+"""Monitoring of the ranks of a run: if one rank ends or freezes, the others end too."""
 
 import os
 import threading
@@ -7,108 +7,107 @@ from datetime import timedelta
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from xlt.system.signals import STOPPED, Watch
+from xlt.system.signals import STOPPED, SignalWatcher
 
 
-class Processes(Callback):
-    """Watches over the processes while they train.
+class RankMonitor(Callback):
+    """Callback that monitors the ranks during training.
 
     Args:
-        watch: Ends this process where it must.
+        watcher: Listener for the signals of this process, which can end the process.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, watcher: SignalWatcher) -> None:
+        self._watcher = watcher
         self._heartbeat: Heartbeat | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See that all continue from the same step; from here on signals wait for the end of a step.
+        """Check that all ranks resume from the same step. From now on signals wait for the end of a step.
 
         Raises:
-            OSError: They do not, for they see other files.
+            OSError: The ranks resume from different steps, because they see different files.
         """
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            self._watch.children = tuple(launcher.procs)
+        self._watcher.children = tuple(getattr(trainer.strategy.launcher, "procs", ()))
         if trainer.world_size > 1:
-            _check_same(trainer.global_step, trainer.strategy.root_device)
-            self._heartbeat = Heartbeat(trainer.global_rank, trainer.world_size, self._watch)
-        self._watch.has_begun = True
+            _check_same_step(trainer.global_step, trainer.strategy.root_device)
+            self._heartbeat = Heartbeat(trainer.global_rank, trainer.world_size, self._watcher)
+        self._watcher.is_training = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop to listen for the others."""
-        self._stop()
+        """Stop the heartbeat."""
+        self._stop_heartbeat()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """What is left to do has its time limit."""
-        self._watch.end_within_limit(STOPPED if isinstance(exception, SystemExit) else 1)
-        self._stop()
+        """Start the grace period for the shutdown, and stop the heartbeat."""
+        self._watcher.start_deadline(STOPPED if isinstance(exception, SystemExit) else 1)
+        self._stop_heartbeat()
 
-    def _stop(self) -> None:
+    def _stop_heartbeat(self) -> None:
+        """Stop the heartbeat, if there is one."""
         if self._heartbeat:
             self._heartbeat.stop()
 
 
-def _check_same(step: int, device: torch.device) -> None:
-    """Refuse to train where processes continue from different steps."""
+def _check_same_step(step: int, device: torch.device) -> None:
+    """Raise OSError if the ranks resume from different steps."""
     extremes = torch.tensor([step, -step], device=device)
     torch.distributed.all_reduce(extremes, torch.distributed.ReduceOp.MAX)
     if extremes.sum():
         raise OSError(
-            f"the processes continue from different steps, {-int(extremes[1])} to {int(extremes[0])}: they "
-            "do not see the same checkpoints. Let every node see one run's folder, and give the same command "
-            "again"
+            f"the ranks resume from different steps, {-int(extremes[1])} to {int(extremes[0])}: they do not "
+            "see the same checkpoints. Make the run's folder visible to every node, and give the same "
+            "command again"
         )
 
 
 class Heartbeat:
-    """Notices a process that is frozen, or whose machine is gone, which its open connections do not tell.
+    """Thread that ends this process if another rank is frozen or its machine is gone. Sockets do not tell.
 
-    Each counts up a number of its own in the store of the first process, which looks at all the numbers; the
-    others look at that of the first.
+    Each rank increments its own counter in the store of rank 0. Rank 0 reads all counters, and the others
+    read the counter of rank 0.
 
     Args:
-        rank: Number of this process.
-        world_size: Processes.
-        watch: Ends this process, and has the time limit.
+        rank: This rank.
+        world_size: Number of ranks.
+        watcher: Ends this process, and has the grace period.
     """
 
-    def __init__(self, rank: int, world_size: int, watch: Watch) -> None:
-        self._rank, self._watch = rank, watch
+    def __init__(self, rank: int, world_size: int, watcher: SignalWatcher) -> None:
+        self._rank, self._watcher = rank, watcher
         self._others = range(1, world_size) if rank == 0 else range(1)
-        self._over = threading.Event()
+        self._is_over = threading.Event()
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more."""
-        self._over.set()
+        """Stop the thread."""
+        self._is_over.set()
 
     def _run(self) -> None:
-        """Beat and look, eight times within the limit."""
-        limit = self._watch.grace_seconds
+        """Increment and read the counters, eight times per grace period."""
+        limit = self._watcher.grace_seconds
         try:
             address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
             store = TCPStore(*address, is_master=False, timeout=timedelta(seconds=limit))
-            seen = {other: (-1, time.monotonic()) for other in self._others}
-            while not self._over.wait(limit / 8):
+            last = {other: (-1, time.monotonic()) for other in self._others}
+            while not self._is_over.wait(limit / 8):
                 store.add(_key(self._rank), 1)
-                for other, (count, since) in seen.items():
+                for other, (count, since) in last.items():
                     found = store.add(_key(other), 0)
                     if found != count:
-                        seen[other] = found, time.monotonic()
+                        last[other] = found, time.monotonic()
                     elif time.monotonic() - since > limit:
-                        self._leave(f"process {other} has given no sign of life for {limit:g} s")
+                        self._exit(f"rank {other} has sent no heartbeat for {limit:g} s")
         except RuntimeError as error:
-            self._leave(f"process 0 does not answer: {error}")
+            self._exit(f"rank 0 does not answer: {error}")
 
-    def _leave(self, reason: str) -> None:
-        if not self._over.is_set():
-            self._watch.leave(1, f"{reason}; the same command continues the run")
+    def _exit(self, reason: str) -> None:
+        """End this process, unless the run is over."""
+        if not self._is_over.is_set():
+            self._watcher.exit_process(1, f"{reason}; the same command resumes the run")
 
 
 def _key(rank: int) -> str:
-    """Where a process's number stands."""
+    """Return the store's key of a rank's counter."""
     return f"xlt/beats/{rank}"

@@ -1,4 +1,4 @@
-"""The progress bar: step, time left, loss, current task and tokens a second."""
+"""Progress bar with the step, the remaining time, the loss, the current task and the tokens per second."""
 
 import sys
 from typing import Any
@@ -12,24 +12,24 @@ from xlt.module import TransferModule, score_record
 from xlt.training.recorder import Recorder
 
 
-class Progress(TQDMProgressBar):
-    """One bar for the steps of the run, and one while it validates.
+class ProgressBar(TQDMProgressBar):
+    """Progress bars: one for the steps of the run, and one during a validation.
 
     Args:
-        recorder: Knows the tokens a second.
-        refresh_rate: Steps between updates.
+        recorder: Source of the loss and the tokens per second.
+        refresh_rate: Steps between two updates; 50 times as many without a terminal. Defaults to 1.
     """
 
     BAR_FORMAT = "{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
 
     def __init__(self, recorder: Recorder, refresh_rate: int = 1) -> None:
-        # A bar redrawn in a file or a pipe is a line each time.
+        # In a file or a pipe every update adds a line.
         super().__init__(refresh_rate if sys.stdout.isatty() else 50 * refresh_rate)
         self._recorder = recorder
         self._task = ""
 
     def init_train_tqdm(self) -> Tqdm:
-        """The bar of the steps, from the first that is left."""
+        """Return the bar of the steps, which starts at the step of the checkpoint."""
         return Tqdm(
             desc="step: ",
             initial=self.trainer.global_step,
@@ -42,19 +42,19 @@ class Progress(TQDMProgressBar):
         )
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Nothing: one pass over the schedule is no epoch, and Lightning begins none in a resumed run."""
+        """Do nothing: the bar covers the whole run, and Lightning begins no epoch in a resumed run."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the task, then redraw."""
+        """Store the task of the step, then redraw the bar."""
         self._task = batch[0].task
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands after the bar."""
+        """Return the figures after the bar, by name."""
         assert isinstance(pl_module, TransferModule)
         found: dict[str, int | str | float | dict[str, float]] = {
             "loss": f"{self._recorder.loss:.3f}",
@@ -73,7 +73,7 @@ class Progress(TQDMProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Name the task that is being validated."""
+        """Show the name of the task in validation."""
         if self.has_dataloader_changed(dataloader_idx):
             self.val_progress_bar.set_description(f"validating {batch.task}", refresh=False)
             self.val_progress_bar.reset(convert_inf(self.total_val_batches_current_dataloader))

@@ -1,12 +1,13 @@
-"""The record of a run: one JSON object a log event in metrics.jsonl, and the same to every other logger.
+"""The record of a run: events for metrics.jsonl and for every other logger.
 
-Every optimizer step is an event, and every validation. Tensors stay on their device until a flush, every
-trainer.log_every_n_steps steps, where one transfer and one sum over the processes serve them all.
+Each optimizer step and each validation is an event. Tensors stay on their device until a flush, every
+trainer.log_every_n_steps steps, which needs a single transfer and a single sum over the ranks.
 """
 
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,19 +18,25 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from xlt.batch.batch import Batch
-from xlt.data.sampling.steps import TrainingSteps
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule, score_record
 from xlt.system.checks import NotFiniteError
 from xlt.training.metrics_file import MetricsFile, read_events
-from xlt.training.wandb_logger import Dashboard
+from xlt.training.mixture_record import mixture_record, mixture_table, training_steps
+from xlt.training.wandb_logger import RunWandbLogger
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Totals:
-    """What has been trained so far, on all processes."""
+    """Sums over the training so far, on all ranks.
+
+    Args:
+        tokens: Trained tokens.
+        slots: Tokens that attention computes, after rounding up.
+        seconds: Seconds of training, without validations.
+    """
 
     tokens: int = 0
     slots: int = 0
@@ -37,15 +44,15 @@ class Totals:
 
     @property
     def padding_share(self) -> float:
-        """Share of the tokens that attention computes which are rounded up, 0 to 1."""
+        """Share of the tokens in attention that rounding adds, 0 to 1."""
         return 1 - self.tokens / self.slots if self.slots else 0.0
 
 
 class Recorder(Callback):
-    """Turns steps and validations into events.
+    """Callback that logs an event for each step and each validation.
 
     Args:
-        at_start: Called on the first process when training starts: the run is real from here on.
+        at_start: Called on rank 0 with the data when training starts, after all checks.
     """
 
     def __init__(self, at_start: Callable[[TransferData], None]) -> None:
@@ -53,47 +60,61 @@ class Recorder(Callback):
         self.totals = Totals()
         self.tokens_per_second = 0.0
         self.loss = float("nan")
-        """Of the last step logged."""
-        self.started = False
-        """Whether all checks have passed and steps are being trained."""
+        """Loss of the last logged step."""
+        self.has_started = False
+        """True once all checks have passed and training has started."""
         self._learning_rate = 0.0
         self._pending: list[dict[str, Any]] = []
         self._tensors: list[Tensor] = []
         self._counts: list[tuple[int, int]] = []
-        self._visits: dict[str, int] = {}
+        self._steps_by_task: Counter[str] = Counter()
         self._since = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
-        """Begin where the checkpoint ends; log the mixture."""
-        step, self.started = trainer.global_step, True
+        """Cut the record after the checkpoint's step, and log the mixture of a new run."""
+        step, self.has_started = trainer.global_step, True
         if trainer.is_global_zero:
             self._at_start(pl_module.data)
             log.info("%s", mixture_table(pl_module.data))
-        if trainer.is_global_zero:
-            self._rejoin(trainer, step)
-        schedule = _steps(pl_module.data).schedule
-        self._visits = dict.fromkeys(schedule.tasks, 0) | _count(schedule[s][0] for s in range(step))
+            self._resume_record(trainer, step)
+        schedule = training_steps(pl_module.data).schedule
+        self._steps_by_task = Counter(schedule[s][0] for s in range(step))
         if step == 0:
             self._log(trainer, mixture_record(pl_module.data), 0)
         self._since = time.perf_counter()
 
     @staticmethod
-    def _rejoin(trainer: Trainer, step: int) -> None:
-        """Cut the record after the step, and tell the dashboard what is left of it."""
+    def _resume_record(trainer: Trainer, step: int) -> None:
+        """Cut the record after a step, and log to W&B the events that it does not have."""
         (file,) = (logger for logger in trainer.loggers if isinstance(logger, MetricsFile))
-        # Without a checkpoint the run starts over, its first event included.
+        # Without a checkpoint the run starts over, with its event of step 0.
         file.cut_after(step if step else -1)
         last = max((event["step"] for event in read_events(file.path)), default=0)
         if last < step:
             log.warning(
-                "%s ends at step %s, but the checkpoint is of step %s: the events in between are missing",
+                "%s ends at step %s, but the checkpoint is from step %s: the events between them are missing",
                 file.path,
                 last,
                 step,
             )
         for logger in trainer.loggers:
-            if isinstance(logger, Dashboard):
+            if isinstance(logger, RunWandbLogger):
                 logger.replay(read_events(file.path))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: list[Batch], batch_idx: int
+    ) -> None:
+        """Store the learning rate of the step; after the step it is that of the next step.
+
+        Raises:
+            MisconfigurationException: A callback has made Lightning accumulate gradients over steps.
+        """
+        if trainer.accumulate_grad_batches != 1:
+            raise MisconfigurationException(
+                f"a callback has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches}: "
+                "leave it 1, because data.micro_batches_per_step is the number of micro-batches per step"
+            )
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(  # type: ignore[override]
         self,
@@ -103,9 +124,9 @@ class Recorder(Callback):
         batch: list[Batch],
         batch_idx: int,
     ) -> None:
-        """Keep the step's figures."""
+        """Store the figures of the step until the next flush."""
         step, task = trainer.global_step, batch[0].task
-        self._visits[task] += 1
+        self._steps_by_task[task] += 1
         tokens = sum(part.num_tokens for part in batch)
         # Kernels for variable lengths, on other devices, round nothing up.
         on_cpu = pl_module.device.type == "cpu"
@@ -118,30 +139,22 @@ class Recorder(Callback):
                 "step": step,
                 "task": task,
                 "train/learning_rate": self._learning_rate,
-                f"mixture/{task}/steps": self._visits[task],
-                f"mixture/{task}/epochs": _steps(pl_module.data).epochs_after(step - 1),
+                f"mixture/{task}/steps": self._steps_by_task[task],
+                f"mixture/{task}/epochs": training_steps(pl_module.data).epochs_after(step - 1),
             }
         )
         if step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.flush(trainer)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: list[Batch], batch_idx: int
-    ) -> None:
-        """Note the learning rate of the step; afterwards it is the next one's.
+    def flush(self, trainer: Trainer) -> None:
+        """Log the stored steps. Must be called at the same step on every rank.
+
+        Args:
+            trainer: The run's Trainer.
 
         Raises:
-            MisconfigurationException: A callback has made Lightning accumulate gradients over steps.
+            NotFiniteError: A loss or a gradient norm is NaN or infinite.
         """
-        if trainer.accumulate_grad_batches != 1:
-            raise MisconfigurationException(
-                f"a callback has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches}: "
-                "leave it 1, for data.micro_batches_per_step is the number of micro-batches in a step"
-            )
-        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-
-    def flush(self, trainer: Trainer) -> None:
-        """Log the steps kept since the last flush; called at the same step on every process."""
         if self._pending:
             tensors = torch.stack(self._tensors)
             figures = torch.cat([tensors, tensors.new_tensor(self._counts)], 1)
@@ -149,43 +162,36 @@ class Recorder(Callback):
                 torch.distributed.all_reduce(figures)
             seconds = time.perf_counter() - self._since
             found = figures.tolist()
-            fine = _num_finite(found, getattr(trainer.precision_plugin, "scaler", None) is not None)
-            bad, self._pending = self._pending[fine:], self._pending[:fine]
-            self._emit(trainer, found[:fine], seconds)
-            if bad:
-                self._break_off(bad[0], *found[fine][:2])
-            self._pending, self._tensors, self._counts = [], [], []
+            num_good = _num_finite(found, getattr(trainer.precision_plugin, "scaler", None) is not None)
+            pending, self._pending = self._pending, []
+            self._tensors, self._counts = [], []
+            self._log_steps(trainer, pending[:num_good], found[:num_good], seconds)
+            if num_good < len(pending):
+                _raise_not_finite(pending[num_good], *found[num_good][:2])
             self._since = time.perf_counter()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.sync()
 
-    def _break_off(self, step: Mapping[str, Any], loss: float, norm: float) -> None:
-        """Raise NotFiniteError that names the first step that is not finite; the same on every process."""
-        self._pending, self._tensors, self._counts = [], [], []
-        what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
-        raise NotFiniteError(
-            f"the {what} of step {step['step']:,} is not finite ({value}), in task {step['task']} at "
-            f"learning rate {step['train/learning_rate']:.3g}"
-        )
-
-    def _emit(self, trainer: Trainer, figures: list[list[float]], seconds: float) -> None:
-        """One event a step; times are shared out by tokens."""
+    def _log_steps(
+        self, trainer: Trainer, steps: list[dict[str, Any]], figures: list[list[float]], seconds: float
+    ) -> None:
+        """Log an event per step. The seconds are divided among the steps by their tokens."""
         if not figures:
             return
         tokens = sum(row[2] for row in figures)
         self.tokens_per_second = tokens / seconds
-        for pending, (loss, norm, step_tokens, slots) in zip(self._pending, figures, strict=True):
+        for fields, (loss, norm, step_tokens, slots) in zip(steps, figures, strict=True):
             self.totals.tokens += int(step_tokens)
             self.totals.slots += int(slots)
             self.totals.seconds += seconds * step_tokens / tokens
-            task, step, self.loss = pending.pop("task"), pending.pop("step"), loss
+            task, step, self.loss = fields.pop("task"), fields.pop("step"), loss
             event = {
                 "train/task": task,
                 "train/loss": loss,
                 f"train/{task}/loss": loss,
                 "train/gradient_norm": norm,
-                **pending,
+                **fields,
                 "train/tokens": self.totals.tokens,
                 "train/tokens_per_second": self.tokens_per_second,
                 "train/padding_share": 1 - step_tokens / slots,
@@ -193,7 +199,7 @@ class Recorder(Callback):
             self._log(trainer, event, step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: TransferModule) -> None:
-        """Log what is kept, so that the validation's time counts for no step."""
+        """Log the stored steps, so that the time of the validation counts for no step."""
         if trainer.state.fn == "fit":
             self.flush(trainer)
 
@@ -209,10 +215,10 @@ class Recorder(Callback):
 
     @staticmethod
     def _log(trainer: Trainer, event: Mapping[str, Any], step: int) -> None:
-        """Log an event; loggers other than the run's own are told its numbers, for few of them take text."""
+        """Log an event. Loggers of the user receive its numbers alone, because few of them accept text."""
         numbers = {key: value for key, value in event.items() if not isinstance(value, str)}
         for logger in trainer.loggers:
-            if isinstance(logger, Dashboard):
+            if isinstance(logger, RunWandbLogger):
                 logger.record(event, step)
             else:
                 logger.log_metrics(
@@ -220,61 +226,31 @@ class Recorder(Callback):
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tokens, slots and seconds so far."""
+        """Return the totals."""
         return asdict(self.totals)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the totals."""
         self.totals = Totals(**state_dict)
 
 
+def _raise_not_finite(step: Mapping[str, Any], loss: float, norm: float) -> None:
+    """Raise NotFiniteError for a step, on every rank, because the figures are sums over the ranks."""
+    name, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+    raise NotFiniteError(
+        f"the {name} of step {step['step']:,} is not finite ({value}), in task {step['task']} at "
+        f"learning rate {step['train/learning_rate']:.3g}"
+    )
+
+
 def _num_finite(figures: Sequence[Sequence[float]], is_scaled: bool) -> int:
-    """The steps before the first whose loss or gradient norm is not finite.
+    """Return the number of steps before the first with a loss or a gradient norm that is not finite.
 
     Args:
         figures: Loss and norm of each step.
-        is_scaled: The loss is scaled, as in fp16: a norm that overflows then only makes the scaler skip the
-            step and lower its scale.
+        is_scaled: True if the loss is scaled, as in fp16. The scaler then skips a step whose norm overflows.
     """
     for number, (loss, norm, *_) in enumerate(figures):
         if not math.isfinite(loss) or not (is_scaled or math.isfinite(norm)):
             return number
     return len(figures)
-
-
-def mixture_record(data: TransferData) -> dict[str, float]:
-    """The mixture by log key: each task's examples, share, and steps planned."""
-    schedule, examples = _steps(data).schedule, data.num_examples()
-    return {
-        key: value
-        for task, share in data.shares().items()
-        for key, value in {
-            f"mixture/{task}/share": share,
-            f"mixture/{task}/examples": examples[task],
-            f"mixture/{task}/planned_steps": schedule.steps_of(task),
-        }.items()
-    }
-
-
-def mixture_table(data: TransferData) -> str:
-    """The mixture as text: a line a task."""
-    record = mixture_record(data)
-    lines = [f"{'task':<16} {'examples':>10} {'share':>7} {'steps':>7}"]
-    for task in data.tasks:
-        examples, share = record[f"mixture/{task}/examples"], record[f"mixture/{task}/share"]
-        steps = record[f"mixture/{task}/planned_steps"]
-        lines.append(f"{task:<16} {examples:>10,} {share:>6.1%} {steps:>7,}")
-    return "\n".join(lines)
-
-
-def _steps(data: TransferData) -> TrainingSteps:
-    assert data.steps is not None
-    return data.steps
-
-
-def _count(names: Any) -> dict[str, int]:
-    """How often each name occurs."""
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts

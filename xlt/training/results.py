@@ -1,4 +1,4 @@
-"""results.json and the table at the end of a run, both read off metrics.jsonl."""
+"""Results of a run, for results.json and the final table. Both are read from metrics.jsonl."""
 
 import platform
 import resource
@@ -20,7 +20,14 @@ PACKAGES = ("xlt", "torch", "lightning", "transformers", "datasets", "torchmetri
 def results_of(
     folder: RunFolder, module: TransferModule, data: TransferData, totals: Totals
 ) -> dict[str, Any]:
-    """The best validation's scores by task, in percent, and the run's figures."""
+    """Return the scores of the best validation by task, in percent, and the figures of the run.
+
+    Args:
+        folder: The run's folder.
+        module: The trained module.
+        data: The run's data.
+        totals: Tokens and seconds of the training.
+    """
     found = validations_of(read_events(folder.metrics), module)
     best = max(found, key=lambda event: event["val/score"])
     scores = {}
@@ -45,24 +52,24 @@ def results_of(
 
 
 def validations_of(events: Iterable[Mapping[str, Any]], module: TransferModule) -> list[Mapping[str, Any]]:
-    """The events that hold all figures of a validation of the module's tasks."""
+    """Return the events with all figures of a validation of the module's tasks."""
     needed = score_record(module.scores)
     return [event for event in events if all(event.get(key) is not None for key in needed)]
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that scores depend on."""
+    """Return the versions of Python and of the packages that scores depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def peak_rss_bytes() -> int:
-    """The most memory this process has held."""
+    """Return the largest amount of memory that this process has held, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def table(results: Mapping[str, Any], module: TransferModule) -> str:
-    """Task, metric, score, chance and rows, a line a metric."""
+    """Return a text table with one line per metric: task, metric, score, chance and number of rows."""
     lines = [("task", "metric", "score", "chance", "rows")]
     for task, found in module.scores.items():
         for name in found.metrics:

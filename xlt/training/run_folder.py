@@ -1,9 +1,9 @@
-"""The run's folder: its config, events, checkpoints and results, and the check that it is this run's.
+"""The run's folder, and the check that the folder belongs to the run's config.
 
-config.yaml     the resolved config          metrics.jsonl   one event a line
-sources.json    the data actually used       checkpoints/    the newest and the best
-model/          the best checkpoint as a model of its own (xlt.system.folders), once the run is finished
-results.json    scores; the last file of a finished run
+config.yaml     the whole config             metrics.jsonl   one event per line
+sources.json    the data that was used       checkpoints/    the newest and the best checkpoints
+model/          the best checkpoint as a model (xlt.system.folders), once the run is finished
+results.json    the scores; the last file of a finished run
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from xlt.datamodule import TransferData
+from xlt.system.files import write_atomically
 from xlt.system.folders import MODEL
 from xlt.system.tables import as_json
 from xlt.system.yaml_files import read_yaml
-from xlt.training.checkpoint_files import write_whole
 
 KEYS_SAFE_TO_CHANGE = (
     "trainer.accelerator",
@@ -41,14 +41,14 @@ KEYS_SAFE_TO_CHANGE = (
     "wandb",
     "config",
 )
-"""Keys that may change when a run goes on: none of them alters what is learned."""
+"""Keys that may change when a run is resumed, because none of them changes what is learned."""
 
 
 class RunFolder:
-    """A run's folder.
+    """Paths of a run's files.
 
     Args:
-        path: The folder.
+        path: The run's folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,90 +64,99 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has its results."""
+        """True if the run has its results."""
         return self.results.is_file()
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """See that the folder can be this run's.
+        """Check that the folder is writable and belongs to a config.
 
         Args:
-            config: The resolved config, nested.
+            config: The whole config, nested.
 
         Raises:
-            ValueError: The folder belongs to another config, or its own is damaged.
-            OSError: It cannot be written.
+            ValueError: The folder belongs to another config, or its config is damaged.
+            OSError: The folder cannot be written.
         """
         for folder in (self.path, self.checkpoints):
             check_writable(folder, "the run's folder", "trainer.default_root_dir")
         self.compare(config)
 
     def compare(self, config: Mapping[str, Any]) -> None:
-        """See that the folder, if it is there, is of this config; nothing in it is touched.
+        """Check that the folder belongs to a config, or is new. No file is touched.
 
         Args:
-            config: The resolved config, nested.
+            config: The whole config, nested.
 
         Raises:
-            ValueError: The folder belongs to another config, or its own is damaged.
+            ValueError: The folder belongs to another config, or its config is damaged.
         """
         if self.config.is_file():
             self._compare(self.read_config(), config)
 
     def read_config(self) -> dict[str, Any]:
-        """The run's config, nested.
+        """Return the run's config, nested.
 
         Raises:
-            ValueError: It is damaged.
+            ValueError: The config is damaged.
         """
         try:
             config = read_yaml(self.config)
         except ValueError as error:
             raise ValueError(f"{self.config} is damaged: {error}") from error
         if not isinstance(config, dict) or not {"model", "data", "trainer"} <= set(config):
-            raise ValueError(f"{self.config} is damaged: it lacks model, data or trainer. Restore it")
+            raise ValueError(f"{self.config} is damaged: model, data or trainer is missing. Restore the file")
         return config
 
-    def keep(self, config: str, wandb_id: str, data: TransferData) -> None:
-        """Say what the run is: its config, its id, and the rows it reads with hashes of their content."""
+    def describe(self, config: str, wandb_id: str, data: TransferData) -> None:
+        """Write the run's config, its W&B id, and its data sources with hashes of their content.
+
+        Args:
+            config: The whole config as YAML.
+            wandb_id: Identifier of the run at W&B.
+            data: The run's data.
+        """
         found = {
             name: {split: asdict(stored.meta) for split, stored in splits.items()}
-            for name, splits in data.stored.items()
+            for name, splits in data.encoded.items()
         }
-        write_whole(self.sources, as_json(found))
-        write_whole(self.wandb_id, wandb_id + "\n")
-        write_whole(self.config, config)
+        write_atomically(self.sources, as_json(found))
+        write_atomically(self.wandb_id, wandb_id + "\n")
+        write_atomically(self.config, config)
 
     def _compare(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-        """Raise ValueError where a key differs that matters."""
+        """Raise ValueError if a key differs that may not change."""
         there, here = flatten(theirs), flatten(ours)
         changed = [
             f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
             for key in sorted(there | here)
-            if there.get(key) != here.get(key) and not is_free(key)
+            if there.get(key) != here.get(key) and not is_safe_to_change(key)
         ]
         if changed:
             raise ValueError(
                 f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
-                "trainer.default_root_dir to another folder, or take the change back to continue that run"
+                "trainer.default_root_dir to another folder, or undo the change to resume that run"
             )
 
 
 def check_writable(folder: Path, what: str, key: str) -> None:
-    """Raise OSError where a file cannot be made in the folder.
+    """Create a folder if it does not exist, and check that a file can be written into it.
 
     Args:
-        folder: The folder, which is made where it is not there.
-        what: What to call it in the error.
-        key: What names it.
+        folder: The folder.
+        what: Name of the folder in the error message.
+        key: Config key of the folder.
+
+    Raises:
+        OSError: The folder cannot be created, or no file can be written into it.
     """
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # What is put into the probe is that a disk may be full as well.
+        # The probe is not empty, because a full disk accepts empty files.
         probe.write_bytes(b"1")
     except OSError as error:
         raise OSError(
-            f"{what} {folder} cannot be written ({error.strerror}): set {key} to a folder that can"
+            f"{what} {folder} cannot be written ({error.strerror}): set {key} to a writable folder"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -155,7 +164,12 @@ def check_writable(folder: Path, what: str, key: str) -> None:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value."""
+    """Return the values of nested mappings by dotted key.
+
+    Args:
+        nested: The mappings.
+        prefix: Text before each key. Defaults to none.
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
@@ -165,6 +179,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def is_free(key: str) -> bool:
-    """Whether the key may change."""
+def is_safe_to_change(key: str) -> bool:
+    """Return True if a key may change when a run is resumed."""
     return any(key == free or key.startswith(f"{free}.") for free in KEYS_SAFE_TO_CHANGE)

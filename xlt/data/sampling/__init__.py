@@ -1,1 +1,1 @@
-"""From rows to micro-batches: mixture, order, steps, collate and masking."""
+"""Sampling of micro-batches: mixture, order, steps, masking and collate."""

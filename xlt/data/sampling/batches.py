@@ -1,8 +1,9 @@
-"""Which rows make up each micro-batch: random rows a step, cut by length into pieces of bounded tokens.
+"""Divide rows into micro-batches: a step takes random rows and divides them by length.
 
-A step takes the next rows of the task's random order, as many as its micro-batches hold, so its rows are a
-uniform sample whatever their length; only then are they sorted and cut, which keeps the sequences
-of a micro-batch alike. The order is an endless sequence of epochs: every row once in each.
+A step takes the next rows of the task's random order, as many as its micro-batches hold. Its rows are
+therefore a uniform sample, whatever their length. Then the rows are sorted by length and divided, so that the
+sequences of a micro-batch have similar lengths. The order is an endless sequence of epochs, each with every
+row once.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,18 +14,18 @@ import numpy as np
 from xlt.data.sampling.order import draw, permutation
 
 WIDER = 2
-"""Times the tokens of a micro-batch in a validation batch, at most."""
+"""Largest number of tokens in a dev batch, as a multiple of a micro-batch's."""
 
 
 class RowStream:
     """The micro-batches of a task's successive steps.
 
     Args:
-        lengths: Tokens of each row, shape (num_rows,).
-        rows: The rows in use (a volume may leave some out), shape (num_used,).
-        tokens_per_micro_batch: Most tokens in a micro-batch.
-        micro_batches_per_step: Micro-batches in a step, those of all processes together.
-        key: What the order depends on: the seed and the task's name.
+        lengths: Number of tokens of each row, shape (num_rows,).
+        rows: Numbers of the rows in use, shape (num_used,). A volume may leave some out.
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch.
+        micro_batches_per_step: Number of micro-batches per optimizer step, summed over all processes.
+        key: The seed and the task's name, on which the order depends.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class RowStream:
         self._epochs: dict[int, np.ndarray] = {}
 
     def step(self, visit: int) -> list[np.ndarray]:
-        """The rows of each micro-batch of the task's step number `visit`, which starts at 0.
+        """Return the rows of each micro-batch of a step.
 
-        No micro-batch is empty, and their tokens are as equal as whole rows allow.
+        No micro-batch is empty, and their numbers of tokens are as equal as whole rows allow.
+
+        Args:
+            visit: The task's own step index, from 0.
         """
         self._walk_to(visit)
         rows = self._next(self._starts[visit])
@@ -62,17 +66,17 @@ class RowStream:
         return pieces
 
     def epochs_before(self, visit: int) -> float:
-        """How many times the rows have passed when step number `visit` begins."""
+        """Return the number of epochs before the task's own step index `visit`."""
         self._walk_to(visit)
         return self._starts[visit] / len(self._rows)
 
     def _walk_to(self, visit: int) -> None:
-        """Find where each step up to this one starts in the endless order."""
+        """Find the start of each step up to `visit` in the endless order."""
         while len(self._starts) <= visit:
             self._starts.append(self._starts[-1] + len(self._next(self._starts[-1])))
 
     def _next(self, start: int) -> np.ndarray:
-        """As many of the rows from `start` on as the micro-batches of one step hold."""
+        """Return the rows from `start` on that the micro-batches of a step hold."""
         upcoming = self._upcoming(start, self._window)
         lengths = self._lengths[upcoming]
         totals = np.cumsum(lengths)
@@ -82,13 +86,13 @@ class RowStream:
             cuts = cut_by_tokens(longest_first, self._budget)
             if len(cuts) <= self._parts:
                 break
-            # What does not fit is left to the next step.
+            # Rows that do not fit are left to the next step.
             held = longest_first[cuts[self._parts - 1] - 1]
             count = int(np.searchsorted(totals[:count], held, side="right"))
         return upcoming[: max(count, self._parts)]
 
     def _upcoming(self, start: int, num: int) -> np.ndarray:
-        """The next rows of the endless order, shape (num,)."""
+        """Return the next rows of the endless order, shape (num,)."""
         pieces, missing = [], num
         epoch, offset = divmod(start, len(self._rows))
         self._epochs = {e: order for e, order in self._epochs.items() if e >= epoch}
@@ -104,14 +108,14 @@ class RowStream:
 
 
 def cut_by_tokens(totals: Sequence[int], budget: int) -> list[int]:
-    """Where to end each piece so that none holds more than `budget` tokens, filled greedily.
+    """Divide rows greedily into pieces of at most `budget` tokens.
 
     Args:
-        totals: Tokens of the rows up to and including each, in order; no row has more than the budget.
-        budget: Most tokens in a piece.
+        totals: Cumulative number of tokens of the rows, in order. No row has more tokens than the budget.
+        budget: Maximum number of tokens in a piece.
 
     Returns:
-        The end (exclusive) of each piece, the last one the number of rows.
+        The end (exclusive) of each piece. The last end is the number of rows.
     """
     cuts, done = [], 0
     while done < totals[-1]:
@@ -121,7 +125,7 @@ def cut_by_tokens(totals: Sequence[int], budget: int) -> list[int]:
 
 
 def sorted_batches(lengths: np.ndarray, rows: np.ndarray, tokens_per_micro_batch: int) -> list[np.ndarray]:
-    """The rows once each, longest first, in batches of bounded tokens: for evaluation."""
+    """Return each row once, longest first, in batches of at most `tokens_per_micro_batch` tokens."""
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     cuts = cut_by_tokens(np.cumsum(lengths[order]).tolist(), tokens_per_micro_batch)
     return np.split(order, cuts[:-1])
@@ -130,10 +134,16 @@ def sorted_batches(lengths: np.ndarray, rows: np.ndarray, tokens_per_micro_batch
 def validation_batches(
     lengths: np.ndarray, rows: np.ndarray, tokens_per_micro_batch: int, processes: int
 ) -> list[list[np.ndarray]]:
-    """The rows once each in sorted batches, as many for every process; the last ones may be empty.
+    """Return each row once in sorted batches, equally many for every process. The last batches may be empty.
 
-    Nothing is kept for a backward pass, so a batch has up to WIDER times the tokens of a micro-batch, unless
-    processes would go without rows.
+    No states are kept for a backward pass, so a batch has up to WIDER times the tokens of a micro-batch,
+    unless a process would then have no rows.
+
+    Args:
+        lengths: Number of tokens of each row, shape (num_rows,).
+        rows: Numbers of the rows in use.
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch.
+        processes: Number of processes.
     """
     share = int(lengths[rows].sum()) // processes
     most = max(tokens_per_micro_batch, min(WIDER * tokens_per_micro_batch, share))
@@ -143,15 +153,15 @@ def validation_batches(
 
 
 def subset_by_identity(identities: Sequence[int | str], volume: int, *key: object) -> np.ndarray:
-    """The examples of a volume, sorted, drawn by what tells each from the others and not by its place.
+    """Return the numbers of the examples of a volume, ascending, drawn by the examples' identities.
 
-    Languages that give translations the same identity have the same subset, as far as they have its rows. Of
-    the identities 0, 1, 2 and so on it is the one of `nested_subset`.
+    Languages whose translations have the same identities get the same subset, as far as they have its rows.
+    The identities 0, 1, 2 and so on give the same subset as `nested_subset`.
 
     Args:
-        identities: What tells each example from the others, in all languages.
-        volume: Examples wanted.
-        key: What the draw depends on: the seed and the task's name.
+        identities: Identity of each example, the same in all languages.
+        volume: Number of examples wanted.
+        key: The seed and the task's name, on which the draw depends.
     """
     numbers = [identity for identity in identities if isinstance(identity, int)]
     drawn = draw(max(numbers, default=-1) + 1, "volume", *key)
@@ -160,12 +170,12 @@ def subset_by_identity(identities: Sequence[int | str], volume: int, *key: objec
 
 
 def nested_subset(num_examples: int, volume: int | None, *key: object) -> np.ndarray:
-    """The examples of a volume, sorted, shape (volume,): a smaller volume lies inside a larger one.
+    """Return the numbers of the examples of a volume, ascending. Smaller volumes are subsets of larger ones.
 
     Args:
-        num_examples: Examples there are.
-        volume: Examples wanted; None or more than there are means all.
-        key: What the draw depends on: the seed and the task's name.
+        num_examples: Number of examples in the split.
+        volume: Number of examples wanted. If None, or above the number of examples, all are returned.
+        key: The seed and the task's name, on which the draw depends.
     """
     if volume is None or volume >= num_examples:
         return np.arange(num_examples)

@@ -1,4 +1,4 @@
-"""From rows of features to the tensors of a micro-batch. N tokens, S sequences, R rows."""
+"""Collate rows of features into the tensors of a micro-batch. N tokens, S sequences, R rows."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,9 @@ from xlt.batch.packing import pack
 from xlt.data.features import Features
 from xlt.data.sampling.masking import Masking
 
-FIRST_POSITION = 2
-"""XLM-R's positions start after its padding id, 1 (fairseq's convention)."""
-
-
 TOKEN_INDICES = "token_indices"
-"""The column of token positions, kept relative to the row and here shifted to the micro-batch."""
+"""Column of token indices. Features count them from the row's first token, a batch from its own first
+token."""
 
 
 def collate(
@@ -24,27 +21,29 @@ def collate(
     features: Features,
     rows: np.ndarray,
     inputs: Sequence[str],
+    first_position: int,
     step_weight: int = 1,
     seed: int = 0,
     masking: Masking | None = None,
     masking_key: int = 0,
 ) -> Batch:
-    """The rows' micro-batch.
+    """Return the micro-batch of some rows.
 
     Args:
         task: The task's name.
-        features: Where the rows are.
+        features: The features that hold the rows.
         rows: Numbers of the rows, shape (R,).
         inputs: Columns that the task's head takes.
-        step_weight: Terms of the loss in the whole step.
-        seed: Of the micro-batch's dropout.
-        masking: How tokens are hidden, where the task's are.
-        masking_key: What the draw of these tokens depends on besides the row.
+        first_position: Position id of a sequence's first token, which depends on the encoder.
+        step_weight: Number of terms of the loss in the whole step.
+        seed: Seed of the micro-batch's dropout.
+        masking: The rule that masks tokens. If None, no token is masked.
+        masking_key: Key of the draw of masked tokens, besides the row.
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)
     starts = np.cumsum(lengths) - lengths
-    positions = np.arange(len(ids)) - np.repeat(starts, lengths) + FIRST_POSITION
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths) + first_position
     columns: dict[str, Tensor] = {}
     if masking is not None:
         ids, *hidden = masking.hide(ids, sizes, rows, masking_key)
@@ -68,5 +67,5 @@ def collate(
 
 
 def _long(values: np.ndarray) -> Tensor:
-    """The values as an int64 tensor."""
+    """Return the values as an int64 tensor."""
     return torch.from_numpy(values.astype(np.int64))

@@ -1,6 +1,6 @@
-"""Which tokens a masked language model has to guess: a pure function of (seed, step, row).
+"""Choose the tokens that a masked language model predicts: a pure function of (seed, step, row).
 
-N tokens of R rows, M of them masked.
+N tokens of R rows, of which M are predicted.
 """
 
 from dataclasses import dataclass
@@ -12,34 +12,37 @@ import numpy as np
 from xlt.data.sampling.order import numbers_at
 
 MASKED, REPLACED = 0.8, 0.1
-"""Of the tokens to guess: the share hidden by the mask, and that of a random piece; the rest stay."""
+"""Shares of the predicted tokens that become the mask token and a random token. The rest stay."""
 
 
 class Masked(NamedTuple):
-    """Rows with some tokens hidden."""
+    """Rows with some tokens masked.
+
+    Args:
+        ids: Token ids that the encoder reads, shape (N,).
+        token_indices: Indices of the tokens to predict, ascending, shape (M,).
+        targets: Original ids of these tokens, shape (M,).
+        counts: Number of these tokens in each row, shape (R,).
+    """
 
     ids: np.ndarray
-    """(N,) what the encoder reads."""
     token_indices: np.ndarray
-    """(M,) the tokens to guess, ascending."""
     targets: np.ndarray
-    """(M,) what they were."""
     counts: np.ndarray
-    """(R,) how many of them each row has."""
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are hidden.
+    """Rule that masks tokens.
 
     Args:
-        mask: Id of the mask.
-        special: Ids that are neither guessed nor put in another's place.
-        vocab_size: Number of ids.
-        mlm_probability: Of a row's other tokens, the part to guess; at least one.
+        mask: Id of the mask token.
+        special: Ids that are never predicted and never replace another token.
+        vocab_size: Number of token ids.
+        mlm_probability: Share of a row's other tokens to predict. At least one token of a row is predicted.
 
-    Source: Devlin et al. (2019), section 3.1: 15 %, of which 80 % masked, 10 % random, 10 % kept; drawn
-        anew each time as in Liu et al. (2019).
+    Source: Devlin et al. (2019), section 3.1: 15 %, of which 80 % masked, 10 % random, 10 % kept. Tokens are
+        drawn again in every step, as in Liu et al. (2019).
     """
 
     mask: int
@@ -48,22 +51,26 @@ class Masking:
     mlm_probability: float
 
     def num_masked(self, ids: list[int]) -> int:
-        """How many of a row's tokens are to be guessed, which does not depend on the draw."""
+        """Return the number of tokens of a row to predict, which does not depend on the draw.
+
+        Args:
+            ids: Token ids of the row.
+        """
         return int(self._num_masked(np.array([len(ids) - sum(map(ids.count, self.special))]))[0])
 
     def _num_masked(self, maskable: np.ndarray) -> np.ndarray:
-        """The share of each count, rounded, and at least one of any."""
+        """Return the number of tokens to predict for each number of maskable tokens."""
         counts = np.floor(maskable * self.mlm_probability + 0.5).astype(np.int64)
         return np.minimum(np.maximum(counts, 1), maskable)
 
     def hide(self, ids: np.ndarray, sizes: np.ndarray, rows: np.ndarray, *key: object) -> Masked:
-        """Hide tokens of the rows.
+        """Mask tokens of rows. The masks of a row do not depend on the other rows.
 
         Args:
-            ids: Their tokens end to end, shape (N,).
-            sizes: Tokens of each, shape (R,).
-            rows: Their numbers, shape (R,): a row's masks do not depend on the rows beside it.
-            key: What the draw depends on besides: the seed and the step.
+            ids: Token ids of the rows end to end, shape (N,).
+            sizes: Number of tokens of each row, shape (R,).
+            rows: Numbers of the rows, shape (R,).
+            key: The seed and the step, on which the draw depends besides the row.
         """
         starts = np.cumsum(sizes) - sizes
         row = np.repeat(np.arange(len(rows)), sizes)
@@ -82,11 +89,11 @@ class Masking:
 
     @cached_property
     def _pieces(self) -> np.ndarray:
-        """The ids that are not special."""
+        """Return the ids that are not special."""
         return np.setdiff1d(np.arange(self.vocab_size), self.special)
 
     def _in_place_of(self, ids: np.ndarray, place: tuple[np.ndarray, ...], *key: object) -> np.ndarray:
-        """What stands where these tokens were."""
+        """Return the ids that replace these tokens."""
         other = self._pieces[numbers_at(*place, "other", *key) % np.uint64(len(self._pieces))]
         fate = (numbers_at(*place, "fate", *key) >> np.uint64(11)) * 2.0**-53
         kept = np.where(fate < MASKED + REPLACED, other, ids)

@@ -1,4 +1,4 @@
-"""The mixture: how often each task is trained, and which task each step trains.
+"""The mixture: the probability of each task, and the task of each step.
 
 p_i ∝ min(n_i, K)^(1/T). T = 1 is examples-proportional mixing with a limit K (Raffel et al. 2020, section
 3.5.2, https://arxiv.org/abs/1910.10683; Phang et al. 2020 use it with K = 2^17); larger T flattens as in
@@ -20,16 +20,16 @@ def probabilities(
     cap: float,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Each task's share of the steps.
+    """Return the probability of each task.
 
     Args:
-        num_examples: Training examples of each task, n_i.
-        temperature: T above 0; infinity is uniform.
-        cap: K above 0, in examples; infinity is no limit.
-        weights: Explicit shares up to a common factor, in place of the formula.
+        num_examples: Number of training examples of each task, n_i.
+        temperature: T, above 0. Infinity gives all tasks the same probability.
+        cap: K, above 0, in examples. Infinity means no limit.
+        weights: Probabilities up to a common factor. If None, the formula decides.
 
     Raises:
-        ValueError: A value is out of range, or the weights are not those of the tasks.
+        ValueError: A value is out of range, or the weights and the tasks have different names.
     """
     check(temperature, cap, weights, tuple(num_examples))
     if weights is not None:
@@ -50,15 +50,15 @@ def shares_by_language(
     weights: Mapping[str, float] | None,
     language_temperature: float,
 ) -> dict[str, float]:
-    """Each task's share of the steps, a task's languages shared out among them by a formula of their own.
+    """Return the probability of each task. A task's languages divide it by a formula of their own.
 
     Args:
-        num_examples: Training examples by task, or by `<task>/<language>`.
-        temperature: T among tasks, whose examples are those of all languages.
+        num_examples: Number of training examples by task, or by `<task>/<language>`.
+        temperature: T among tasks. The examples of a task are those of all its languages.
         cap: K among tasks, in examples.
-        weights: Explicit shares of tasks, in place of their formula; a `<task>/<language>` among them has a
-            share of its own beside its task's other languages.
-        language_temperature: T among the languages of a task, without a limit.
+        weights: Probabilities of tasks up to a common factor. If None, the formula decides. A
+            `<task>/<language>` has a probability of its own, besides its task's other languages.
+        language_temperature: T among the languages of a task. There is no limit K.
     """
     groups: dict[str, dict[str, int]] = {}
     for name, count in num_examples.items():
@@ -77,7 +77,11 @@ def check(
     weights: Mapping[str, float] | None,
     tasks: tuple[str, ...],
 ) -> None:
-    """Raise ValueError where the mixture's settings cannot be meant."""
+    """Check the settings of the mixture; args are those of `probabilities`.
+
+    Raises:
+        ValueError: A value is out of range, or the weights and the tasks have different names.
+    """
     require(temperature > 0, "data.temperature", temperature, "be above 0 (1 is the paper's)")
     require(cap > 0, "data.cap", cap, "be above 0 examples (131072 is the paper's)")
     if weights is None:
@@ -86,26 +90,29 @@ def check(
     if set(weights) != wanted:
         raise ValueError(
             f"data.weights names {sorted(weights)}, data.tasks {sorted(wanted)}: name the same tasks, each "
-            "without a language; a language may have a weight of its own beside its task's"
+            "without a language. A language may have a weight of its own besides its task's"
         )
     if any(not math.isfinite(w) or w < 0 for w in weights.values()) or not any(weights.values()):
-        raise ValueError(f"data.weights are {dict(weights)}: none may be negative, one must count")
+        raise ValueError(
+            f"data.weights are {dict(weights)}: no weight may be negative, and one must be above 0"
+        )
 
 
 def _weighed_as(name: str, weights: Mapping[str, float] | None) -> str:
-    """The name of a task, or of a task in one language, that has its weight."""
+    """Return the name under which a task has its weight: its own, or its task's without the language."""
     return name if name in (weights or {}) else name.partition("/")[0]
 
 
 class Schedule:
-    """Which task each step trains, and the how-manieth step of that task it is.
+    """The task of each step, and the task's own step index.
 
-    A pure function of (seed, probabilities, step); a longer schedule has a shorter one as its prefix.
+    The schedule is a pure function of (seed, probabilities, step). A shorter schedule is a prefix of a
+    longer.
 
     Args:
-        shares: Each task's probability, as `probabilities` gives it.
-        num_steps: Optimizer steps.
-        seed: Of the run.
+        shares: Probability of each task.
+        num_steps: Number of optimizer steps.
+        seed: Seed of the run.
     """
 
     def __init__(self, shares: Mapping[str, float], num_steps: int, seed: int) -> None:
@@ -119,13 +126,13 @@ class Schedule:
             self._visit[mine] = np.arange(mine.sum())
 
     def __len__(self) -> int:
-        """Number of optimizer steps."""
+        """Return the number of optimizer steps."""
         return len(self._task)
 
     def __getitem__(self, step: int) -> tuple[str, int]:
-        """The step's task, and how many steps of that task precede it."""
+        """Return the step's task and the task's own step index, from 0."""
         return self.tasks[self._task[step]], int(self._visit[step])
 
     def steps_of(self, task: str) -> int:
-        """How many of the steps train this task."""
+        """Return the number of steps that train a task."""
         return int((self._task == self.tasks.index(task)).sum())

@@ -1,7 +1,7 @@
 """Random order as a pure function of its key.
 
-Philox's raw output is fixed by its definition (Salmon et al. 2011) and by numpy's compatibility policy,
-whereas numpy may change how `Generator.permutation` draws; so orders are sorts of raw numbers.
+The raw output of Philox is fixed by its definition (Salmon et al. 2011) and by numpy's compatibility policy.
+numpy may change `Generator.permutation`, so an order is a sort of raw numbers.
 """
 
 import hashlib
@@ -10,27 +10,27 @@ import numpy as np
 
 
 def draw(num: int, *key: object) -> np.ndarray:
-    """`num` uint64 numbers; with the same key, a shorter draw is a prefix of a longer one."""
+    """Return `num` uint64 numbers. With the same key, a shorter draw is a prefix of a longer draw."""
     return np.random.Philox(key=seed_of(*key, bits=128)).random_raw(num)
 
 
 def uniform(num: int, *key: object) -> np.ndarray:
-    """`num` doubles in [0, 1), with the same prefix law."""
+    """Return `num` doubles in [0, 1). With the same key, a shorter draw is a prefix of a longer draw."""
     return (draw(num, *key) >> np.uint64(11)) * 2.0**-53
 
 
 def permutation(num: int, *key: object) -> np.ndarray:
-    """The numbers 0 … num - 1 in random order, shape (num,) int64."""
+    """Return the numbers 0 … num - 1 in random order, shape (num,) int64."""
     return np.argsort(draw(num, *key), kind="stable")
 
 
 def numbers_at(rows: np.ndarray, positions: np.ndarray, *key: object) -> np.ndarray:
-    """A uint64 number for each place (row, position), whatever other places are asked for.
+    """Return a uint64 number for each (row, position). It does not depend on the other rows and positions.
 
     Args:
-        rows: Rows' numbers, shape (N,).
-        positions: Positions in them, shape (N,).
-        key: What else the numbers depend on.
+        rows: Numbers of the rows, shape (N,).
+        positions: Positions in the rows, shape (N,).
+        key: Values on which the numbers depend besides.
 
     Source: the finaliser of SplitMix64 (Steele et al. 2014), once for the row and once for the position.
     """
@@ -43,12 +43,12 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
-    """A permutation of the 64-bit numbers in which each bit depends on all."""
+    """Return a permutation of the 64-bit numbers in which each bit depends on all bits."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
 def seed_of(*key: object, bits: int = 63) -> int:
-    """A whole number of so many bits that the key determines."""
+    """Return an integer of `bits` bits that the key determines."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16]) >> (128 - bits)

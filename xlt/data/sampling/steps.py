@@ -1,6 +1,6 @@
-"""What a loader serves: the micro-batches of an optimizer step, or a batch of validation rows.
+"""Data sets of batches: the micro-batches of each optimizer step, and the batches of validation rows.
 
-A step is made from its number alone, so the loader's only state is where to begin.
+A step depends on its number alone, so the number of the next step is the loader's only state.
 """
 
 import signal
@@ -20,25 +20,34 @@ from xlt.data.sampling.order import seed_of
 
 
 class TaskRows(NamedTuple):
-    """A task's rows: where they are, which are in use, the columns its head takes, and what is hidden."""
+    """The rows of a task and how they become batches.
+
+    Args:
+        features: The features that hold the rows.
+        rows: Numbers of the rows in use, ascending.
+        inputs: Columns that the task's head takes.
+        first_position: Position id of a sequence's first token, which depends on the encoder.
+        masking: The rule that masks tokens. If None, no token is masked.
+    """
 
     features: Features
     rows: np.ndarray
     inputs: Sequence[str]
+    first_position: int
     masking: Masking | None = None
 
 
 class TrainingSteps(Dataset[list[Batch]]):
-    """The micro-batches of each optimizer step that fall to one process.
+    """The micro-batches that a process trains in each optimizer step.
 
     Args:
-        schedule: Which task each step trains.
+        schedule: The task of each step.
         tasks: The rows of each task.
-        tokens_per_micro_batch: Most tokens in a micro-batch.
-        micro_batches_per_step: Micro-batches in a step, those of all processes together.
-        seed: Of order and dropout.
-        rank: Number of the process.
-        world_size: Processes.
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch.
+        micro_batches_per_step: Number of micro-batches per optimizer step, summed over all processes.
+        seed: Seed of the order, of masking and of dropout.
+        rank: Rank of the process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -57,90 +66,94 @@ class TrainingSteps(Dataset[list[Batch]]):
         self._streams: dict[str, RowStream] = {}
 
     def stream(self, task: str) -> RowStream:
-        """The task's row order, made when first needed."""
+        """Return the row order of a task."""
         if task not in self._streams:
-            features, rows = self._tasks[task][:2]
-            lengths = features.counts("input_ids")
-            self._streams[task] = RowStream(lengths, rows, *self._sizes, self._seed, task)
+            rows = self._tasks[task]
+            lengths = rows.features.counts("input_ids")
+            self._streams[task] = RowStream(lengths, rows.rows, *self._sizes, self._seed, task)
         return self._streams[task]
 
     def epochs_after(self, step: int) -> float:
-        """How often the rows of the step's task have passed once the step is done."""
+        """Return the number of epochs over the rows of the step's task when the step is done."""
         task, visit = self.schedule[step]
         return self.stream(task).epochs_before(visit + 1)
 
     def __getitem__(self, step: int) -> list[Batch]:
-        """This process's micro-batches of a step."""
+        """Return this process's micro-batches of a step."""
         task, visit = self.schedule[step]
-        features, _, inputs, masking = self._tasks[task]
+        features, _, inputs, first_position, masking = self._tasks[task]
         pieces = self.stream(task).step(visit)
         weight = max(1, int(features.gather("weight", np.concatenate(pieces))[0].sum()))
-        hidden = (masking, seed_of("masking", self._seed, step))
+        masking_key = seed_of("masking", self._seed, step)
         return [
             collate(
-                task, features, pieces[i], inputs, weight, seed_of("dropout", self._seed, step, i), *hidden
+                task,
+                features,
+                pieces[i],
+                inputs,
+                first_position,
+                step_weight=weight,
+                seed=seed_of("dropout", self._seed, step, i),
+                masking=masking,
+                masking_key=masking_key,
             )
             for i in range(self._rank, len(pieces), self._world_size)
         ]
 
     def __len__(self) -> int:
-        """Number of optimizer steps."""
+        """Return the number of optimizer steps."""
         return len(self.schedule)
 
 
 class ResumeSampler(Sampler[int]):
-    """The steps from the first not yet trained; its length is the whole run's, as Lightning counts."""
+    """Sampler of the steps that are not trained yet. Lightning expects the length of the whole run.
+
+    Args:
+        first: Number of the first step that is not trained yet.
+        total: Number of steps of the run.
+    """
 
     def __init__(self, first: int, total: int) -> None:
         self._first, self._total = first, total
 
     def __iter__(self) -> Iterator[int]:
-        """The steps left."""
+        """Return the steps that are left."""
         return iter(range(self._first, self._total))
 
     def __len__(self) -> int:
-        """All steps of the run."""
+        """Return the number of steps of the run."""
         return self._total
 
 
 class ValidationBatches(Dataset[Batch]):
-    """One process's validation batches of one task.
+    """The validation batches of a task that a process scores. Masked tokens are the same in every run.
 
     Args:
         task: The task's name.
-        features: Where the rows are.
-        rows: Numbers of the rows of each batch.
-        inputs: Columns that the task's head takes.
-        masking: How tokens are hidden; the same ones in every validation of every run.
+        rows: The task's rows.
+        batches: Numbers of the rows of each batch.
     """
 
-    def __init__(
-        self,
-        task: str,
-        features: Features,
-        rows: Sequence[np.ndarray],
-        inputs: Sequence[str],
-        masking: Masking | None = None,
-    ) -> None:
-        self._task, self._features, self._rows = task, features, rows
-        self._inputs, self._masking = inputs, masking
+    def __init__(self, task: str, rows: TaskRows, batches: Sequence[np.ndarray]) -> None:
+        self._task, self._rows, self._batches = task, rows, batches
 
     def __getitem__(self, number: int) -> Batch:
-        """One packed batch."""
-        return collate(self._task, self._features, self._rows[number], self._inputs, masking=self._masking)
+        """Return a packed batch."""
+        features, _, inputs, first_position, masking = self._rows
+        return collate(self._task, features, self._batches[number], inputs, first_position, masking=masking)
 
     def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._rows)
+        """Return the number of batches."""
+        return len(self._batches)
 
 
 def leave_signals_to_parent(_: int) -> None:
-    """In a loader's process: go on serving while the run saves, when all its processes are told to stop."""
+    """Ignore signals in a loader's process, which must go on serving batches while the run saves."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def as_is(batch: Any) -> Any:
-    """The batch: the data sets here make packed batches already."""
+    """Return a batch unchanged: these data sets already return packed batches."""
     return batch

@@ -1,7 +1,7 @@
-"""Processes that make batches ahead of training: whether they can be had, and how a batch travels.
+"""Processes that prepare batches during training: a check that they can start, and batches as bytes.
 
-A batch travels through a pipe, as bytes. torch would put each of its tensors into shared memory (/dev/shm),
-in a thread whose errors nobody hears: where that memory is full, the batch is lost and the run waits.
+A batch is sent through a pipe as bytes. torch would put each tensor into shared memory (/dev/shm) in a thread
+that reports no errors: if that memory is full, the batch is lost and the run waits forever.
 """
 
 import errno
@@ -22,14 +22,14 @@ PLACE = "/dev/shm"
 
 
 def why_no_workers(num_workers: int) -> str:
-    """Return the reason why processes that make batches cannot be started; empty if they can.
+    """Return the reason why worker processes cannot be started; empty if they can.
 
     Args:
-        num_workers: Processes wanted.
+        num_workers: Number of processes wanted.
     """
     context = multiprocessing.get_context()
     try:
-        # As many semaphores as a loader takes: a queue a process, one for all, and the sign to end.
+        # The semaphores of a loader: a queue for each process, a shared queue, and an event that ends them.
         held: list[Any] = [context.Queue() for _ in range(num_workers + 1)]
         held.append(context.Event())
     except (OSError, ImportError) as error:
@@ -39,11 +39,11 @@ def why_no_workers(num_workers: int) -> str:
 
 
 def workers_to_be_had(wanted: int, is_told: bool) -> int:
-    """Return the processes to start: 0 where the system does not let them; the batches are the same.
+    """Return the number of processes to start: 0 if the system does not allow any. Batches are the same.
 
     Args:
-        wanted: data.num_workers.
-        is_told: Say so where there are none.
+        wanted: The key data.num_workers.
+        is_told: Log a warning if no process can be started.
     """
     reason = why_no_workers(wanted) if wanted else ""
     if reason and is_told:
@@ -56,7 +56,7 @@ def workers_to_be_had(wanted: int, is_told: bool) -> int:
 
 
 class Parcel:
-    """A batch as bytes, which is a batch again once it has been received.
+    """A batch as bytes. The process that receives it unpickles the batch.
 
     Args:
         batch: Tensors on the CPU, in any nesting.
@@ -68,7 +68,7 @@ class Parcel:
         self._content = file.getvalue()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Unpack where it is received."""
+        """Return the call that restores the batch in the process that receives it."""
         return pickle.loads, (self._content,)
 
 
@@ -76,7 +76,7 @@ class _Packer(pickle.Pickler):
     """Pickles the values of tensors in place of handles to shared memory."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Take a tensor's values as an array."""
+        """Pickle a tensor as an array."""
         if isinstance(value, Tensor):
             return torch.from_numpy, (value.numpy(),)
         return NotImplemented

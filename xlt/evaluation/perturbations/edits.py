@@ -1,4 +1,4 @@
-"""Edits of a text: stretches of its characters that become other text, and where the rest of it moves."""
+"""Edits of a text: replacements of character spans, and the new positions of all other characters."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from xlt.data.examples import Question
 
 
 class Edit(NamedTuple):
-    """The characters from `start` up to `end` become `text`; where both are the same, it is put in there."""
+    """Replacement of the characters from `start` up to `end` by `text`; an insertion if both are equal."""
 
     start: int
     end: int
@@ -17,26 +17,31 @@ class Edit(NamedTuple):
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
-    """The text with its edits, which ascend and do not overlap."""
-    pieces, place = [], 0
+    """Return the edited text. Edits must ascend and not overlap."""
+    pieces, end = [], 0
     for edit in edits:
-        pieces += [text[place : edit.start], edit.text]
-        place = edit.end
-    return "".join([*pieces, text[place:]])
+        pieces += [text[end : edit.start], edit.text]
+        end = edit.end
+    return "".join([*pieces, text[end:]])
 
 
-def moved(places: Sequence[int], edits: Sequence[Edit]) -> tuple[int, ...]:
-    """Where the characters at these places, none of which is edited itself, stand after the edits."""
+def moved(positions: Sequence[int], edits: Sequence[Edit]) -> tuple[int, ...]:
+    """Return the positions of unedited characters after the edits.
+
+    Args:
+        positions: Positions of characters before the edits, none of which is edited.
+        edits: The edits.
+    """
     ends = [edit.end for edit in edits]
     growth = [0, *accumulate(len(edit.text) - (edit.end - edit.start) for edit in edits)]
-    return tuple(place + growth[bisect_right(ends, place)] for place in places)
+    return tuple(position + growth[bisect_right(ends, position)] for position in positions)
 
 
 def gold_spans(example: Question) -> list[tuple[int, int]]:
-    """First character of each gold answer and the one after its last."""
+    """Return the span of each gold answer: its first character and the character after its last."""
     return [(s, s + len(a)) for s, a in zip(example.starts, example.answers, strict=True)]
 
 
 def is_apart(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether a stretch shares no character with any of the spans."""
+    """Return True if the characters from `start` up to `end` are in no span."""
     return all(end <= first or start >= last for first, last in spans)

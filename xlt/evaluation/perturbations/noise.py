@@ -1,33 +1,31 @@
-"""Typing noise: so many percent of an example's letters are inserted, deleted, replaced or swapped.
+"""Typing noise: a percentage of an example's letters is inserted, deleted, replaced or swapped.
 
-A letter is what a reader takes for one: a grapheme cluster (UAX 29) that begins with a letter, together with
-marks after it that UAX 29 sets apart, as in Burmese. Clusters are never torn.
+A letter is a grapheme cluster (UAX 29) that begins with a letter, together with following marks that UAX 29
+separates, as in Burmese. Clusters are never split.
 
-What decides an example's label stays: digits, punctuation and white space are untouched, and a run of letters
-keeps at least one, so no word vanishes and none is split or joined; gold answers stay verbatim, and their
-starts move with the passage; the English side of a pair of translations is left alone.
+The example's label stays valid. Digits, punctuation and white space do not change. A run of letters keeps at
+least one letter, so words never vanish, split or join. Gold answers do not change, and their starts move with
+the passage. The English side of a pair of translations does not change.
 
-Each letter is hit with the wanted probability. What happens to it is drawn from the four operations; where
-one cannot be done (a word's only letter deleted, a last letter swapped with the next) the next in the list
-is. A letter that comes in is one of the distinct letters that the text itself has in the same script, in the
-case of the one that was hit. All draws are keyed by the seed and the text, so the same text has the same
-noise wherever it stands, and what is hit at 5 percent is hit at 10 percent too.
+Each letter is edited with the given probability. The edit is drawn from the four operations; if an operation
+is impossible (deletion of a word's only letter, swap of the last letter), the next operation is tried. New
+letters are drawn from the distinct letters of the text in the same script, in the case of the edited letter.
+All draws depend on the seed and the text only, so a text has the same noise everywhere, and a letter edited
+at 5 percent is edited at 10 percent too.
 
-Source: Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, who swap and replace letters at random;
-the four operations are the typing errors of Damerau (1964), https://doi.org/10.1145/363958.363994. The
-question is that of Cooper Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.100, who draw
-errors of words from the edits of Wikipedia in five languages; drawn letter by letter, noise can be had in
-every language and at every level.
+Source: Belinkov and Bisk (2018), https://arxiv.org/abs/1711.02173, swap and replace letters at random. The
+four operations are the typing errors of Damerau (1964), https://doi.org/10.1145/363958.363994. Cooper
+Stickland et al. (2023), https://aclanthology.org/2023.eacl-main.100, ask the same question with errors of
+words from the edits of Wikipedia in five languages; noise by letters works in every language and at every
+level.
 """
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, singledispatch
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +37,9 @@ from xlt.evaluation.perturbations.edits import Edit, edited, gold_spans, is_apar
 
 E = TypeVar("E")
 
+NOISE_VERSION = 1
+"""Version of the code that makes noise: this module and edits. Raise it when a change gives other texts."""
+
 _CLUSTER = regex.compile(r"\X[\p{M}\u200c\u200d]*")
 
 _LETTER = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{Lo}][\p{L}\p{M}\u200c\u200d]*")
@@ -46,28 +47,28 @@ _LETTER = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{Lo}][\p{L}\p{M}\u200c\u200d]*")
 
 @lru_cache(256)
 def clusters(text: str) -> tuple[str, ...]:
-    """The text's characters as a reader sees them; together they are the text."""
+    """Return the text's grapheme clusters. Their concatenation is the text."""
     return tuple(_CLUSTER.findall(text))
 
 
 @lru_cache(65536)
 def is_letter(cluster: str) -> bool:
-    """Whether a cluster is a letter with its marks; a modifier, such as Katakana's long mark, is none."""
+    """Return True for a letter with its marks, False for a modifier such as Katakana's long mark."""
     return _LETTER.fullmatch(cluster) is not None
 
 
 def script_of(cluster: str) -> str:
-    """Script of a letter: the first word of its Unicode name, such as LATIN, HANGUL or CJK."""
+    """Return a letter's script: the first word of its Unicode name, such as LATIN, HANGUL or CJK."""
     return unicodedata.name(cluster[0], "?").partition(" ")[0]
 
 
 Alphabets = Mapping[str, Sequence[str]]
-"""Script to its letters, in lower case."""
+"""Letters in lower case, by script."""
 
 
 @lru_cache(256)
 def alphabets(text: str) -> Alphabets:
-    """The distinct letters of a text by script, sorted."""
+    """Return the distinct letters of a text by script, sorted."""
     found: dict[str, set[str]] = {}
     for cluster in clusters(text):
         if is_letter(cluster):
@@ -77,11 +78,11 @@ def alphabets(text: str) -> Alphabets:
 
 @dataclass(frozen=True)
 class Noise:
-    """A map from an example to the example with noise.
+    """Function from an example to the example with noise.
 
     Args:
-        percent: Of the letters, those that are hit.
-        seed: What is drawn depends on it.
+        percent: Percentage of letters to edit.
+        seed: Seed of all draws.
     """
 
     percent: int
@@ -89,31 +90,31 @@ class Noise:
 
     @property
     def fingerprint(self) -> str:
-        """What tells its results from those of another noise."""
-        return f"{self} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+        """Return a text that differs from that of noise with other results."""
+        return f"{self} version {NOISE_VERSION}"
 
     def __call__(self, example: E) -> E:
-        """The example with noise.
+        """Return the example with noise.
 
         Raises:
-            TypeError: Its shape takes none.
+            TypeError: There is no noise for this type of example.
         """
         return _noisy(example, self)
 
     def text(self, text: str) -> str:
-        """A text with noise."""
+        """Return a text with noise."""
         return edited(text, self.edits(text))
 
     def edits(
         self, text: str, kept: Sequence[tuple[int, int]] = (), letters: Alphabets | None = None, *key: object
     ) -> list[Edit]:
-        """What noise does to a text.
+        """Return the edits of a text.
 
         Args:
             text: The text.
-            kept: First and one after the last character of spans that stay as they are.
-            letters: What may come in; the text's own where not given.
-            key: What else is drawn by.
+            kept: Spans that do not change: first character and the character after the last.
+            letters: New letters to draw from. Defaults to the text's own letters.
+            key: Further values that the draws depend on.
         """
         found = clusters(text)
         places = np.cumsum([0, *map(len, found)]).tolist()
@@ -130,14 +131,14 @@ class Noise:
 
 
 class _Typist:
-    """Makes the edits of one text, letter by letter from its start.
+    """Make the edits of one text, letter by letter from its start.
 
     Args:
         found: The text's clusters.
-        places: First character of each, and the text's length.
-        free: Whether each may change.
-        hit: Whether each does.
-        letters: What may come in.
+        places: First character of each cluster, and the text's length.
+        free: True for each cluster that may change.
+        hit: True for each cluster to edit.
+        letters: New letters to draw from.
     """
 
     def __init__(
@@ -155,19 +156,19 @@ class _Typist:
         self._left = Counter(run for run, c in zip(self._run, found, strict=True) if is_letter(c))
 
     def edit(self, i: int, what: int, which: int) -> Edit:
-        """The edit of a letter that is hit.
+        """Return the edit of a letter.
 
         Args:
-            i: Its number.
-            what: Drawn number of the operation.
-            which: Drawn number of the letter that comes in.
+            i: Index of the letter's cluster.
+            what: Random number that chooses the operation.
+            which: Random number that chooses the new letter.
         """
         operations = (self._deleted, self._replaced, self._swapped, self._inserted)
         for k in range(len(operations)):
             made = operations[(what + k) % len(operations)](i, which)
             if made is not None:
                 return made
-        raise AssertionError("a letter can always be put in")
+        raise AssertionError("a letter can always be inserted")
 
     def _deleted(self, i: int, which: int) -> Edit | None:
         if self._left[self._run[i]] < 2:
@@ -183,7 +184,7 @@ class _Typist:
         return Edit(self._places[i], self._places[i + 1], self._as(i, others[which % len(others)]))
 
     def _swapped(self, i: int, which: int) -> Edit | None:
-        """With the next, unless that is hit itself, is kept, or is the same."""
+        """Swap with the next cluster, unless that is edited itself, may not change, or is equal."""
         j = i + 1
         if j == len(self._found) or not self._free[j] or self._hit[j] or self._found[i] == self._found[j]:
             return None
@@ -197,33 +198,33 @@ class _Typist:
         return self._letters[script_of(self._found[i])]
 
     def _as(self, i: int, letter: str) -> str:
-        """A letter in the case of the one it stands beside or for, where both cases have one."""
+        """Return a letter in the case of the edited letter, if both cases have the same length."""
         large = letter.upper()
         return large if self._found[i].isupper() and len(large) == len(letter) else letter
 
 
 @singledispatch
 def _noisy(example: Any, noise: Noise) -> Any:  # noqa: ARG001 (for the shapes below)
-    """The example with noise."""
+    """Return the example with noise."""
     raise TypeError(f"there is no noise for a {type(example).__name__}")
 
 
 @_noisy.register
 def _(example: TextPair, noise: Noise) -> TextPair:
-    """The text, or both of a pair."""
+    """Change the text, or both texts of a pair."""
     second = None if example.second is None else noise.text(example.second)
     return replace(example, first=noise.text(example.first), second=second)
 
 
 @_noisy.register
 def _(example: Text, noise: Noise) -> Text:
-    """The text; its translation stays."""
+    """Change the text, not its translation."""
     return replace(example, text=noise.text(example.text))
 
 
 @_noisy.register
 def _(example: TaggedWords, noise: Noise) -> TaggedWords:
-    """Each word in its place, with letters of the whole sentence."""
+    """Change each word, with new letters from the whole sentence."""
     sentence = " ".join(example.words)
     letters = alphabets(sentence)
     words = [
@@ -234,7 +235,7 @@ def _(example: TaggedWords, noise: Noise) -> TaggedWords:
 
 @_noisy.register
 def _(example: Question, noise: Noise) -> Question:
-    """Question and passage; the gold answers stay, and their starts move."""
+    """Change question and passage. Gold answers do not change, and their starts move."""
     edits = noise.edits(example.context, gold_spans(example))
     return replace(
         example,

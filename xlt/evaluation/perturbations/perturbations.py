@@ -1,7 +1,7 @@
-"""Perturbed test sets by name: `noise-5` has 5 percent of its letters changed, `mix-15-0` is code-mixed.
+"""Perturbed test sets by name: `noise-5` changes 5 percent of the letters, `mix-15-0` is code-mixed.
 
-A perturbation maps examples to examples as rows are read (modules noise and code_mixing), so there are
-as many, in the same order, as without it. What cannot be perturbed is missing, with its reason.
+A perturbation maps examples to examples when rows are read (modules noise and code_mixing), so their number
+and order do not change. Test sets that cannot be perturbed are listed as missing, with the reason.
 """
 
 import logging
@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from xlt.data.multilingual import ENGLISH
 from xlt.data.sources import RawSplit, Split
-from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS, check_aligner
+from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.noise import Noise
+from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.kinds.task import Task
+from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
-from xlt.splits.store import read_examples
 from xlt.system.checks import require
 
 log = logging.getLogger(__name__)
@@ -29,15 +30,15 @@ MIX = "mix"
 
 
 class Inapplicable(Exception):
-    """Why a perturbation cannot be had of a task in a language."""
+    """Raised when a task in a language cannot be perturbed; the message is the reason."""
 
 
 class Name(NamedTuple):
-    """A perturbation's name, taken apart.
+    """Name of a perturbation, in its parts.
 
     Args:
         kind: `noise` or `mix`.
-        percent: Of the letters or of the phrases.
+        percent: Percentage of letters or phrases.
         mix: Number of the mix; 0 for noise.
     """
 
@@ -51,19 +52,19 @@ class Name(NamedTuple):
         return f"{self.kind}-{self.percent}"
 
     def __str__(self) -> str:
-        """`noise-5` or `mix-15-0`."""
+        """Return the name: `noise-5` or `mix-15-0`."""
         return self.level + (f"-{self.mix}" if self.kind == MIX else "")
 
 
 def names_of(perturbations: Iterable[str], num_mixes: int) -> list[Name]:
-    """The perturbations asked for, each mix with its numbers.
+    """Return the names of all perturbations, with `num_mixes` names for each mix.
 
     Args:
         perturbations: `noise-PERCENT` or `mix-PERCENT`.
-        num_mixes: How many of each mix.
+        num_mixes: Number of mixes of each `mix-PERCENT`.
 
     Raises:
-        ValueError: A name is unknown, a percentage is none, or there are no mixes.
+        ValueError: A name is unknown, a percentage is not 1 to 100, or `num_mixes` is below 1.
     """
     require(num_mixes >= 1, "num_mixes", num_mixes, "be at least 1")
     found: list[Name] = []
@@ -80,17 +81,15 @@ def names_of(perturbations: Iterable[str], num_mixes: int) -> list[Name]:
 
 
 class Perturbations:
-    """The perturbed rows of tasks.
+    """Perturbed rows of tasks.
 
     Args:
-        names: The perturbations asked for, by task.
+        names: Names of the perturbations, by task.
         splits: Opens the rows.
-        folder: Where alignments are kept.
-        seed: What is drawn depends on it.
+        folder: Folder of the alignments.
+        aligner: The encoder that aligns words.
+        seed: Seed of all draws.
         languages: Languages that are tested; others are not mixed into English. If None, all of a task's.
-
-    Raises:
-        ValueError: Languages are to be mixed without the word aligner.
     """
 
     def __init__(
@@ -98,28 +97,27 @@ class Perturbations:
         names: Mapping[str, Sequence[Name]],
         splits: Splits,
         folder: Path,
+        aligner: Aligner,
         seed: int,
         languages: Sequence[str] | None = None,
     ) -> None:
         self.names, self._languages = names, languages
-        self._splits, self._folder, self._seed = splits, folder, seed
+        self._splits, self._folder, self._aligner, self._seed = splits, folder, aligner, seed
         self._known: dict[tuple[str, Split], Translations] = {}
-        if any(name.kind == MIX for of_task in names.values() for name in of_task):
-            check_aligner()
 
-    def parts(
-        self, name: Name, task: Task[Any], split: Split, parts: Sequence[RawSplit]
+    def perturbed(
+        self, name: Name, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]
     ) -> tuple[RawSplit, ...]:
-        """A task's rows in a language, perturbed.
+        """Return the perturbed rows of a task in a language.
 
         Args:
-            name: The perturbation.
+            name: Name of the perturbation.
             task: The task in the language.
-            split: Whose rows they are.
-            parts: The rows.
+            split: Split of the rows.
+            raw_splits: The rows.
 
         Raises:
-            Inapplicable: It cannot be had.
+            Inapplicable: The rows cannot be perturbed.
         """
         if not task.can_be_perturbed:
             raise Inapplicable(f"the examples of {task.group} are sentences whose pairs are to be found")
@@ -127,23 +125,23 @@ class Perturbations:
         perturb = self._mixing(name, task, split) if is_mix else Noise(name.percent, self._seed)
         return tuple(
             replace(
-                part,
-                name=f"{part.name} {name}",
-                fingerprint=f"{part.fingerprint} {perturb.fingerprint}",
+                raw,
+                name=f"{raw.name} {name}",
+                fingerprint=f"{raw.fingerprint} {perturb.fingerprint}",
                 perturb=perturb,
             )
-            for part in parts
+            for raw in raw_splits
         )
 
-    def align(self, parts: Iterable[RawSplit]) -> None:
-        """Make the word alignments that code-mixed rows need, each of which takes some seconds.
+    def align(self, raw_splits: Iterable[RawSplit]) -> None:
+        """Make the word alignments that code-mixed rows need. Each takes some seconds.
 
-        A progress bar shows how many are done; a file or a pipe gets a line for each instead.
+        A terminal shows a progress bar, a file or a pipe gets a line for each alignment.
 
         Args:
-            parts: Rows, perturbed or not; those that are not code-mixed need none.
+            raw_splits: Rows, perturbed or not. Only code-mixed rows need alignments.
         """
-        mixings = [part.perturb for part in parts if isinstance(part.perturb, CodeMixing)]
+        mixings = [raw.perturb for raw in raw_splits if isinstance(raw.perturb, CodeMixing)]
         wanted = dict.fromkeys((m.translations, *pair) for m in mixings for pair in m.alignments)
         groups = {translations: group for (group, _), translations in self._known.items()}
         with tqdm(total=len(wanted), desc="aligning words", disable=None, leave=False) as bar:
@@ -161,9 +159,10 @@ class Perturbations:
                     )
                 translations.align(one, other)
                 bar.update()
+        self._aligner.release()
 
     def _mixing(self, name: Name, task: Task[Any], split: Split) -> CodeMixing:
-        """The mixing of a task in a language."""
+        """Return the mixing of a task in a language."""
         if not task.is_parallel:
             raise Inapplicable(f"{task.group} is not parallel: its examples have no translations to mix in")
         if task.language in WITHOUT_WORDS:
@@ -184,11 +183,11 @@ class Perturbations:
                 translations.pairs(task.language, other)
             except ValueError as error:
                 raise Inapplicable(f"{task.name} and {task.group}/{other}: {error}") from error
-        others = name.percent, name.mix, self._seed, task.language, tuple(rows), "; ".join(rows.values())
-        return CodeMixing(*others, translations)
+        known = "; ".join([*rows.values(), self._aligner.key])
+        return CodeMixing(name.percent, name.mix, self._seed, task.language, tuple(rows), known, translations)
 
     def _others(self, task: Task[Any], split: Split) -> dict[str, str]:
-        """The languages that may be mixed into a task's, with what identifies their rows."""
+        """Return the languages to mix in, with the fingerprints of their rows."""
         known = [code for code in task.languages if code not in WITHOUT_WORDS]
         wanted = [code for code in known if (code == ENGLISH) != (task.language == ENGLISH)]
         if task.language == ENGLISH and self._languages is not None:
@@ -196,27 +195,29 @@ class Perturbations:
         found: dict[str, str] = {}
         for code in wanted:
             try:
-                parts = self._splits.parts(_in(task, code), split)
+                raw_splits = self._splits.raw_splits(_in(task, code), split)
             except FileNotFoundError as error:
                 if task.language != ENGLISH:
                     raise Inapplicable(str(error)) from error
             else:
-                found[code] = " ".join(part.fingerprint for part in parts)
+                found[code] = " ".join(raw.fingerprint for raw in raw_splits)
         return found
 
     def _translations(self, task: Task[Any], split: Split) -> Translations:
-        """The examples of a task in its languages, which all of its perturbations share."""
+        """Return the examples of a task in its languages, which all its perturbations share."""
         key = task.group, split
         if key not in self._known:
-            self._known[key] = Translations(lambda code: self._read(_in(task, code), split), self._folder)
+            self._known[key] = Translations(
+                lambda code: self._read(_in(task, code), split), self._folder, self._aligner
+            )
         return self._known[key]
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
         """The labelled examples of a task in a language."""
-        parts = self._splits.parts(task, split)
-        return [example for example, *_ in read_examples(task, parts) if task.is_labelled(example)]
+        raw_splits = self._splits.raw_splits(task, split)
+        return [example for example in read_examples(task, raw_splits) if task.is_labelled(example)]
 
 
 def _in(task: Task[Any], language: str) -> Task[Any]:
-    """The task in another language."""
+    """Return the task in another language."""
     return replace(task, name=f"{task.group}/{language}")

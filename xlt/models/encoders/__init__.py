@@ -1,1 +1,1 @@
-"""Encoders that tasks share."""
+"""Encoders, and the facts about them that batches depend on."""

@@ -1,6 +1,6 @@
-"""The shared encoder: `transformers`' own XLM-R, reading packed sequences.
+"""The shared encoder: the XLM-R of `transformers`, which reads packed sequences.
 
-N tokens, S sequences, M tokens read, L layers with the embeddings before them, D hidden width.
+N tokens, S sequences, M tokens read, L layers (the embeddings count as one), D hidden width.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XL
 from transformers.utils import logging
 
 from xlt.batch.packing import Packing
+from xlt.models.encoders.facts import KNOWN, EncoderFacts, facts_of
 from xlt.models.finite import check_finite
 from xlt.models.kernels.attention import NAME, ReadLayer, layout_of
 from xlt.models.kernels.dropout import replace_dropout
@@ -22,25 +23,24 @@ from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import model_folder
-
-RESERVED_POSITIONS = 2
-"""Positions that XLM-R's table holds but no token takes (fairseq's padding id + 1)."""
+from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
-"""Most variants of a layer that are compiled."""
+"""Largest number of variants of a layer that are compiled."""
 
 
 class Encoder(nn.Module):
-    """XLM-R with attention kept within each packed sequence.
+    """XLM-R whose attention stays within each packed sequence.
 
     Args:
-        name: A name on the hub, a folder, or a finished run's; a config alone will do with `from_scratch`.
-        from_scratch: Draw random weights for the config instead of loading them.
-        dropout: Probability in the layers and on attention's weights; the config's own where not given.
+        name: A name on the hub, a folder, or the folder of a finished run. With `from_scratch` a folder needs
+            only a config.
+        from_scratch: Draw random weights for the config instead of loading weights.
+        dropout: Dropout probability in the layers and on attention weights. If None, the config's own.
 
     Raises:
         FileNotFoundError: There is no such model, or it has no weights.
-        ValueError: It is not an XLM-R.
+        ValueError: The model is not an XLM-R.
     """
 
     def __init__(self, name: str, from_scratch: bool = False, dropout: float | None = None) -> None:
@@ -56,33 +56,38 @@ class Encoder(nn.Module):
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
         replace_linear(self.transformer)
-        self.transformer.encoder.layer[-1].__class__ = ReadLayer
+        become(self.transformer.encoder.layer[-1], ReadLayer)
         hold_gradients(self.transformer.embeddings.word_embeddings)
         # Loading weights leaves a model without dropout.
         self.transformer.train()
 
     @property
     def words(self) -> WordEmbedding:
-        """The table of word embeddings."""
+        """Return the table of word embeddings."""
         table = self.transformer.embeddings.word_embeddings
         assert isinstance(table, WordEmbedding)
         return table
 
     @property
     def config(self) -> XLMRobertaConfig:
-        """Sizes and dropout."""
+        """Return the config, which holds the sizes and dropout probabilities."""
         return self.transformer.config
 
     @property
+    def facts(self) -> EncoderFacts:
+        """Return the first position and the longest input."""
+        return facts_of(self.config)
+
+    @property
     def shape(self) -> dict[str, int]:
-        """The sizes that weights must agree on."""
+        """Return the sizes that weights must have."""
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         return {name: getattr(self.config, name) for name in (*names, "vocab_size")}
 
     def masked_head(self) -> dict[str, Tensor]:
-        """The head for hidden tokens that the encoder was pretrained with; empty where it has none.
+        """Return the weights of the encoder's own head for masked tokens; empty if it has none.
 
-        Its output weights, which are the word embeddings, are left out.
+        The head's output weights are the word embeddings and are left out.
         """
         if self._pretrained is None:
             return {}
@@ -96,27 +101,31 @@ class Encoder(nn.Module):
         return {} if any(f"lm_head.{name}" in report["missing_keys"] for name in found) else found
 
     def cut(self, layers: int) -> None:
-        """Drop the layers above the first so many, for whoever reads a state inside the network.
+        """Drop the upper layers, so that the states of a layer inside the network can be read.
+
+        Args:
+            layers: Number of layers to keep.
 
         Raises:
-            ValueError: There are fewer.
+            ValueError: The encoder has fewer layers.
         """
         stack = self.transformer.encoder.layer
         if not 1 <= layers <= len(stack):
             raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(stack)}")
         self.transformer.encoder.layer = stack[:layers]
-        self.transformer.encoder.layer[-1].__class__ = ReadLayer
+        become(self.transformer.encoder.layer[-1], ReadLayer)
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """Compile the layers: on CUDA, one kernel then does what lies between two matrix products.
+        """Compile the layers. On CUDA, a single kernel then does the work between two matrix products.
 
-        One layer's code serves all but the last, and any number of tokens. It is made in the first steps.
+        All layers but the last share the compiled code, for any number of tokens. torch compiles in the first
+        steps.
 
         Args:
-            backend: Of torch.compile.
+            backend: Backend of torch.compile.
         """
-        # A variant each for training and evaluation, for each layer's kind, and for each way to read states.
-        torch._dynamo.config.recompile_limit = VARIANTS
+        # One variant each for training and evaluation, each kind of layer, and each way to read states.
+        set_recompile_limit(VARIANTS)
         for layer in self.transformer.encoder.layer:
             layer.compile(fullgraph=True, dynamic=True, backend=backend)
 
@@ -127,9 +136,15 @@ class Encoder(nn.Module):
         packing: Packing,
         token_indices: Int[Tensor, " M"] | None = None,
     ) -> Float[Tensor, "M D"]:
-        """The last layer's state of each token, or of those at `token_indices`, which ascend.
+        """Return the last layer's states of all tokens, or of the tokens at `token_indices`.
 
-        States that are not asked for are not computed where they can be left out.
+        The last layer does not compute states that nobody asks for.
+
+        Args:
+            input_ids: Token ids of the sequences end to end.
+            position_ids: Position ids of the tokens. Each sequence begins at `facts.first_position`.
+            packing: Lengths of the sequences.
+            token_indices: Indices of the tokens to read, ascending. If None, all tokens.
         """
         layout = layout_of(packing, self.config.num_attention_heads, token_indices)
         output = self.transformer(input_ids=input_ids, position_ids=position_ids, layout=layout)
@@ -139,7 +154,7 @@ class Encoder(nn.Module):
     def means(
         self, input_ids: Int[Tensor, "1 N"], position_ids: Int[Tensor, "1 N"], packing: Packing
     ) -> Float[Tensor, "L S D"]:
-        """The mean over each sequence's tokens, special ones included, of the embeddings and every layer."""
+        """Return each sequence's mean state after the embeddings and every layer, special tokens included."""
         output = self.transformer(
             input_ids=input_ids,
             position_ids=position_ids,
@@ -151,18 +166,21 @@ class Encoder(nn.Module):
 
 
 def sum_by_sequence(states: Float[Tensor, "N D"], packing: Packing) -> Float[Tensor, "S D"]:
-    """Each sequence's states added up, in single precision."""
+    """Return the sum of each sequence's states, in single precision."""
     sequence = torch.repeat_interleave(packing.lengths, output_size=len(states))
     sums = states.new_zeros(len(packing.lengths), states.shape[1], dtype=torch.float32)
     return sums.index_add(0, sequence, states.float())
 
 
 def load_config(name: str) -> XLMRobertaConfig:
-    """The encoder's config.
+    """Return the config of an encoder.
+
+    Args:
+        name: A name on the hub, a folder, or the folder of a finished run.
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: It is not an XLM-R.
+        ValueError: xlt cannot train this type of model.
     """
     try:
         config = AutoConfig.from_pretrained(model_folder(name))
@@ -172,21 +190,19 @@ def load_config(name: str) -> XLMRobertaConfig:
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
             f"gave ({str(error).strip().splitlines()[0]})"
         ) from error
-    if not isinstance(config, XLMRobertaConfig):
-        raise ValueError(f"model.encoder {name!r} is a {config.model_type}, not an xlm-roberta")
-    return config
-
-
-def most_tokens(config: XLMRobertaConfig) -> int:
-    """The longest sequence that the encoder has positions for, in tokens."""
-    return config.max_position_embeddings - RESERVED_POSITIONS
+    if config.model_type not in KNOWN:
+        raise ValueError(
+            f"model.encoder {name!r} is a {config.model_type}, not an {' or '.join(KNOWN)}. Name "
+            "another model"
+        )
+    return config  # type: ignore[return-value]
 
 
 def check_vocabulary(name: str, num_ids: int) -> None:
-    """Refuse an encoder whose table of word embeddings is too small for its tokenizer.
+    """Check that an encoder has a word embedding for each token id of its tokenizer.
 
     Args:
-        name: The encoder: a name on the hub, a folder, or a finished run's.
+        name: A name on the hub, a folder, or the folder of a finished run.
         num_ids: The tokenizer's largest token id plus one.
 
     Raises:
@@ -204,7 +220,7 @@ def check_vocabulary(name: str, num_ids: int) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within, transformers keeps its bars and its table of missing weights to itself."""
+    """Hide the progress bars and the table of missing weights of transformers inside the block."""
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -217,7 +233,12 @@ def quietly() -> Iterator[None]:
 
 
 def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
-    """The model with its weights in single precision."""
+    """Return the model with its weights in single precision.
+
+    Raises:
+        FileNotFoundError: The weights cannot be loaded, or some are missing.
+        NotFiniteError: A weight is NaN or infinite.
+    """
     try:
         with quietly():
             loaded: Any = XLMRobertaModel.from_pretrained(

@@ -11,9 +11,14 @@ from xlt.models.kernels.dropout import Dropout
 
 
 class Pooler(nn.Module):
-    """RoBERTa's classification head: the first token through a hidden layer and tanh.
+    """RoBERTa's classification head: a hidden layer with tanh on the first token's state.
 
-    Source: Liu et al. (2019), as `RobertaClassificationHead` of transformers has it.
+    Args:
+        hidden_size: Width of the encoder, D.
+        num_outputs: Number of outputs of each sequence.
+        dropout: Dropout probability.
+
+    Source: Liu et al. (2019), as implemented in `RobertaClassificationHead` of transformers.
     """
 
     def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
@@ -23,18 +28,18 @@ class Pooler(nn.Module):
         self.out_proj = nn.Linear(hidden_size, num_outputs)
 
     def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
-        """One vector of outputs a sequence, from its first token's state."""
+        """Return one vector of outputs a sequence, from its first token's state."""
         hidden = self.dropout(torch.tanh(self.dense(self.dropout(states))))
         return self.out_proj(hidden).float()
 
 
 class ClassificationHead(Head):
-    """One class a sequence.
+    """Head that chooses one class for each sequence.
 
     Args:
         hidden_size: Width of the encoder, D.
-        num_labels: Classes, C.
-        dropout: Probability.
+        num_labels: Number of classes, C.
+        dropout: Dropout probability.
     """
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
@@ -42,31 +47,31 @@ class ClassificationHead(Head):
         self.pooler = Pooler(hidden_size, num_labels, dropout)
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
-        """The first token of each sequence."""
+        """Return the first token of each sequence."""
         return packing.starts
 
     def forward(
         self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "R C"]:
-        """Class logits."""
+        """Return class logits."""
         return self.pooler(states)
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over rows."""
+        """Return the cross-entropy, summed over rows."""
         return F.cross_entropy(logits, columns["targets"], reduction="sum")
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """The likeliest class of each row."""
+        """Return the most probable class of each row."""
         return {"prediction": logits.argmax(-1)}
 
 
 class ChoiceHead(ClassificationHead):
-    """One score a sequence; the choices of a row, neighbouring sequences, compete.
+    """Head that chooses one of a row's neighbouring sequences by a score of each.
 
     Args:
         hidden_size: Width of the encoder, D.
-        num_choices: Choices of every row, C.
-        dropout: Probability.
+        num_choices: Number of choices of every row, C.
+        dropout: Dropout probability.
     """
 
     def __init__(self, hidden_size: int, num_choices: int, dropout: float) -> None:
@@ -76,5 +81,5 @@ class ChoiceHead(ClassificationHead):
     def forward(
         self, states: Float[Tensor, "S D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "R C"]:
-        """A logit for each choice."""
+        """Return a logit for each choice."""
         return self.pooler(states).view(-1, self.num_choices)

@@ -1,4 +1,4 @@
-"""Head: a task's part of the model, on the token states of the shared encoder.
+"""Head: the task's part of the model, which reads token states of the shared encoder.
 
 N tokens, M of them read, S sequences, D hidden width.
 """
@@ -16,23 +16,26 @@ Columns = dict[str, Tensor]
 
 
 class Head(nn.Module, ABC):
-    """What a task puts on the shared encoder."""
+    """The task's part of the model, on top of the shared encoder."""
 
     def tie(self, encoder: Encoder) -> None:
-        """Take what the head shares with the encoder; called once, when both are there."""
+        """Share parameters with the encoder. Called once, before training."""
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"] | None:
-        """Which tokens' states the head reads, ascending; None for all."""
+        """Return the ascending indices of the tokens whose states the head reads; None for all tokens."""
         return None
 
     @abstractmethod
     def forward(self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns) -> Tensor:
-        """Logits from the states of the tokens it reads."""
+        """Return logits from the states of the tokens that the head reads."""
 
     @abstractmethod
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy in nats, summed over the micro-batch's terms."""
+        """Return the cross-entropy in nats, summed over the micro-batch's terms."""
 
     @abstractmethod
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """What the metric needs, a leading entry a row; `counts` says how many where they vary."""
+        """Return the outputs that the metric needs, by name, each with one entry a row.
+
+        If rows have several values, the values lie end to end, and `counts` holds their number in each row.
+        """

@@ -13,12 +13,12 @@ from xlt.models.heads.head import Columns, Head
 class MaskedHead(Head):
     """XLM-R's head for hidden tokens, whose output weights are the encoder's word embeddings.
 
-    Its parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM.
+    The parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM.
 
     Args:
         hidden_size: Width of the encoder, D.
 
-    Source: Liu et al. (2019), as `XLMRobertaLMHead` of transformers has it.
+    Source: Liu et al. (2019), as implemented in `XLMRobertaLMHead` of transformers.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -29,8 +29,8 @@ class MaskedHead(Head):
         self._words: list[nn.Embedding] = []
 
     def tie(self, encoder: Encoder) -> None:
-        """Share the encoder's word embeddings, and take the head it was trained with where it has one."""
-        # In a list, so that the table is not counted a second time among the parameters.
+        """Share the encoder's word embeddings, and load the encoder's pretrained head if there is one."""
+        # A list keeps the table from being registered as a parameter a second time.
         self._words = [encoder.words]
         self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings))
         trained = encoder.masked_head()
@@ -38,22 +38,22 @@ class MaskedHead(Head):
             self.load_state_dict(trained)
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " M"]:
-        """The hidden tokens."""
+        """Return the hidden tokens."""
         return columns["token_indices"]
 
     def forward(
         self, states: Float[Tensor, "M D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "M V"]:
-        """A logit for each piece of the vocabulary."""
+        """Return a logit for each token of the vocabulary."""
         hidden = self.layer_norm(F.gelu(self.dense(states)))
         return F.linear(hidden, self._words[0].weight, self.bias).float()
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over the hidden tokens."""
+        """Return the cross-entropy, summed over the hidden tokens."""
         return F.cross_entropy(logits, columns["targets"], reduction="sum")
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """Each hidden token's likeliest piece, the true one, and the loss in nats."""
+        """Return each hidden token's most probable token, the true token, and the loss in nats."""
         targets = columns["targets"]
         return {
             "prediction": logits.argmax(-1),

@@ -11,13 +11,13 @@ from xlt.models.kernels.dropout import Dropout
 
 
 class SpanHead(Head):
-    """Start and end of an answer in each sequence; the first token stands for no answer.
+    """Head that finds the span of an answer in each sequence. The first token stands for no answer.
 
     Args:
         hidden_size: Width of the encoder, D.
-        dropout: Probability.
-        num_best: Spans kept for each sequence.
-        max_answer_length: Most tokens in a span.
+        dropout: Dropout probability.
+        num_best: Number of best starts, and of best ends, that the candidate spans are made of.
+        max_answer_length: Maximum number of tokens in a span.
 
     Source: Devlin et al. (2019), section 4.2–4.3, and run_squad (n-best, spans of at most 30 tokens).
     """
@@ -31,7 +31,7 @@ class SpanHead(Head):
     def forward(
         self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "S W 2"]:
-        """Start and end logits at each position; -inf but at the first token and in the passage."""
+        """Return start and end logits at each position; -inf outside the first token and the passage."""
         logits = self.out_proj(self.dropout(states)).float()
         position = torch.arange(packing.longest, device=logits.device)
         passage = columns["passage"].view(-1, 2)
@@ -41,12 +41,15 @@ class SpanHead(Head):
         return logits[index].masked_fill(~allowed[..., None], -torch.inf)
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Mean of the cross-entropies of start and end, summed over sequences."""
+        """Return the mean of the cross-entropies of start and end, summed over sequences."""
         targets = columns["targets"].view(-1, 2)
         return F.cross_entropy(logits, targets, reduction="sum") / 2
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """Each sequence's best spans (start, end, score) and the score of no answer."""
+        """Return start, end and score of each sequence's best span, and the score of no answer (`null`).
+
+        The score is -inf if no span fits into the passage.
+        """
         null = logits[:, 0].sum(-1)
         inner = logits.clone()
         inner[:, 0] = -torch.inf
@@ -56,12 +59,12 @@ class SpanHead(Head):
         length = end_at[:, None, :] - start_at[:, :, None] + 1
         fits = (length > 0) & (length <= self.max_answer_length)
         pairs = (start[:, :, None] + end[:, None, :]).masked_fill(~fits, -torch.inf).flatten(1)
-        score, best = pairs.topk(min(self.num_best, pairs.shape[1]))
-        # As many for every batch, however short its sequences.
-        missing = (0, self.num_best - score.shape[1])
+        # max would choose another one of equal spans than topk, which are common in bf16.
+        scores, order = pairs.topk(min(self.num_best, pairs.shape[1]))
+        best = order[:, :1]
         return {
-            "start": F.pad(start_at.gather(1, best // width), missing),
-            "end": F.pad(end_at.gather(1, best % width), missing),
-            "score": F.pad(score, missing, value=-torch.inf),
+            "start": start_at.gather(1, best // width)[:, 0],
+            "end": end_at.gather(1, best % width)[:, 0],
+            "score": scores[:, 0],
             "null": null,
         }

@@ -10,12 +10,12 @@ from xlt.models.kernels.dropout import Dropout
 
 
 class TaggingHead(Head):
-    """One class for each labelled token.
+    """Head that chooses one class for each word.
 
     Args:
         hidden_size: Width of the encoder, D.
-        num_labels: Classes, C.
-        dropout: Probability.
+        num_labels: Number of classes, C.
+        dropout: Dropout probability.
     """
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
@@ -24,19 +24,19 @@ class TaggingHead(Head):
         self.out_proj = nn.Linear(hidden_size, num_labels)
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
-        """The first token of each word."""
+        """Return the first token of each word."""
         return columns["token_indices"]
 
     def forward(
         self, states: Float[Tensor, "words D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "words C"]:
-        """Class logits of each word."""
+        """Return class logits of each word."""
         return self.out_proj(self.dropout(states)).float()
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over the words whose tag is a class."""
+        """Return the cross-entropy, summed over the words whose tag is a class."""
         return F.cross_entropy(logits, columns["targets"], ignore_index=-1, reduction="sum")
 
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """The likeliest class of each word."""
+        """Return the most probable class of each word."""
         return {"prediction": logits.argmax(-1), "counts": columns["counts"]}

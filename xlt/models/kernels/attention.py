@@ -1,9 +1,10 @@
 """Attention over packed sequences, as an attention function of `transformers`.
 
-The encoder's linear layers, norms and embeddings see (1, N) real tokens; here each sequence's queries meet
-its own keys alone. The kernel is chosen in one place, `packed_attention`: on the CPU batched products over
-blocks of like length; on CUDA flash attention in half precision, else the memory-efficient kind; elsewhere
-torch's jagged nested tensors. N tokens, M of them queries, H heads, K width of a head, D hidden width.
+The encoder's linear layers, norms and embeddings read (1, N) tokens. Here the queries of each sequence see
+only the sequence's own keys. `packed_attention` chooses the kernel. On the CPU: batched products over blocks
+of similar length. On CUDA: flash attention in half precision, else memory-efficient attention. Elsewhere:
+torch's jagged nested tensors. N tokens, M of them queries, S sequences, H heads, K width of a head, D hidden
+width.
 """
 
 from typing import NamedTuple
@@ -19,37 +20,50 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 from xlt.batch.packing import Packing
 from xlt.models.kernels.blocks import Side, block_attention, lay_out
 from xlt.models.kernels.dropout import HALVES
+from xlt.system.torch_private import EFFICIENT_ATTENTION, FLASH_ATTENTION
 
 NAME = "xlt_packed"
 
 AMPERE = (8, 0)
-"""The first compute capability that flash attention runs on."""
+"""Smallest compute capability for flash attention."""
 
 
 class Tokens(NamedTuple):
-    """One side of attention, queries or keys: which tokens are whose."""
+    """The tokens of a side of attention (queries or keys), by sequence.
+
+    Args:
+        boundaries: Cumulative numbers of tokens, int32, shape (S + 1,).
+        longest: Upper bound of the number of tokens of a sequence.
+        side: Indices of the tokens in blocks, on the CPU.
+    """
 
     boundaries: Tensor
-    """(S + 1,) int32 cumulative counts."""
     longest: int
-    """At least the most tokens of a sequence."""
     side: Side | None
-    """Their token indices in blocks, on the CPU."""
 
 
 class Layout(NamedTuple):
-    """What attention needs to know of a micro-batch."""
+    """The layout of a micro-batch for attention.
+
+    Args:
+        tokens: All tokens: the keys of all layers, and the queries of all layers but the last.
+        read: Queries of the last layer: the tokens whose states are read.
+        token_indices: Indices of these tokens, ascending, shape (M,). None for all tokens.
+    """
 
     tokens: Tokens
-    """All tokens: keys everywhere, queries but in the last layer."""
     read: Tokens
-    """Queries of the last layer: the tokens whose states are read."""
     token_indices: Tensor | None
-    """(M,) which tokens these are, ascending; None for all."""
 
 
 def layout_of(packing: Packing, heads: int, token_indices: Int[Tensor, " M"] | None = None) -> Layout:
-    """The layout of a micro-batch whose states are read at these token indices, ascending, or all."""
+    """Return the layout of a micro-batch.
+
+    Args:
+        packing: Lengths of the sequences.
+        heads: Number of attention heads.
+        token_indices: Indices of the tokens whose states are read, ascending. If None, all tokens.
+    """
     on_cpu = packing.lengths.device.type == "cpu"
     side = lay_out(packing.lengths, packing, heads) if on_cpu else None
     tokens = Tokens(packing.boundaries, packing.longest, side)
@@ -77,9 +91,9 @@ def packed_attention(
     dropout: float = 0.0,
     **_: object,
 ) -> tuple[Float[Tensor, "1 M H K"], None]:
-    """Scaled dot-product attention within each sequence of the layout.
+    """Compute scaled dot-product attention within each sequence of the layout.
 
-    `attention_mask` is not used: the layout says which tokens see each other.
+    `attention_mask` is not used, because the layout tells which tokens see each other.
     """
     q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
     keys = layout.tokens
@@ -96,7 +110,7 @@ def packed_attention(
 
 
 def has_flash(query: Tensor) -> bool:
-    """Whether flash attention takes such states: halves, in heads of eights, on a GPU that has it."""
+    """Return True if flash attention takes the states: half precision, K a multiple of 8, a recent GPU."""
     fits = query.dtype in HALVES and query.shape[-1] % 8 == 0
     return fits and torch.cuda.get_device_capability(query.device) >= AMPERE
 
@@ -110,11 +124,12 @@ def flash_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Flash attention over end-to-end sequences: the operator below torch's own for CUDA.
+    """Compute flash attention over sequences end to end, by the operator that torch's functions use on CUDA.
 
-    Above it, `varlen_attn` has no dropout, and jagged nested tensors cost the host more than attention takes.
+    torch's `varlen_attn` has no dropout, and jagged nested tensors take the host longer than attention
+    itself.
     """
-    return torch.ops.aten._flash_attention_forward(
+    return FLASH_ATTENTION(
         query,
         key,
         value,
@@ -124,7 +139,7 @@ def flash_attention(
         keys.longest,
         dropout,
         False,  # no causal mask
-        False,  # the mask of what is dropped is not returned
+        False,  # no dropout mask is returned
         scale=scaling,
     )[0]
 
@@ -138,8 +153,8 @@ def efficient_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Memory-efficient attention likewise, which knows single precision and older GPUs."""
-    return torch.ops.aten._efficient_attention_forward(
+    """Compute memory-efficient attention, which works in single precision and on older GPUs."""
+    return EFFICIENT_ATTENTION(
         query[None],
         key[None],
         value[None],
@@ -150,7 +165,7 @@ def efficient_attention(
         keys.longest,
         dropout,
         0,  # no causal mask
-        True,  # keep what the backward pass needs
+        True,  # keep the sums that the backward pass needs
         scale=scaling,
     )[0][0]
 
@@ -164,8 +179,8 @@ def jagged_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Attention through torch's jagged nested tensors, which any device has."""
-    # Tensors that share their offsets are known to be alike.
+    """Compute attention by torch's jagged nested tensors, which work on every device."""
+    # torch knows that tensors with the same offsets have the same shape.
     key_offsets = keys.boundaries.long()
     query_offsets = key_offsets if queries is keys else queries.boundaries.long()
 
@@ -183,10 +198,10 @@ def jagged_attention(
 
 
 class ReadLayer(XLMRobertaLayer):
-    """An encoder's last layer, computed only for the tokens whose states are read.
+    """The last layer of an encoder, which computes only the states that are read.
 
-    Every token is a key and a value, but only those read are queries and pass the feed-forward part: five
-    sixths of the layer's products are left out for a head that reads one token of each sequence.
+    Every token is a key and a value. Only tokens that are read are queries and pass the feed-forward part. A
+    head that reads one token of each sequence saves five sixths of the layer's products.
     """
 
     def forward(
@@ -197,7 +212,7 @@ class ReadLayer(XLMRobertaLayer):
         layout: Layout,
         **kwargs: object,
     ) -> Float[Tensor, "1 M D"]:
-        """The states of the layout's token indices."""
+        """Return the states at the layout's token indices."""
         if layout.token_indices is None:
             return super().forward(hidden_states, attention_mask, *args, layout=layout, **kwargs)  # type: ignore[arg-type]
         own = self.attention.self

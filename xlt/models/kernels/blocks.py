@@ -1,8 +1,8 @@
-"""Attention over packed sequences in blocks of like length: plain batched products, fastest on a CPU.
+"""Attention over packed sequences in blocks of similar length: batched products, the fastest way on a CPU.
 
-Rows of queries, keys and values are gathered once into blocks (sequence, head, position), where each
-block's slice is what a batched product takes, without another copy. M query tokens, N key tokens, H heads,
-K width of a head, P slots: tokens plus those rounded up in blocks.
+Rows of queries, keys and values are gathered once into blocks (sequence, head, position). A batched product
+takes the slice of a block without another copy. M query tokens, N key tokens, S sequences, H heads, K width
+of a head, P slots of the blocks: tokens and padding.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,30 @@ from xlt.models.kernels.dropout import keep_mask, scale_of
 
 
 class Side(NamedTuple):
-    """Where the tokens of one side of attention, queries or keys, lie in the blocks."""
+    """The blocks of a side of attention (queries or keys).
+
+    Args:
+        rows: Row in the tokens' (N · H) rows of each slot of each head, shape (P · H,). Any row for padding.
+        slots: The inverse: slot of each of the tokens' rows, shape (N · H,).
+        shapes: For each block, the number of products (sequences · heads) and the number of slots of each.
+        floors: For each block, values to add to the scores, shape (sequences, 1, 1, last slots): -inf for
+            padding, else 0. None if the block has no padding.
+    """
 
     rows: Tensor
-    """(P · H,) for each slot of each head its row among the tokens' (N · H); any row where rounded up."""
-    places: Tensor
-    """(N · H,) the inverse."""
+    slots: Tensor
     shapes: list[tuple[int, int]]
-    """Of each block: its products (sequences · heads), and the slots of each."""
     floors: list[Tensor | None]
-    """Of each block: (sequences, 1, 1, last slots), added to its scores, -inf where rounded up, else 0; None
-    where no slot is."""
 
 
 def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
-    """The blocks of a packing for so many tokens of each sequence, which lie end to end."""
+    """Return the blocks for some tokens of each sequence, which are end to end.
+
+    Args:
+        counts: Number of tokens of each sequence.
+        packing: Lengths and blocks of all tokens of the sequences.
+        heads: Number of attention heads.
+    """
     begins, head = torch.cumsum(counts, 0) - counts, torch.arange(heads)[:, None]
     rows, real, shapes, floors = [], [], [], []
     for block in packing.blocks:
@@ -49,11 +58,11 @@ def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
         floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None, least:]
         floors.append(floor if floor.numel() else None)
     joined = torch.cat(rows) if rows else begins
-    places = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
+    slots = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
     if rows:
         kept = torch.cat(real).nonzero().squeeze(1)
-        places[joined[kept]] = kept
-    return Side(joined, places, shapes, floors)
+        slots[joined[kept]] = kept
+    return Side(joined, slots, shapes, floors)
 
 
 def block_attention(
@@ -65,16 +74,16 @@ def block_attention(
     scaling: float,
     dropout: float,
 ) -> Float[Tensor, "M H K"]:
-    """Scaled dot-product attention of each sequence's queries to its own keys."""
+    """Compute scaled dot-product attention of each sequence's queries to the sequence's keys."""
     flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in (query, key, value)]
     return _Blocks.apply(*flat, queries, keys, scaling, dropout).view(query.shape)
 
 
 class _Blocks(torch.autograd.Function):
-    """Attention of all blocks with its own backward: no zero-filled slices, no copies, one mask.
+    """Attention of all blocks with a backward pass of its own: no zero-filled slices, no copies, one mask.
 
-    The weights of all blocks lie end to end, so that what treats each alike takes one operation for all. What
-    is kept of them is scaled up on the narrower side, in the values and their gradient.
+    The weights of all blocks are end to end, so that elementwise work takes one operation for all blocks. The
+    scale of dropout is applied to the values and their gradient, which are smaller than the weights.
     """
 
     @staticmethod
@@ -109,21 +118,21 @@ class _Blocks(torch.autograd.Function):
             torch.bmm(weight, v_block, out=out)
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.plan = queries, keys, shapes, scaling, scale
-        return attended.index_select(0, queries.places)
+        return attended.index_select(0, queries.slots)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, shapes, scaling, scale = ctx.plan
         q, k, v, weights, kept = ctx.saved_tensors
-        grad_out = torch.zeros_like(q).index_copy_(0, queries.places, grad.to(q.dtype))
+        grad_out = torch.zeros_like(q).index_copy_(0, queries.slots, grad.to(q.dtype))
         grad_q, grad_k, grad_v, slopes = map(torch.empty_like, (q, k, v, weights))
         outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
         blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
         for weight, slope, out, v_block, to_value in blocks:
             torch.bmm(weight.transpose(1, 2), out, out=to_value)
             torch.bmm(out, v_block.transpose(1, 2), out=slope)
-        # Of the softmax, from what is kept of its weights: kept · slope - weight · (sum of kept · slope).
+        # Gradient of the softmax with dropout: kept · slope - weight · (sum of kept · slope).
         slopes.mul_(kept)
         queried, keyed = (_rows(q, queries), _rows(grad_q, queries)), (_rows(k, keys), _rows(grad_k, keys))
         blocks = zip(_cut(weights, shapes), _cut(slopes, shapes), *queried, *keyed, strict=True)
@@ -132,19 +141,19 @@ class _Blocks(torch.autograd.Function):
             torch.bmm(slope, k_block, out=to_query)
             torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
         return (
-            grad_q.index_select(0, queries.places).mul_(scaling),
-            grad_k.index_select(0, keys.places),
-            grad_v.index_select(0, keys.places).mul_(scale),
+            grad_q.index_select(0, queries.slots).mul_(scaling),
+            grad_k.index_select(0, keys.slots),
+            grad_v.index_select(0, keys.slots).mul_(scale),
             *(None,) * 4,
         )
 
 
 def _rows(states: Tensor, side: Side) -> list[Tensor]:
-    """The rows of each block, of shape (sequences · heads, slots, K)."""
+    """Return the rows of each block, shape (sequences · heads, slots, K)."""
     return _cut(states, [(*shape, states.shape[1]) for shape in side.shapes])
 
 
 def _cut(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    """Values that lie end to end, as tensors of these shapes."""
+    """Return values that are end to end as tensors of these shapes."""
     parts = values.view(-1).split([prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

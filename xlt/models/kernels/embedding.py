@@ -1,10 +1,10 @@
-"""Word embeddings whose gradient is made once a step, not once a micro-batch.
+"""Word embeddings whose gradient is computed once for each step, not for each micro-batch.
 
-XLM-R's table has 250,002 rows, a micro-batch touches some thousands of them; a dense gradient for each
-micro-batch writes and adds the whole table every time. Here the gradients of the tokens are held back until
-the step's last micro-batch, which turns them all into one dense gradient. On the CPU that lies in the same
-memory in every step: taking new memory for it costs the system several times what clearing it does. V pieces,
-D hidden width.
+XLM-R's table has 250,002 rows, of which a micro-batch reads some thousands. A dense gradient for each
+micro-batch would write and add the whole table every time. Here the gradients of the tokens are held until
+the last micro-batch of the step, which turns them into a single dense gradient. On the CPU this gradient uses
+the same memory in every step, because new memory takes several times longer than clearing old memory. V rows
+of the table, N tokens, D hidden width.
 """
 
 import weakref
@@ -18,9 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from xlt.system.torch_private import become
+
 
 class _Lookup(torch.autograd.Function):
-    """Rows of the table; backward, all gradients held so far and this one's, or none while holding."""
+    """Lookup in the table. Its backward pass returns all held gradients, or nothing while holding."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, input_ids: Tensor, table: "WordEmbedding") -> Tensor:
@@ -41,25 +43,25 @@ class _Lookup(torch.autograd.Function):
 
 
 class WordEmbedding(nn.Embedding):
-    """`nn.Embedding` that can hold its gradient back."""
+    """`nn.Embedding` that can hold its gradient."""
 
     is_holding: bool = False
     held: list[tuple[Tensor, Tensor]]
-    """Ids and gradients of the tokens of a step's micro-batches so far."""
+    """Ids and gradients of the tokens of the step's micro-batches so far."""
     _memory: np.ndarray | None = None
-    """Bytes that the last gradient lies in."""
+    """Memory of the last gradient."""
     _lent: Callable[[], np.ndarray | None] = staticmethod(lambda: None)
-    """A view of them, as long as a tensor uses it."""
+    """Weak reference to a view of the memory, which lives as long as a tensor uses it."""
 
     def forward(self, input: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
-        """The rows of these pieces."""
+        """Return the rows of the table for token ids."""
         return _Lookup.apply(self.weight, input, self)
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Within, a backward pass holds the table's gradient back; the next one outside adds it.
+        """Hold the table's gradient inside the block. The next backward pass outside returns the sum.
 
-        What an interrupted step has left is dropped.
+        Gradients that an interrupted step has left are dropped.
         """
         self.held.clear()
         self.is_holding = True
@@ -69,18 +71,18 @@ class WordEmbedding(nn.Embedding):
             self.is_holding = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy needs: a gradient's memory of its own."""
+        """Return the state of a copy, which has a gradient memory of its own."""
         return {name: value for name, value in vars(self).items() if name not in ("_memory", "_lent")}
 
     def dense_gradient(self, ids: Int[Tensor, " N"], rows: Float[Tensor, "N D"]) -> Float[Tensor, "V D"]:
-        """The rows added up by their piece, in the last gradient's memory once that is given up."""
+        """Return the sum of the tokens' gradients by id, in the last gradient's memory if that is free."""
         if rows.device.type != "cpu":
             padding = -1 if self.padding_idx is None else self.padding_idx
             return torch.ops.aten.embedding_dense_backward(rows, ids, self.num_embeddings, padding, False)
         size = self.weight.numel() * rows.element_size()
         if self._memory is None or len(self._memory) != size or self._lent() is not None:
             self._memory = np.empty(size, np.uint8)
-        # The tensor, and whatever shares its storage, keeps this view alive.
+        # The tensor, and all tensors that share its storage, keep this view alive.
         lent = self._memory[:]
         self._lent = weakref.ref(lent)
         gradient = torch.from_numpy(lent).view(rows.dtype).view(self.weight.shape)
@@ -91,8 +93,7 @@ class WordEmbedding(nn.Embedding):
 
 
 def hold_gradients(embedding: nn.Embedding) -> WordEmbedding:
-    """The same module as a WordEmbedding."""
-    embedding.__class__ = WordEmbedding
-    assert isinstance(embedding, WordEmbedding)
-    embedding.held = []
-    return embedding
+    """Turn an `nn.Embedding` into a WordEmbedding, in place, and return it."""
+    table = become(embedding, WordEmbedding)
+    table.held = []
+    return table

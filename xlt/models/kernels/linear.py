@@ -1,11 +1,11 @@
-"""Linear layers that evaluate faster on an x86 CPU, by oneDNN's own product.
+"""Linear layers that evaluate faster on an x86 CPU, by the matrix product of oneDNN.
 
-It adds the bias, and takes GELU, while it writes the result; torch's own copies the bias over the result
-first, and in single precision multiplies by MKL, which leaves AVX512 unused on AMD's processors. Where
-gradients are wanted, and on other devices, torch's own is used: there oneDNN gains nothing.
+oneDNN adds the bias, and applies GELU, while it writes the result. torch first copies the bias over the
+result, and in single precision multiplies by MKL, which does not use AVX512 on AMD's processors. With
+gradients, and on other devices, torch's product is used, because oneDNN is not faster there.
 
-The operator is the one by which torch's compiler replaces linear layers on a CPU
-(torch/_inductor/fx_passes/mkldnn_fusion.py). I inputs and O outputs of a layer.
+torch's compiler replaces linear layers on a CPU by the same operator
+(torch/_inductor/fx_passes/mkldnn_fusion.py). N tokens, I inputs and O outputs of a layer.
 """
 
 from typing import Literal
@@ -16,26 +16,24 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaIntermediate
 
+from xlt.system.torch_private import become, linear_pointwise, onednn_takes
+
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith(
     "AVX"
 )
 
 
 def _multiplied_by_onednn() -> frozenset[torch.dtype]:
-    """Return the number formats whose products oneDNN has for this CPU: halves only on newer ones."""
-    formats = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        formats.add(torch.bfloat16)
-    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        formats.add(torch.float16)
-    return frozenset(formats)
+    """Return the number formats that oneDNN multiplies on this CPU. Only newer CPUs have half precision."""
+    halves = filter(onednn_takes, (torch.bfloat16, torch.float16))
+    return frozenset({torch.float32, *halves})
 
 
 FORMATS = _multiplied_by_onednn() if HAS_ONEDNN else frozenset()
 
 
 def _serves(states: Tensor) -> bool:
-    """Return True if oneDNN's product is to be used."""
+    """Return True if oneDNN multiplies the states."""
     if states.device.type != "cpu" or torch.is_grad_enabled() or states.numel() == 0:
         return False
     in_autocast = torch.is_autocast_enabled("cpu") and states.dtype != torch.float64
@@ -45,37 +43,38 @@ def _serves(states: Tensor) -> bool:
 def _product(
     layer: nn.Linear, states: Float[Tensor, "*N I"], then: Literal["none", "gelu"]
 ) -> Float[Tensor, "*N O"]:
-    """The layer's output, or GELU of it, in autocast's precision where that is on."""
-    operands = (states, layer.weight, layer.bias)
+    """Return the layer's output, or GELU of it, in autocast's precision if autocast is on."""
+    weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled("cpu"):
-        operands = tuple(operand.to(torch.get_autocast_dtype("cpu")) for operand in operands)
-    return torch.ops.mkldnn._linear_pointwise(*operands, then, [], "none")
+        in_format = torch.get_autocast_dtype("cpu")
+        states, weight, bias = (operand.to(in_format) for operand in (states, weight, bias))
+    return linear_pointwise(states, weight, bias, then)
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, by oneDNN where that is faster."""
+    """`nn.Linear` that uses oneDNN where it is faster."""
 
     def forward(self, input: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
-        """The input times the weights, and the bias."""
+        """Return the input times the weights, plus the bias."""
         return _product(self, input, "none") if _serves(input) else super().forward(input)
 
 
 class Intermediate(XLMRobertaIntermediate):
-    """A layer's wide linear layer with its GELU, which oneDNN takes in the same pass."""
+    """The wide linear layer of an encoder layer with its GELU, which oneDNN computes in the same pass."""
 
     def forward(self, hidden_states: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
-        """GELU of the linear layer's output."""
+        """Return GELU of the linear layer's output."""
         if _serves(hidden_states):
             return _product(self.dense, hidden_states, "gelu")
         return super().forward(hidden_states)
 
 
 def replace_linear(model: nn.Module) -> None:
-    """Make every linear layer inside the model, and GELU after it, one of this module's."""
+    """Replace every linear layer inside the model, and the GELU after it, by this module's, in place."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = Linear
+            become(module, Linear)
         elif type(module) is XLMRobertaIntermediate and isinstance(
             module.intermediate_act_fn, GELUActivation
         ):
-            module.__class__ = Intermediate
+            become(module, Intermediate)

@@ -1,4 +1,4 @@
-"""A study's scores as one table, its runs as another, and what is missing and why."""
+"""Collection of a study's results: the table of scores, the table of runs, and everything that is missing."""
 
 import json
 import math
@@ -15,12 +15,12 @@ import yaml
 
 from xlt.kinds.task import group_of, name_of
 from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
-from xlt.studies.design.configs import counted
-from xlt.studies.design.node_files import is_finished, logs_of
-from xlt.studies.design.plan import Node, Study
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.configs import counted_tasks
+from xlt.studies.design.node_files import is_finished, log_path
+from xlt.studies.design.nodes import NONE, Node
+from xlt.studies.design.plan import Study
+from xlt.system.wandb_mode import read_page_url
 from xlt.training.results import versions
-from xlt.training.wandb_logger import address_of
 
 
 class Missing(NamedTuple):
@@ -32,110 +32,113 @@ class Missing(NamedTuple):
 
 
 def scores_of(study: Study) -> pd.DataFrame:
-    """A line a score of a finished evaluation, in percent.
+    """Return one line for each score of a finished evaluation, in percent.
 
-    Scores that all replicates share, such as those of retrieval with the encoder as it is, stand once a seed.
+    Scores that all replicates share, such as those of retrieval with the plain encoder, appear once for each
+    seed.
     """
-    uses = [use for use in _shown(study) if use.checkpoint is None]
-    lines = [line for use in uses for line in _lines(study, use)]
+    uses = [node for node in _shown(study) if node.checkpoint is None]
+    lines = [line for node in uses for line in _lines(study, node)]
     table = pd.DataFrame(lines, columns=pd.Index(COLUMNS))
     return table.sort_values(KEY, kind="stable", ignore_index=True)
 
 
 def checkpoints_of(study: Study) -> pd.DataFrame:
-    """A line a score of a checkpoint that the selection gap is measured over, on either split."""
-    uses = [use for use in _shown(study) if use.checkpoint is not None]
-    lines = [[*line, use.checkpoint] for use in uses for line in _lines(study, use)]
+    """Return one line for each score of a checkpoint that the selection gap uses, on either split."""
+    uses = [node for node in _shown(study) if node.checkpoint is not None]
+    lines = [[*line, node.checkpoint] for node in uses for line in _lines(study, node)]
     table = pd.DataFrame(lines, columns=pd.Index([*COLUMNS, "checkpoint"]))
     return table.sort_values([*KEY, "checkpoint", "split"], kind="stable", ignore_index=True)
 
 
 def _shown(study: Study) -> list[Node]:
-    """The evaluations, without those of volumes that are the same as a smaller one."""
+    """Return the evaluations, without those of volumes that repeat a smaller volume."""
     surplus = surplus_of(study)
-    return [use for use in study.uses if use.phase == "evaluate" and (use.arm, use.volume) not in surplus]
+    evaluations = [node for node in study.node_uses if node.phase == "evaluate"]
+    return [node for node in evaluations if (node.arm, node.volume) not in surplus]
 
 
-def _lines(study: Study, use: Node) -> list[list[Any]]:
-    """The scores of an evaluation; none where it is not finished."""
-    if not is_finished(study.folder, use.name):
+def _lines(study: Study, node: Node) -> list[list[Any]]:
+    """Return the scores of an evaluation; none if it is not finished."""
+    if not is_finished(study.folder, node.name):
         return []
-    volume = 0 if use.arm == NONE else volume_of(study, use)
+    volume = 0 if node.arm == NONE else volume_of(study, node)
     found = []
-    for path in sorted((study.folder / use.name / "scores").glob("*.json")):
+    for path in sorted((study.folder / node.name / "scores").glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         mean = sum(cell["metrics"].values()) / len(cell["metrics"])
-        example_scores = Path(use.name, "example_scores", f"{path.stem}.npy")
-        kept = str(example_scores) if (study.folder / example_scores).is_file() else ""
-        key = [use.arm, volume, use.seed, use.target_seed, cell["task"], cell["language"]]
-        rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], kept, use.name]
+        example_scores = Path(node.name, "example_scores", f"{path.stem}.npy")
+        saved_path = str(example_scores) if (study.folder / example_scores).is_file() else ""
+        key = [node.arm, volume, node.seed, node.target_seed, cell["task"], cell["language"]]
+        rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], saved_path, node.name]
         found.append([*key, *rest])
     return found
 
 
-def volume_of(study: Study, use: Node) -> int:
-    """Labelled examples that the run of phase 2 behind a node had to train on, those of all of its tasks.
+def volume_of(study: Study, node: Node) -> int:
+    """Return the number of labelled examples in the run of phase 2 behind a node, over all tasks.
 
-    Of a task in several languages, those in the language that has most.
+    A task in several languages counts the language with most examples.
     """
-    name = use.name
+    name = node.name
     while study.nodes[name].phase != "intermediate":
         name = study.nodes[name].parents[0]
     data = study.nodes[name].settings["data"]
-    asked = data["volume"] or {}
+    requested = data["volume"] or {}
     sources = json.loads((study.folder / name / "sources.json").read_text(encoding="utf-8"))
-    most = dict.fromkeys(counted(data["tasks"]), 0)
+    counts = dict.fromkeys(counted_tasks(data["tasks"]), 0)
     for task, splits in sources.items():
         group, count = group_of(task), splits["train"]["examples"]
-        if group in most:
-            most[group] = max(most[group], min(count, asked.get(group, count)))
-    return sum(most.values())
+        if group in counts:
+            counts[group] = max(counts[group], min(count, requested.get(group, count)))
+    return sum(counts.values())
 
 
-class Surplus(NamedTuple):
-    """A volume above the examples that there are, where a smaller one has taken them all."""
+class SurplusVolume(NamedTuple):
+    """A volume above the number of existing examples, where a smaller volume already used them all."""
 
-    there: int
-    taken: int | None
-    """The smaller volume; None for all there are."""
+    num_examples: int
+    smaller: int | None
+    """The smaller volume; None for all examples."""
 
 
-def surplus_of(study: Study) -> dict[tuple[str, int | None], Surplus]:
-    """The volumes of each arm that ask for more than there is, but for the first that does."""
-    found: dict[tuple[str, int | None], Surplus] = {}
+def surplus_of(study: Study) -> dict[tuple[str, int | None], SurplusVolume]:
+    """Return the volumes of each arm that exceed its examples, except the smallest of them."""
+    found: dict[tuple[str, int | None], SurplusVolume] = {}
     first: dict[tuple[str, int], int | None] = {}
     runs = [
         n for n in study.nodes.values() if n.phase == "intermediate" and is_finished(study.folder, n.name)
     ]
     for run in sorted(runs, key=lambda run: math.inf if run.volume is None else run.volume):
-        there = volume_of(study, run)
-        taken = first.setdefault((run.arm, there), run.volume)
-        if taken != run.volume:
-            found[run.arm, run.volume] = Surplus(there, taken)
+        num_examples = volume_of(study, run)
+        smaller = first.setdefault((run.arm, num_examples), run.volume)
+        if smaller != run.volume:
+            found[run.arm, run.volume] = SurplusVolume(num_examples, smaller)
     return found
 
 
 def missing_of(study: Study) -> list[Missing]:
-    """The nodes without results: failed, not begun, or waiting for one that failed; cells without rows."""
+    """Return nodes without results (failed, not started, or waiting) and cells without rows."""
     found = []
     for name, node in study.nodes.items():
         if not is_finished(study.folder, name):
-            log = logs_of(study.folder, name, "txt")
+            log = log_path(study.folder, name, "txt")
             found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
-    for (arm, volume), (there, taken) in surplus_of(study).items():
+    for (arm, volume), (num_examples, smaller) in surplus_of(study).items():
         what = f"{arm} with {_in_words(volume)}"
-        reason = f"there are {there:,}, which its runs with {_in_words(taken)} had too; those are shown"
+        used = f"the runs with {_in_words(smaller)} used them all and are shown"
+        reason = f"only {num_examples:,} examples exist; {used}"
         found.append(Missing(what, reason, ""))
     return found + _cells(study)
 
 
 def _in_words(volume: int | None) -> str:
-    """A volume that was asked for."""
+    """Return a requested volume in words."""
     return "all examples" if volume is None else f"{volume:,} examples"
 
 
 def _cells(study: Study) -> list[Missing]:
-    """What finished evaluations could not test, once for all of them, with their number."""
+    """Return the cells that finished evaluations could not test, each once with the number of evaluations."""
     found: Counter[tuple[str, str]] = Counter()
     for name, node in study.nodes.items():
         if node.phase == "evaluate" and is_finished(study.folder, name):
@@ -147,17 +150,17 @@ def _cells(study: Study) -> list[Missing]:
 
 
 def _reason(study: Study, node: Node, log: Path) -> str:
-    """Why a node has no results."""
+    """Return the reason why a node has no results."""
     if not log.is_file():
-        waits = [parent for parent in node.parents if not is_finished(study.folder, parent)]
-        return f"waits for {waits[0]}" if waits else "not begun"
+        unfinished = [parent for parent in node.parents if not is_finished(study.folder, parent)]
+        return f"waits for {unfinished[0]}" if unfinished else "not started"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ") or "Error: " in line]
-    return errors[-1] if errors else "began, and did not end"
+    return errors[-1] if errors else "started and did not finish; its log names no error"
 
 
 def runs_of(study: Study) -> pd.DataFrame:
-    """A line a finished node: what it is, its tokens and hours, its page on the dashboard, its config."""
+    """Return one line for each finished node: its arm, tokens, hours, W&B page and config."""
     lines = []
     for name, node in study.nodes.items():
         if not is_finished(study.folder, name):
@@ -169,7 +172,7 @@ def runs_of(study: Study) -> pd.DataFrame:
         own = {
             "tokens": tokens_of(study, node),
             "hours": hours_of(study, name),
-            "wandb": address_of(study.folder / name),
+            "wandb": read_page_url(study.folder / name),
             "config": config,
         }
         lines.append(key | rest | own)
@@ -177,7 +180,7 @@ def runs_of(study: Study) -> pd.DataFrame:
 
 
 def tokens_of(study: Study, node: Node) -> int:
-    """Tokens that a finished node trained on; 0 for an evaluation."""
+    """Return the number of tokens that a finished node trained on; 0 for an evaluation."""
     if node.phase == "evaluate":
         return 0
     return json.loads((study.folder / node.name / "results.json").read_text(encoding="utf-8"))["run"][
@@ -186,18 +189,18 @@ def tokens_of(study: Study, node: Node) -> int:
 
 
 def hours_of(study: Study, name: str) -> float | None:
-    """Hours that a node has taken, all its starts together; None where it was not run by the engine."""
-    path = logs_of(study.folder, name, "json")
+    """Return the hours of all starts of a node together; None if the engine did not run it."""
+    path = log_path(study.folder, name, "json")
     return json.loads(path.read_text(encoding="utf-8"))["seconds"] / 3600 if path.is_file() else None
 
 
 def results_of(study: Study, command: str, words: str) -> StudyResults:
-    """All that a study's report shows.
+    """Return all results that a study's report shows.
 
     Args:
         study: The study.
-        command: The command that runs it.
-        words: Sentences on what it can and cannot say.
+        command: Command that runs the study.
+        words: Sentences on what the study can and cannot show.
     """
     device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     about: Mapping[str, Any] = {

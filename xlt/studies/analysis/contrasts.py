@@ -1,6 +1,6 @@
-"""Arms of a study held against each other, seed by seed. S seeds, U units (targets, or languages)."""
+"""Paired comparisons of a study's arms, seed by seed. S seeds, U units (targets, or languages)."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 from collections.abc import Mapping, Sequence
@@ -11,42 +11,42 @@ import pandas as pd
 
 from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.analysis.statistics import Estimate
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
-RawSplit = tuple[float, float]
+VariancePart = tuple[float, float]
 """A variance, and the degrees of freedom that it is estimated from."""
 
 
 def crossed_bootstrap(
-    values: np.ndarray, over_seeds: RawSplit | None = None, draws: int = 1000, seed: int = 0
+    values: np.ndarray, seed_part: VariancePart | None = None, draws: int = 1000, seed: int = 0
 ) -> Estimate:
-    """A mean over seeds and units (targets, or languages), each of which is drawn.
+    """Estimate a mean over seeds and units (targets, or languages), both of which are resampled.
 
-    The variance is the sum of that over drawn seeds and that over drawn units, each corrected for few levels.
-    What seeds and units do together is counted in both: the interval is wide rather than narrow.
+    The variance is the sum of the variance over drawn seeds and the variance over drawn units, each corrected
+    for few levels. The interaction of seeds and units is counted in both, so the interval is conservative.
 
     Args:
-        values: Effects, shape (S, U), NaN where a seed lacks a unit. The estimate is the mean over units of
-            the mean over the seeds that a unit has. With one unit only seeds are drawn.
-        over_seeds: The variance over seeds, where it is known better than from these values.
-        draws: How many.
-        seed: Of the draws.
+        values: Effects, shape (S, U), NaN if a seed lacks a unit. The estimate is the mean over units of each
+            unit's mean over its seeds. With one unit only seeds are resampled.
+        seed_part: The variance over seeds, if a better estimate than that of these values is known.
+        draws: Number of draws. Defaults to 1000.
+        seed: Seed of the draws. Defaults to 0.
 
     Raises:
         ValueError: A seed or a unit has no value at all.
 
     Source: Owen (2007), https://arxiv.org/abs/0712.1111; Cameron, Gelbach and Miller (2011), Journal of
-    Business
-    and Economic Statistics 29(2) (two-way clustering); Hesterberg (2015), https://arxiv.org/abs/1411.5279.
+    Business and Economic Statistics 29(2) (two-way clustering); Hesterberg (2015),
+    https://arxiv.org/abs/1411.5279.
     """
     has = np.isfinite(values)
     if values.size == 0 or not (has.any(0).all() and has.any(1).all()):
-        raise ValueError(f"effects of shape {values.shape}: a seed or a target has none: leave it out")
+        raise ValueError(f"effects of shape {values.shape}: a seed or a unit has no value; leave it out")
     filled, (seeds, units) = np.where(has, values, 0.0), values.shape
     means = filled.sum(0) / has.sum(0)
     if seeds < 2:
         return Estimate(float(means.mean()), ())
-    parts = [over_seeds or (_seed_variance(filled, has, draws, seed), seeds - 1)]
+    parts = [seed_part or (_seed_variance(filled, has, draws, seed), seeds - 1)]
     if units > 1:
         drawn = _multiplicities(units, draws, (seed, 1)) @ means / units
         parts.append((_corrected(drawn, units), units - 1))
@@ -54,7 +54,7 @@ def crossed_bootstrap(
 
 
 def _seed_variance(filled: np.ndarray, has: np.ndarray, draws: int, seed: int) -> float:
-    """Variance of the mean over drawn seeds; in a draw without a unit's seeds the unit is left out."""
+    """Return the variance of the mean over drawn seeds; a draw leaves out units without a drawn seed."""
     picked = _multiplicities(len(filled), draws, (seed, 0))
     weight = picked @ has
     means = np.where(weight > 0, picked @ filled / np.where(weight > 0, weight, 1), np.nan)
@@ -62,17 +62,17 @@ def _seed_variance(filled: np.ndarray, has: np.ndarray, draws: int, seed: int) -
     return _corrected(drawn, len(filled))
 
 
-def block_error(scores: np.ndarray, plus: int, minus: int) -> RawSplit | None:
-    """Variance over seeds of a difference between arms, from all arms, which are taken to vary alike.
+def block_error(scores: np.ndarray, plus: int, minus: int) -> VariancePart | None:
+    """Estimate the variance over seeds of a difference between arms from all arms, assuming equal variances.
 
     Args:
-        scores: Shape (S, arms), the same cells throughout.
-        plus: Arms on the one side.
-        minus: Arms on the other.
+        scores: Shape (S, arms), over the same cells throughout.
+        plus: Number of arms on the first side.
+        minus: Number of arms on the second side.
 
     Returns:
-        The residual mean square of arms by seeds, for that difference, with (arms - 1)(S - 1) degrees of
-        freedom; with two arms that is the paired t-test's. None with fewer than two arms or seeds.
+        The residual mean square of arms by seeds for that difference, with (arms - 1)(S - 1) degrees of
+        freedom. With two arms it equals that of the paired t-test. None with fewer than two arms or seeds.
 
     Source: the randomised block design of Fisher (1935), The Design of Experiments, chapter 4.
     """
@@ -85,12 +85,12 @@ def block_error(scores: np.ndarray, plus: int, minus: int) -> RawSplit | None:
 
 
 def _multiplicities(levels: int, draws: int, key: Sequence[int]) -> np.ndarray:
-    """How often each draw of the levels with replacement has each, shape (D, levels)."""
+    """Draw the levels with replacement; return the count of each level, shape (D, levels)."""
     return np.random.default_rng(list(key)).multinomial(levels, np.full(levels, 1 / levels), size=draws)
 
 
 def _corrected(drawn: np.ndarray, levels: int) -> float:
-    """The variance of drawn means, made as large as that of a mean of so few levels is."""
+    """Return the variance of drawn means, corrected for few levels."""
     return float(drawn.var(ddof=1)) * levels / (levels - 1)
 
 
@@ -99,97 +99,82 @@ class Contrast:
     """A mean difference between arms.
 
     Args:
-        plus: The arms on the one side, in words.
-        minus: Those on the other.
-        volume: Examples of intermediate training.
-        estimate: Over seeds and what `drawn` says.
-        here: Over seeds alone.
+        plus: Arms on the first side, in words.
+        minus: Arms on the second side, in words.
+        volume: Number of examples of intermediate training.
+        estimate: Estimate over seeds and the units in `drawn`.
+        seeds_only: Estimate over seeds alone.
         drawn: "seeds", "seeds and targets" or "seeds and languages".
-        counts: Seeds, targets and scores that stand behind it, and of how many, in words.
+        counts: Numbers of seeds, targets and scores, and the numbers that exist, in words.
     """
 
     plus: str
     minus: str
     volume: int
     estimate: Estimate
-    here: Estimate
+    seeds_only: Estimate
     drawn: str
     counts: str
-
-
-def largest_common_volume(scores: pd.DataFrame, arms: Sequence[str]) -> int | None:
-    """The largest volume of all intermediate tasks; where they share none, of these arms; else None."""
-    by_arm = {
-        str(arm): set(group["volume"])
-        for arm, group in scores.groupby("intermediate", sort=True)
-        if arm != NONE
-    }
-    for names in (list(by_arm), [arm for arm in arms if arm != NONE]):
-        shared = set.intersection(*(by_arm[name] for name in names)) if names else set()
-        if shared:
-            return int(max(shared))
-    return None
 
 
 def compare(
     scores: pd.DataFrame, plus: Sequence[str], minus: Sequence[str], volume: int | None, target: str = ""
 ) -> Contrast | None:
-    """The mean of some arms less that of others at a volume, by seed; None where no seed has both.
+    """Return the mean of some arms minus the mean of others at a volume, by seed; None if no seed has both.
 
-    In each target only the languages count that all these arms and seeds have; the mean is over targets of
-    means over their languages. A seed that lacks most languages of a target counts in the other targets
-    alone.
+    A target contributes the languages that all these arms and seeds have. The mean is over targets of means
+    over their languages. A seed that lacks most languages of a target only counts in the other targets.
 
     Args:
-        scores: The table, rows as they are.
-        plus: Arms.
-        minus: Arms; "none" has no volume.
-        volume: Examples.
-        target: The target; all where empty.
+        scores: The table of scores, without perturbed rows.
+        plus: Names of the arms on the first side.
+        minus: Names of the arms on the second side; "none" has no volume.
+        volume: Number of examples; None gives None.
+        target: Name of the target. Defaults to all targets.
     """
     if volume is None:
         return None
-    wanted = scores[scores["target"] == target] if target else scores
-    kept = wanted[(wanted["volume"] == volume) | (wanted["intermediate"] == NONE)]
-    tables = {str(name): _wide(group) for name, group in kept.groupby("target", sort=True)}
+    own = scores[scores["target"] == target] if target else scores
+    compared = own[(own["volume"] == volume) | (own["intermediate"] == NONE)]
+    tables = {str(name): _pivot(group) for name, group in compared.groupby("target", sort=True)}
     blocks = {name: _block(table, plus, minus) for name, table in tables.items()}
     blocks = {name: block for name, block in blocks.items() if not block.empty}
     if not blocks:
         return None
     values, drawn = _values(blocks)
-    error = block_error(_alike(tables, blocks), len(plus), len(minus))
+    error = block_error(_complete_means(tables, blocks), len(plus), len(minus))
     estimate = crossed_bootstrap(values, error)
     return Contrast(
-        plus=_named(plus),
-        minus=_named(minus),
+        plus=_describe_arms(plus),
+        minus=_describe_arms(minus),
         volume=volume,
         estimate=estimate,
-        here=Estimate(estimate.value, estimate.parts[:1]),
+        seeds_only=Estimate(estimate.value, estimate.parts[:1]),
         drawn=drawn,
-        counts=_counts(wanted[wanted["intermediate"].isin([*plus, *minus])], blocks, len(values)),
+        counts=_counts(own[own["intermediate"].isin([*plus, *minus])], blocks, len(values)),
     )
 
 
-def _named(arms: Sequence[str]) -> str:
-    """Arms in words."""
+def _describe_arms(arms: Sequence[str]) -> str:
+    """Return arms in words."""
     return arms[0] if len(arms) == 1 else f"the mean of {', '.join(arms)}"
 
 
 def _counts(lines: pd.DataFrame, blocks: Mapping[str, pd.DataFrame], seeds: int) -> str:
-    """What stands behind a difference, and of how much, in words."""
+    """Return the numbers behind a difference, and the numbers that exist, in words."""
     languages = lines.groupby("target")["language"].nunique()
     possible = int(languages.sum()) * len(lines[["seed", "target_seed"]].drop_duplicates())
     used = sum(block.size for block in blocks.values())
     return f"{seeds} seeds, {len(blocks)} of {len(languages)} targets, {used} of {possible} pairs of scores"
 
 
-def _wide(lines: pd.DataFrame) -> pd.DataFrame:
-    """A target's scores: seeds by (language, arm)."""
+def _pivot(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return a target's scores: seeds by (language, arm)."""
     return lines.pivot(index=["seed", "target_seed"], columns=["language", "intermediate"], values="score")
 
 
 def _block(table: pd.DataFrame, plus: Sequence[str], minus: Sequence[str]) -> pd.DataFrame:
-    """A target's differences, seeds by languages, nothing missing between them."""
+    """Return a target's differences, seeds by languages, without missing values."""
     if not {*plus, *minus} <= set(table.columns.get_level_values("intermediate")):
         return pd.DataFrame()
     sides = [
@@ -199,8 +184,8 @@ def _block(table: pd.DataFrame, plus: Sequence[str], minus: Sequence[str]) -> pd
     return complete_block((sides[0] - sides[1]).dropna(how="all"))
 
 
-def _alike(tables: Mapping[str, pd.DataFrame], blocks: Mapping[str, pd.DataFrame]) -> np.ndarray:
-    """Mean scores, shape (S, arms), of the seeds and arms that have all cells of the blocks."""
+def _complete_means(tables: Mapping[str, pd.DataFrame], blocks: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """Return mean scores, shape (S, arms), of the seeds and arms that have all cells of the blocks."""
     means = []
     for name, block in blocks.items():
         cells = tables[name].loc[block.index, block.columns]
@@ -213,7 +198,7 @@ def _alike(tables: Mapping[str, pd.DataFrame], blocks: Mapping[str, pd.DataFrame
 
 
 def _values(blocks: Mapping[str, pd.DataFrame]) -> tuple[np.ndarray, str]:
-    """Differences by seed and unit, and what is drawn: seeds and targets, or seeds and languages."""
+    """Return differences by seed and unit, and the resampled dimensions in words."""
     if len(blocks) > 1:
         by_target = {name: block.mean(axis=1).groupby(level="seed").mean() for name, block in blocks.items()}
         return pd.DataFrame(by_target).to_numpy(float), "seeds and targets"

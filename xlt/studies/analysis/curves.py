@@ -1,7 +1,8 @@
-"""Curves of a score over the volume of intermediate training: power law, logarithm, constant; which holds.
+"""Curves of a score against the volume of intermediate training: power law, logarithm, or constant.
 
-The power law is s(n) = s_inf − a (n + n0)^−b: it begins at the score without intermediate training (n = 0)
-and levels off at s_inf. Few volumes and seeds do not tell its exponent: a curve says so. S seeds, V volumes.
+The power law is s(n) = s_inf − a (n + n0)^−b. It starts at the score without intermediate training (n = 0)
+and levels off at s_inf. Few volumes and seeds do not determine its exponent; each curve states if they do. S
+seeds, V volumes.
 
 Source of the form: pow4 of Domhan et al. (2015), https://www.ijcai.org/Proceedings/15/Papers/487.pdf, over
 volumes as in Rosenfeld et al. (2020), https://arxiv.org/abs/1909.12673.
@@ -18,22 +19,19 @@ from scipy import stats
 from xlt.studies.analysis.power_law import (
     EXPONENTS,
     Coefficients,
-    Law,
+    PowerLaws,
     fit_drawn,
     fit_laws,
     fit_linear,
-    lines,
-    log_feature,
     make_grid,
     refine,
-    unit,
 )
 
 PARAMETERS = {"constant": 2, "log-linear": 3, "power": 5}
-"""Parameters of each curve, the residual variance among them."""
+"""Number of parameters of each curve, including the residual variance."""
 
-FACTOR = 4.0
-"""An exponent is told where the highest that fits is less than so many times the lowest."""
+MAX_RATIO = 4.0
+"""An exponent is identifiable if the highest that fits is less than this many times the lowest."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +39,20 @@ class Curve:
     """A fitted curve.
 
     Args:
-        best: "constant", "log-linear" or "power": the lowest AICc.
-        aicc: By curve; infinite where there are too few scores for it.
+        best: Form with the lowest AICc: "constant", "log-linear" or "power".
+        aicc: AICc of each form; infinite if there are too few scores for it.
         s_inf: Asymptote of the power law, in points.
-        a: Its scale, in points × examples^b.
-        n0: Its offset, in examples.
-        b: Its exponent.
-        b_low: The lowest exponent that fits as well at 95 % (profile of the likelihood).
-        b_high: The highest.
-        identifiable: Whether the scores tell the exponent; where not, s_inf, a, n0 and b are one choice of
-            many.
-        reason: Why, in words.
-        volumes: Those that there are scores of.
-        seeds: How many.
-        missing: Scores of a seed and volume that are absent.
+        a: Scale of the power law, in points × examples^b.
+        n0: Offset of the power law, in examples.
+        b: Exponent of the power law.
+        b_low: Lowest exponent that fits equally well at 95 % (profile of the likelihood).
+        b_high: Highest exponent that fits equally well at 95 %.
+        identifiable: True if the scores determine the exponent. If False, s_inf, a, n0 and b are one choice
+            of many.
+        reason: Reason for `identifiable`, in words.
+        volumes: Volumes that have scores.
+        seeds: Number of seeds.
+        missing: Number of missing pairs of seed and volume.
         point: The best curve.
         draws: The best curve fitted to drawn seeds; None with one seed.
     """
@@ -76,17 +74,22 @@ class Curve:
     draws: Coefficients | None
 
     def predict(self, n: float | Sequence[float] | np.ndarray) -> np.ndarray:
-        """Scores of the best curve at these volumes, in points."""
+        """Return the scores of the best curve at these volumes, in points."""
         return self.point.at(np.atleast_1d(np.asarray(n, float)))[0]
 
     def band(
         self, n: float | Sequence[float] | np.ndarray, level: float = 0.95
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where the mean score at these volumes may lie, in points; NaN with one seed, which does not tell.
+        """Return the limits of the mean score at these volumes, in points; NaN with one seed.
 
-        The standard error is that of the curves of drawn seeds, corrected for few seeds, times Student's t.
+        The standard error is that of the curves of drawn seeds, corrected for few seeds and multiplied by
+        Student's t.
 
-        Source: Hesterberg (2015), https://arxiv.org/abs/1411.5279, on few values.
+        Args:
+            n: Volumes, in examples.
+            level: Probability that the limits contain the mean score. Defaults to 0.95.
+
+        Source: Hesterberg (2015), https://arxiv.org/abs/1411.5279 (correction for few values).
         """
         middle = self.predict(n)
         if self.draws is None:
@@ -99,14 +102,14 @@ class Curve:
 
 
 class Sample(NamedTuple):
-    """Scores summed up by volume: what least squares need."""
+    """Scores summarised by volume for least squares."""
 
     values: np.ndarray
     """Means, shape (V,)."""
     weights: np.ndarray
-    """Scores behind each, shape (V,)."""
+    """Number of scores behind each mean, shape (V,)."""
     within: float
-    """Sum of squares about the means."""
+    """Sum of squares around the means."""
 
 
 def fit(
@@ -115,23 +118,23 @@ def fit(
     bootstrap: int = 200,
     seed: int = 0,
 ) -> Curve:
-    """Fit the three curves, choose one by AICc, and say whether the exponent can be told.
+    """Fit the three curves, choose one by AICc, and determine if the exponent is identifiable.
 
     Args:
-        volumes: Examples, 0 for none, each once, shape (V,).
-        scores: A line a seed, shape (S, V), NaN where one is missing; or one seed's, shape (V,).
-        bootstrap: Draws of whole seeds, for `band`.
-        seed: Of the draws.
+        volumes: Numbers of examples, 0 for none, without repeats, shape (V,).
+        scores: One line for each seed, shape (S, V), NaN if a score is missing; or the scores of one seed,
+            shape (V,).
+        bootstrap: Number of draws of whole seeds, for `band`. Defaults to 200.
+        seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        ValueError: The shapes do not match, a volume stands twice, or fewer than two volumes have scores.
+        ValueError: The shapes do not match, a volume is repeated, or fewer than two volumes have scores.
 
     Source: Burnham and Anderson (2002), Model Selection and Multimodel Inference, section 2.4 (AICc); Efron
-    and
-    Tibshirani (1993), chapter 9 (drawing whole cases).
+    and Tibshirani (1993), chapter 9 (drawing whole cases).
     """
-    points, table = _checked(volumes, scores)
-    sample, grid = _summed(table), make_grid(points)
+    points, table = _check_input(volumes, scores)
+    sample, grid = _summarise(table), make_grid(points)
     values, weights = sample.values[None], sample.weights[None]
     law = fit_laws(values, weights, np.array([sample.within]), grid)
     power, misfit = refine(law, values, weights, grid)
@@ -139,9 +142,9 @@ def fit(
     misfits = {
         name: float((weights * (curve.at(points) - values) ** 2).sum()) for name, curve in linear.items()
     }
-    aicc = _criteria(misfits | {"power": misfit}, sample.within, int(weights.sum()))
+    aicc = aicc_by_form(misfits | {"power": misfit}, sample.within, int(weights.sum()))
     best = min(aicc, key=lambda name: aicc[name])
-    told, reason = _identified(law, aicc, int(weights.sum()), len(points))
+    identifiable, reason = is_identifiable(law, aicc, int(weights.sum()), len(points))
     return Curve(
         best=best,
         aicc=aicc,
@@ -151,7 +154,7 @@ def fit(
         b=float(power.b[0]),
         b_low=float(law.b_low[0]),
         b_high=float(law.b_high[0]),
-        identifiable=told,
+        identifiable=identifiable,
         reason=reason,
         volumes=tuple(int(n) for n in points),
         seeds=len(table),
@@ -161,39 +164,41 @@ def fit(
     )
 
 
-def _checked(
+def _check_input(
     volumes: Sequence[int] | np.ndarray, scores: Sequence[Sequence[float]] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Volumes that have scores, ascending, and their scores by seed."""
+    """Return the volumes that have scores, in ascending order, and their scores by seed."""
     points, table = np.asarray(volumes, float), np.atleast_2d(np.asarray(scores, float))
     if points.ndim != 1 or table.shape[1:] != points.shape or len(set(points.tolist())) < len(points):
         raise ValueError(
-            f"volumes of shape {points.shape} and scores of shape {table.shape}: give each volume once, "
-            "and a line of scores a seed, NaN where one is missing"
+            f"volumes have shape {points.shape} and scores have shape {table.shape}: give each volume once, "
+            "and one line of scores for each seed, with NaN for a missing score"
         )
     order = np.argsort(points)
     points, table = points[order], table[:, order]
     table = table[np.isfinite(table).any(1)]
     has = np.isfinite(table).any(0)
     if has.sum() < 2 or points[has].max() <= 0 or points.min() < 0:
-        raise ValueError(f"volumes {points[has].tolist()} have scores: a curve needs two, none below 0")
+        raise ValueError(
+            f"only the volumes {points[has].tolist()} have scores: a curve needs two volumes, none below 0"
+        )
     return points[has], np.where(np.isfinite(table), table, np.nan)[:, has]
 
 
-def _summed(table: np.ndarray) -> Sample:
-    """Means, counts and the rest of a table of scores."""
+def _summarise(table: np.ndarray) -> Sample:
+    """Return the means, counts and sum of squares of a table of scores."""
     has = np.isfinite(table)
     means = np.nanmean(table, axis=0)
     return Sample(means, has.sum(0).astype(float), float(np.nansum((table - means) ** 2)))
 
 
-def _criteria(misfits: Mapping[str, float], within: float, count: int) -> dict[str, float]:
-    """Each curve's AICc from its sum of squares about the means."""
+def aicc_by_form(misfits: Mapping[str, float], within: float, count: int) -> dict[str, float]:
+    """Return each curve's AICc from its sum of squares around the means."""
     return {name: _aicc(misfits[name] + within, count, size) for name, size in PARAMETERS.items()}
 
 
 def _aicc(squares: float, count: int, parameters: int) -> float:
-    """Akaike's criterion of a least-squares fit, corrected for few scores.
+    """Return Akaike's criterion of a least-squares fit, corrected for few scores.
 
     Source: Hurvich and Tsai (1989), Biometrika 76(2), 297–307.
     """
@@ -203,8 +208,8 @@ def _aicc(squares: float, count: int, parameters: int) -> float:
     return count * math.log(max(squares / count, 1e-12)) + 2 * parameters + correction
 
 
-def _identified(law: Law, aicc: Mapping[str, float], count: int, volumes: int) -> tuple[bool, str]:
-    """Whether the exponent can be told, and why."""
+def is_identifiable(law: PowerLaws, aicc: Mapping[str, float], count: int, volumes: int) -> tuple[bool, str]:
+    """Return True if the exponent is identifiable, and the reason."""
     low, high = float(law.b_low[0]), float(law.b_high[0])
     best = min(aicc, key=lambda name: aicc[name])
     between = f"exponents from {low:.2g} to {high:.2g} fit"
@@ -214,84 +219,12 @@ def _identified(law: Law, aicc: Mapping[str, float], count: int, volumes: int) -
         margin = aicc["power"] - aicc[best]
         return (
             False,
-            f"a {best} curve does as well (AICc lower by {margin:.1f}), so the exponent says nothing",
+            f"a {best} curve fits at least as well (AICc lower by {margin:.1f}), so the exponent is not used",
         )
-    ends = [("a logarithm without end", low <= EXPONENTS[0]), ("a jump to a plateau", high >= EXPONENTS[-1])]
+    ends = [("an unbounded logarithm", low <= EXPONENTS[0]), ("a jump to a plateau", high >= EXPONENTS[-1])]
     if any(is_open for _, is_open in ends):
         names = " and ".join(name for name, is_open in ends if is_open)
         return False, f"{between} as well: {names} cannot be excluded"
-    if high >= FACTOR * low:
-        return False, f"{between} as well: it is told no better than to a factor of {high / low:.0f}"
+    if high >= MAX_RATIO * low:
+        return False, f"{between} as well: it is only known to a factor of {high / low:.0f}"
     return True, f"{between} at 95 %, from {count} scores at {volumes} volumes"
-
-
-class Truth(NamedTuple):
-    """A power law to simulate: s_inf and a in points (a × examples^b), n0 in examples."""
-
-    s_inf: float = 70.0
-    a: float = 400.0
-    n0: float = 500.0
-    b: float = 0.5
-
-    def at(self, volumes: np.ndarray) -> np.ndarray:
-        """True scores at these volumes."""
-        return self.s_inf - self.a * (volumes + self.n0) ** -self.b
-
-
-TRUTH = Truth()
-
-
-class Simulation(NamedTuple):
-    """What studies of one size would find of a known exponent."""
-
-    share_identifiable: float
-    """Of the studies, 0 to 1."""
-    b_low: float
-    """The exponents found lie from here ..."""
-    b_high: float
-    """... to here in 95 % of the studies."""
-    words: str
-
-
-def simulate(
-    sd: float = 1.0,
-    volumes: Sequence[int] = (1000, 4000, 16000, 64000),
-    seeds: int = 3,
-    truth: Truth = TRUTH,
-    repeats: int = 400,
-    seed: int = 0,
-) -> Simulation:
-    """Repeat a study of a known curve, and count how often its exponent can be told.
-
-    Args:
-        sd: Over seeds, of a score, in points.
-        volumes: Of the study.
-        seeds: At each volume.
-        truth: The curve; as it is, a gain of 9 points from 1,000 to 64,000 examples.
-        repeats: Studies.
-        seed: Of the noise.
-    """
-    points = np.asarray(sorted(volumes), float)
-    noise = np.random.default_rng(seed).normal(0, sd, (repeats, seeds, len(points)))
-    means, within = (
-        truth.at(points) + noise.mean(1),
-        ((noise - noise.mean(1, keepdims=True)) ** 2).sum((1, 2)),
-    )
-    weights, grid = np.full_like(means, seeds), make_grid(points)
-    law, count = fit_laws(means, weights, within, grid), seeds * len(points)
-    features = np.stack([np.zeros(len(points)), log_feature(points, unit(points))])
-    misfits = np.column_stack([lines(means, weights, features).misfit, law.misfit]) + within[:, None]
-    told = 0
-    for number, squares in enumerate(misfits):
-        aicc = _criteria(dict(zip(PARAMETERS, squares.tolist(), strict=True)), 0.0, count)
-        one = law._replace(b_low=law.b_low[number : number + 1], b_high=law.b_high[number : number + 1])
-        told += _identified(one, aicc, count, len(points))[0]
-    low, high = (float(value) for value in np.quantile(grid.b[law.place], (0.025, 0.975)))
-    share = told / repeats
-    points_of_sd = f"{sd:g} point" + ("" if sd == 1 else "s")
-    words = (
-        f"With an SD of {points_of_sd} over {seeds} seeds and {len(points)} volumes, {repeats} simulated "
-        f"studies of a curve with the exponent {truth.b:g} find exponents from {low:.2g} to {high:.2g}; "
-        f"{100 * share:.0f} % of them could tell it."
-    )
-    return Simulation(share, low, high, words)

@@ -1,48 +1,49 @@
-"""Examples drawn again: what scores become when the test rows are resampled. D draws, R rows, S seeds.
+"""Resampling of test examples: the scores after drawing the test rows with replacement.
 
-An example has a value of its own (a score in percent), or the spans found right, predicted and in gold.
+An example has a score of its own in percent, or three counts of spans: correct, predicted and gold. D draws,
+R rows, S seeds.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RIGHT, PREDICTED, GOLD = range(3)
-"""Columns of an example's spans."""
+GOLD = 2
+"""Column of the number of gold spans of an example."""
 
 
 def check_example_scores(example_scores: np.ndarray, where: str) -> None:
-    """Refuse values that are none of the two forms.
+    """Refuse example scores that are empty or not finite.
 
     Args:
-        example_scores: Shape (..., R) by seed or alone, or (..., R, 3).
-        where: What they belong to, for the message.
+        example_scores: Shape (..., R), or (..., R, 3) for counts of spans.
+        where: Name of the cell for the message.
 
     Raises:
-        ValueError: There are none, or one is not finite.
+        ValueError: There are no scores, or one is not finite.
     """
     if example_scores.size == 0 or not np.isfinite(example_scores).all():
         raise ValueError(
-            f"example_scores of {where}: empty or not finite, shape {example_scores.shape}: "
+            f"example_scores of {where} (shape {example_scores.shape}) are empty or not finite: "
             "evaluate that cell again"
         )
 
 
 def score_of(example_scores: np.ndarray) -> np.ndarray:
-    """Scores of the example scores as they are, in percent: (S, R) or (S, R, 3) to (S,).
+    """Return the score of all examples, in percent: shape (S, R) or (S, R, 3) to shape (S,).
 
-    Source: the mean, or the F1 of all spans counted together (seqeval's micro average, as XTREME scores
-    tags).
+    Source: the mean of the examples; for spans the F1 of all spans together (seqeval's micro average, as
+    XTREME scores tagging).
     """
     return drawn_scores(example_scores, np.ones((1, example_scores.shape[1]), np.float32))[0]
 
 
 def drawn_scores(example_scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Scores when each row is taken as often as drawn, in percent.
+    """Return the scores of resampled examples, in percent.
 
     Args:
-        example_scores: Shape (S, R), or (S, R, 3) of spans.
-        counts: How often a draw has each row, shape (D, R).
+        example_scores: Shape (S, R), or (S, R, 3) for counts of spans.
+        counts: Number of times that each draw contains each row, shape (D, R).
 
     Returns:
         Shape (D, S).
@@ -59,24 +60,41 @@ def drawn_scores(example_scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def example_counts(rows: int, draws: int, key: Sequence[int]) -> np.ndarray:
-    """How often each of D draws of R rows with replacement has each row, shape (D, R); the same by key."""
+    """Draw rows with replacement; count the rows in each draw.
+
+    Args:
+        rows: Number of rows R.
+        draws: Number of draws D.
+        key: Seed of the draws: the same key gives the same draws.
+
+    Returns:
+        Shape (D, R).
+    """
     picks = np.random.default_rng(list(key)).integers(rows, size=(draws, rows))
-    places = picks + rows * np.arange(draws)[:, None]
-    return np.bincount(places.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float32)
+    indices = picks + rows * np.arange(draws)[:, None]
+    return np.bincount(indices.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float32)
 
 
 def counts_by_language(
-    rows: Mapping[str, int], draws: int, seed: int, parallel: bool
+    rows: Mapping[str, int], draws: int, seed: int, is_parallel: bool
 ) -> dict[str, np.ndarray]:
-    """Draws of the rows of each language: the same ones in all languages of a parallel test set, else apart.
+    """Draw the rows of each language.
+
+    Args:
+        rows: Number of rows by language.
+        draws: Number of draws.
+        seed: Seed of the draws.
+        is_parallel: True if a row is the same example in every language: all languages share their draws.
 
     Raises:
-        ValueError: The set is said to be parallel, and languages differ in their number of rows.
+        ValueError: The test set is parallel, and languages differ in their number of rows.
     """
-    if parallel:
+    if is_parallel:
         if len(set(rows.values())) > 1:
             listed = ", ".join(f"{language} {count}" for language, count in rows.items())
-            raise ValueError(f"a parallel test set has as many rows in every language, not {listed}")
+            raise ValueError(
+                f"a parallel test set must have the same number of rows in every language, not {listed}"
+            )
         shared = example_counts(next(iter(rows.values())), draws, (seed,))
         return dict.fromkeys(rows, shared)
     order = sorted(rows)

@@ -1,6 +1,6 @@
-"""What a study found, worked out once for its figures, its tables and its page."""
+"""The findings of a study, computed once for its figures, tables and page."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportGeneralTypeIssues=false
 
 from functools import cached_property
@@ -10,89 +10,94 @@ import numpy as np
 import pandas as pd
 
 from xlt.studies.analysis import names, robustness
+from xlt.studies.analysis.bootstrap import bootstrap_effects
 from xlt.studies.analysis.claims import Judged, judge
-from xlt.studies.analysis.intervals import bootstrap_effects
 from xlt.studies.analysis.measures import Measure, measures_of
-from xlt.studies.analysis.points import at_common_volume, over, over_seeds, over_targets
+from xlt.studies.analysis.points import (
+    at_common_volume,
+    average_over_seeds,
+    average_over_targets,
+    reduce_over,
+)
 from xlt.studies.analysis.power import paired_sds
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.analysis.statistics import mixed_model
 from xlt.studies.analysis.volumes import curves
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 
 class Findings:
-    """The numbers of a study.
+    """The numbers of a study, computed when first used.
 
     Args:
-        study: The study.
+        study: Results of the study.
     """
 
     def __init__(self, study: StudyResults) -> None:
         self.study = study
         self.clean = robustness.clean(study.scores)
-        self.arms = names.arms(self.clean["intermediate"])
-        self.targets = names.targets(self.clean["target"])
+        self.arms = names.sort_arms(self.clean["intermediate"])
+        self.targets = names.sort_targets(self.clean["target"])
         self.seeds = sorted(set(self.clean["seed"]))
         self.volumes = sorted(set(self.clean.loc[self.clean["intermediate"] != NONE, "volume"]))
 
     @cached_property
     def replicates(self) -> pd.DataFrame:
-        """The score of each replicate in each target: the mean over languages."""
-        return over(self.clean, "language", ["target"])
+        """Score of each replicate in each target: the mean over languages."""
+        return reduce_over(self.clean, "language", ["target"])
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The same over seeds."""
-        return over_seeds(self.replicates, ["target"], seeds=len(self.seeds))
+        """Mean and interval over seeds of `replicates`."""
+        return average_over_seeds(self.replicates, ["target"], seeds=len(self.seeds))
 
     @cached_property
     def by_language(self) -> pd.DataFrame:
-        """The effect in each language: the score less that of the same seeds without an intermediate task."""
+        """Effect in each language, paired by seed with the arm without intermediate training."""
         return robustness.effects(self.clean)
 
     @cached_property
     def replicate_effects(self) -> pd.DataFrame:
-        """The effect in each replicate and target: the mean over languages."""
-        return over(self.by_language, "language", ["target"], "effect")
+        """Effect of each replicate in each target: the mean over languages."""
+        return reduce_over(self.by_language, "language", ["target"], "effect")
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """The same over seeds; `of_rows` says whether the interval is over test rows as well."""
-        points = over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
+        """Mean and interval of `replicate_effects`; `of_rows` marks intervals over test rows too."""
+        points = average_over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
         if self.study.folder is None or not (self.clean["example_scores"] != "").any():
             return points.assign(of_rows=False)
-        return _with_rows(points, self.clean, self.study.folder)
+        return _add_row_intervals(points, self.clean, self.study.folder)
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
-        """The mean effect over targets."""
-        return over_targets(self.replicate_effects, "effect")
+        """Mean effect over targets."""
+        return average_over_targets(self.replicate_effects, "effect")
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The effect in each language over seeds, at the largest volume that the arms share."""
+        """Effect in each language over seeds, at the largest volume that all arms have."""
         own = self.by_language.assign(common=1, of=1)
-        return at_common_volume(over_seeds(own, ["target", "language"], "effect", len(self.seeds)))
+        return at_common_volume(average_over_seeds(own, ["target", "language"], "effect", len(self.seeds)))
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """The measures of robustness that there are numbers for."""
+        """Measures of robustness that the scores allow."""
         return measures_of(self.study.scores, self.study.checkpoints, self.by_language, len(self.seeds))
 
     @cached_property
     def judged(self) -> list[Judged]:
-        """The paper's claims, each with what this study says of it."""
-        return list(judge(self.study.scores))
+        """The paper's claims with their verdicts."""
+        return judge(self.study.scores)
 
     @cached_property
     def fits(self) -> pd.DataFrame:
-        """The curves of each arm: by target over its languages, and over all targets (an empty target)."""
+        """Curves of each arm: by target over its languages, and over all targets (an empty target)."""
         return curves(self.clean, by_language=False)
 
     @cached_property
     def model(self) -> pd.DataFrame:
-        """The mixed model of all scores; no terms where there are too few scores for one."""
+        """The mixed model of all scores; without terms if there are too few scores."""
         try:
             return mixed_model(self.clean)
         except ValueError:
@@ -106,13 +111,16 @@ class Findings:
         return paired_sds(self.clean)
 
 
-def _with_rows(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The points with intervals over seeds and test rows, if all scores of a point have example scores."""
+def _add_row_intervals(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Extend the intervals to test rows where all scores of a point have example scores."""
     keys = ["target", "intermediate", "volume"]
     drawn = bootstrap_effects(scores, lambda path: np.load(folder / path))
     drawn = drawn.rename(columns={"low": "rows_low", "high": "rows_high", "seeds": "rows_seeds"})
     drawn = drawn[[*keys, "rows_low", "rows_high", "rows_seeds", "languages"]]
-    both = points.merge(drawn, on=keys, how="left")
-    of_rows = (both["rows_seeds"] == both["seeds"]) & (both["languages"] == both["common"])
-    low, high = both["low"].mask(of_rows, both["rows_low"]), both["high"].mask(of_rows, both["rows_high"])
+    merged = points.merge(drawn, on=keys, how="left")
+    of_rows = (merged["rows_seeds"] == merged["seeds"]) & (merged["languages"] == merged["common"])
+    low, high = (
+        merged["low"].mask(of_rows, merged["rows_low"]),
+        merged["high"].mask(of_rows, merged["rows_high"]),
+    )
     return points.assign(low=low, high=high, of_rows=of_rows)

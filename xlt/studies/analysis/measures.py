@@ -1,6 +1,6 @@
-"""Measures of robustness against the volume: in each target, and the mean over targets."""
+"""Measures of robustness against the volume: in each target, and averaged over targets."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from collections.abc import Iterator
@@ -9,48 +9,54 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from xlt.metrics.transfer_gap import transfer_gap
 from xlt.studies.analysis import robustness
-from xlt.studies.analysis.points import Reduce, mean_of, over, over_seeds, over_targets
+from xlt.studies.analysis.points import Reduce, average_over_seeds, average_over_targets, mean_of, reduce_over
 
-LEVEL = {"noise": 10, "mix": 30}
-"""Percent of characters or spans at which a measure is shown, where there is that level; else the highest."""
+SHOWN_LEVEL = {"noise": 10, "mix": 30}
+"""Percent of characters or spans at which a measure is shown; without that level, the highest."""
 
 
-class Words(NamedTuple):
-    """What a reader is told of a measure: its title, the title of its axis with the unit, and what it is."""
+class Labels(NamedTuple):
+    """Texts about a measure for the reader: title, axis title with unit, and explanation."""
 
     title: str
     axis: str
-    says: str
+    explanation: str
 
 
-GAP = Words("Transfer gap", "Gap, points", "English less the mean of the other languages: lower is better.")
-QUARTER = Words(
+GAP = Labels(
+    "Transfer gap", "Gap, points", "English score minus the mean of the other languages: lower is better."
+)
+QUARTER = Labels(
     "Worst quarter of languages",
     "Score, %",
-    "The mean score of the lowest quarter of each target's languages: higher is better.",
+    "Mean score of the lowest quarter of each target's languages: higher is better.",
 )
-HURT = Words(
+HURT = Labels(
     "Languages hurt",
     "Share, %",
-    "The share of languages whose mean effect over seeds is below zero: lower is better. Where a task does "
-    "nothing, chance alone hurts half of them.",
+    "Share of languages whose mean effect over seeds is below zero: lower is better. If a task has no "
+    "effect, chance alone hurts half of them.",
 )
-SELECTION = Words(
+SELECTION = Labels(
     "Selection gap",
     "Gap, points",
-    "Test score of the checkpoint that is best by the language's own development rows, less that of the one "
-    "that is best by English ones: lower is better.",
+    "Test score of the checkpoint chosen on the language's own development rows, minus that of the "
+    "checkpoint chosen on English ones: lower is better.",
 )
 PERTURBED = {
-    "noise": Words("Noise", "Of the clean score, %", "{level} % of characters changed"),
-    "mix": Words(
+    "noise": Labels("Noise", "Of the clean score, %", "{level} % of characters changed"),
+    "mix": Labels(
         "Code-mixing",
         "Of the clean score, %",
-        "{level} % of spans in other languages, the worst of the mixes",
+        "{level} % of spans in other languages (worst mix)",
     ),
 }
-LEFT = "The score with {text}, in percent of the clean score: higher is better, but chance alone is kept too."
+PERTURBED_EXPLANATION = (
+    "Score with {text}, in percent of the clean score: higher is better. A score at chance level does not "
+    "fall either."
+)
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,14 @@ class Measure:
     """A measure of robustness against the volume.
 
     Args:
-        name: Its name.
-        words: The same for a reader.
-        by_target: A line a target, arm and volume, as `over_seeds` returns.
-        pooled: A line an arm and volume: the mean over targets.
+        name: Name of the measure.
+        labels: Texts about the measure for the reader.
+        by_target: One line for each target, arm and volume, as `average_over_seeds` returns.
+        pooled: One line for each arm and volume: the mean over targets.
     """
 
     name: str
-    words: Words
+    labels: Labels
     by_target: pd.DataFrame
     pooled: pd.DataFrame
 
@@ -73,17 +79,17 @@ class Measure:
 def measures_of(
     scores: pd.DataFrame, checkpoints: pd.DataFrame, effects: pd.DataFrame, seeds: int
 ) -> list[Measure]:
-    """The measures that there are numbers for.
+    """Return the measures that the scores allow.
 
     Args:
-        scores: The study's table.
-        checkpoints: Scores of other checkpoints on both splits; may be empty.
+        scores: The study's table of scores.
+        checkpoints: Scores of intermediate checkpoints on both splits; may be empty.
         effects: The effect in each language.
-        seeds: How many there are where nothing is missing.
+        seeds: Number of seeds of a complete point.
     """
     clean = robustness.clean(scores)
     found = [
-        _reduced("transfer_gap", GAP, clean, "score", robustness.transfer_gap, seeds),
+        _reduced("transfer_gap", GAP, clean, "score", transfer_gap, seeds),
         _reduced("worst_quarter", QUARTER, clean, "score", robustness.worst_quarter, seeds),
         _hurt(effects, seeds),
         *_selection(checkpoints, seeds),
@@ -92,24 +98,31 @@ def measures_of(
     return [measure for measure in found if len(measure.pooled)]
 
 
-def _reduced(name: str, words: Words, frame: pd.DataFrame, value: str, reduce: Reduce, seeds: int) -> Measure:
-    """A measure of each replicate's values by language."""
-    own = over(frame, "language", ["target"], value, reduce)
-    return Measure(name, words, over_seeds(own, ["target"], value, seeds), over_targets(own, value))
+def _reduced(
+    name: str, labels: Labels, frame: pd.DataFrame, value: str, reduce: Reduce, seeds: int
+) -> Measure:
+    """Return a measure that reduces each replicate's values by language."""
+    by_target = reduce_over(frame, "language", ["target"], value, reduce)
+    return Measure(
+        name,
+        labels,
+        average_over_seeds(by_target, ["target"], value, seeds),
+        average_over_targets(by_target, value),
+    )
 
 
 def _hurt(effects: pd.DataFrame, seeds: int) -> Measure:
-    """The share of languages that an arm hurts: of their means over seeds, so that it has no interval."""
+    """Return the share of languages that an arm hurts; it uses means over seeds, so it has no interval."""
     table = robustness.share_hurt(effects)
     table = table[table["languages"] > 0]
-    of = table["languages"] + table["incomplete"]
-    table = table.assign(mean=100 * table["share"], common=table["languages"], of=of, seed=0)
-    pooled = over(table, "target", (), "mean")
+    total = table["languages"] + table["incomplete"]
+    table = table.assign(mean=100 * table["share"], common=table["languages"], of=total, seed=0)
+    pooled = reduce_over(table, "target", (), "mean")
     return Measure("share_hurt", HURT, _without_interval(table, seeds), _without_interval(pooled, seeds))
 
 
 def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
-    """Figures that are of all seeds at once, as `over_seeds` returns its own."""
+    """Return figures over all seeds in the form of `average_over_seeds`, without intervals."""
     own = table.assign(low=float("nan"), high=float("nan"), seeds=seeds, complete=True)
     keys = [name for name in ("target", "intermediate", "volume") if name in own]
     rest = ["mean", "low", "high", "seeds", "common", "of", "complete"]
@@ -117,26 +130,32 @@ def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
 
 
 def _selection(checkpoints: pd.DataFrame, seeds: int) -> Iterator[Measure]:
-    """What choosing checkpoints in English costs, in the languages that both splits have rows of."""
+    """Yield the selection gap in the languages that have rows of both splits."""
     if len(checkpoints):
         gaps = robustness.selection_gap(checkpoints).dropna(subset="gap")
         yield _reduced("selection_gap", SELECTION, gaps, "gap", mean_of, seeds)
 
 
 def _perturbed(scores: pd.DataFrame, seeds: int) -> Iterator[Measure]:
-    """Those of noisy and of code-mixed text, in percent of the clean score."""
-    for kind, left in (("noise", robustness.noise_ratio), ("mix", _worst_left)):
+    """Yield the measures of noisy and of code-mixed text, in percent of the clean score."""
+    for kind, ratios in (("noise", robustness.noise_ratio), ("mix", _worst_mix_ratio)):
         if scores["perturbation"].str.startswith(f"{kind}-").any():
-            frame = left(scores)
-            level = LEVEL[kind] if (frame["level"] == LEVEL[kind]).any() else int(frame["level"].max())
+            frame = ratios(scores)
+            level = (
+                SHOWN_LEVEL[kind]
+                if (frame["level"] == SHOWN_LEVEL[kind]).any()
+                else int(frame["level"].max())
+            )
             own = frame[frame["level"] == level].dropna(subset="ratio")
             title, axis, text = PERTURBED[kind]
-            words = Words(f"{title}, {level} %", axis, LEFT.format(text=text.format(level=level)))
+            labels = Labels(
+                f"{title}, {level} %", axis, PERTURBED_EXPLANATION.format(text=text.format(level=level))
+            )
             own = own.assign(ratio=100 * own["ratio"])
-            yield _reduced(f"{kind}_{level}", words, own, "ratio", mean_of, seeds)
+            yield _reduced(f"{kind}_{level}", labels, own, "ratio", mean_of, seeds)
 
 
-def _worst_left(scores: pd.DataFrame) -> pd.DataFrame:
-    """The share of a score that is left on the worst mix, where no mix of a level is lacking."""
+def _worst_mix_ratio(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the ratio of the worst mix to the clean score, for levels without a missing mix."""
     mix = robustness.worst_mix(scores)
     return mix[mix["is_complete"]].assign(ratio=mix["worst"] / mix["clean"].where(mix["clean"] != 0))

@@ -1,10 +1,10 @@
-"""Names as a reader knows them, of tasks and languages."""
+"""Display names and order of tasks."""
 
 from collections.abc import Iterable
 
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
-TASKS = {
+TASK_NAMES = {
     "none": "no intermediate task", "mixture": "mixture",
     "anli_plus": "ANLI+", "mnli": "MNLI", "qqp": "QQP", "squad_v1": "SQuAD 1.1", "squad_v2": "SQuAD 2.0",
     "hellaswag": "HellaSwag", "ccg": "CCG", "cosmosqa": "Cosmos QA", "commonsenseqa": "CommonsenseQA",
@@ -12,42 +12,27 @@ TASKS = {
     "xnli": "XNLI", "pawsx": "PAWS-X", "udpos": "UDPOS", "panx": "PAN-X", "xquad": "XQuAD", "mlqa": "MLQA",
     "tydiqa": "TyDiQA", "bucc2018": "BUCC", "tatoeba": "Tatoeba",
 }  # fmt: skip
-"""Of arms and targets; any other is called by its own name."""
+"""Display names of arms and targets; other tasks keep their own names."""
 
-LANGUAGES = {
-    "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "de": "German", "el": "Greek",
-    "en": "English", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish",
-    "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian",
-    "ja": "Japanese", "jv": "Javanese", "ka": "Georgian", "kk": "Kazakh", "ko": "Korean",
-    "ml": "Malayalam", "mr": "Marathi", "ms": "Malay", "my": "Burmese", "nl": "Dutch", "pt": "Portuguese",
-    "ru": "Russian", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog",
-    "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
-"""English names of XTREME's languages by ISO 639-1."""
-
-ORDER = list(TASKS)
+ORDER = list(TASK_NAMES)
+"""Order of arms and targets in tables and figures."""
 
 
-def task(name: str) -> str:
-    """A task, or an arm, as a reader knows it."""
-    return TASKS.get(name, name)
+def task_name(name: str) -> str:
+    """Return the display name of a task or an arm."""
+    return TASK_NAMES.get(name, name)
 
 
-def language(code: str) -> str:
-    """A language in English."""
-    return LANGUAGES.get(code, code)
+def sort_targets(found: Iterable[str]) -> list[str]:
+    """Return the targets in XTREME's order, without repeats."""
+    return sorted(set(found), key=_sort_key)
 
 
-def targets(found: Iterable[str]) -> list[str]:
-    """Targets in XTREME's order, each once."""
-    return sorted(set(found), key=_place)
+def sort_arms(found: Iterable[str]) -> list[str]:
+    """Return the arms in the order of `ORDER`, without repeats and `none`; the mixture comes last."""
+    return sorted(set(found) - {NONE}, key=lambda name: (name == "mixture", *_sort_key(name)))
 
 
-def arms(found: Iterable[str]) -> list[str]:
-    """Intermediate tasks in one order, each once, the mixture last; without `none`."""
-    return sorted(set(found) - {NONE}, key=lambda name: (name == "mixture", *_place(name)))
-
-
-def _place(name: str) -> tuple[int, str]:
-    """What to sort by."""
+def _sort_key(name: str) -> tuple[int, str]:
+    """Return the key to sort a name by: known names first."""
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)

@@ -1,55 +1,33 @@
-"""The points of a study's curves: means over languages, targets and seeds with their intervals.
+"""The points of a study's curves: means over languages, targets and seeds, with their intervals.
 
-Means are only compared where they are of the same: a mean is taken over the languages (or targets) that all
-replicates have. Of languages, `robustness.complete_block` says which; of targets, `complete_part`.
+Means are only compared if they cover the same cells: a mean covers the languages (or targets) that all
+replicates have. `robustness.complete_block` selects languages, and `drop_incomplete` selects targets.
 """
 
-# pandas says what it returns too widely.
-# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportReturnType=false
+# pandas declares its return types too broadly.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from xlt.studies.analysis.interval import student_interval
 from xlt.studies.analysis.robustness import complete_block
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
 REPLICATE = ["intermediate", "volume", "seed", "target_seed"]
-"""Columns that tell a fine-tuned model from others of the same target."""
+"""Columns that identify a fine-tuned model among those of the same target."""
 
 Reduce = Callable[[Mapping[str, float]], float | None]
-"""What makes one figure of those by language."""
+"""Reduces scores by language to one figure; None if there is none."""
 
 
-class Interval(NamedTuple):
-    """A mean and its 95 % interval, which one value does not have."""
+def drop_incomplete(wide: pd.DataFrame) -> pd.DataFrame:
+    """Drop rows and columns until no value is missing, each time the one that lacks the largest share.
 
-    mean: float
-    low: float
-    high: float
-
-
-def interval_of(values: Sequence[float]) -> Interval:
-    """The mean of some replicates, and the interval of Student's t around it; NaN below two values.
-
-    Source: Student (1908), https://doi.org/10.2307/2331554.
-    """
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    return Interval(mean, mean - half, mean + half)
-
-
-def complete_part(wide: pd.DataFrame) -> pd.DataFrame:
-    """The table without the rows and columns that lack a value: time and again the one that lacks the most.
-
-    Of a row and a column, the one with the larger share missing goes, so that the most stays: one failed run
-    costs its replicate its place among the means over targets, and not all others the target.
+    One failed run thus removes its replicate from the means over targets, and keeps the target for all other
+    replicates.
     """
     while len(wide) and wide.isna().to_numpy().any():
         by_row, by_column = wide.isna().mean(axis=1), wide.isna().mean(axis=0)
@@ -61,35 +39,36 @@ def complete_part(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_of(values: Mapping[str, float]) -> float:
-    """The plain mean."""
+    """Return the mean of the values."""
     return float(np.mean(list(values.values())))
 
 
-def over(
+def reduce_over(
     frame: pd.DataFrame,
     across: str,
     groups: Sequence[str] = (),
     value: str = "score",
     reduce: Reduce = mean_of,
 ) -> pd.DataFrame:
-    """One figure a replicate, of those languages or targets that all of its group's replicates have.
+    """Reduce each replicate's values to one figure, over the languages or targets that all replicates have.
 
     Args:
-        frame: A line a value.
-        across: The column of what is averaged: `language` or `target`.
-        groups: Columns of what is never compared with each other, such as `target`.
-        value: The column of values.
-        reduce: What is taken of them.
+        frame: One line for each value.
+        across: Column to reduce over: `language` or `target`.
+        groups: Columns of groups that are never compared with each other, such as `target`.
+        value: Column of the values. Defaults to "score".
+        reduce: Function that reduces the values. Defaults to the mean.
 
     Returns:
-        `groups`, the replicate's columns, the value, over how many it is (`common`) and of how many (`of`).
+        `groups`, the columns of the replicate, the figure, the number of languages or targets that it covers
+        (`common`), and the number that exist (`of`).
     """
     own = [column for column in REPLICATE if column in frame]
     columns = [*groups, *own, value, "common", "of"]
     lines = []
     for key, part in frame.groupby(list(groups)) if groups else [((), frame)]:
         wide = part.pivot_table(index=own, columns=across, values=value)
-        shared = complete_block(wide) if across == "language" else complete_part(wide)
+        shared = complete_block(wide) if across == "language" else drop_incomplete(wide)
         for row in shared.itertuples(name=None):
             found = reduce(dict(zip(shared.columns, row[1:], strict=True))) if shared.shape[1] else None
             if found is not None:
@@ -97,59 +76,72 @@ def over(
     return pd.DataFrame(lines, columns=pd.Index(columns))
 
 
-def by_seed(frame: pd.DataFrame, groups: Sequence[str] = (), value: str = "score") -> pd.DataFrame:
-    """The mean of the fine-tunings of each seed: they share their intermediate run, and are no replicates."""
+def average_target_seeds(
+    frame: pd.DataFrame, groups: Sequence[str] = (), value: str = "score"
+) -> pd.DataFrame:
+    """Average the fine-tuning runs of each seed, which share their run of phase 2."""
     keys = [*groups, "intermediate", "volume", "seed"]
-    rest = {value: (value, "mean"), "common": ("common", "min"), "of": ("of", "max")}
-    return frame.groupby(keys, as_index=False).agg(**rest)
+    figures = {value: (value, "mean"), "common": ("common", "min"), "of": ("of", "max")}
+    return frame.groupby(keys, as_index=False).agg(**figures)
 
 
-def over_seeds(
+def average_over_seeds(
     frame: pd.DataFrame, groups: Sequence[str] = (), value: str = "score", seeds: int | None = None
 ) -> pd.DataFrame:
-    """Mean and interval over seeds of each arm and volume.
+    """Return the mean and the interval over seeds of each arm and volume.
 
     Args:
-        frame: What `over` returns.
-        groups: Columns of what is not averaged.
-        value: The column of values.
-        seeds: How many there are where nothing is missing; the most that any point has where not given.
+        frame: The table that `reduce_over` returns.
+        groups: Columns that are not averaged over.
+        value: Column of the values. Defaults to "score".
+        seeds: Number of seeds of a complete point. Defaults to the largest number that any point has.
 
     Returns:
-        `groups`, intermediate, volume, mean, low, high, seeds, common, of, and whether the point is
-        `complete`, that is of all seeds.
+        `groups`, intermediate, volume, mean, low, high, seeds, common, of, and `complete` (True if the point
+        has all seeds).
     """
     keys = [*groups, "intermediate", "volume"]
     columns = [*keys, "mean", "low", "high", "seeds", "common", "of"]
     lines = []
-    for key, part in by_seed(frame, groups, value).groupby(keys):
+    for key, part in average_target_seeds(frame, groups, value).groupby(keys):
         common = [len(part), int(part["common"].min()), int(part["of"].max())]
-        lines.append([*key, *interval_of(part[value].tolist()), *common])
+        lines.append([*key, *student_interval(part[value].tolist()), *common])
     points = pd.DataFrame(lines, columns=pd.Index(columns))
-    wanted = seeds or int(points["seeds"].max() if len(points) else 0)
-    points["complete"] = points["seeds"] >= wanted
+    expected = seeds or int(points["seeds"].max() if len(points) else 0)
+    points["complete"] = points["seeds"] >= expected
     return points
 
 
-def over_targets(frame: pd.DataFrame, value: str = "score") -> pd.DataFrame:
-    """Mean and interval over seeds of the mean over targets.
+def average_over_targets(frame: pd.DataFrame, value: str = "score") -> pd.DataFrame:
+    """Return the mean and the interval over seeds of the mean over targets.
 
     Args:
-        frame: What `over` returns for each target.
-        value: The column of values.
+        frame: The table that `reduce_over` returns for each target.
+        value: Column of the values. Defaults to "score".
     """
-    return over_seeds(over(by_seed(frame, ["target"], value), "target", (), value), (), value)
+    return average_over_seeds(
+        reduce_over(average_target_seeds(frame, ["target"], value), "target", (), value), (), value
+    )
 
 
-def common_volume(frame: pd.DataFrame) -> int | None:
-    """The largest volume that every arm has; None where they share none."""
-    found = [set(part["volume"]) for arm, part in frame.groupby("intermediate") if arm != NONE]
-    shared = set.intersection(*found) if found else set()
+def common_volume(frame: pd.DataFrame, arms: Collection[str] | None = None) -> int | None:
+    """Return the largest volume that all arms have; None if they share none.
+
+    Args:
+        frame: A table with the columns `intermediate` and `volume`.
+        arms: Names of the arms; the arm without intermediate training is ignored. Defaults to all arms of
+            the table.
+    """
+    trained = frame[frame["intermediate"] != NONE]
+    if arms is not None:
+        trained = trained[trained["intermediate"].isin(arms)]
+    volumes = [set(part["volume"]) for _, part in trained.groupby("intermediate")]
+    shared = set.intersection(*volumes) if volumes else set()
     return int(max(shared)) if shared else None
 
 
 def at_common_volume(frame: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the largest volume that every arm has, or of each arm's largest where they share none."""
+    """Return the lines at the largest common volume; without one, at the largest volume of each arm."""
     volume = common_volume(frame)
     trained = frame[frame["intermediate"] != NONE]
     if volume is not None:

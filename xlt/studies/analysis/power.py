@@ -1,6 +1,6 @@
-"""How many seeds a wanted difference needs, and what those of a study can see."""
+"""The power of a study: the smallest difference that its seeds can detect, and the SD over seeds."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
 
 import math
@@ -14,33 +14,42 @@ from xlt.studies.analysis.statistics import paired_power
 
 
 def smallest_difference(seeds: int, sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The difference in points that so many seeds see with this power; the other way round of `seeds_needed`.
+    """Return the smallest difference in points that a paired t-test detects; the inverse of `seeds_needed`.
+
+    Args:
+        seeds: Number of seeds, at least 2.
+        sd: SD over seeds of the paired differences, in points.
+        alpha: Significance level of both sides together. Defaults to 0.05.
+        power: Probability to find the difference. Defaults to 0.8.
 
     Raises:
         ValueError: There are fewer than two seeds.
     """
     if seeds < 2:
-        raise ValueError(f"{seeds} seeds: a paired t-test needs 2 at least")
+        raise ValueError(f"seeds is {seeds}: a paired t-test needs at least 2")
 
-    def lack(size: float) -> float:
-        """The power that a difference of so many SDs lacks."""
+    def missing_power(size: float) -> float:
+        """Return the wanted power minus the power for a difference of this size in SDs."""
         return power - paired_power(size, seeds, alpha)
 
     size = 1e-3
-    while lack(2 * size) > 0:
+    while missing_power(2 * size) > 0:
         size *= 2
-    return sd * float(np.asarray(optimize.brentq(lack, size, 2 * size)))
+    return sd * float(np.asarray(optimize.brentq(missing_power, size, 2 * size)))
 
 
 def paired_sds(scores: pd.DataFrame) -> dict[str, float]:
-    """SD over seeds of a task's effect on each target, in points: a mean over languages, pooled over arms.
+    """Return the SD over seeds of the effect on each target, in points, pooled over arms.
 
-    Targets without two seeds of any arm are left out.
+    Effects are means over languages. Targets without an arm that has two seeds are left out.
+
+    Args:
+        scores: The table of scores.
 
     Source: pooled variance, as in Cohen (1988), section 2.2.
     """
-    kept = clean(effects(scores))
-    by_run = kept.groupby(["target", "intermediate", "volume", "seed"])
+    unperturbed = clean(effects(scores))
+    by_run = unperturbed.groupby(["target", "intermediate", "volume", "seed"])
     runs = by_run["effect"].agg(["mean", "size"]).reset_index()
     complete = runs[runs["size"] == runs.groupby("target")["size"].transform("max")]
     spreads = complete.groupby(["target", "intermediate", "volume"])["mean"].agg(["var", "size"]).dropna()

@@ -1,8 +1,8 @@
-"""s(n) = s_inf − a (n + n0)^−b fitted on a grid of (n0, b), many samples at once.
+"""The power law s(n) = s_inf − a (n + n0)^−b, fitted on a grid of (n0, b) for many samples at once.
 
-Where n0 and b are given, s_inf and a follow by least squares; so the whole curve is found by trying a grid of
-the two, which also shows every b that fits as well (the profile of the likelihood). B samples, V volumes, G
-points of the grid.
+For given n0 and b, s_inf and a follow by least squares. The curve is therefore found by trying a grid of n0
+and b, which also shows every b that fits equally well (the profile of the likelihood). B samples, V volumes,
+G points of the grid.
 """
 
 import math
@@ -13,10 +13,10 @@ import numpy as np
 from scipy import optimize, stats
 
 EXPONENTS = np.geomspace(0.02, 5, 96)
-"""Tried values of b. Next to the lowest the curve is a logarithm, at the highest a step."""
+"""Tried values of b: near the lowest the curve is a logarithm, at the highest a step."""
 
-OFFSETS = 48
-"""How many values of n0 are tried."""
+NUM_OFFSETS = 48
+"""Number of tried values of n0."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Grid:
     """Tried shapes at the volumes of a study.
 
     Args:
-        volumes: Ascending, shape (V,).
-        n0: Shape (G,).
-        b: Shape (G,).
-        shapes: Each shape at the volumes less its mean, over its norm, shape (G, V).
-        means: What was taken off, shape (G,).
-        norms: What it was divided by, shape (G,).
+        volumes: Volumes in ascending order, shape (V,).
+        n0: Offsets, shape (G,).
+        b: Exponents, shape (G,).
+        shapes: Each shape at the volumes, centred and divided by its norm, shape (G, V).
+        means: Subtracted means, shape (G,).
+        norms: Divided norms, shape (G,).
     """
 
     volumes: np.ndarray
@@ -40,15 +40,15 @@ class Grid:
     norms: np.ndarray
 
 
-def unit(volumes: np.ndarray) -> float:
-    """The smallest volume above 0, in which n and n0 are counted while fitting."""
+def unit_of(volumes: np.ndarray) -> float:
+    """Return the smallest volume above 0: the unit of n and n0 during the fit."""
     return float(np.min(volumes[volumes > 0]))
 
 
 def make_grid(volumes: np.ndarray) -> Grid:
-    """The grid for these volumes; n0 from a hundredth of the smallest volume to ten times the largest."""
-    scale = unit(volumes)
-    offsets = np.geomspace(0.01, 10 * float(volumes.max()) / scale, OFFSETS)
+    """Return the grid for these volumes; n0 from 1/100 of the smallest volume to 10 times the largest."""
+    scale = unit_of(volumes)
+    offsets = np.geomspace(0.01, 10 * float(volumes.max()) / scale, NUM_OFFSETS)
     n0, b = (part.ravel() for part in np.meshgrid(offsets, EXPONENTS, indexing="ij"))
     raw = -((volumes / scale + n0[:, None]) ** -b[:, None])
     means = raw.mean(1)
@@ -70,12 +70,12 @@ class Line(NamedTuple):
 
 
 def lines(values: np.ndarray, weights: np.ndarray, features: np.ndarray) -> Line:
-    """Weighted least squares on one feature, for all samples and features.
+    """Fit a weighted least-squares line on one feature, for all samples and features.
 
     Args:
-        values: Mean scores, shape (B, V); any number where the weight is 0.
-        weights: Scores behind each, shape (B, V).
-        features: Shape (G, V).
+        values: Mean scores, shape (B, V). Values with weight 0 are ignored.
+        weights: Number of scores behind each mean, shape (B, V).
+        features: Features, shape (G, V).
     """
     total = weights.sum(1, keepdims=True)
     mean = (weights * values).sum(1, keepdims=True) / total
@@ -88,52 +88,51 @@ def lines(values: np.ndarray, weights: np.ndarray, features: np.ndarray) -> Line
     return Line(mean - slope * feature_mean, slope, np.maximum(whole - slope * product, 0))
 
 
-class Law(NamedTuple):
+class PowerLaws(NamedTuple):
     """The best power law of each sample."""
 
-    place: np.ndarray
-    """Its number on the grid, shape (B,)."""
+    index: np.ndarray
+    """Index of the grid point, shape (B,)."""
     s_inf: np.ndarray
     a: np.ndarray
-    """In points, for volumes counted in `unit`s."""
+    """Scale in points, for volumes in units of `unit_of`."""
     misfit: np.ndarray
     b_low: np.ndarray
-    """The lowest b that fits as well, at 95 %; that of the grid where none is too low."""
+    """Lowest b that fits equally well at 95 %, or the lowest of the grid."""
     b_high: np.ndarray
 
 
-def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: Grid) -> Law:
-    """The best point of the grid for each sample, and the range of b that cannot be told from it.
+def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: Grid) -> PowerLaws:
+    """Return the best grid point for each sample, and the range of b that fits equally well.
 
     Args:
         values: Mean scores by volume, shape (B, V).
-        weights: Scores behind each, shape (B, V).
-        within: Sum of squares of the scores about these means, shape (B,).
+        weights: Number of scores behind each mean, shape (B, V).
+        within: Sum of squares of the scores around these means, shape (B,).
         grid: Shapes to try.
 
     Source: Golub and Pereyra (1973), SIAM Journal on Numerical Analysis 10(2) (variable projection); Raue et
-    al.
-    (2009), Bioinformatics 25(15) (identifiable where the profile is bounded); F: Bates and Watts (1988),
+    al. (2009), Bioinformatics 25(15) (identifiable if the profile is bounded); F: Bates and Watts (1988),
     chapter 6.
     """
     found = lines(values, weights, grid.shapes)
-    place = found.misfit.argmin(1)
+    index = found.misfit.argmin(1)
     rows = np.arange(len(values))
-    slope = found.slope[rows, place] / grid.norms[place]
-    s_inf = found.level[rows, place] - slope * grid.means[place]
-    profile = found.misfit.reshape(len(values), OFFSETS, len(EXPONENTS)).min(1) + within[:, None]
+    slope = found.slope[rows, index] / grid.norms[index]
+    s_inf = found.level[rows, index] - slope * grid.means[index]
+    profile = found.misfit.reshape(len(values), NUM_OFFSETS, len(EXPONENTS)).min(1) + within[:, None]
     best, freedom = profile.min(1), weights.sum(1) - 4
     with np.errstate(invalid="ignore", divide="ignore"):
         limit = best * (1 + stats.f.ppf(0.95, 1, np.maximum(freedom, 1)) / np.maximum(freedom, 1))
-    fits = profile <= np.where(freedom >= 1, limit, np.inf)[:, None] + 1e-9
-    # A step of the grid more on either side: the limits lie between its points.
-    low = EXPONENTS[np.maximum(fits.argmax(1) - 1, 0)]
-    high = EXPONENTS[::-1][np.maximum(fits[:, ::-1].argmax(1) - 1, 0)]
-    return Law(place, s_inf, slope, found.misfit[rows, place], low, high)
+    is_within = profile <= np.where(freedom >= 1, limit, np.inf)[:, None] + 1e-9
+    # One grid step more on either side, because the limits lie between the points of the grid.
+    low = EXPONENTS[np.maximum(is_within.argmax(1) - 1, 0)]
+    high = EXPONENTS[::-1][np.maximum(is_within[:, ::-1].argmax(1) - 1, 0)]
+    return PowerLaws(index, s_inf, slope, found.misfit[rows, index], low, high)
 
 
 class Coefficients(NamedTuple):
-    """A curve, or those of many draws: level + slope × shape(n), arrays of shape (B,)."""
+    """One curve or the curves of many draws: level + slope × shape(n), arrays of shape (B,)."""
 
     name: str
     unit: float
@@ -143,7 +142,7 @@ class Coefficients(NamedTuple):
     b: np.ndarray
 
     def at(self, volumes: np.ndarray) -> np.ndarray:
-        """Scores at these volumes, shape (B, number of volumes)."""
+        """Return the scores at these volumes, shape (B, number of volumes)."""
         n = np.asarray(volumes, float)[None] / self.unit
         if self.name == "constant":
             return np.repeat(self.level[:, None], n.shape[1], axis=1)
@@ -152,24 +151,24 @@ class Coefficients(NamedTuple):
         return self.level[:, None] - self.slope[:, None] * (n + self.n0[:, None]) ** -self.b[:, None]
 
 
-def refine(law: Law, values: np.ndarray, weights: np.ndarray, grid: Grid) -> tuple[Coefficients, float]:
-    """The power law of one sample between the points of the grid, and its misfit."""
-    volumes = grid.volumes / unit(grid.volumes)
+def refine(law: PowerLaws, values: np.ndarray, weights: np.ndarray, grid: Grid) -> tuple[Coefficients, float]:
+    """Refine the power law of one sample between the grid points; return it with its misfit."""
+    volumes = grid.volumes / unit_of(grid.volumes)
 
     def solve(logs: np.ndarray) -> Line:
-        """The line for one n0 and b; its feature is counted from the last volume's: steadier."""
+        """Return the line for one n0 and b; subtracting the last volume's feature is numerically stable."""
         feature = -((volumes + math.exp(logs[0])) ** -math.exp(logs[1]))
         line = lines(values, weights, (feature - feature[-1])[None])
         return line._replace(level=line.level - line.slope * feature[-1])
 
-    place = int(law.place[0])
+    index = int(law.index[0])
     edges = [
         (math.log(grid.n0.min()), math.log(grid.n0.max())),
         (math.log(EXPONENTS[0]), math.log(EXPONENTS[-1])),
     ]
     found = optimize.minimize(
         lambda logs: float(solve(logs).misfit[0, 0]),
-        np.log([grid.n0[place], grid.b[place]]),
+        np.log([grid.n0[index], grid.b[index]]),
         method="Nelder-Mead",
         bounds=edges,
         options={"xatol": 1e-4, "fatol": 1e-10, "maxiter": 300},
@@ -177,17 +176,17 @@ def refine(law: Law, values: np.ndarray, weights: np.ndarray, grid: Grid) -> tup
     line, (n0, b) = solve(found.x), np.exp(found.x)
     level, slope, misfit = (float(part[0, 0]) for part in line)
     parts = (np.array([value]) for value in (level, slope, n0, b))
-    return Coefficients("power", unit(grid.volumes), *parts), misfit
+    return Coefficients("power", unit_of(grid.volumes), *parts), misfit
 
 
 def log_feature(volumes: np.ndarray, scale: float) -> np.ndarray:
-    """What the log-linear curve is linear in, log(1 + n / unit): 0 without intermediate training."""
+    """Return log(1 + n / unit), the feature of the log-linear curve; 0 without intermediate training."""
     return np.log1p(volumes / scale)
 
 
 def fit_linear(name: str, volumes: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Coefficients:
-    """A constant or log-linear curve of each sample."""
-    scale = unit(volumes)
+    """Fit a constant or log-linear curve to each sample."""
+    scale = unit_of(volumes)
     feature = log_feature(volumes, scale) if name == "log-linear" else np.zeros(len(volumes))
     line = lines(values, weights, feature[None])
     none = np.zeros(len(values))
@@ -195,21 +194,28 @@ def fit_linear(name: str, volumes: np.ndarray, values: np.ndarray, weights: np.n
 
 
 def fit_drawn(name: str, table: np.ndarray, grid: Grid, draws: int, seed: int) -> Coefficients:
-    """The curve of each of many draws of the seeds; a draw without two volumes is left out.
+    """Fit a curve to each of many draws of the seeds; draws with fewer than two volumes are left out.
 
-    Few seeds can be drawn in few ways, each of which is fitted once.
+    Few seeds can be drawn in few ways; each of them is fitted once.
+
+    Args:
+        name: "constant", "log-linear" or "power".
+        table: Scores by seed and volume, NaN if missing.
+        grid: Shapes to try.
+        draws: Number of draws.
+        seed: Seed of the draws.
     """
     seeds = len(table)
     every = np.random.default_rng(seed).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    picked, places = np.unique(every, axis=0, return_inverse=True)
-    weights = picked @ np.isfinite(table).astype(float)
-    values = picked @ np.nan_to_num(table) / np.where(weights > 0, weights, 1)
-    places = places[(weights[places] > 0).sum(1) >= 2]
+    multiplicities, indices = np.unique(every, axis=0, return_inverse=True)
+    weights = multiplicities @ np.isfinite(table).astype(float)
+    values = multiplicities @ np.nan_to_num(table) / np.where(weights > 0, weights, 1)
+    indices = indices[(weights[indices] > 0).sum(1) >= 2]
     if name != "power":
         found = fit_linear(name, grid.volumes, values, weights)
     else:
         law = fit_laws(values, weights, np.zeros(len(values)), grid)
         found = Coefficients(
-            name, unit(grid.volumes), law.s_inf, law.a, grid.n0[law.place], grid.b[law.place]
+            name, unit_of(grid.volumes), law.s_inf, law.a, grid.n0[law.index], grid.b[law.index]
         )
-    return Coefficients(name, found.unit, *(part[places] for part in found[2:]))
+    return Coefficients(name, found.unit, *(part[indices] for part in found[2:]))

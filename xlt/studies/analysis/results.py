@@ -1,9 +1,9 @@
-"""What came out of a study: its scores, its runs, and what is missing; and how its table of scores is read.
+"""The results of a study: its scores, its runs and what is missing.
 
-A table of scores is a CSV file with a line a score, of the columns `COLUMNS`.
+A table of scores is a CSV file with one line for each score and the columns `COLUMNS`.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 
 from collections.abc import Mapping, Sequence
@@ -14,41 +14,41 @@ from typing import Any
 import pandas as pd
 
 KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
-"""Columns that tell a score from the others."""
+"""Columns that identify a score."""
 
 COLUMNS = [*KEY, "score", "rows", "split", "example_scores", "run"]
-"""Of the table of scores."""
+"""Columns of the table of scores."""
 
 RUN_COLUMNS = [
     *("phase", "name", "folder", "intermediate", "volume", "seed", "target", "tokens", "hours", "wandb"),
     "config",
 ]
-"""Of the table of runs."""
+"""Columns of the table of runs."""
 
 NUMBERS = {"volume": int, "seed": int, "target_seed": int, "rows": int, "score": float}
-"""Columns that are no text."""
+"""Columns that are not text, with their types."""
 
 STUDIES = Path("runs/study/studies")
-"""Where a study is that is given by its name alone."""
+"""Folder in which a study is searched for by its name."""
 
 SCORES = "scores.csv"
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that the report of a study shows.
+    """All results that the report of a study shows.
 
     Args:
-        name: The study's name.
-        scores: A line a score, in percent: `COLUMNS`.
-        checkpoints: The same of other checkpoints, on both splits, with a column `checkpoint` (step); empty
-            where none were tested.
-        missing: What is missing, the reason, and the path of the log or an empty text.
-        runs: A line a finished run: `RUN_COLUMNS`; `wandb` is a URL or empty, `config` YAML.
-        about: What else to say: encoder, date, versions, device, command; `words` are sentences on what the
-            study can and cannot say.
-        folder: What the paths in the scores' column `example_scores` are relative to; None where there are
-            none.
+        name: Name of the study.
+        scores: One line for each score, in percent, with the columns `COLUMNS`.
+        checkpoints: Scores of intermediate checkpoints on both splits, with the additional column
+            `checkpoint` (step). Empty if none were tested.
+        missing: Name, reason, and path of the log (or an empty text) of everything that is missing.
+        runs: One line for each finished run, with the columns `RUN_COLUMNS`. `wandb` is a URL or empty,
+            `config` is YAML.
+        about: Further facts: encoder, date, versions, device, command. `words` holds sentences on what the
+            study can and cannot show.
+        folder: Folder that the paths in the column `example_scores` are relative to; None if there are none.
     """
 
     name: str
@@ -61,80 +61,91 @@ class StudyResults:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """The table of scores of a file.
+    """Read a table of scores.
+
+    Args:
+        path: Path of the CSV file.
 
     Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It is no table of scores, or holds none.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a table of scores, or has no scores.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}, the scores of a study, is not there: python -m xlt.study writes it")
+        raise FileNotFoundError(
+            f"{path}, the scores of a study, does not exist: python -m xlt.study writes it"
+        )
     try:
-        # "nan" and the like are text here: no cell of this table stands for nothing.
+        # Text such as "nan" stays text: no cell of this table is a missing value.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} is no table of scores ({error})") from error
-    return checked(table, str(path))
+        raise ValueError(f"{path} is not a table of scores: {error}") from error
+    return check_scores(table, str(path))
 
 
-def checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A table of scores with its columns in order and of their types.
+def check_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a table of scores with its columns in order and of the right types.
 
     Args:
         table: The table.
-        name: What to call it in an error.
+        name: Name of the table in error messages.
 
     Raises:
-        ValueError: It lacks columns, holds no scores, a cell that is no number, or two scores of one cell.
+        ValueError: The table lacks columns or scores, a cell is not a number, or a score appears twice.
     """
-    lacking = [column for column in COLUMNS if column not in table]
-    if lacking:
-        raise ValueError(f"{name} has no column {', '.join(lacking)}: it must have {', '.join(COLUMNS)}")
+    absent = [column for column in COLUMNS if column not in table]
+    if absent:
+        raise ValueError(
+            f"{name} has no column {', '.join(absent)}: it must have the columns {', '.join(COLUMNS)}"
+        )
     if table.empty:
-        raise ValueError(f"{name} holds no scores: none of the study's evaluations has ended yet")
+        raise ValueError(f"{name} holds no scores: wait until one of the study's evaluations is finished")
     table = table[COLUMNS].reset_index(drop=True)
     for column, kind in NUMBERS.items():
         table[column] = _numbers(table[column], kind, name)
     twice = table.duplicated(KEY)
     if twice.any():
         first = table.loc[twice.idxmax(), KEY].to_dict()
-        raise ValueError(f"{name} has two scores of {first}: keep one")
+        raise ValueError(f"{name} has two scores of {first}: delete one of them")
     return table
 
 
 def _numbers(values: pd.Series, kind: type, name: str) -> pd.Series:
-    """A column as numbers."""
+    """Return a column as numbers."""
     numbers = pd.to_numeric(values, errors="coerce")
     bad = numbers.isna() | (numbers.round() != numbers if kind is int else False)
     if bad.any():
+        rule = "a whole number" if kind is int else "a number"
         row = int(bad.to_numpy().argmax())
-        raise ValueError(f"{name}, row {row}: {values.name} is {values.iloc[row]!r}, and must be a number")
+        raise ValueError(f"{name}, row {row}: {values.name} is {values.iloc[row]!r}: it must be {rule}")
     return numbers.astype(kind)
 
 
 def find_study(name: str) -> Path:
-    """The folder of a study, from its name or its path.
+    """Return the folder of a study.
+
+    Args:
+        name: Name of the study, or its folder.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such study.
     """
     for folder in (Path(name), STUDIES / name):
         if folder.is_dir():
             return folder
     there = sorted(path.name for path in STUDIES.glob("*") if path.is_dir())
-    known = f"there are: {', '.join(there)}" if there else f"{STUDIES} has none"
-    raise FileNotFoundError(f"there is no study {name!r}, neither a folder nor a name ({known})")
+    known = f"has the studies {', '.join(there)}" if there else "has no study"
+    raise FileNotFoundError(f"there is no study {name!r}: give a folder or a name; {STUDIES} {known}")
 
 
 def find_scores(folder: Path) -> Path:
-    """The table of scores in a study's folder, or in its report.
+    """Return the path of the table of scores in a study's folder or in its report.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no table of scores.
     """
     for path in (folder / "report" / SCORES, folder / SCORES):
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"{folder} has no {SCORES}, nor has its report: python -m xlt.study writes it when it has run"
+        f"{folder} has no {SCORES}, nor has its folder report: run python -m xlt.study, which writes it"
     )

@@ -1,12 +1,12 @@
-"""A linear model with crossed random intercepts, made quick for statsmodels to fit.
+"""A linear model with crossed random intercepts, in a form that statsmodels fits fast.
 
-statsmodels takes crossed intercepts as one group, in time that grows with the square of the lines or worse:
-minutes for 4,000. Turning the lines by an orthogonal matrix leaves the likelihood as it is; turned so that
-fixed and random columns lie in the first r coordinates, the other n − r hold noise alone and go into groups
-of their own. N lines, r rank of all columns.
+statsmodels takes crossed intercepts as one group, in time that grows at least with the square of the lines:
+minutes for 4,000 lines. An orthogonal rotation of the lines does not change the likelihood. After a rotation
+that moves all fixed and random columns into the first r coordinates, the other n − r coordinates are pure
+noise and form groups of their own. N lines, r rank of all columns.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
 import math
@@ -20,20 +20,20 @@ import pandas as pd
 from scipy.linalg import orth
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 
-GROUP = 300
-"""Most lines of noise in a group: larger ones cost more than they save."""
+GROUP_SIZE = 300
+"""Maximum number of noise lines in a group: larger groups take more time than they save."""
 
 AT_ZERO = 1e-3
-"""A component is taken as 0 where its variance is below this share of the residual variance."""
+"""A component is set to 0 if its variance is below this share of the residual variance."""
 
 NEAR_ZERO = 1e-2
-"""The same where the fit failed with it: next to 0 the likelihood is too flat to find its maximum."""
+"""The same limit if the fit failed: near 0 the likelihood is too flat for the optimizer."""
 
 
 def fixed_terms(lines: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Columns of the fixed terms, and each line's doublings from the mean log volume (0 for none).
+    """Return the columns of the fixed terms, and each line's log2(volume) minus its mean (0 for "none").
 
     Raises:
         ValueError: There are fewer lines than terms.
@@ -48,12 +48,14 @@ def fixed_terms(lines: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
         if lines.loc[is_task > 0, "volume"].nunique() > 1:
             terms[f"{task} x log2(volume)"] = is_task * doublings
     if len(lines) <= len(terms):
-        raise ValueError(f"{len(lines)} scores for {len(terms)} terms: finish more of the study's runs")
+        raise ValueError(
+            f"{len(lines)} scores are too few for {len(terms)} terms: finish more of the study's runs"
+        )
     return pd.DataFrame(terms), doublings
 
 
 def random_terms(lines: pd.DataFrame, doublings: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of each random component that the study has several levels of, fewer than lines."""
+    """Return the columns of each random component with several levels, but fewer levels than lines."""
     arm = lines["intermediate"] + " on " + lines["target"]
     run = arm + lines[["volume", "seed", "target_seed"]].astype(str).agg(" ".join, axis=1)
     labels = {"language": lines["language"], "target": lines["target"], "seed": lines["seed"]}
@@ -70,7 +72,7 @@ def random_terms(lines: pd.DataFrame, doublings: np.ndarray) -> dict[str, np.nda
 
 
 def containment(lines: pd.DataFrame, terms: int) -> float:
-    """Degrees of freedom of a task's effect over targets; over runs where there is one target."""
+    """Return the degrees of freedom of a task's effect over targets; with one target, over runs."""
     tasks, targets = len(set(lines["intermediate"]) - {NONE}), lines["target"].nunique()
     runs = len(lines.drop_duplicates(["intermediate", "volume", "seed", "target_seed"]))
     return float(max(tasks * (targets - 1) if targets > 1 else runs - terms, 1))
@@ -81,12 +83,12 @@ class Fitted:
     """A fitted model.
 
     Args:
-        estimates: Of the fixed terms.
-        errors: Their standard errors.
-        variances: Of the random components, those left out as 0 included; the residual variance as
-            "residual".
-        converged: Whether the fit ended at a maximum.
-        words: What is to be said of the fit; empty where nothing is.
+        estimates: Estimates of the fixed terms.
+        errors: Standard errors of the fixed terms.
+        variances: Variances of the random components, with components set to 0; the residual variance is
+            named "residual".
+        converged: True if the fit ended at a maximum.
+        words: Remarks on the fit; may be empty.
     """
 
     estimates: pd.Series
@@ -97,7 +99,7 @@ class Fitted:
 
 
 def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> Fitted:
-    """Fit by restricted maximum likelihood; a component whose variance goes to 0 is left out and named.
+    """Fit by restricted maximum likelihood; components whose variance goes to 0 are left out and named.
 
     Args:
         scores: Shape (N,).
@@ -118,40 +120,40 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
         del left[smallest]
     zero = [name for name in random if name not in left]
     converged = bool(result.converged) and not messages and bool(np.isfinite(result.bse_fe).all())
-    said = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
-    said += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
+    remarks = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
+    remarks += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
     terms = fixed.columns
     return Fitted(
         pd.Series(np.asarray(result.fe_params), terms),
         pd.Series(np.asarray(result.bse_fe), terms),
         {name: float(variances.get(name, 0.0)) for name in random} | {"residual": float(result.scale)},
         converged,
-        "; ".join(said),
+        "; ".join(remarks),
     )
 
 
 def _fit(
     scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]
 ) -> tuple[Any, np.ndarray, list[str]]:
-    """One fit: the result, the factors its variances are to be multiplied by, and its warnings."""
+    """Fit once; return the result, the factors to multiply its variances by, and its warnings."""
     scales = _scales(scores, fixed.to_numpy(float), random)
     columns = [part * math.sqrt(scale) for part, scale in zip(random.values(), scales, strict=True)]
     turn = orth(np.concatenate([fixed.to_numpy(float), *columns], axis=1))
     noise = _noise(scores - turn @ (turn.T @ scores), len(scores) - turn.shape[1])
     values = np.concatenate([turn.T @ scores, noise])
     terms = np.concatenate([turn.T @ fixed.to_numpy(float), np.zeros((len(noise), fixed.shape[1]))])
-    groups = np.concatenate([np.zeros(turn.shape[1], int), 1 + np.arange(len(noise)) // GROUP])
+    groups = np.concatenate([np.zeros(turn.shape[1], int), 1 + np.arange(len(noise)) // GROUP_SIZE])
     spec = _components(list(random), [turn.T @ part for part in columns], np.bincount(groups)[1:])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = MixedLM(values, terms, groups, exog_re=None, exog_vc=spec)
         result = model.fit(reml=True, method=["lbfgs", "bfgs"])
-    said = [str(warning.message) for warning in caught]
-    return result, scales, [] if result.converged and not any("positive" in m for m in said) else said
+    remarks = [str(warning.message) for warning in caught]
+    return result, scales, [] if result.converged and not any("positive" in m for m in remarks) else remarks
 
 
 def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A first guess of each component's variance, in residual variances: the optimizer sees it as 1."""
+    """Guess each component's variance, in residual variances, so that the optimizer sees it as 1."""
     rest = scores - fixed @ np.linalg.lstsq(fixed, scores)[0]
     guesses = []
     for part in random.values():
@@ -162,12 +164,12 @@ def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarr
 
 
 def _noise(residual: np.ndarray, count: int) -> np.ndarray:
-    """As many equal values as there are coordinates of pure noise, with the noise's sum of squares."""
+    """Return equal values, one for each coordinate of pure noise, with the noise's sum of squares."""
     return np.full(count, math.sqrt(float(residual @ residual) / count)) if count else np.zeros(0)
 
 
 def _components(names: list[str], turned: list[np.ndarray], sizes: np.ndarray) -> VCSpec:
-    """The random columns of each group: those of the first, and a column of zeros for the noise."""
+    """Return the random columns of each group: those of the first group, and zeros for the noise."""
     matrices = [[part, *[np.zeros((size, 1)) for size in sizes]] for part in turned]
-    labels = [[[str(place) for place in range(part.shape[1])] for part in parts] for parts in matrices]
+    labels = [[[str(number) for number in range(part.shape[1])] for part in parts] for parts in matrices]
     return VCSpec(names, labels, matrices)

@@ -1,47 +1,67 @@
-"""Which run each of a study's targets is tested with, and what no run could test."""
+"""The targets of a study: the run that tests each of them, and checks of the two."""
 
 from collections.abc import Iterable, Mapping
 
 from xlt.system.checks import require
 from xlt.tasks import load
 
-NONE = "none"
-"""The arm without an intermediate task."""
-
 Targets = Mapping[str, str | None]
-"""Name of each target to the config that fine-tunes it, to another target, or to nothing."""
+"""Maps each target to the config that fine-tunes it, to another target, or to None."""
 
 
 def check_targets(targets: Targets) -> None:
-    """Refuse targets that could not be tested.
+    """Refuse targets that cannot be tested.
 
     Raises:
-        ValueError: One is no such task, or lacks a run, or has one and needs none.
+        ValueError: A name is no task with test languages, a target lacks a run, or a target that needs no
+            training has one.
     """
     for name, run in targets.items():
         task = load(name)
-        rule = "be a task without a language: name the languages in evaluate, by languages: [...]"
+        rule = "be a task without a language: set the languages under evaluate, as languages: [...]"
         require(not task.language, "targets", name, rule)
-        require(bool(task.languages), "targets", name, "be a task that is tested in languages")
+        require(bool(task.languages), "targets", name, "be a task with test languages")
         if run in targets and targets[run or ""] in (None, *targets):
             raise ValueError(
-                f"targets: {name} is to be tested with the run of {run}, which has none of its own"
+                f"targets is {name}: {run}: {run} has no run of its own; name a target that has a config"
             )
         if task.needs_training and run is None:
-            rule = "name the config that fine-tunes it, or another target whose run it is tested with"
+            rule = "name the config that fine-tunes it, or another target whose run tests it"
             raise ValueError(f"targets is {name}: null: it must {rule}")
         if not task.needs_training and run is not None:
-            raise ValueError(f"targets is {name}: {run}: it must be null, for nothing is trained for it")
+            raise ValueError(f"targets is {name}: {run}: it must be null, because the task needs no training")
 
 
-def config_of(targets: Targets, name: str) -> str | None:
-    """The config of the run that a target is tested with; None where nothing is trained."""
+def config_for(targets: Targets, name: str) -> str | None:
+    """Return the config of the run that tests a target; None if nothing is trained."""
     run = targets[name]
     return targets[run] if run in targets and run is not None else run
 
 
 def check_head(name: str, config: str, tasks: Iterable[str]) -> None:
-    """Raise ValueError where a config, which trains these tasks, does not train a target's head."""
-    wanted, trained = load(name).head_key, {load(task).head_key for task in tasks}
-    rule = f"train its head, {wanted}, not {sorted(trained)}"
-    require(wanted in trained, f"targets {name}", config, rule)
+    """Refuse a config that does not train a target's head.
+
+    Args:
+        name: Name of the target.
+        config: Path of the config.
+        tasks: Tasks that the config trains.
+
+    Raises:
+        ValueError: None of the tasks has the target's head.
+    """
+    head, trained = load(name).head_key, {load(task).head_key for task in tasks}
+    rule = f"train its head, {head}, not {sorted(trained)}"
+    require(head in trained, f"targets {name}", config, rule)
+
+
+def check_selection(selection: Mapping[str, int], targets: Targets) -> None:
+    """Refuse a selection gap of targets that are not fine-tuned or lack one of the two splits.
+
+    Raises:
+        ValueError: A key is no fine-tuned target with development and test rows, or a count is below 2.
+    """
+    for target, count in selection.items():
+        is_trained = target in targets and targets[target] not in (None, *targets)
+        require(is_trained, "selection", target, "be a target of the study that is fine-tuned")
+        require(not load(target).only_test, "selection", target, "be a task with development and test rows")
+        require(count >= 2, f"selection {target}", count, "be at least 2 checkpoints")

@@ -1,6 +1,6 @@
-"""The kinds of picture of a study: lines over the volume, a heat map, intervals one below the other."""
+"""The charts of a study: lines over the volume, a heat map, and a forest plot of intervals."""
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 
 import math
@@ -13,101 +13,102 @@ import altair as alt
 import pandas as pd
 
 from xlt.studies.analysis import names
-from xlt.studies.analysis.points import Interval
+from xlt.studies.analysis.interval import Interval
 from xlt.studies.report.drawing import COLOURS, INK, MUTED, PAPER, SHAPES, spread_out
 
 WIDTH, HEIGHT = 236, 200
-"""Of a picture's plot in pixels: with its labels it fits a phone."""
+"""Size of a plot in pixels: with its labels it fits the screen of a phone."""
 
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~f')"
-"""Labels of differences."""
+"""Format of the labels of differences."""
 
 LABEL = 13
-"""Pixels from one name at the end of a line to the next."""
+"""Minimum distance in pixels between the names at the ends of the lines."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """An arm's colour, shape and place among the others."""
+class Mark:
+    """An arm's colour, shape and number among the arms."""
 
     colour: str
     shape: str
     number: int
 
 
-Looks = dict[str, Look]
+Marks = dict[str, Mark]
+"""Maps each arm to its mark."""
 
 
-def looks_of(arms: Sequence[str]) -> Looks:
-    """The look of each arm."""
+def marks_of(arms: Sequence[str]) -> Marks:
+    """Return the mark of each arm."""
     return {
-        arm: Look(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], i)
-        for i, arm in enumerate(names.arms(arms))
+        arm: Mark(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], i)
+        for i, arm in enumerate(names.sort_arms(arms))
     }
 
 
 @dataclass(frozen=True)
 class Level:
-    """A line across a picture that the arms are compared with."""
+    """A horizontal line that the arms are compared with."""
 
     interval: Interval
     label: str
 
 
 def lines(
-    points: pd.DataFrame, looks: Looks, axis: str, level: Level | None = None, signed: bool = False
+    points: pd.DataFrame, marks: Marks, axis: str, level: Level | None = None, signed: bool = False
 ) -> alt.LayerChart:
-    """A line an arm over the volume, with intervals.
+    """Draw a line for each arm over the volume, with intervals.
 
     Args:
-        points: What `over_seeds` returns, of one target.
-        looks: How each arm looks.
-        axis: Title of the vertical axis, with its unit.
-        level: What the arms are compared with.
-        signed: Whether its numbers are differences, shown with their sign.
+        points: The table that `average_over_seeds` returns, of one target.
+        marks: Mark of each arm.
+        axis: Title of the vertical axis, with the unit.
+        level: Level that the arms are compared with. Defaults to none.
+        signed: True if the points are differences, labelled with their sign. Defaults to False.
     """
-    low, high = _span(points, level)
+    low, high = _axis_limits(points, level)
     x = _volume_axis(points["volume"].unique().tolist())
     y = alt.Scale(domain=[low, high], nice=False, zero=False)
-    table = _placed(points, looks)
+    table = _style_points(points, marks)
     base = alt.Chart(table, width=WIDTH, height=HEIGHT).encode(
         x=x, color=alt.Color("colour:N", scale=None), y=alt.Y("mean:Q", scale=y, axis=_axis(axis, signed))
     )
     ranges = base.mark_rule(strokeWidth=1.5, opacity=0.55, clip=True).encode(y="low:Q", y2="high:Q")
     shape = alt.Shape("shape:N", scale=None)
-    marks = base.mark_point(size=46, strokeWidth=1.6, opacity=1).encode(
+    symbols = base.mark_point(size=46, strokeWidth=1.6, opacity=1).encode(
         shape=shape, fill=alt.Fill("fill:N", scale=None)
     )
-    level_layers = _level(level, y) if level else []
-    ends = _ends(table, level, low, high)
+    level_layers = _draw_level(level, y) if level else []
+    ends = _line_ends(table, level, low, high)
     layers = [
         *level_layers,
         ranges.transform_filter("isValid(datum.low)"),
         base.mark_line(strokeWidth=1.8),
-        marks,
+        symbols,
         ends,
     ]
     return alt.layer(*layers)
 
 
-def _placed(points: pd.DataFrame, looks: Looks) -> pd.DataFrame:
-    """The points with their looks; arms of one volume stand a little beside each other."""
+def _style_points(points: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """Return the points with their marks; arms of one volume are slightly shifted against each other."""
     decades = math.log10(points["volume"].max() / points["volume"].min()) or 1.0
     table = points[["intermediate", "volume", "mean", "low", "high", "complete"]].copy()
-    own = [looks[arm] for arm in table["intermediate"]]
-    step = decades * min(0.016, 0.08 / len(looks))
-    shift = [(look.number - (len(looks) - 1) / 2) * step for look in own]
-    table["place"] = table["volume"] * [10**s for s in shift]
-    table["colour"], table["shape"] = [look.colour for look in own], [look.shape for look in own]
+    own_marks = [marks[arm] for arm in table["intermediate"]]
+    step = decades * min(0.016, 0.08 / len(marks))
+    shift = [(mark.number - (len(marks) - 1) / 2) * step for mark in own_marks]
+    table["position"] = table["volume"] * [10**s for s in shift]
+    table["colour"], table["shape"] = [mark.colour for mark in own_marks], [mark.shape for mark in own_marks]
     table["fill"] = table["colour"].where(table["complete"], PAPER)
     return table
 
 
-def _span(points: pd.DataFrame, level: Level | None) -> tuple[float, float]:
-    """From where to where the vertical axis goes: all means, and intervals unless they dwarf the means."""
+def _axis_limits(points: pd.DataFrame, level: Level | None) -> tuple[float, float]:
+    """Return the limits of the vertical axis: all means, and intervals unless they are much longer."""
     means, ends = points["mean"].tolist(), [*points["low"].dropna(), *points["high"].dropna()]
     if level:
-        means.append(level.interval.mean)
+        means.append(level.interval.estimate)
         ends += [end for end in level.interval[1:] if not math.isnan(end)]
     low, high = min(means), max(means)
     reach = max(high - low, 0.01 * max(abs(low), abs(high)), 0.01)
@@ -119,7 +120,7 @@ def _span(points: pd.DataFrame, level: Level | None) -> tuple[float, float]:
 
 
 def _volume_axis(volumes: Sequence[int]) -> alt.X:
-    """A log axis marked at the volumes, or at powers of ten where there are many."""
+    """Return a log axis labelled at the volumes, or at powers of ten if there are many volumes."""
     low, high = min(volumes), max(volumes)
     edge = max((high / low) ** 0.07, 1.35)
     scale = alt.Scale(type="log", domain=[low / edge, high * edge], nice=False)
@@ -128,19 +129,19 @@ def _volume_axis(volumes: Sequence[int]) -> alt.X:
         first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
         marked = [10**power for power in range(first, last + 1)] or [low]
     axis = alt.Axis(title="Intermediate training examples", values=marked, format=".3~s", grid=False)
-    return alt.X("place:Q", scale=scale, axis=axis)
+    return alt.X("position:Q", scale=scale, axis=axis)
 
 
 def _axis(title: str, signed: bool) -> alt.Axis:
-    """The vertical axis, its title above it."""
+    """Return the vertical axis, with its title above."""
     return alt.Axis(
         title=title, titleAngle=0, titleAlign="left", titleAnchor="end", titleY=-12, titleX=-28,
         tickCount=5, domain=False, ticks=False, labelExpr=SIGNED if signed else "datum.label",
     )  # fmt: skip
 
 
-def _level(level: Level, y: alt.Scale) -> list[alt.Chart]:
-    """The level and its interval across the picture."""
+def _draw_level(level: Level, y: alt.Scale) -> list[alt.Chart]:
+    """Draw the level and its interval across the chart."""
     mean, low, high = level.interval
     table = pd.DataFrame([{"mean": mean, "low": low, "high": high}])
     base = alt.Chart(table, width=WIDTH, height=HEIGHT)
@@ -150,17 +151,17 @@ def _level(level: Level, y: alt.Scale) -> list[alt.Chart]:
     return [line] if math.isnan(low) else [band, line]
 
 
-def _ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> alt.Chart:
-    """The name of each arm beside the end of its line, at `low` … `high` of the vertical axis."""
+def _line_ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> alt.Chart:
+    """Draw the name of each arm at the end of its line; `low` and `high` are the limits of the axis."""
     last = table.sort_values("volume").groupby("intermediate").tail(1)
-    found = [
-        (names.task(arm), mean, colour)
+    labelled = [
+        (names.task_name(arm), mean, colour)
         for arm, mean, colour in zip(last["intermediate"], last["mean"], last["colour"], strict=True)
     ]
     if level:
-        found.append((level.label, level.interval.mean, INK))
-    wanted = [HEIGHT * (high - mean) / (high - low) for _, mean, _ in found]
-    labels = pd.DataFrame(found, columns=pd.Index(["label", "mean", "colour"]))
+        labelled.append((level.label, level.interval.estimate, INK))
+    wanted = [HEIGHT * (high - mean) / (high - low) for _, mean, _ in labelled]
+    labels = pd.DataFrame(labelled, columns=pd.Index(["label", "mean", "colour"]))
     labels["at"] = spread_out(wanted, LABEL)
     text = alt.Chart(labels, width=WIDTH, height=HEIGHT).mark_text(align="left", baseline="middle")
     return text.encode(
@@ -174,13 +175,14 @@ def _ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> 
 def heat_map(
     cells: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], reach: float
 ) -> alt.LayerChart:
-    """Effects of one arm, language by target; bold where the interval excludes zero.
+    """Draw the effects of one arm, languages by targets; bold if the interval excludes zero.
 
     Args:
-        cells: Columns `row`, `column`, `mean` in points, its `text`, and whether it is `certain`.
+        cells: Columns `row`, `column`, `mean` in points, `text`, and `certain` (True if the interval excludes
+            zero).
         rows: Order of the rows.
         columns: Order of the columns.
-        reach: Points at which the colours end.
+        reach: Largest absolute value of the colour scale, in points.
     """
     size = min(46, 276 // len(columns))
     angle = 0 if size >= 46 else -40
@@ -211,25 +213,26 @@ def heat_map(
 
 
 def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
-    """Estimates with intervals, each below its words; a line marks zero.
+    """Draw estimates with intervals, each below its words; a line marks zero.
 
     Args:
         rows: Columns `words`, `estimate`, `low`, `high`, `seeds_low`, `seeds_high` and `colour`.
-        axis: Title of the horizontal axis, with its unit.
+        axis: Title of the horizontal axis, with the unit.
     """
     table = rows.copy()
     words = [textwrap.wrap(text, 54) for text in rows["words"]]
     table["words"] = ["\n".join(parts) for parts in words]
-    table["place"] = [50.0 * number + 38 for number in range(len(table))]
+    table["position"] = [50.0 * number + 38 for number in range(len(table))]
     table["above"] = [
-        place - 21 - 12 * (len(parts) - 1) for place, parts in zip(table["place"], words, strict=True)
+        position - 21 - 12 * (len(parts) - 1)
+        for position, parts in zip(table["position"], words, strict=True)
     ]
-    table["from"], table["to"] = table["place"] - 8, table["place"] + 8
+    table["from"], table["to"] = table["position"] - 8, table["position"] + 8
     ends = table[["low", "high", "seeds_low", "seeds_high"]]
     low, high = min(0.0, ends.min().min()), max(0.0, ends.max().max())
     margin = 0.04 * (high - low or 1.0)
     x = alt.Scale(domain=[low - margin, high + margin], nice=False)
-    own = alt.Y("place:Q", scale=None, axis=None)
+    own = alt.Y("position:Q", scale=None, axis=None)
     base = alt.Chart(table, width=310, height=50 * len(table) + 6)
     drawn = base.encode(y=own, color=alt.Color("colour:N", scale=None))
     at = alt.X("estimate:Q", scale=x, axis=alt.Axis(title=axis, tickCount=6, labelExpr=SIGNED, grid=False))

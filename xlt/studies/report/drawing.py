@@ -1,7 +1,7 @@
-"""How figures look, and how they become SVG for the page and files of their own.
+"""The style of figures, and their conversion to SVG for the page and to files.
 
-A figure is drawn by Vega-Lite (altair) and made an image without a browser (vl-convert). The page's SVG takes
-its ink from the page's style, so that it is legible on light and on dark paper; it holds no script.
+Vega-Lite (altair) draws a figure and vl-convert renders it without a browser. The SVG on the page takes its
+colours from the page's style sheet, so that it is legible in light and in dark mode; it contains no script.
 """
 
 import io
@@ -23,7 +23,7 @@ COLOURS = (
     *("#0072b2", "#bf5300", "#00795a", "#a8487f", "#8a6a00"),
     *("#4f5560", "#882255", "#443399", "#6e6e1e", "#177a71"),
 )
-"""Of arms on light paper, told apart by the colour-blind; each is also told by shape and name.
+"""Colours of arms on a light background, safe for colour-blind readers; each arm also has a shape.
 
 Source: Okabe and Ito (2008), https://jfly.uni-koeln.de/color, and Tol (2021),
 https://personal.sron.nl/~pault, darkened to a contrast of 4.5 or more on white.
@@ -33,7 +33,7 @@ DARK = (
     *("#56b4e9", "#ff9a4d", "#2fc79b", "#ec9fcb", "#e6c229"),
     *("#b6bcc6", "#e07fa8", "#aa9df0", "#cbcb62", "#6fd8c6"),
 )
-"""The same on dark paper."""
+"""The same colours for a dark background."""
 
 SHAPES = (
     *("circle", "square", "triangle-up", "diamond"),
@@ -43,79 +43,83 @@ SHAPES = (
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
     colour: f"var(--arm-{number})" for number, colour in enumerate(COLOURS)
 }
-"""Colours that the page's style decides on."""
+"""Colours that the page's style sheet sets."""
 
-NOTHING = ("", "M0,0h0v0h0Z")
-"""Paths without a mark."""
+EMPTY_PATHS = ("", "M0,0h0v0h0Z")
+"""Paths that draw nothing."""
 
-IDLE = {"class", "pointer-events", "font-family", "stroke-miterlimit", "version"}
-"""Attributes that alter nothing on the page."""
+UNUSED_ATTRIBUTES = {"class", "pointer-events", "font-family", "stroke-miterlimit", "version"}
+"""Attributes without an effect on the page."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure.
+    """One chart of a figure.
 
     Args:
         chart: The chart, without a title.
-        title: What it is of; empty where the figure says it.
-        alt: What it shows, in words.
-        note: A sentence below the title.
+        title: Title of the chart; empty if the figure's title is enough.
+        alternative: Text of the chart for readers who cannot see it.
+        note: A sentence below the title. Defaults to no sentence.
     """
 
     chart: alt.LayerChart
     title: str
-    alt: str
+    alternative: str
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Pictures that belong together, with what they say and their numbers.
+    """Charts that belong together, with their explanation and numbers.
 
     Args:
-        name: Name of its files.
-        title: What it shows.
-        says: Sentences on how to read it and what it shows.
-        panels: The pictures.
-        numbers: What they are drawn from, as a reader takes it.
-        columns: Pictures side by side in its files.
+        name: Name of the figure's files.
+        title: Title.
+        sentences: Sentences on the result and on how to read the charts.
+        panels: The charts.
+        numbers: The numbers of the charts as a table for the reader.
+        columns: Number of charts side by side in the files. Defaults to 3.
     """
 
     name: str
     title: str
-    says: Sequence[str]
+    sentences: Sequence[str]
     panels: Sequence[Panel]
     numbers: pd.DataFrame
     columns: int = 3
 
 
 def svg(panel: Panel, prefix: str) -> str:
-    """A picture as an element of a page.
+    """Return a chart as an SVG element for a page.
 
     Args:
-        panel: The picture.
-        prefix: Goes before its ids, which must differ from those of the page's other pictures.
+        panel: The chart.
+        prefix: Prefix of the element's ids, unique on the page.
     """
     text = io.StringIO()
-    styled(panel.chart, "transparent").save(text, format="svg")
+    apply_style(panel.chart, "transparent").save(text, format="svg")
     root = ET.fromstring(text.getvalue())
-    _clean(root, prefix)
+    _clean_svg(root, prefix)
     root.set("role", "img")
-    root.set("aria-label", panel.alt)
+    root.set("aria-label", panel.alternative)
     ET.register_namespace("", SVG)
     return ET.tostring(root, encoding="unicode")
 
 
-def _clean(element: ET.Element, prefix: str) -> None:
-    """Drop what draws nothing, leave colours to the page, and make ids unique."""
+def _clean_svg(element: ET.Element, prefix: str) -> None:
+    """Remove invisible parts, replace colours by variables of the style sheet, and make ids unique."""
     for child in list(element):
-        if child.get("display") == "none" or child.get("fill") == "transparent" or child.get("d") in NOTHING:
+        if (
+            child.get("display") == "none"
+            or child.get("fill") == "transparent"
+            or child.get("d") in EMPTY_PATHS
+        ):
             element.remove(child)
         else:
-            _clean(child, prefix)
+            _clean_svg(child, prefix)
     for name, value in list(element.attrib.items()):
-        if name in IDLE:
+        if name in UNUSED_ATTRIBUTES:
             del element.attrib[name]
         elif name == "id":
             element.set(name, prefix + value)
@@ -126,26 +130,26 @@ def _clean(element: ET.Element, prefix: str) -> None:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure's files, PNG and PDF, on white paper.
+    """Write a figure as PNG and PDF on white.
 
     Args:
         figure: The figure.
-        stem: The files' path without the suffix.
+        stem: Path of the files without the suffix.
     """
     charts = [panel.chart.properties(title=panel.title) for panel in figure.panels]
-    whole = alt.concat(*charts, columns=figure.columns, spacing=28)
-    whole = whole.resolve_scale(color="independent", shape="independent", fill="independent")
+    combined = alt.concat(*charts, columns=figure.columns, spacing=28)
+    combined = combined.resolve_scale(color="independent", shape="independent", fill="independent")
     title = alt.Title(figure.title, fontSize=16, anchor="start", offset=16)
-    finished = styled(whole.properties(title=title), "#ffffff")
+    finished = apply_style(combined.properties(title=title), "#ffffff")
     finished.save(stem.with_suffix(".pdf"))
     picture = io.BytesIO()
     finished.save(picture, format="png", scale_factor=2)
-    # A figure has few colours: a palette of them makes a sixth of the file.
+    # A figure has few colours: with a palette the file is six times smaller.
     Image.open(picture).convert("RGB").quantize(256).save(stem.with_suffix(".png"), optimize=True)
 
 
-def styled(chart: Any, background: str) -> Any:
-    """The chart in the one style of all figures."""
+def apply_style(chart: Any, background: str) -> Any:
+    """Return the chart in the common style of all figures."""
     axis = {"labelColor": MUTED, "titleColor": INK, "titleFontWeight": "normal", "domainColor": MUTED}
     axis |= {"gridColor": GRID, "tickColor": MUTED, "labelFontSize": 11, "titleFontSize": 12}
     title = {"color": INK, "fontSize": 13, "anchor": "start", "offset": 8}
@@ -157,34 +161,41 @@ def styled(chart: Any, background: str) -> Any:
     return chart.properties(config=config)
 
 
-def spread_out(places: Sequence[float], gap: float) -> list[float]:
-    """Places moved as little as need be to lie at least `gap` apart, in their order.
+def spread_out(positions: Sequence[float], gap: float) -> list[float]:
+    """Shift positions as little as possible so that they are at least `gap` apart, in the same order.
 
-    Places that would lie too close form a block around their mean; blocks that touch become one.
+    Positions that are too close form a block around their mean; blocks that touch are merged.
+
+    Args:
+        positions: Positions in pixels.
+        gap: Minimum distance in pixels.
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
     blocks: list[list[int]] = []
     for i in order:
         blocks.append([i])
-        while len(blocks) > 1 and _ends(blocks[-2], places, gap)[1] + gap > _ends(blocks[-1], places, gap)[0]:
+        while (
+            len(blocks) > 1
+            and _ends(blocks[-2], positions, gap)[1] + gap > _ends(blocks[-1], positions, gap)[0]
+        ):
             last = blocks.pop()
             blocks[-1] += last
-    moved = [0.0] * len(places)
+    shifted = [0.0] * len(positions)
     for block in blocks:
-        first = _ends(block, places, gap)[0]
+        first = _ends(block, positions, gap)[0]
         for number, i in enumerate(block):
-            moved[i] = first + number * gap
-    return moved
+            shifted[i] = first + number * gap
+    return shifted
 
 
-def _ends(block: Sequence[int], places: Sequence[float], gap: float) -> tuple[float, float]:
-    """First and last place of a block around its mean."""
+def _ends(block: Sequence[int], positions: Sequence[float], gap: float) -> tuple[float, float]:
+    """Return the first and the last position of a block around its mean."""
     half = (len(block) - 1) * gap / 2
-    middle = sum(places[i] for i in block) / len(block)
+    middle = sum(positions[i] for i in block) / len(block)
     return middle - half, middle + half
 
 
 def number(value: float, sign: str = "", digits: int = 1) -> str:
-    """A number as text: `+1.2` or `−0.3` where signed, and nothing below zero that is zero when rounded."""
+    """Return a number as text, such as `+1.2` or `−0.3`; a number that rounds to zero has no sign."""
     text = f"{value:{sign}.{digits}f}"
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")

@@ -1,15 +1,15 @@
-"""The report of a study: one HTML page that needs no network and no script, its figures and tables as files.
+"""The report of a study: an HTML page without network or script, with figures and tables as files.
 
 <out>/index.html
 <out>/figures/<name>.png, .pdf
 <out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
       claims.csv, missing.csv
 
-Names, reasons and configs are of whoever ran the study: the template escapes all text, and the page's own
-policy forbids scripts and whatever is not in the page.
+Names, reasons and configs come from the user. The template therefore escapes all text, and the page's content
+security policy forbids scripts and external content.
 """
 
-# pandas says what it returns too widely.
+# pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 import re
@@ -25,53 +25,52 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.claims import Judged
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
-from xlt.studies.analysis.results import StudyResults, checked
-from xlt.studies.analysis.volumes import pooling_words
-from xlt.studies.design.targets import NONE
+from xlt.studies.analysis.results import StudyResults, check_scores
+from xlt.studies.analysis.volumes import describe_identifiable
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
+from xlt.system.files import write_atomically
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
 
 SECTIONS = ("effect", "scores", "languages", "robustness", "claims")
-"""Figures that the page has a place for."""
+"""Names of the figures that the page has a place for."""
 
 
 def page(study: StudyResults, out: Path) -> None:
     """Write a study's report.
 
     Args:
-        study: What came out of it.
-        out: The report's folder; what an earlier report left there is replaced.
+        study: Results of the study.
+        out: Folder of the report; an earlier report in it is replaced.
 
     Raises:
-        ValueError: The table of scores is none.
+        ValueError: The study's table is not a table of scores.
         OSError: The folder cannot be written.
     """
-    checked(study.scores, f"the table of scores of {study.name}")
+    check_scores(study.scores, f"the table of scores of {study.name}")
     findings = Findings(study)
-    made = figures.draw(findings)
+    drawn = figures.draw(findings)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     tables.write_csv(tables.csv_files(findings), out)
-    write_pictures(made, out / "figures")
-    scratch = out / ".index.html"
-    scratch.write_text(render(findings, made), encoding="utf-8")
-    scratch.replace(out / "index.html")
+    write_figure_files(drawn, out / "figures")
+    write_atomically(out / "index.html", render(findings, drawn))
 
 
-def write_pictures(made: Sequence[Figure], folder: Path) -> None:
-    """Write the figures' files; those of figures that are no more go."""
-    for figure in made:
+def write_figure_files(drawn: Sequence[Figure], folder: Path) -> None:
+    """Write the files of the figures; delete files of figures that no longer exist."""
+    for figure in drawn:
         save(figure, folder / figure.name)
     for path in folder.glob("*.*"):
-        if path.suffix in (".png", ".pdf") and path.stem not in {figure.name for figure in made}:
+        if path.suffix in (".png", ".pdf") and path.stem not in {figure.name for figure in drawn}:
             path.unlink()
 
 
-def render(findings: Findings, made: Sequence[Figure]) -> str:
-    """The page's text."""
+def render(findings: Findings, drawn: Sequence[Figure]) -> str:
+    """Return the page's text."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -83,18 +82,18 @@ def render(findings: Findings, made: Sequence[Figure]) -> str:
     return environment.get_template(PAGE).render(
         name=study.name,
         facts=list(facts(findings)),
-        words=_sentences(study.about.get("words")),
-        short=list(in_short(findings)),
-        coverage=rows_of(coverage(findings)),
-        figures=dict.fromkeys(SECTIONS) | {figure.name: _shown(figure) for figure in made},
-        claims=[_claim(one) for one in findings.judged],
-        fits=rows_of(tables.of_fits(findings.fits)) if len(findings.fits) else None,
-        told=pooling_words(findings.fits) if len(findings.fits) else "",
-        model=rows_of(tables.of_model(findings.model)),
+        words=_as_list(study.about.get("words")),
+        summary=list(summary(findings)),
+        coverage=table_data(replicate_counts(findings)),
+        figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
+        claims=[_claim_data(one) for one in findings.judged],
+        fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
+        identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
+        model=table_data(tables.model_table(findings.model)),
         model_words=[
             f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
         ],
-        power=rows_of(tables.of_power(findings)),
+        power=table_data(tables.power_table(findings)),
         missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
         runs=groups_of(study.runs),
         num_runs=len(study.runs),
@@ -102,8 +101,8 @@ def render(findings: Findings, made: Sequence[Figure]) -> str:
     )
 
 
-def _shown(figure: Figure) -> dict[str, Any]:
-    """A figure as the template takes it."""
+def _figure_data(figure: Figure) -> dict[str, Any]:
+    """Return a figure in the form that the template expects."""
     pictures = [
         {"title": panel.title, "note": panel.note, "svg": Markup(svg(panel, f"{figure.name}-{number}-"))}
         for number, panel in enumerate(figure.panels)
@@ -111,101 +110,106 @@ def _shown(figure: Figure) -> dict[str, Any]:
     return {
         "name": figure.name,
         "title": figure.title,
-        "says": figure.says,
+        "sentences": figure.sentences,
         "pictures": pictures,
-        "numbers": rows_of(figure.numbers),
+        "numbers": table_data(figure.numbers),
     }
 
 
-def rows_of(table: pd.DataFrame) -> dict[str, Any]:
-    """A table as the template takes it: its head, and rows of texts, each with whether it is a number."""
+def table_data(table: pd.DataFrame) -> dict[str, Any]:
+    """Return a table in the form that the template expects: head, and rows of (text, is a number)."""
     rows = [[(str(cell), _is_number(str(cell))) for cell in row] for row in table.itertuples(index=False)]
     return {"head": [str(name) for name in table.columns], "rows": rows}
 
 
 def _is_number(text: str) -> bool:
-    """Whether a cell stands to the right."""
+    """Return True if a cell is a number, which is aligned to the right."""
     return re.match(r"[+\-−]?\d", text) is not None
 
 
-def _claim(one: Judged) -> dict[str, str]:
-    """A claim as the template takes it; its words begin with the verdict, which stands apart."""
+def _claim_data(one: Judged) -> dict[str, str]:
+    """Return a claim in the form that the template expects; the verdict is shown apart from the words."""
     words = one.words.removeprefix(f"{one.verdict.capitalize()}: ")
-    return {"text": one.claim.text, "paper": one.claim.paper, "verdict": one.verdict, "words": words}
+    return {
+        "text": one.claim.text,
+        "paper": one.claim.paper,
+        "verdict": one.verdict,
+        "words": words[:1].upper() + words[1:],
+    }
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:
-    """What was run: terms and what they are here."""
+    """Yield terms and values for the section about the runs."""
     study, clean = findings.study, findings.clean
     about = dict(study.about)
     if "encoder" in about:
         yield "Encoder", str(about.pop("encoder"))
-    yield "Intermediate tasks", ", ".join(map(names.task, findings.arms)) or "none"
-    yield "Examples of them", ", ".join(f"{volume:,}" for volume in findings.volumes) or "–"
+    yield "Intermediate tasks", ", ".join(map(names.task_name, findings.arms)) or "none"
+    yield "Examples of intermediate training", ", ".join(f"{volume:,}" for volume in findings.volumes) or "–"
     yield "Seeds", ", ".join(map(str, findings.seeds))
-    yield "Targets", ", ".join(map(names.task, findings.targets))
+    yield "Targets", ", ".join(map(names.task_name, findings.targets))
     yield "Languages", str(clean["language"].nunique())
     splits = ", ".join(sorted(set(clean["split"])))
-    yield "Scores", f"{len(study.scores):,} on {splits} rows, {len(clean):,} of them of text as it is"
-    yield from _runs(study.runs)
+    yield "Scores", f"{len(study.scores):,} on {splits} rows, {len(clean):,} of them on unperturbed text"
+    yield from _run_facts(study.runs)
     for key, value in about.items():
         if key != "words":
             yield key.capitalize(), _text(value)
 
 
-def _runs(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Runs, tokens and hours by phase."""
+def _run_facts(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield the number of runs, tokens and hours."""
     if len(runs):
         counts = runs["phase"].value_counts(sort=False)
         yield "Runs", ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
-        yield "Trained on", f"{pd.to_numeric(runs['tokens']).sum():,.0f} tokens"
+        yield "Training", f"{pd.to_numeric(runs['tokens']).sum():,.0f} tokens"
         hours = pd.to_numeric(runs["hours"])
         unknown = int(hours.isna().sum())
-        yield "Took", f"{hours.sum():,.1f} hours" + (f", {unknown:,} runs not counted" if unknown else "")
+        yield "Duration", f"{hours.sum():,.1f} hours" + (f" ({unknown:,} runs unknown)" if unknown else "")
 
 
 def _text(value: Any) -> str:
-    """A value of `about` as text."""
+    """Return a value of `about` as text."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _sentences(value: Any) -> list[str]:
-    """Words as a list of sentences or paragraphs."""
+def _as_list(value: Any) -> list[str]:
+    """Return words as a list of paragraphs."""
     if not value:
         return []
     return [value] if isinstance(value, str) else [str(part) for part in value]
 
 
-def in_short(findings: Findings) -> Iterator[str]:
-    """What a hurried reader takes away."""
+def summary(findings: Findings) -> Iterator[str]:
+    """Yield the sentences of the section `In short`."""
     if len(findings.pooled):
-        yield figures.best(findings.pooled)
+        yield figures.largest_effect(findings.pooled)
         own = at_common_volume(findings.effects)
         volume = common_volume(findings.by_language)
         where = f"At {volume:,} examples" if volume else "At each task's largest volume"
-        up, down = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
+        gains, losses = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
         yield (
-            f"{where}, of {len(own)} pairs of an intermediate task and a target, the interval of the effect "
-            f"lies above zero in {up} and below zero in {down}."
+            f"{where}, the interval of the effect is above zero in {gains} and below zero in {losses} of "
+            f"{len(own)} pairs of an intermediate task and a target."
         )
     elif findings.arms:
-        yield "No effect can be given: no run without intermediate training shares its seed with one with it."
+        yield ("There is no effect: no seed has a run with and a run without intermediate training.")
     verdicts = pd.Series([one.verdict for one in findings.judged], dtype=str).value_counts(sort=False)
     if len(verdicts):
-        told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-        yield f"Of {len(findings.judged)} claims of Phang et al. (2020): {told}."
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        yield f"Of {len(findings.judged)} claims of Phang et al. (2020): {counts}."
     count = len(findings.study.missing)
     yield (
-        f"{count:,} runs, or tasks in a language, are missing; they are listed below."
+        f"{count:,} runs or test languages are missing; they are listed below."
         if count
         else "No run is missing."
     )
 
 
-def coverage(findings: Findings) -> pd.DataFrame:
-    """How many pairs of a seed and a target each arm and volume has, of how many."""
+def replicate_counts(findings: Findings) -> pd.DataFrame:
+    """Return the number of pairs of a seed and a target that each arm and volume has, and the full number."""
     pairs = findings.clean.groupby(["intermediate", "volume"])[["seed", "target"]]
     wanted = len(findings.seeds) * len(findings.targets)
     counts = {key: len(part.drop_duplicates()) for key, part in pairs}
@@ -214,7 +218,7 @@ def coverage(findings: Findings) -> pd.DataFrame:
     for arm in [NONE, *findings.arms]:
         cells = [counts.get((arm, volume), 0) for volume in volumes]
         texts = [f"{count} of {wanted}" if count else "" for count in cells]
-        lines.append([names.task(arm), *texts])
+        lines.append([names.task_name(arm), *texts])
     return pd.DataFrame(
         lines, columns=pd.Index(["Intermediate task", *(f"{volume:,}" for volume in volumes)])
     )

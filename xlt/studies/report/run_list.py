@@ -1,4 +1,4 @@
-"""The runs of a study as a list that stays small: what the configs of like runs share is shown once."""
+"""The list of a study's runs, kept short: settings that a group of runs shares are listed once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,13 +9,14 @@ import pandas as pd
 import yaml
 
 from xlt.studies.analysis import names
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.system.yaml_files import load_yaml
 
 Pairs = list[tuple[str, str]]
 """Dotted keys of a config with their values."""
 
 PHASES = {"intermediate": "Intermediate training", "target": "Fine-tuning", "evaluate": "Evaluation"}
+"""Display names of the phases."""
 
 
 @dataclass
@@ -23,11 +24,11 @@ class Run:
     """A run as the page shows it.
 
     Args:
-        label: What it is.
-        cost: Its tokens and hours.
-        folder: Its folder's name.
-        url: Its page at W&B, or empty.
-        config: What its config has of its own.
+        label: Arm, volume and seed in words.
+        cost: Tokens and hours in words.
+        folder: Name of the run's folder.
+        url: The run's page at W&B, or empty.
+        config: Settings that differ from other runs of the group.
     """
 
     label: str
@@ -42,8 +43,8 @@ class Group:
     """Runs of one phase and task.
 
     Args:
-        title: What they are.
-        shared: What all of their configs have.
+        title: Title of the group.
+        shared: Settings that all of its runs share.
         runs: The runs.
     """
 
@@ -53,10 +54,10 @@ class Group:
 
 
 def groups_of(runs: pd.DataFrame) -> list[Group]:
-    """The runs by phase and by what they train on, in the order of the table.
+    """Group the runs by phase and by the task that they train or test, in the order of the table.
 
     Args:
-        runs: A line a run.
+        runs: One line for each run.
     """
     found: dict[tuple[str, str], list[Any]] = {}
     lines: Iterable[Any] = runs.itertuples(index=False)
@@ -67,20 +68,20 @@ def groups_of(runs: pd.DataFrame) -> list[Group]:
 
 
 def _group(phase: str, subject: str, runs: list[Any]) -> Group:
-    """Runs with what their configs share."""
+    """Return a group of runs with the settings that they share."""
     configs = [_flat_config(run.config, run.folder) for run in runs]
     shared = dict(set.intersection(*(set(config.items()) for config in configs)))
-    called = ", ".join(names.task(name) for name in subject.split(", ") if name)
-    title = f"{PHASES.get(phase, phase)}: {called}" if called else PHASES.get(phase, phase)
+    tasks = ", ".join(names.task_name(name) for name in subject.split(", ") if name)
+    title = f"{PHASES.get(phase, phase)}: {tasks}" if tasks else PHASES.get(phase, phase)
     group = Group(title, [pair for pair in configs[0].items() if pair[0] in shared])
     for run, config in zip(runs, configs, strict=True):
         own = [pair for pair in config.items() if pair[0] not in shared]
-        group.runs.append(Run(_label(run), _cost(run), str(run.folder), web(str(run.wandb)), own))
+        group.runs.append(Run(_describe(run), _cost(run), str(run.folder), web_address(str(run.wandb)), own))
     return group
 
 
 def _flat_config(text: str, folder: str) -> dict[str, str]:
-    """Dotted key to value, without the keys that name the run's own folder."""
+    """Return the values of a config by dotted key, without keys that name the run's own folder."""
     try:
         config = load_yaml(text, folder)
     except (yaml.YAMLError, ValueError):
@@ -91,7 +92,7 @@ def _flat_config(text: str, folder: str) -> dict[str, str]:
 
 
 def _flat(config: dict[str, Any], prefix: str) -> Pairs:
-    """Dotted keys of a nested config."""
+    """Return the dotted keys and values of a nested config."""
     pairs: Pairs = []
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -100,31 +101,31 @@ def _flat(config: dict[str, Any], prefix: str) -> Pairs:
 
 
 def _value(value: Any) -> str:
-    """A value as YAML has it."""
+    """Return a value as YAML writes it."""
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     return (
         {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if _is_plain(value)
+        if _is_none_or_bool(value)
         else str(value)
     )
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value is nothing or a truth value, which 0 and 1 equal."""
+def _is_none_or_bool(value: Any) -> bool:
+    """Return True for None, True and False; 0 and 1 compare equal to booleans and must not match."""
     return value is None or isinstance(value, bool)
 
 
-def _label(run: Any) -> str:
-    """What a run is, in a line."""
-    arm = names.task(str(run.intermediate))
+def _describe(run: Any) -> str:
+    """Return a run's arm, volume and seed in words."""
+    arm = names.task_name(str(run.intermediate))
     if run.intermediate != NONE:
         arm += f", {int(run.volume):,} examples"
     return f"{arm}, seed {run.seed}"
 
 
 def _cost(run: Any) -> str:
-    """Tokens and hours, as far as they are known."""
+    """Return the known tokens and hours in words."""
     parts = []
     if pd.notna(run.tokens) and run.tokens:
         parts.append(f"{run.tokens / 1e6:,.1f} M tokens")
@@ -133,6 +134,6 @@ def _cost(run: Any) -> str:
     return ", ".join(parts)
 
 
-def web(url: str) -> str:
-    """The address where it is one of the web; empty where it is anything else, such as a script."""
+def web_address(url: str) -> str:
+    """Return the address if it is an http or https address, else an empty text (for example for a script)."""
     return url if urlsplit(url).scheme in ("http", "https") else ""

@@ -1,8 +1,9 @@
-"""A study's workspace at W&B: curves over the volume, a section a target, effects by language as a table.
+"""The W&B workspace of a study: curves by volume, a section for each target, effects by language.
 
-The curves are runs of their own, one an arm (job type `curve`), which log a line a volume: W&B draws a metric
-of a run over another, and no run of the study has several volumes. The arm without intermediate training logs
-the same score at every volume, so that it is a level line. One more run (job type `study`) holds the tables.
+The curves are runs of their own, one for each arm (job type `curve`), which log one line for each volume: W&B
+plots one metric of a run against another, and no run of the study has several volumes. The arm without
+intermediate training logs the same score at every volume, so that its curve is a horizontal line. One more
+run (job type `study`) holds the tables.
 """
 
 import hashlib
@@ -16,11 +17,12 @@ import pandas as pd
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.findings import Findings
-from xlt.studies.design.targets import NONE
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
+from xlt.studies.report.wandb_private import stored_form
 
 with warnings.catch_warnings():
-    # The library's own use of pydantic is older than pydantic.
+    # wandb_workspaces uses deprecated parts of pydantic.
     warnings.simplefilter("ignore", DeprecationWarning)
     from wandb_workspaces import expr
     from wandb_workspaces.reports.v2 import LinePlot, WeavePanelSummaryTable
@@ -31,16 +33,16 @@ CURVE, STUDY = "curve", "study"
 """Job types of the runs that the workspace shows."""
 
 ALL = "all"
-"""What the mean over targets is called in log keys."""
+"""Name of the mean over targets in log keys."""
 
 
 @dataclass(frozen=True)
 class CurveRun:
-    """What the run of an arm logs.
+    """Log lines of an arm's run.
 
     Args:
-        arm: Its name.
-        lines: A line a volume: log keys to figures, `volume` among them.
+        arm: Name of the arm.
+        lines: One line for each volume: log keys with figures, including `volume`.
     """
 
     arm: str
@@ -48,16 +50,16 @@ class CurveRun:
 
 
 def workspace(findings: Findings, entity: str, project: str) -> Workspace:
-    """The workspace of a study.
+    """Return the workspace of a study.
 
     Args:
-        findings: The study's numbers.
-        entity: The user or team at W&B.
-        project: The project.
+        findings: Numbers of the study.
+        entity: W&B user or team.
+        project: W&B project.
     """
     name = findings.study.name
     sections = [_section("All targets", ALL, scores=False)] if len(findings.pooled) else []
-    sections += [_section(names.task(target), target) for target in findings.targets]
+    sections += [_section(names.task_name(target), target) for target in findings.targets]
     wide = Layout(w=24, h=16)
     table: list[Any] = [
         WeavePanelSummaryTable(table_name=key, layout=wide) for key in ("by_language", "claims")
@@ -76,8 +78,8 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
 
 
 def _section(title: str, target: str, scores: bool = True) -> Section:
-    """A target's curves."""
-    wanted = (
+    """Return the section with a target's curves."""
+    kinds = (
         (("score", "Score, %"), ("effect", "Effect, points")) if scores else (("effect", "Effect, points"),)
     )
     panels: list[Any] = [
@@ -86,41 +88,40 @@ def _section(title: str, target: str, scores: bool = True) -> Section:
             title_x="Intermediate training examples", title_y=axis, max_runs_to_show=100,
             layout=Layout(x=12 * number, w=12, h=10),
         )
-        for number, (kind, axis) in enumerate(wanted)
+        for number, (kind, axis) in enumerate(kinds)
     ]  # fmt: skip
     return Section(name=title, panels=panels, is_open=True)
 
 
-def specification(made: Workspace) -> dict[str, Any]:
-    """The workspace as W&B stores it; the same each time, its panels' ids hashes of what they show."""
-    view = made._to_model()
-    spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
-    _name_by_content(spec)
-    return {"entity": made.entity, "project": made.project, "name": made.name, "spec": spec}
+def specification(built: Workspace) -> dict[str, Any]:
+    """Return the workspace as W&B stores it; ids are hashes of their content, so repeats are identical."""
+    spec = stored_form(built)
+    _replace_ids(spec)
+    return {"entity": built.entity, "project": built.project, "name": built.name, "spec": spec}
 
 
-def _name_by_content(part: Any) -> str:
-    """Replace ids, which are drawn at random, by a hash of what they belong to; that hash."""
+def _replace_ids(part: Any) -> str:
+    """Replace random ids by hashes of the content that they belong to; return the hash."""
     if isinstance(part, dict):
         ids = [key for key in part if key in ("__id__", "id") and isinstance(part[key], str)]
-        rest = {key: _name_by_content(value) for key, value in part.items() if key not in ids}
+        rest = {key: _replace_ids(value) for key, value in part.items() if key not in ids}
         digest = _hash(json.dumps(rest, sort_keys=True))
         part.update(dict.fromkeys(ids, digest))
         return digest
     if isinstance(part, list):
-        return _hash(json.dumps([_name_by_content(value) for value in part]))
+        return _hash(json.dumps([_replace_ids(value) for value in part]))
     return _hash(json.dumps(part))
 
 
 def _hash(text: str) -> str:
-    """A short hash."""
+    """Return a short hash."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def curve_runs(findings: Findings) -> Iterator[CurveRun]:
-    """What each arm's run logs."""
-    parts = [_long(findings.scores, "score"), _long(findings.effects, "effect")]
-    parts.append(_long(findings.pooled.assign(target=ALL), "effect"))
+    """Yield the log lines of each arm's run."""
+    parts = [_log_keys(findings.scores, "score"), _log_keys(findings.effects, "effect")]
+    parts.append(_log_keys(findings.pooled.assign(target=ALL), "effect"))
     table = pd.concat(parts, ignore_index=True)
     for arm in [NONE, *findings.arms]:
         own = table[table["intermediate"] == arm]
@@ -134,8 +135,8 @@ def curve_runs(findings: Findings) -> Iterator[CurveRun]:
             yield CurveRun(arm, lines)
 
 
-def _long(points: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Points as log keys with their figures: the mean, and its interval where there is one."""
+def _log_keys(points: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return points as log keys with their figures: the mean, and the interval if there is one."""
     ends = [("mean", ""), ("low", "/low"), ("high", "/high")]
     parts = [
         points[["intermediate", "volume"]].assign(
@@ -147,9 +148,9 @@ def _long(points: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def study_tables(findings: Findings) -> dict[str, pd.DataFrame]:
-    """Log key of each table of the study's run."""
+    """Return the tables of the study's run by their log keys."""
     cells = findings.cells
-    found = {"claims": tables.of_claims(findings.judged)}
+    found = {"claims": tables.claims_table(findings.judged)}
     if len(cells):
         columns = ["intermediate", "volume", "target", "language", "effect", "low", "high", "seeds"]
         found["by_language"] = pd.DataFrame(cells.assign(effect=cells["mean"]), columns=pd.Index(columns))

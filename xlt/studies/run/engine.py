@@ -1,4 +1,4 @@
-"""Hands a study's nodes to Snakemake: here on so many processes, or on a cluster by a profile."""
+"""The engine: Snakemake runs a study's nodes on this machine, or on a cluster with a profile."""
 
 import contextlib
 import json
@@ -15,15 +15,15 @@ import yaml
 from xlt.studies.design.node_files import is_finished
 from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
+from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.yaml_files import read_yaml
-from xlt.training.checkpoint_files import write_whole
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 
 
 def write(study: Study, threads: int) -> Path:
-    """Write each node's config and the plan; the plan's file.
+    """Write each node's config and the plan; return the plan's file.
 
     Args:
         study: The study.
@@ -34,8 +34,8 @@ def write(study: Study, threads: int) -> Path:
     nodes = {}
     for name, node in study.nodes.items():
         path = configs / f"{name}.yaml"
-        write_whole(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
-        nodes[name] = {"verb": node.verb, "config": str(path), "parents": list(node.parents)}
+        write_atomically(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
+        nodes[name] = {"module": node.module, "config": str(path), "parents": list(node.parents)}
     study.own_folder.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in nodes if not is_finished(study.folder, name)]
     plan = {
@@ -45,25 +45,25 @@ def write(study: Study, threads: int) -> Path:
         "wanted": wanted,
     }
     path = study.own_folder / "plan.json"
-    write_whole(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")
+    write_atomically(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")
     return path
 
 
 def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bool:
-    """Run what is not finished; whether it was told to stop before the end.
+    """Run the nodes that are not finished; return True if a signal stopped the engine.
 
     Args:
         study: The study.
-        jobs: Nodes at a time; None leaves it to the profile, or is one.
-        retries: How often a node that failed is tried again.
-        profile: A Snakemake profile, such as one for SLURM; None runs the nodes on this machine.
+        jobs: Number of nodes that run at the same time. If None, the profile decides; without a profile, 1.
+        retries: Number of times that a failed node is started again.
+        profile: A Snakemake profile, such as one for SLURM. If None, the nodes run on this machine.
 
     Raises:
         ValueError: Another process runs this study, or the profile has a key twice.
     """
     for path in _profile_files(profile) if profile else ():
         read_yaml(path)
-    # A profile says itself how many cores its jobs have: set-threads.
+    # A profile sets the cores of its jobs with set-threads.
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     study.own_folder.mkdir(parents=True, exist_ok=True)
     with locked(study.own_folder / "lock", 1.0, "folder or name"):
@@ -77,14 +77,14 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
 
 
 def _profile_files(profile: str) -> Iterator[Path]:
-    """The files that Snakemake may read a profile from."""
+    """Yield the files that Snakemake may read a profile from."""
     own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     for folder in (Path(), Path(own, "snakemake"), Path("/etc/xdg/snakemake")):
         yield from (folder / profile).glob("config*.yaml")
 
 
 def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: str | None) -> list[str]:
-    """Snakemake's command line."""
+    """Return Snakemake's command line."""
     if profile:
         where = ["--profile", profile, *(["--jobs", str(jobs)] if jobs else [])]
     else:
@@ -93,33 +93,33 @@ def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: 
         *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)),
         *("--directory", str(plan.parent.resolve()), *where, "--retries", str(retries)),
         *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"),
-        *("--scheduler", "greedy"),  # nodes of a rule are alike: there is nothing to solve for
+        *("--scheduler", "greedy"),  # nodes of a rule are alike: the solver gains nothing
         *("--quiet", "rules", "--", "all"),
     ]
 
 
 def _wait_for(command: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Run the command; whether a signal came, which it passed on so that the nodes save."""
+    """Run the command; return True if a signal arrived and was forwarded, so that the nodes save."""
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    with _told(process) as numbers:
+    with _forward_signals(process) as received:
         process.wait()
-    return bool(numbers)
+    return bool(received)
 
 
 @contextlib.contextmanager
-def _told(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Pass signals on to all of the process's group for as long as it runs; the signals that came."""
-    came: list[int] = []
+def _forward_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Forward signals to the process's group while the process runs; yield the received signals."""
+    received: list[int] = []
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+    def forward(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
 
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = [signal.signal(number, pass_on) for number in numbers]
+    before = [signal.signal(number, forward) for number in numbers]
     try:
-        yield came
+        yield received
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -1,8 +1,9 @@
-"""Starts the nodes of a study from one process that has imported what they need.
+"""The launcher: one process with all imports done, which forks a study's nodes.
 
-`python -m xlt.studies.run.launcher` listens at a socket; the engine begins and ends it, a node's runner asks
-it (`start`). Each node is a fork of it, and from there on what `python -m <verb>` is, less the seconds of the
-imports. The launcher itself computes nothing, so that no fork lacks a thread that it counts on.
+`python -m xlt.studies.run.launcher` listens at a socket. The engine starts and ends the launcher, and each
+node's runner sends a request (`start`). A node is a fork of the launcher that behaves like `python -m
+<module>` without the seconds of the imports. The launcher itself computes nothing, so that no fork misses a
+thread that it relies on.
 """
 
 import argparse
@@ -23,16 +24,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-VERBS = ("xlt.fit", "xlt.evaluate")
+MODULES = ("xlt.fit", "xlt.evaluate")
+"""Modules of the commands that the launcher can run."""
+
 ADDRESS = "XLT_STUDY_LAUNCHER"
-"""Environment variable of the nodes' runners: the socket."""
+"""Environment variable with the launcher's socket, for the runners of nodes."""
 
 
 class Started:
-    """A process that the launcher has started.
+    """A process that the launcher started.
 
     Args:
-        connection: To the launcher's process that waits for it.
+        connection: Connection to the launcher's child that waits for the process.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -40,30 +43,30 @@ class Started:
         self.pid: int = json.loads(self._lines.readline())
 
     def wait(self) -> int:
-        """Its exit code, negative for a signal; 1 where the launcher is gone and it is not known."""
+        """Return the exit code, negative for a signal; 1 if the launcher is gone and the code is unknown."""
         with self._lines:
             line = self._lines.readline()
         return int(line) if line else 1
 
 
 def start(address: str, command: Sequence[str], log: Path) -> Started:
-    """Have the launcher start a command.
+    """Ask the launcher to start a command.
 
     Args:
         address: The launcher's socket.
-        command: A Python, `-m`, one of the verbs, and its arguments.
-        log: The file that its output is added to.
+        command: Python, `-m`, one of `MODULES`, and its arguments.
+        log: File that the command's output is appended to.
 
     Raises:
-        OSError: No launcher is there.
+        OSError: No launcher listens at the address.
     """
     request = {
-        "verb": command[2],
+        "module": command[2],
         "args": list(command[3:]),
         "log": str(log.resolve()),
         "cwd": str(Path.cwd()),
     }
-    # What it answers is read through a file, which keeps the connection.
+    # Started reads the answer through a file, which keeps the connection open.
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         connection.sendall(json.dumps(request).encode() + b"\n")
@@ -72,20 +75,22 @@ def start(address: str, command: Sequence[str], log: Path) -> Started:
 
 @contextlib.contextmanager
 def launcher(environment: Mapping[str, str]) -> Iterator[str]:
-    """A launcher for as long as the context lasts; its address.
+    """Run a launcher within a context; yield its address.
 
     Args:
-        environment: Of the launcher, and so of all that it starts.
+        environment: Environment of the launcher and of all nodes that it starts.
     """
     with tempfile.TemporaryDirectory(prefix="xlt-") as folder:
         address = f"{folder}/launcher"
         command = [sys.executable, "-m", "xlt.studies.run.launcher", "--address", address]
-        # Its input is closed, and it is waited for, at the end of the block.
+        # The end of the block closes the launcher's input and waits for the launcher.
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         ) as process:
             if not process.stdout or not process.stdout.readline():
-                raise RuntimeError("the launcher of the study's nodes ended at its start")
+                raise RuntimeError(
+                    "the launcher of the study's nodes exited before it was ready: its error is above"
+                )
             yield address
 
 
@@ -93,12 +98,12 @@ def launcher(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def serve(address: str) -> None:
-    """Import, then start whatever is asked for, until the input ends: its parent is done, or dead."""
-    for verb in VERBS:
-        importlib.import_module(verb)
-    for verb in VERBS:
-        del sys.modules[verb]  # to be run under the name __main__
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    """Import the commands, then start every requested node until the input ends with the parent process."""
+    for module in MODULES:
+        importlib.import_module(module)
+    for module in MODULES:
+        del sys.modules[module]  # runs under the name __main__ later
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the waiting children
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
@@ -111,18 +116,18 @@ def serve(address: str) -> None:
             with connection:
                 if os.fork() == 0:
                     listening.close()
-                    _keep(connection)
+                    _serve_request(connection)
 
 
-def _keep(connection: socket.socket) -> None:
-    """Start what the connection asks for, wait for it, tell how it ended; the process ends with it."""
+def _serve_request(connection: socket.socket) -> None:
+    """Start the requested node, wait for it, report its exit code, and end the process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request = json.loads(connection.makefile("r", encoding="utf-8").readline())
     pid = os.fork()
     if pid == 0:
         connection.close()
-        _become(request)
-    # The node may have ended long after who asked for it.
+        _run_module(request)
+    # The node may outlive the process that asked for it.
     with contextlib.suppress(OSError):
         connection.sendall(f"{pid}\n".encode())
         _, status = os.waitpid(pid, 0)
@@ -130,8 +135,8 @@ def _keep(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _become(request: Mapping[str, Any]) -> None:
-    """Be `python -m <verb> <args>`, and end as it does."""
+def _run_module(request: Mapping[str, Any]) -> None:
+    """Run `python -m <module> <args>` in this process, and exit as it does."""
     os.setsid()
     os.chdir(request["cwd"])
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -140,11 +145,13 @@ def _become(request: Mapping[str, Any]) -> None:
         os.dup2(descriptor, number)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a log's, not the terminal's
-    sys.argv = [request["verb"], *request["args"]]
+        stream.reconfigure(
+            encoding="utf-8", errors="backslashreplace"
+        )  # the log's encoding, not the terminal's
+    sys.argv = [request["module"], *request["args"]]
     code = 0
     try:
-        runpy.run_module(request["verb"], run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -1,0 +1,100 @@
+"""Read the parquet files of a data root."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xlt.system.file_errors import explained, file_error
+
+
+class ParquetRows:
+    """The rows of a parquet file. They are read from the file itself, so no copy can be out of date.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """Return the schema that `datasets` wrote into the file; empty if another program wrote the file."""
+        written = (self._file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+        return json.loads(written).get("info", {}).get("features") or {}
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
+        """Yield the rows in order, `batch_size` at a time, as columns."""
+        for batch in self._file.iter_batches(batch_size):
+            yield batch.to_pydict()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows in order, one at a time, as `datasets` does."""
+        for batch in self._file.iter_batches():
+            yield from batch.to_pylist()
+
+
+def check_parquet(path: Path) -> None:
+    """Check that a parquet file can be opened and has rows. Damage inside the file shows when rows are read.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is truncated, damaged or empty.
+    """
+    try:
+        num_rows = pq.ParquetFile(path).metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    if num_rows == 0:
+        raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
+
+
+def find_in_roots(folder: str, split: str, roots: Sequence[Path]) -> Path | None:
+    """Return the split's file in the first data root that holds the data set; None if no root does.
+
+    Args:
+        folder: Folder of the data set in a root: `<org>/<name>/<config>`.
+        split: The data set's own name of the split.
+        roots: Data roots.
+
+    Raises:
+        FileNotFoundError: A root holds the data set without this split.
+    """
+    for root in roots:
+        directory = root / folder
+        if not directory.is_dir():
+            continue
+        path = directory / f"{split}.parquet"
+        if path.is_file():
+            return path
+        present = ", ".join(sorted(p.stem for p in directory.glob("*.parquet"))) or "nothing"
+        raise FileNotFoundError(
+            f"{directory} holds {present}, but not {split}.parquet: add the split to the data root"
+        )
+    return None
+
+
+def unreadable(location: str | Path, error: Exception) -> Exception:
+    """Return the error for a file that the system cannot read, or that is damaged.
+
+    Args:
+        location: The file or the hub's repository.
+        error: The error that arose while it was read.
+    """
+    blamed = error if isinstance(error, OSError) and error.errno is not None else file_error(error)
+    if blamed is not None:
+        return OSError(f"{location} cannot be read: {explained(blamed)}")
+    return ValueError(
+        f"{location} is not a readable parquet file ({first_line(error)}): it may be truncated; "
+        "copy or download it again"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the error's type and the first line of its text."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}".strip(": ")

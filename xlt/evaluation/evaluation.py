@@ -1,0 +1,302 @@
+"""Zero-shot evaluation: score the heads that English taught, in all languages, and write the report."""
+
+import logging
+import shutil
+import weakref
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from xlt.config.cli import WandbSettings
+from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.sources import Split, roots_of
+from xlt.evaluation.groups import NINE
+from xlt.evaluation.heat_map import save
+from xlt.evaluation.models import open_models
+from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
+from xlt.evaluation.perturbations.similarity import Aligner
+from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
+from xlt.evaluation.predict import EvaluationModel, predict
+from xlt.evaluation.report import Report
+from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, hash_of, score_of, write
+from xlt.evaluation.task_values import values_by_task
+from xlt.evaluation.wandb_run import show
+from xlt.kinds.task import Task, TaskResult, name_of
+from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.text import check_vocabulary, load_config
+from xlt.splits.cache import cache_folder
+from xlt.splits.encoded_split import EncodedSplit
+from xlt.splits.encoding import Unlabelled
+from xlt.splits.splits import Splits
+from xlt.system.checks import require
+from xlt.system.memory import keep_freed_memory
+from xlt.system.tables import as_json
+from xlt.tasks import load
+from xlt.training.precision import warn_of_slow_bf16
+from xlt.training.run_folder import check_writable
+
+log = logging.getLogger(__name__)
+
+DASHBOARD = WandbSettings(job_type="evaluate")
+
+
+class Evaluation:
+    """Zero-shot evaluation.
+
+    Args:
+        out: Folder for predictions, scores, tables and the heat map.
+        encoder: Encoder to test without training, for retrieval: a name on the hub, a folder, or a finished
+            run's folder.
+        runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export). Each task
+            is tested with the run that trained its head.
+        checkpoint: Step of the runs' checkpoint to test, which the runs must have kept
+            (checkpoints.keep_every_n_steps). Defaults to the best checkpoint.
+        tasks: Names of the tasks, each of which must have a model. Defaults to those of XTREME's nine tasks
+            that have a model.
+        languages: Languages to test in, each of which must have rows. Defaults to each task's own languages
+            that have rows.
+        split: `validation` or `test`, for all tasks or by task name. A task with one evaluation set always
+            uses that set.
+        volume: Maximum number of examples of each task in a language. In languages whose rows are
+            translations of each other the examples are translations too. Retrieval always uses all examples.
+            Defaults to all.
+        root: Folder or folders that mirror the hub. Defaults to the paths in XLT_DATA.
+        layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by task name. Defaults to
+            two above the middle, as in XTREME's scripts for Tatoeba.
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch. Raise it until the device's memory
+            is nearly full.
+        max_length: Maximum number of tokens in a sequence. Longer passages become several windows.
+        stride: Overlap of the windows of a passage, in tokens.
+        accelerator: cpu, cuda, mps or auto.
+        precision: 32-true or bf16-mixed.
+        cache: Folder of encoded rows. Defaults to XLT_CACHE, or ~/.cache/xlt.
+        seed: Seed of the volume and of the perturbations.
+        perturbations: Perturbed test sets to score besides, for all tasks or by task name. `noise-5` changes
+            5 percent of the letters. `mix-15` replaces 15 percent of the phrases of a parallel test set by
+            their translation: English is mixed with one of `languages`, other languages with English.
+        num_mixes: Number of random mixes of each `mix-PERCENT`.
+        aligner: Encoder that aligns words for `mix-PERCENT`: a name on the hub, a folder, or a finished run's
+            folder. Use the same encoder in all evaluations that are compared, because another encoder mixes
+            other phrases. Defaults to `encoder`, or to the first of `runs`.
+        wandb: Project, group, job type and tags on Weights & Biases.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        encoder: str | None = None,
+        runs: list[str] | None = None,
+        checkpoint: int | None = None,
+        tasks: list[str] | None = None,
+        languages: list[str] | None = None,
+        split: Choice | dict[str, Choice] = "validation",
+        volume: int | None = None,
+        root: str | list[str] | None = None,
+        layer: int | dict[str, int] | None = None,
+        tokens_per_micro_batch: int = 16384,
+        max_length: int = 512,
+        stride: int = 128,
+        accelerator: str = "auto",
+        precision: Literal["32-true", "bf16-mixed"] = "32-true",
+        cache: str | None = None,
+        seed: int = 0,
+        perturbations: list[str] | dict[str, list[str]] | None = None,
+        num_mixes: int = 4,
+        aligner: str | None = None,
+        wandb: WandbSettings = DASHBOARD,
+    ) -> None:
+        _check_sizes(volume, max_length, stride, tokens_per_micro_batch)
+        require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
+        _check_distinct("tasks", tasks)
+        _check_distinct("languages", languages)
+        self.out, self.tasks = out, [load(name) for name in tasks or NINE]
+        self._needs_all_tasks = tasks is not None
+        check_without_language(self.tasks)
+        asked = values_by_task("perturbations", perturbations or [], self.tasks)
+        drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
+        self._chosen = _splits_by_task(split, self.tasks)
+        if checkpoint is not None:
+            shutil.rmtree(out / "exports", ignore_errors=True)  # of an evaluation that was killed
+            weakref.finalize(self, shutil.rmtree, out / "exports", ignore_errors=True)
+        self._models = open_models(encoder, runs or [], checkpoint, layer, out / "exports")
+        self._models.check(self.tasks)
+        folder = cache_folder(cache)
+        self._splits = Splits(roots_of(root), folder, _text_encoder(self._models.names, max_length, stride))
+        self._languages, self._volume, self._seed = languages, volume, seed
+        self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
+        self._fabric = _open_device(accelerator, precision)
+        aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
+        self._perturbations = Perturbations(
+            drawn, self._splits, folder / "alignments", aligns, seed, languages
+        )
+        self._folder = ScoreFolder(out)
+        self._hashes: dict[str, str] = {}
+        self._config = {
+            "encoder": encoder,
+            "runs": runs,
+            "checkpoint": checkpoint,
+            "split": self._chosen,
+            "volume": volume,
+            "seed": seed,
+            "perturbations": perturbations,
+            "num_mixes": num_mixes,
+            "aligner": aligner,
+        }
+        self._has_news = False
+        self._last_model: tuple[tuple[str, int | None], EvaluationModel] | None = None
+
+    def run(self) -> Report:
+        """Score the cells that are not finished, write the results, and return the report."""
+        asked = self.tasks, self._languages, self._models
+        plan = make_plan(*asked, self._splits, self._chosen, self._needs_all_tasks, self._perturbations)
+        check_writable(self.out, "the evaluation's folder", "out")
+        for line in in_words(plan.missing):
+            log.info("missing: %s", line)
+        finished = [self._folder.read(cell, self._fingerprint(cell)) for cell in plan.cells]
+        report = Report(self.tasks, self._complete(plan, finished))
+        self._write(report, plan)
+        return report
+
+    def _complete(self, plan: Plan, finished: Sequence[CellScore | None]) -> list[CellScore]:
+        """Return the scores of all cells in order, after scoring those that are not finished."""
+        scores = list(finished)
+        todo = [i for i, score in enumerate(scores) if score is None]
+        self._align([plan.cells[i] for i in todo])
+        # A file or a pipe gets a line a cell instead of the bar.
+        with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
+            for i in todo:
+                bar.set_description(plan.cells[i].task.name)
+                cell = plan.cells[i]
+                bar.update()
+                try:
+                    scores[i] = score = self._score(cell)
+                except Unlabelled as error:
+                    log.info("missing: %s: %s", cell.name, error)
+                    if not cell.perturbation:
+                        plan.missing.append(Missing(cell.task.group, cell.language, str(error)))
+                    continue
+                self._has_news = True
+                if bar.disable:
+                    log.info("%s: %.1f", cell.name, score.mean)
+        if not any(scores):
+            raise ValueError("nothing could be scored: no row of any split has a label")
+        return [score for score in scores if score is not None]
+
+    def _align(self, cells: Sequence[Cell]) -> None:
+        """Make the word alignments for the cells' rows that are not encoded yet."""
+        rows = [cell for cell in cells if not self._splits.is_encoded(cell.task, cell.split, cell.raw_splits)]
+        self._perturbations.align(part for cell in rows for part in cell.raw_splits)
+
+    def _fingerprint(self, cell: Cell) -> str:
+        """Return a hash of everything that the cell's scores depend on."""
+        if cell.model not in self._hashes:
+            self._hashes[cell.model] = hash_of(cell.model)
+        rows = self._splits.folder(cell.task, cell.split, cell.raw_splits)
+        layer = self._models.layer_of(cell.task, cell.model)
+        settings = [self._volume, self._seed, layer, self._precision]
+        if self._volume and cell.task.needs_training:
+            for _, pivot in islice(self._splits.pivots(cell.task, cell.split), 1):
+                # The volume chooses translations of the pivot's rows.
+                settings.append(" ".join(part.fingerprint for part in pivot))
+        if cell.split == "test" and cell.task.needs_tuning:
+            parts = self._splits.raw_splits(cell.task, "validation")
+            settings.append(self._splits.folder(cell.task, "validation", parts).name)
+        return fingerprint(self._hashes[cell.model], rows, settings)
+
+    def _score(self, cell: Cell) -> CellScore:
+        """Score a cell, and write its files."""
+        task = cell.task
+        if cell.split == "test" and task.needs_tuning:
+            task = task.tuned(self._result(cell, "validation", task)[0].scores)
+        result, num_examples = self._result(cell, cell.split, task)
+        score = score_of(cell, result, num_examples, self._fingerprint(cell))
+        self._folder.write(cell, score, result)
+        return score
+
+    def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, int]:
+        """Return the result of a split in the cell's language, and the number of its examples."""
+        stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
+        rows, num_examples = self._rows(cell.task, stored)
+        predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
+        return task.evaluate(predictions), num_examples
+
+    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
+        """Return the row numbers of the examples within the volume, and the number of these examples."""
+        volume = self._volume if task.needs_training else None
+        kept = stored.subset(volume, self._seed, task.group)
+        return stored.rows_of(kept), len(kept)
+
+    def _model(self, cell: Cell) -> EvaluationModel:
+        """Return the cell's model. The last model stays loaded, since cells are in the order of models."""
+        key = cell.model, self._models.layer_of(cell.task, cell.model)
+        if self._last_model is None or self._last_model[0] != key:
+            self._last_model = None
+            model = EvaluationModel(*key).eval()
+            self._fabric.to_device(model)
+            self._last_model = key, model
+        return self._last_model[1]
+
+    def _write(self, report: Report, plan: Plan) -> None:
+        """Write results, summary, CSV and heat map, and log new scores to Weights & Biases."""
+        write(self.out / "results.json", as_json(report.results()))
+        if report.perturbed():
+            write(self.out / "perturbed.json", as_json(report.perturbed()))
+        summary = report.summary() | {"missing": [missing._asdict() for missing in plan.missing]}
+        write(self.out / "summary.json", as_json(summary))
+        write(self.out / "results.csv", report.csv())
+        figure = report.figure()
+        save(figure, self.out / "heat_map.png")
+        if self._has_news:
+            show(report, figure, self.out, vars(self._wandb), self._config)
+
+
+def _check_sizes(volume: int | None, max_length: int, stride: int, tokens_per_micro_batch: int) -> None:
+    """Raise ValueError for a size out of range."""
+    require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
+    require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
+    require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
+    require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
+
+
+def _check_distinct(key: str, names: Sequence[str] | None) -> None:
+    """Raise ValueError for an empty list, and for a name that occurs twice."""
+    fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
+    require(fits, key, names, "name at least one, each once, or be left out")
+
+
+def _splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
+    """Return the split of each task; `validation` for tasks without one."""
+    chosen: dict[str, Choice] = values_by_task("split", split, tasks)
+    return {task.name: chosen.get(task.name, "validation") for task in tasks}
+
+
+def _text_encoder(models: Sequence[str], max_length: int, stride: int) -> TextEncoder:
+    """Return the tokenizer of the models, with sequences that all models have positions for.
+
+    Raises:
+        ValueError: A model has fewer word embeddings than the tokenizer has ids.
+    """
+    length = min(max_length, *(facts_of(load_config(name)).max_tokens for name in models))
+    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1))
+    for name in models:
+        check_vocabulary(name, text.num_ids)
+    return text
+
+
+def _open_device(accelerator: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
+    """Return Fabric on one device.
+
+    Raises:
+        ValueError: The machine has no such accelerator, or the accelerator lacks the precision.
+    """
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except RuntimeError as error:
+        raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
+    warn_of_slow_bf16(precision, fabric.device.type, "precision")
+    keep_freed_memory(fabric.device.type)
+    return fabric

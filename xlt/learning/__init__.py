@@ -1,0 +1,1 @@
+"""Learning: the work of one optimizer step on its micro-batches."""

@@ -1,0 +1,53 @@
+"""Parts of the transfer model: one shared encoder, and a head for each task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from xlt.batch.batch import Batch
+from xlt.models.encoders.text import Encoder
+from xlt.models.finite import has_nan
+from xlt.models.heads.head import Columns, Head
+
+TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]]]
+"""Weights of heads and names of their classes, both by head, as returned by `load_heads`."""
+
+
+def logits_of(encoder: Encoder, head: Head, batch: Batch) -> Tensor:
+    """Return the head's logits for a micro-batch."""
+    token_indices = head.token_indices(batch.packing, batch.columns)
+    states = encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
+    return head(states, batch.packing, batch.columns)
+
+
+def outputs_of(encoder: Encoder, head: Head, batch: Batch) -> tuple[Columns, Tensor]:
+    """Return the head's outputs for a micro-batch, and True (on the device) if a logit is NaN or +inf."""
+    logits = logits_of(encoder, head, batch)
+    return head.predict(logits, batch.packing, batch.columns), has_nan(logits)
+
+
+def load_weights(head: Head, key: str, labels: Sequence[str], trained: TrainedHeads) -> None:
+    """Load the weights that a run trained for a head.
+
+    Args:
+        head: The head.
+        key: Key of the head.
+        labels: Names of the classes that the head must have, in order.
+        trained: Weights of the heads that the run trained, and names of their classes.
+
+    Raises:
+        ValueError: The run did not train the head, or trained the head with other classes.
+    """
+    weights, classes = trained
+    if key not in weights:
+        known = ", ".join(sorted(weights)) or "none"
+        raise ValueError(
+            f"the head {key} is not among the trained heads: {known}. Name a run that trained {key}"
+        )
+    if list(labels) != list(classes[key]):
+        raise ValueError(
+            f"the head {key} was trained with the classes {list(classes[key])}, but the task has "
+            f"{list(labels)}. Name the classes in the task's file as in the run"
+        )
+    head.load_state_dict(weights[key])

@@ -1,0 +1,59 @@
+"""Read rows into examples. An error names the file, the row and the task."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from xlt.data.class_names import ClassMismatch, ReadRow, check_names
+from xlt.data.sources import RawSplit, Row
+from xlt.kinds.task import Task
+
+E = TypeVar("E")
+
+READING_VERSION = 1
+"""Version of the code that makes examples of rows: this module, and xlt.data's sources, examples, class
+names, multilingual and texts. Raise it when a change there gives other examples for the same rows."""
+
+
+def read_examples(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[E]:
+    """Yield the example of every row, including rows without a label.
+
+    Raises:
+        ValueError: A column is missing, or a value has the wrong type or is out of range.
+    """
+    for split in raw_splits:
+        for number, row in enumerate(split.rows()):
+            with _located(task, split, row, number):
+                is_kept = split.keeps is None or split.keeps(row)
+                example = _read(task, split, row) if is_kept else None
+            if is_kept:
+                yield example  # type: ignore[misc]
+
+
+def _read(task: Task[E], split: RawSplit, row: Row) -> E:
+    """Return the example of a row."""
+    columns = ReadRow(row)
+    example = task.by_name(task.read(columns))
+    task.check(example)
+    if not task.is_labelled(example):
+        return example
+    if columns.classes and task.labels:
+        check_names(columns.classes, task.classes(example), task.labels)
+    return example if split.perturb is None else split.perturb(example)
+
+
+@contextmanager
+def _located(task: Task[Any], split: RawSplit, row: Row, number: int) -> Iterator[None]:
+    """Add the file, the row and the task to an error."""
+    where = f"{split.location}, row {number} (task {task.name})"
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(
+            f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename the column in the "
+            "data, or read another column in the task's file"
+        ) from error
+    except ClassMismatch as error:
+        raise ValueError(f"{where}: {error}") from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ValueError(f"{where}: {error}. Correct the row, or the task's read function") from error
