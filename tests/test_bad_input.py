@@ -638,7 +638,7 @@ def test_checkpoint_of_another_encoder_size_names_the_sizes(
     assert "encoder" in message
     for name, size in sizes.items():
         assert f"{name}" in message
-        assert f"{config[name]} there, {size}" in message
+        assert f"{config[name]} in the checkpoint, {size}" in message
     assert "trainer.default_root_dir" in message
 
 

@@ -76,11 +76,13 @@ def test_every_arm_volume_and_seed_has_its_runs_and_evaluations(make: Make):
 
 def test_all_evaluations_of_a_study_align_words_by_its_encoder(make: Make):
     study = Study(**make())
-    aligners = {use.settings["aligner"] for use in study.uses if use.phase == "evaluate"}
+    aligners = {use.settings["aligner"] for use in study.node_uses if use.phase == "evaluate"}
     assert aligners == {study.encoder}
     other = Study(**make(evaluate={"aligner": "another"}))
-    assert {use.settings["aligner"] for use in other.uses if use.phase == "evaluate"} == {"another"}
-    assert not {use.name for use in study.uses if use.phase == "evaluate"} & {use.name for use in other.uses}
+    assert {use.settings["aligner"] for use in other.node_uses if use.phase == "evaluate"} == {"another"}
+    assert not {use.name for use in study.node_uses if use.phase == "evaluate"} & {
+        use.name for use in other.node_uses
+    }
 
 
 def test_parents_come_first(make: Make):
@@ -326,7 +328,7 @@ def test_a_study_with_a_wrong_setting_is_refused(make: Make, changes: dict[str, 
 
 def test_an_encoder_without_weights_is_refused(make: Make, tiny_encoder: str):
     with pytest.raises(
-        FileNotFoundError, match=r"tiny has no weights \(model.safetensors\): give an encoder"
+        FileNotFoundError, match=r"tiny has no weights \(model.safetensors\). Give an encoder"
     ):
         _ = Study(**make(encoder=tiny_encoder)).node_uses
 

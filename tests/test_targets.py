@@ -249,7 +249,7 @@ def test_a_language_that_mlqa_cannot_score_is_refused():
 @pytest.mark.parametrize("tag", [-1, 17])
 def test_tags_that_are_none_are_refused(name: str, column: str, tag: int):
     read = tasks.load(name).read
-    with pytest.raises(ValueError, match=rf"class {tag} is none of 0 to "):
+    with pytest.raises(ValueError, match=rf"class {tag} is not between 0 and "):
         read({"tokens": ["a", "b"], column: [0, tag]})
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.config.classes import check_classes, check_file_classes, check_lightning_parts, trainer_keys_of
+from xlt.config.jsonargparse_private import replace_help
 from xlt.config.lightning_parts import NAMES
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import CheckpointSettings, PreemptionSettings, WandbSettings
@@ -75,8 +76,7 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")
-        for action in parser._actions:
-            action.help = HELP.get(action.dest, action.help)
+        replace_help(parser, HELP)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments. Config files are read before, because the parser's errors do not name them."""

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from xlt.config.cli import WandbSettings
@@ -20,7 +19,7 @@ from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
-from xlt.evaluation.predict import EvaluationModel, predict
+from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, hash_of, score_of, write
 from xlt.evaluation.task_values import values_by_task
@@ -33,10 +32,8 @@ from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
-from xlt.system.memory import keep_freed_memory
 from xlt.system.tables import as_json
 from xlt.tasks import load
-from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.run_folder import check_writable
 
 log = logging.getLogger(__name__)
@@ -128,7 +125,7 @@ class Evaluation:
         self._splits = Splits(roots_of(root), folder, _text_encoder(self._models.names, max_length, stride))
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
-        self._fabric = _open_device(accelerator, precision)
+        self._fabric = open_device(accelerator, precision)
         aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
         self._perturbations = Perturbations(
             drawn, self._splits, folder / "alignments", aligns, seed, languages
@@ -285,18 +282,3 @@ def _text_encoder(models: Sequence[str], max_length: int, stride: int) -> TextEn
     for name in models:
         check_vocabulary(name, text.num_ids)
     return text
-
-
-def _open_device(accelerator: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
-    """Return Fabric on one device.
-
-    Raises:
-        ValueError: The machine has no such accelerator, or the accelerator lacks the precision.
-    """
-    try:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-    except RuntimeError as error:
-        raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
-    warn_of_slow_bf16(precision, fabric.device.type, "precision")
-    keep_freed_memory(fabric.device.type)
-    return fabric

@@ -1,6 +1,6 @@
-"""Predictions of a model for encoded rows, in packed batches sorted by length. R rows."""
+"""Device and predictions of a model for encoded rows, in packed batches sorted by length. R rows."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from xlt.models.saving import load_heads
 from xlt.models.transfer_model import load_weights, outputs_of
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
+from xlt.system.memory import keep_freed_memory
+from xlt.training.precision import warn_of_slow_bf16
 
 
 class EvaluationModel(nn.Module):
@@ -55,6 +57,21 @@ class EvaluationModel(nn.Module):
         head = self.heads[task.head_key]
         assert isinstance(head, Head)
         return head
+
+
+def open_device(accelerator: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
+    """Return Fabric on one device.
+
+    Raises:
+        ValueError: The machine has no such accelerator, or the accelerator lacks the precision.
+    """
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except RuntimeError as error:
+        raise ValueError(f"accelerator {accelerator!r} with precision {precision!r}: {error}") from error
+    warn_of_slow_bf16(precision, fabric.device.type, "precision")
+    keep_freed_memory(fabric.device.type)
+    return fabric
 
 
 @torch.no_grad()
