@@ -17,7 +17,7 @@ from commands import launch
 from conftest import NINE, Command, run
 
 from xlt.data.encode import load_tokenizer, num_ids
-from xlt.evaluate import Evaluation
+from xlt.evaluate import Evaluation, evaluate
 from xlt.fit import fit
 from xlt.models.encoders.text import check_vocabulary
 from xlt.prepare import prepare
@@ -415,6 +415,7 @@ def test_words_without_a_tag_each_are_refused(refusal: Refusal, tmp_path: Path):
         ("model.learning_rate", "0"),
         ("model.learning_rate", "-1e-5"),
         ("model.learning_rate", ".nan"),
+        ("model.learning_rate", ".inf"),
         ("model.warmup_steps", "-1"),
         ("model.weight_decay", "-1"),
         ("model.head_dropout", "1.5"),
@@ -695,3 +696,35 @@ def test_two_processes_name_a_bad_row_and_stop(tiny_run: Command, mnli: Path, tm
     code, output = launch(tiny_run(tmp_path / "run", changes))
     assert code not in (0, None)
     assert f"{path}, row 2" in output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "no config is given: name one, as in --config configs/quickstart.yaml. --help lists all keys"),
+        (["--config=EMPTY"], "EMPTY is empty: write keys such as data.tasks into it"),
+        (["--data.tasks=[mnli]"], "model.encoder is required: set it in the config, or give --model.encoder"),
+        (
+            ["--model.encoder=e", "--data.tasks=mnli"],
+            "data.tasks must be a list, not mnli: write --data.tasks",
+        ),
+        (["--seed_everything=-1"], "seed_everything is -1: it must be a whole number from 0 to 4294967295"),
+    ],
+)
+@pytest.mark.parametrize("command", [fit, prepare])
+def test_what_is_missing_or_no_list_is_said_without_pythons_terms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], said: str, command: Any
+):
+    (tmp_path / "EMPTY").write_text("")
+    given = [argument.replace("EMPTY", str(tmp_path / "EMPTY")) for argument in args]
+    if any("seed" in argument for argument in args):
+        given += ["--model.encoder=e", "--data.tasks=[mnli]"]
+    assert run(given, command) == 2
+    message = the_message(capsys.readouterr().err)
+    assert said in message
+    assert "compute_fn" not in message
+
+
+def test_languages_of_an_evaluation_must_be_a_list(capsys: pytest.CaptureFixture[str]):
+    assert run(["--out=o", "--languages=en"], evaluate) == 2
+    assert "languages must be a list, not en: write --languages '[en]'" in capsys.readouterr().err

@@ -193,7 +193,7 @@ def test_a_run_stopped_twice_is_whole_in_its_last_file_and_after_the_one_command
     assert_tells_all(history(files[-1]), folder)
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run([str(folder)], wandb_sync) == 0
-    assert f"{len(events(folder))} events sent to W&B (offline)" in capsys.readouterr().out
+    assert f"{len(events(folder))} events written to {folder}/wandb, none sent" in capsys.readouterr().out
     (new,) = set((folder / "wandb").glob(f"offline-run-*-{own}/run-{own}.wandb")) - set(files)
     assert_tells_all(history(new), folder)
 

@@ -25,7 +25,9 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_a_killed_holder_frees_the_lock_although_its_worker_lives(tmp_path: Path):
+def test_a_killed_holder_frees_the_lock_although_its_worker_lives(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path = tmp_path / "lock"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
@@ -36,6 +38,7 @@ def test_a_killed_holder_frees_the_lock_although_its_worker_lives(tmp_path: Path
         message = rf"at work in .*\(process {holder.pid} on .*set folder to"
         with pytest.raises(ValueError, match=message), locked(path, 0.3, "folder"):
             pass
+        assert f"{tmp_path} is in use by process {holder.pid} on " in caplog.text
         holder.kill()
         holder.wait()
         with locked(path, 0.3):

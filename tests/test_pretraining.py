@@ -395,6 +395,13 @@ def test_a_folder_with_another_tokenizer_is_refused(finished: Path, tmp_path: Pa
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_an_export_into_a_runs_folder_is_refused(finished: Path):
+    before = sorted(finished.rglob("*"))
+    with pytest.raises(ValueError, match="is a run's folder: set out to another folder"):
+        export_run(finished, finished)
+    assert sorted(finished.rglob("*")) == before
+
+
 def test_an_export_refuses_a_tokenizer_with_more_pieces_than_the_embedding(
     finished: Path, tiny_encoder: str, tmp_path: Path
 ):

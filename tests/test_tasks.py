@@ -8,16 +8,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import NINE, REPOSITORY, Command, run
 
 from xlt import tasks
+from xlt.batch.predictions import Predictions
 from xlt.data.examples import Choices, Question, TaggedWords, TextPair
 from xlt.data.sources import Split
 from xlt.datamodule import SPLITS, TransferData
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
+from xlt.kinds.task import scores_of
 from xlt.splits.reading import read_examples
 
 SHAPES = {
@@ -188,7 +191,7 @@ def whole_task() -> str:
     readme = REPOSITORY / "README.md"
     if not readme.is_file():
         pytest.skip("there is no README yet")
-    (found,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    found, _ = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
     assert "SciTail" in found
     return found
 
@@ -251,3 +254,43 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
     (own_folder / "mylab" / "other.py").write_text("task = 1\n")
     with pytest.raises(ValueError, match=r"mylab\.other has no value TASK"):
         tasks.load("mylab.other")
+
+
+def own_kind() -> str:
+    """The kind of one's own that the README shows, and a task of it."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    _, kind = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    task = whole_task().split('"""', 2)[2].replace("TASK = Classification(", "TASK = ByError(")
+    return kind + task
+
+
+def test_the_readmes_kind_is_scored(own_folder: Path):
+    (own_folder / "mylab" / "scitail.py").write_text(own_kind())
+    task = tasks.load("mylab.scitail")
+    features = Columns({"targets": np.array([0, 1, 1, 0])})
+    found = task.score(Predictions({"prediction": np.array([0, 1, 0, 0])}, features, np.arange(4)))
+    assert (found.metrics, found.details) == ({"accuracy": 75.0}, {"error": 25.0})
+
+
+class Columns:
+    """Columns with one value a row."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        self._columns = columns
+
+    def gather(self, column: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._columns[column][rows], np.ones(len(rows), np.int64)
+
+
+def test_a_kind_with_other_arguments_or_another_result_is_refused(own_folder: Path):
+    text = own_kind()
+    (own_folder / "mylab" / "scitail.py").write_text(
+        text.replace("predictions: Predictions) ->", "outputs: object, features: object, rows: object) ->")
+    )
+    with pytest.raises(ValueError, match="takes self, outputs, features, rows, but must"):
+        tasks.load("mylab.scitail")
+    (own_folder / "mylab" / "other.py").write_text(text.replace("return scores._replace(", "return dict("))
+    features = Columns({"targets": np.array([0, 1])})
+    predictions = Predictions({"prediction": np.array([0, 1])}, features, np.arange(2))
+    with pytest.raises(ValueError, match="score returned a value of type dict: return"):
+        scores_of(tasks.load("mylab.other"), predictions)

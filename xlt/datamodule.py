@@ -23,7 +23,7 @@ from xlt.data.sampling.steps import (
 )
 from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
-from xlt.kinds.task import Scores, group_of
+from xlt.kinds.task import Scores, group_of, scores_of
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.splits import data_keys
@@ -293,7 +293,7 @@ class TransferData(LightningDataModule):
         buffer = PredictionBuffer(rows)
         for part in parts:
             buffer.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
-        return self.tasks[name].score(buffer.predictions(encoded.features, self._references[name]))
+        return scores_of(self.tasks[name], buffer.predictions(encoded.features, self._references[name]))
 
     def num_validation_examples(self, name: str) -> int:
         """Return the number of dev examples of a task, after the volume."""

@@ -1,5 +1,6 @@
 """The LightningModule: one shared encoder and a head for each task. A step trains one task."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,7 @@ class TransferModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        require(learning_rate > 0, "model.learning_rate", learning_rate, "be above 0")
+        require(0 < learning_rate < math.inf, "model.learning_rate", learning_rate, "be above 0, and finite")
         require(warmup_steps >= 0, "model.warmup_steps", warmup_steps, "be 0 or more steps")
         require(weight_decay >= 0, "model.weight_decay", weight_decay, "be 0 or more")
         require(0 <= head_dropout < 1, "model.head_dropout", head_dropout, "lie in 0 to 1, 1 excluded")

@@ -72,7 +72,14 @@ def wandb_sync(args: Sequence[str]) -> None:
     if wandb_mode() == "disabled":
         raise ValueError("WANDB_MODE is disabled: unset it, or set it to offline or online")
     for name in runs:
-        print(f"{name}: {sync(Path(name)):,} events sent to W&B ({wandb_mode()})")
+        count = sync(Path(name))
+        if wandb_mode() == "online":
+            print(f"{name}: {count:,} events sent to W&B")
+        else:
+            print(
+                f"{name}: {count:,} events written to {name}/wandb, none sent: W&B is {wandb_mode()}. Send "
+                "the newest folder there with `wandb sync`, or log in (`wandb login`) and run this again"
+            )
 
 
 if __name__ == "__main__":

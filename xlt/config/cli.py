@@ -81,9 +81,15 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments. Config files are read before, because the parser's errors do not name them."""
         words = list(map(str, sys.argv[1:] if args is None else args))
+        if not words:
+            raise ValueError(
+                "no config is given: name one, as in --config configs/quickstart.yaml. --help lists all keys"
+            )
         configs: list[Any] = [trainer_keys_of(words)]
         for name in _config_files(words):
             found = read_yaml(Path(name), f"config {name}") if Path(name).is_file() else None
+            if found is None and Path(name).is_file():
+                raise ValueError(f"config {name} is empty: write keys such as data.tasks into it")
             check_file_classes(found, f"config {name}")
             configs.append(found)
         try:
@@ -226,7 +232,7 @@ def _seed(value: int | bool) -> int:
 
 def _config_files(args: Sequence[str]) -> Iterator[str]:
     """Yield the names of the config files among the arguments."""
-    for argument, value in zip(args, [*args[1:], ""], strict=True):
+    for argument, value in zip(args, [*args[1:], ""], strict=False):
         if argument in ("-c", "--config"):
             yield value
         elif argument.startswith(("-c=", "--config=")):

@@ -66,7 +66,7 @@ class CommandParser(ArgumentParser):
             found = re.search(pattern, message)
             if found:
                 message = self._unknown_key_message(".".join(found.groups()))
-        raise ValueError(message) from ex
+        raise ValueError(_in_words(message)) from ex
 
     def _unknown_key_message(self, key: str) -> str:
         """Return the error message for an unknown key, with the most similar key as a suggestion."""
@@ -75,6 +75,20 @@ class CommandParser(ArgumentParser):
         close = [renamed] if renamed in known else get_close_matches(key, known, 1)
         hint = f"; did you mean {close[0]}?" if close else "."
         return f"unknown key {key}{hint} --help lists all keys"
+
+
+def _in_words(message: str) -> str:
+    """Return jsonargparse's message without its Python terms, if a value is missing or is not a list."""
+    message = re.sub(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", message)
+    key = re.search(r'Parser key "([\w.]+)":', message)
+    value = re.search(r"(?:Got value|Given value): (.*)\s*\Z", message)
+    if not key or not value:
+        return message
+    if value[1] == "None":
+        return f"{key[1]} is required: set it in the config, or give --{key[1]} VALUE"
+    if re.search(r"<class 'list'>|list\[", message) and not value[1].startswith(("[", "{")):
+        return f"{key[1]} must be a list, not {value[1]}: write --{key[1]} '[{value[1]}]'"
+    return message
 
 
 class LightningCommandParser(CommandParser, LightningArgumentParser):

@@ -125,7 +125,9 @@ def _add(
         raw_splits = tuple(splits.raw_splits(task, split))
     except FileNotFoundError as error:
         if required:
-            raise
+            raise FileNotFoundError(
+                f"{error} To test without {language}, take it out of languages"
+            ) from error
         plan.missing.append(Missing(task.group, language, str(error)))
         return None
     plan.cells.append(Cell(task, language, split, model, raw_splits))

@@ -215,7 +215,7 @@ class Task(ABC, Generic[E]):
     def evaluate(self, predictions: Predictions) -> TaskResult:
         """Return scores, submission and example scores of the predictions."""
         return TaskResult(
-            self.score(predictions), self.submission(predictions), self.example_scores(predictions)
+            scores_of(self, predictions), self.submission(predictions), self.example_scores(predictions)
         )
 
     def tuned(self, scores: Scores) -> Self:
@@ -258,3 +258,16 @@ def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[
 def one_per_line(values: Sequence[object]) -> str:
     """Return the values as text, one a line."""
     return "".join(f"{value}\n" for value in values)
+
+
+def scores_of(task: Task[Any], predictions: Predictions) -> Scores:
+    """Return a task's scores.
+
+    Raises:
+        ValueError: The kind, which may be a user's own, returned another value.
+    """
+    scores: Any = task.score(predictions)
+    if not isinstance(scores, Scores):
+        kind, found = type(task).__name__, type(scores).__name__
+        raise ValueError(f"{kind}.score returned a value of type {found}: return xlt.kinds.task.Scores")
+    return scores

@@ -38,7 +38,12 @@ def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_r
     # A soft lock, filelock's substitute where the kernel has none, would outlive a killed holder.
     lock = FileLock(path, patience, fallback_to_soft=False)
     try:
-        lock.acquire(poll_interval=0.2)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = path.read_text(encoding="utf-8").strip()
+            log.warning("%s is in use by %s: waiting up to %g s for its end", path.parent, holder, patience)
+            lock.acquire(poll_interval=0.2)
     except Timeout as error:
         raise ValueError(
             f"another process is at work in {path.parent} ({path.read_text(encoding='utf-8').strip()}): let "

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +57,19 @@ def load(name: str) -> Task[Any]:
         task = getattr(importlib.import_module(module), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
+    _check_kind(name, type(task))
     return replace(task, name=name_of(name), module=module)
+
+
+def _check_kind(name: str, kind: type[Task[Any]]) -> None:
+    """Raise ValueError if a method of a kind that scores predictions takes other arguments than `Task`'s."""
+    for method in ("score", "submission", "example_scores", "evaluate"):
+        expected, found = (list(signature(getattr(owner, method)).parameters) for owner in (Task, kind))
+        if len(found) != len(expected):
+            raise ValueError(
+                f"task {name!r}: {kind.__name__}.{method} takes {', '.join(found)}, but must take "
+                f"{', '.join(expected)}. Predictions holds outputs, rows and references"
+            )
 
 
 def by_task(values: Mapping[str, V]) -> dict[str, V]:

@@ -22,7 +22,7 @@ from xlt.training.checkpoint_files import (
     step_of,
     weights_fault,
 )
-from xlt.training.run_folder import RunFolder
+from xlt.training.run_folder import RunFolder, check_writable
 
 MASKED = "mlm"
 """Key of the masked language modelling head, which transformers stores with the encoder."""
@@ -44,12 +44,16 @@ def export_run(
 
     Raises:
         FileNotFoundError: The run or the checkpoint does not exist, or the checkpoint is damaged.
-        ValueError: The folder holds another tokenizer, the run's encoder has changed its size, or its
-            tokenizer has more ids than its embedding has rows.
+        OSError: The folder cannot be written.
+        ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed its size,
+            or its tokenizer has more ids than its embedding has rows.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is not a run's folder: {folder.config.name} is missing")
+    if RunFolder(out).config.is_file() and RunFolder(out).checkpoints.is_dir():
+        raise ValueError(f"{out} is a run's folder: set out to another folder, such as {out}-export")
+    check_writable(out, "the export's folder", "out")
     path = _chosen(folder.checkpoints, checkpoint)
     name = folder.read_config()["model"]["encoder"]
     found = VerifiedCheckpointIO().load_checkpoint(path)

@@ -253,14 +253,14 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights cannot be loaded "
             f"({str(error).strip().splitlines()[0]}). "
-            "Name a model with weights, or set model.from_scratch to draw random ones"
+            "Name a model with weights. xlt.fit can draw random weights (model.from_scratch)"
         ) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise FileNotFoundError(
             f"model.encoder {name!r}: its weights lack {len(missing)} tensors, such as {missing[0]}. Name "
-            "a model with weights, or set model.from_scratch to draw random ones"
+            "a model with weights. xlt.fit can draw random weights (model.from_scratch)"
         )
     check_finite(model.state_dict(), f"model.encoder {name!r}", "name a model with finite weights")
     return model
