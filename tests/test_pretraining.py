@@ -32,6 +32,7 @@ from xlt.models.heads.language_modelling import MaskedHead
 from xlt.models.heads.retrieval import RankingHead
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
+from xlt.training.exporting import export_run
 
 MINI = str(REPOSITORY / "encoders" / "mini")
 DDP = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_true"}

@@ -53,7 +53,6 @@ def export_run(
         raise FileNotFoundError(f"{run} is not a run's folder: {folder.config.name} is missing")
     if RunFolder(out).config.is_file() and RunFolder(out).checkpoints.is_dir():
         raise ValueError(f"{out} is a run's folder: set out to another folder, such as {out}-export")
-    check_writable(out, "the export's folder", "out")
     path = _chosen(folder.checkpoints, checkpoint)
     name = folder.read_config()["model"]["encoder"]
     found = VerifiedCheckpointIO().load_checkpoint(path)
@@ -69,6 +68,7 @@ def export_run(
     _check_tokenizer(out, tokenizer)
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
+    check_writable(out, "the export's folder", "out")
     save_encoder(encoder, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
     return path
 
