@@ -108,10 +108,9 @@ class Evaluation:
     ) -> None:
         _check_sizes(volume, max_length, stride, tokens_per_micro_batch)
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
-        _check_distinct("tasks", tasks)
-        _check_distinct("languages", languages)
-        self.out, self.tasks = out, [load(name) for name in tasks or NINE]
-        self._needs_all_tasks = tasks is not None
+        _check_distinct(tasks=tasks, languages=languages)
+        self.out, self._needs_all_tasks = out, tasks is not None
+        self.tasks = [load(name) for name in tasks or NINE]
         check_without_language(self.tasks)
         asked = values_by_task("perturbations", perturbations or [], self.tasks)
         drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
@@ -127,10 +126,9 @@ class Evaluation:
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = open_device(accelerator, precision)
         aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
-        self._perturbations = Perturbations(
-            drawn, self._splits, folder / "alignments", aligns, seed, languages
-        )
-        self._folder = ScoreFolder(out)
+        aligned = folder / "alignments", aligns
+        self._perturbations = Perturbations(drawn, self._splits, *aligned, seed, languages)
+        self._folder, self._has_news = ScoreFolder(out), False
         self._hashes: dict[str, str] = {}
         self._config = {
             "encoder": encoder,
@@ -143,7 +141,6 @@ class Evaluation:
             "num_mixes": num_mixes,
             "aligner": aligner,
         }
-        self._has_news = False
         self._last_model: tuple[tuple[str, int | None], EvaluationModel] | None = None
 
     def run(self) -> Report:
@@ -259,10 +256,11 @@ def _check_sizes(volume: int | None, max_length: int, stride: int, tokens_per_mi
     require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
 
 
-def _check_distinct(key: str, names: Sequence[str] | None) -> None:
-    """Raise ValueError for an empty list, and for a name that occurs twice."""
-    fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
-    require(fits, key, names, "name at least one, each once, or be left out")
+def _check_distinct(**keys: Sequence[str] | None) -> None:
+    """Raise ValueError for a key with an empty list, or with a name that occurs twice."""
+    for key, names in keys.items():
+        fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
+        require(fits, key, names, "name at least one, each once, or be left out")
 
 
 def _splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
