@@ -17,15 +17,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.batches import cut_by_tokens
 from xlt.metrics.neighbours import nearest
 from xlt.models.encoders.text import Encoder
-
-ISO = {
-    "afr": "af", "ara": "ar", "ben": "bn", "bul": "bg", "cmn": "zh", "deu": "de", "ell": "el", "est": "et",
-    "eus": "eu", "fin": "fi", "fra": "fr", "heb": "he", "hin": "hi", "hun": "hu", "ind": "id", "ita": "it",
-    "jav": "jv", "jpn": "ja", "kat": "ka", "kaz": "kk", "kor": "ko", "mal": "ml", "mar": "mr", "nld": "nl",
-    "pes": "fa", "por": "pt", "rus": "ru", "spa": "es", "swh": "sw", "tam": "ta", "tel": "te", "tgl": "tl",
-    "tha": "th", "tur": "tr", "urd": "ur", "vie": "vi",
-}  # fmt: skip
-"""Tatoeba's names of XTREME's languages, and ISO 639-1's."""
+from xlt.tasks.tatoeba import NAMES
 
 TOKENS = 8192
 
@@ -40,7 +32,7 @@ def accuracies(name: str, root: Path) -> dict[str, list[float]]:
     encoder = Encoder(name).eval()
     text = TextEncoder(load_tokenizer(name), 512, 0)
     found = {}
-    for iso3, language in ISO.items():
+    for language, iso3 in NAMES.items():
         path = root / "google" / "xtreme" / f"tatoeba.{iso3}" / "validation.parquet"
         if path.is_file():
             rows = pq.read_table(path).to_pydict()
