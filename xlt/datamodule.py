@@ -158,6 +158,12 @@ class TransferData(LightningDataModule):
 
     # Training
 
+    def token_ids(self) -> np.ndarray | None:
+        """Return the token ids that the run reads, ascending, or None if masking may give any id."""
+        if any(self._masking.values()):
+            return None
+        return self._volumes.token_ids(self.tasks, self.encoded)
+
     def num_examples(self) -> dict[str, int]:
         """Return the number of training examples of each task, after the volume."""
         return {
@@ -245,16 +251,9 @@ class TransferData(LightningDataModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that the order of the batches and the scores depend on, by name."""
-        settings = {
-            "tasks": list(self.tasks),
-            "temperature": self.temperature,
-            "cap": self.cap,
-            "weights": self.weights,
-            "language_temperature": self.language_temperature,
-            "tokens_per_micro_batch": self.tokens_per_micro_batch,
-            "micro_batches_per_step": self.micro_batches_per_step,
-            "seed": self.seed,
-        }
+        names = ("temperature", "cap", "weights", "language_temperature", "tokens_per_micro_batch")
+        names += ("micro_batches_per_step", "seed")
+        settings = {"tasks": list(self.tasks)} | {name: getattr(self, name) for name in names}
         volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
         rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
         dev_rows = {

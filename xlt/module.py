@@ -91,6 +91,8 @@ class TransferModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Create the heads. Their initial weights depend on the seed and the head's key only.
 
+        Of the word embeddings, only the rows of the pieces in the run's data are trained.
+
         Languages of a task share a head. Tasks with the same `head_key` share a head too.
 
         Raises:
@@ -98,6 +100,8 @@ class TransferModule(LightningModule):
         """
         if self.compile_layers:
             self._compile()
+        if (ids := self.data.token_ids()) is not None:
+            self.encoder.words.train_only(torch.from_numpy(ids))
         users: dict[str, Task[Any]] = {}
         for task in self.data.tasks.values():
             first = users.setdefault(task.head_key, task)
@@ -246,7 +250,9 @@ class TransferModule(LightningModule):
         checkpoint["encoder_shape"] = self.encoder.shape
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare the encoder's sizes with those of the checkpoint.
+        """Compare the encoder's sizes with those of the checkpoint, and cut the optimizer's state to size.
+
+        A checkpoint may hold the moments of all word embeddings, also of those that the run does not train.
 
         Raises:
             ValueError: A size differs.
@@ -262,6 +268,9 @@ class TransferModule(LightningModule):
                 f"the checkpoint is of another encoder: {differ}. Name the encoder that the run was "
                 "started with, or another trainer.default_root_dir"
             )
+        for optimizer in checkpoint["optimizer_states"]:
+            states = optimizer["state"]
+            states.update({i: self.encoder.words.moments_in_use(state) for i, state in states.items()})
 
 
 def _are_alike(one: type, other: type) -> bool:

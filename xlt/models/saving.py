@@ -51,7 +51,7 @@ def save_encoder(
     if masked_head:
         model = XLMRobertaForMaskedLM(config)
         model.roberta.load_state_dict(encoder.transformer.state_dict())
-        table = {"decoder.weight": encoder.words.weight, "decoder.bias": masked_head["bias"]}
+        table = {"decoder.weight": encoder.words.table(), "decoder.bias": masked_head["bias"]}
         model.lm_head.load_state_dict({**masked_head, **table})
     else:
         model = XLMRobertaModel(config, add_pooling_layer=False)

@@ -62,6 +62,24 @@ class Volumes:
             kept = nested_subset(encoded.meta.examples, volume, self._seed, task.name, split)
         return encoded.rows_of(kept)
 
+    def token_ids(
+        self, tasks: Mapping[str, Task[Any]], encoded: Mapping[str, Mapping[Split, EncodedSplit]]
+    ) -> np.ndarray:
+        """Return the token ids of the training rows in use and of all dev rows, ascending.
+
+        Args:
+            tasks: The tasks, by name.
+            encoded: The splits of each task.
+        """
+        found = []
+        for name, splits in encoded.items():
+            rows = self.rows(tasks[name], "train", splits["train"])
+            found.append(splits["train"].features.distinct("input_ids", rows))
+            # A resumed run may validate on more rows than the run before.
+            dev = splits["validation"].features
+            found.append(dev.distinct("input_ids", np.arange(dev.num_rows)))
+        return np.unique(np.concatenate(found))
+
 
 def _by_task(volume: int | Mapping[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:
     """Return the training volume of each task; None if it uses all examples.
