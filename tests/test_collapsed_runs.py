@@ -12,6 +12,7 @@ from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, check_scores, read_scores
 from xlt.studies.report.figures import describe_collapsed
 from xlt.studies.report.page import page, summary
+from xlt.studies.report.study_workspace import curve_runs, study_tables
 from xlt.studies.report.tables import csv_files, points_table
 
 FIRST = {"intermediate": "mnli", "volume": 1000, "seed": 1, "target": "xnli"}
@@ -81,6 +82,13 @@ def test_each_mean_carries_the_number_of_its_collapsed_runs(findings: Findings):
     text = points_table(findings.scores).to_csv()
     assert text.count("1 collapsed") == 1
     assert csv_files(findings)["effects_by_volume"]["collapsed"].sum() == 2  # of XNLI, and of all targets
+
+
+def test_the_curves_at_wandb_carry_the_number_too(findings: Findings):
+    lines = next(curve.lines for curve in curve_runs(findings) if curve.arm == "mnli")
+    assert [line["score/xnli/collapsed"] for line in lines] == [1, 0]
+    assert [line["effect/udpos/collapsed"] for line in lines] == [0, 0]
+    assert study_tables(findings)["by_language"]["collapsed"].sum() == 0  # at 4,000 examples
 
 
 def test_a_difference_counts_the_collapsed_runs_of_both_sides(findings: Findings):

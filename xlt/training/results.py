@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from xlt.datamodule import TransferData
+from xlt.kinds.task import group_of
 from xlt.metrics.collapse import collapse_note, is_collapsed
 from xlt.module import TransferModule, score_record
 from xlt.system.tables import aligned
@@ -88,6 +89,6 @@ def table(results: Mapping[str, Any], module: TransferModule) -> str:
                 )
             )
     collapsed = collapse_note(task for task in module.scores if is_collapsed(results[task]))
-    tasks = f"mean of {len(module.scores):,} task{'s' * (len(module.scores) > 1)}"
-    mean = f"{tasks}: {results['run']['score']:.1f}"
+    count = len(set(map(group_of, module.scores)))
+    mean = f"mean of {count:,} task{'s' * (count > 1)}: {results['run']['score']:.1f}"
     return f"{aligned(lines, num_left=2)}\n\n{', '.join(filter(None, [mean, collapsed]))}"
