@@ -193,11 +193,12 @@ def search(args: Sequence[str]) -> int:
         is_known = results.is_file()
         # xlt.fit only compares a finished run with its config: results of another encoder are refused.
         code = run_command(fit, arguments_of(run, options.encoder, options.root, folder))
-        if code == STOPPED or (code and is_known):
+        has_trained = (folder / "metrics.jsonl").is_file()
+        if code == STOPPED or (code and (is_known or not has_trained)):
             return code
-        for weights in ("checkpoints", "model"):
-            shutil.rmtree(folder / weights, ignore_errors=True)
         found = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+        for weights in ("checkpoints", "model") if found else ():
+            shutil.rmtree(folder / weights, ignore_errors=True)
         lines.append(line_of(run, options.encoder, found))
         write_atomically(options.out / "recipes.csv", as_csv(lines))
     print(f"\ndev scores in percent\n\n{summary(lines)}\n\n{options.out / 'recipes.csv'}")

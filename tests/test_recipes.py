@@ -82,6 +82,8 @@ def test_a_search_keeps_finished_runs_and_refuses_results_of_another_encoder(
     assert "this run is finished" in capfd.readouterr().out
     kept, _ = csv.DictReader(table.read_text().splitlines())
     assert kept == first
+    assert search([*args, "--set=model.learning_rat=1e-3"]) == 2
+    assert "model.learning_rat" in capfd.readouterr().err
     other = [f"--encoder={REPOSITORY / 'encoders' / 'mini'}", *args[1:]]
     assert search([*other, "--set=model.learning_rate=1e-3"]) == 2
     assert "belongs to another config" in capfd.readouterr().err

@@ -72,7 +72,7 @@ def _lines(study: Study, node: Node) -> list[list[Any]]:
         saved_path = str(example_scores) if (study.folder / example_scores).is_file() else ""
         key = [node.arm, volume, node.seed, node.target_seed, cell["task"], cell["language"]]
         rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], saved_path, node.name]
-        found.append([*key, *rest, verdict_of(cell["details"])])
+        found.append([*key, *rest, verdict_of(cell.get("details", {}))])
     return found
 
 
