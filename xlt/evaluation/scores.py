@@ -19,6 +19,7 @@ import numpy as np
 
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import TaskResult
+from xlt.metrics.collapse import is_collapsed
 from xlt.system.files import write_atomically
 from xlt.system.folders import WEIGHTS, model_folder
 from xlt.system.hashing import hash_file
@@ -59,6 +60,11 @@ class CellScore:
     def mean(self) -> float:
         """The cell's score: the mean of its metrics, as XTREME averages exact match and F1."""
         return sum(self.metrics.values()) / len(self.metrics)
+
+    @property
+    def is_collapsed(self) -> bool:
+        """True if the model's predictions have collapsed; False too if the cell cannot be judged."""
+        return is_collapsed(self.details)
 
 
 def score_of(cell: Cell, result: TaskResult, num_examples: int, fingerprint: str) -> CellScore:

@@ -24,7 +24,7 @@ class Scores(NamedTuple):
     Args:
         metrics: Metrics by name, in percent.
         chance: The same metrics of a model that knows nothing, in percent.
-        details: Other figures by name.
+        details: Other figures by name. `xlt.metrics.collapse` describes `collapsed` and `constant_share`.
     """
 
     metrics: dict[str, float]
