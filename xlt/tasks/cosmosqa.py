@@ -2,7 +2,7 @@
 
 Huang et al. (2019), https://aclanthology.org/D19-1243.
 
-Sizes: 25,262 train, 2,985 dev. Phang et al. (2020) count 25,588 examples to train on.
+Sizes: 25,262 train, 2,985 dev. Phang et al. (2020) count 25,588 training examples.
 """
 
 from xlt.data.examples import Choices
