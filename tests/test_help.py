@@ -120,6 +120,23 @@ def test_a_parser_of_its_own_prints_the_commands_help(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == help_of("fit")
 
 
+@pytest.mark.slow
+def test_the_help_of_a_class_has_the_form_of_usage_of_all_commands():
+    done = xlt_command("xlt", "fit", "--trainer.callbacks.help", "EarlyStopping")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: xlt --trainer.callbacks.monitor MONITOR\n")
+
+
+def test_the_parser_completes_keys_values_and_config_files():
+    (commands,) = (action for action in make_parser()._actions if action.dest == "command")
+    assert isinstance(commands.choices, dict)
+    assert list(commands.choices) == list(COMMANDS)
+    actions = {action.dest: action for action in commands.choices["fit"]._actions}
+    assert {f"{name}" for name in all_keys("fit")} <= set(actions)
+    assert list(actions["trainer.precision"].choices or ()) == ["32-true", "64-true", "bf16-mixed"]
+    assert actions["config"].complete["bash"] == "_shtab_compgen_files"  # pyright: ignore
+
+
 # The help holds what the parsers do
 
 

@@ -61,6 +61,10 @@ read_local_files_by(_read_text)
 class CommandParser(ArgumentParser):
     """Argument parser that raises each error as ValueError, and suggests a key for an unknown one."""
 
+    def __init__(self, *args: Any, prog: str = "xlt", **kwargs: Any) -> None:
+        # jsonargparse names no program when it prints the help of a class.
+        super().__init__(*args, prog=prog, **kwargs)
+
     def format_help(self) -> str:
         """Return the command's help, which needs no parser."""
         name = self.prog.removeprefix("xlt ")

@@ -72,13 +72,17 @@ def signature_of(module: str, name: str) -> Signature:
 
 
 def arguments_of(module: str) -> tuple[Key, ...]:
-    """Return the keys that a module adds to its parser by `add_argument` calls, in their order."""
+    """Return the keys that a module adds to its parser by `add_argument` calls, in their order.
+
+    A call whose name is no constant is left out.
+    """
     return tuple(
         _argument(node)
         for node in ast.walk(_tree(module))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "add_argument"
+        and all(isinstance(name, ast.Constant) for name in node.args)
     )
 
 
