@@ -130,7 +130,7 @@ def study(args: Sequence[str]) -> int:
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")
     print(f"{len(nodes):,} of {len(plan.nodes):,} nodes are missing" if nodes else "every node is finished")
-    report(plan, " ".join(["python -m xlt.study", *args]), options["power"])
+    report(plan, " ".join(["xlt study", *args]), options["power"])
     return STOPPED if is_stopped else int(bool(nodes))
 
 

@@ -1,4 +1,4 @@
-"""Keys of xlt.fit that LightningCLI adds, with the help, the defaults and the values that hold in xlt.
+"""Keys of xlt fit that LightningCLI adds, with the help, the defaults and the values that hold in xlt.
 
 The command's own parser reads Lightning's signatures. A test compares the tables here with that parser.
 """
@@ -113,8 +113,8 @@ UNSUPPORTED_TRAINER_KEYS = {
     "all ranks",
     "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
     "limit_val_batches": "data.validation_volume limits the validation rows",
-    "limit_test_batches": "xlt.fit runs no test, xlt.evaluate does",
-    "limit_predict_batches": "xlt.fit makes no predictions, xlt.evaluate does",
+    "limit_test_batches": "xlt fit runs no test, xlt evaluate does",
+    "limit_predict_batches": "xlt fit makes no predictions, xlt evaluate does",
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "every run has a record and checkpoints",
