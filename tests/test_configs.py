@@ -14,8 +14,9 @@ import yaml
 from conftest import NINE, REPOSITORY
 
 import xlt.studies.design.plan
-from xlt import study, study_dashboard, tasks
+from xlt import list_tasks, study, study_dashboard, tasks
 from xlt.config.cli import ParsedCommandLine
+from xlt.config.commands import MODULES
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
 from xlt.studies.design.plan import Study
@@ -71,10 +72,12 @@ def test_config_parses_against_the_signatures(path: Path):
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in RECIPES], ids=name_of)
 def test_config_opens_with_the_command_that_runs_it(path: Path):
     first = path.read_text().splitlines()[0]
-    found = re.fullmatch(r"# python -m (xlt\.\w+) --config (\S+)", first)
+    found = re.fullmatch(r"# xlt (\w+) --config (\S+)", first)
     assert found
     assert found[2] == name_of(path)
-    assert importlib.util.find_spec(found[1])
+    assert importlib.util.find_spec(MODULES[found[1]])
+    kind = {"evaluate": "evaluate", "study": "study"}.get(path.parent.name, "fit")
+    assert found[1] == kind
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
@@ -185,6 +188,7 @@ PARSERS = {
     "xlt.evaluate": make_parser,
     "xlt.study": study.make_parser,
     "xlt.study_dashboard": study_dashboard.make_parser,
+    "xlt.list_tasks": list_tasks.make_parser,
 }
 
 
@@ -203,10 +207,11 @@ def test_make_targets_that_the_readme_names_exist():
 
 
 def test_commands_of_the_readme_parse():
-    commands = [line.split("python -m ", 1)[1] for line in readme().splitlines() if "  python -m xlt" in line]
+    commands = re.findall(r"^ +(?:\$ )?(?:python -m xlt\.|xlt )(\w+ .*)", readme(), re.MULTILINE)
     assert commands
     for command in commands:
-        verb, *args = shlex.split(command, comments=True)
+        name, *args = shlex.split(command, comments=True)
+        verb = MODULES[name]
         assert importlib.util.find_spec(verb)
         if verb == "xlt.export":
             keys = inspect.signature(export_run).parameters

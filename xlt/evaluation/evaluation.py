@@ -48,7 +48,7 @@ class Evaluation:
         out: Folder for predictions, scores, tables and the heat map.
         encoder: Encoder to test without training, for retrieval: a name on the hub, a folder, or a finished
             run's folder.
-        runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export). Each task
+        runs: Folders of finished runs, or of exports of their checkpoints (xlt export). Each task
             is tested with the run that trained its head.
         checkpoint: Step of the runs' checkpoint to test, which the runs must have kept
             (checkpoints.keep_every_n_steps). Defaults to the best checkpoint.

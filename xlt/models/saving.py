@@ -124,7 +124,7 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
                 heads.setdefault(head, {})[weight] = file.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged ({error}). If its run still has its checkpoints, python -m xlt.export writes "
+            f"{path} is damaged ({error}). If its run still has its checkpoints, xlt export writes "
             "the file again"
         ) from error
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}

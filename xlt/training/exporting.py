@@ -81,9 +81,7 @@ def _chosen(folder: Path, step: int | None) -> Path:
     """
     path = best(folder) if step is None else path_of(folder, step)
     if path is None:
-        raise FileNotFoundError(
-            f"{folder} has no undamaged checkpoint: resume the run with python -m xlt.fit"
-        )
+        raise FileNotFoundError(f"{folder} has no undamaged checkpoint: resume the run with xlt fit")
     fault = "" if step is None else fault_of(path) or weights_fault(path)
     if fault:
         there = ", ".join(str(step_of(p)) for p in sorted(folder.glob(f"step-*{SUFFIX}")))

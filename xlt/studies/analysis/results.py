@@ -73,9 +73,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         ValueError: The file is not a table of scores, or has no scores.
     """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}, the scores of a study, does not exist: python -m xlt.study writes it"
-        )
+        raise FileNotFoundError(f"{path}, the scores of a study, does not exist: xlt study writes it")
     try:
         # Text such as "nan" stays text: no cell of this table is a missing value.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -164,5 +162,5 @@ def find_scores(folder: Path) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"{folder} has no {SCORES}, nor has its folder report: run python -m xlt.study, which writes it"
+        f"{folder} has no {SCORES}, nor has its folder report: run xlt study, which writes it"
     )
