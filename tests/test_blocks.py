@@ -14,7 +14,7 @@ from torch import Tensor
 from xlt.batch.packing import GRAIN, Packing, pack
 from xlt.data.sampling.order import seed_of
 from xlt.models.kernels import blocks
-from xlt.models.kernels.blocks import Side, block_attention, joint_attention, lay_out
+from xlt.models.kernels.blocks import Side, block_attention, lay_out
 
 LAW = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
@@ -175,34 +175,6 @@ def test_attention_leaves_its_inputs_as_they_were() -> None:
     before = [part.detach().clone() for part in states]
     attend(states, [4, 2], [4, 3], dropout=0.5).sum().backward()
     assert all(torch.equal(one, other) for one, other in zip(states, before, strict=True))
-
-
-# Queries, keys and values in one tensor
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-@pytest.mark.parametrize("lengths", [[1], [512, 1], [30, 28, 1, 512, 29, 7], []])
-def test_a_joint_tensor_gives_the_attention_and_gradients_of_its_parts(
-    lengths: list[int], dropout: float
-) -> None:
-    parts = random_states(lengths, lengths, 7)
-    joint = torch.stack([part.detach() for part in parts], 1).requires_grad_()
-    side = sides(lengths, lengths)[2]
-    torch.manual_seed(8)
-    found = with_gradients(joint_attention(joint, side, SCALING, dropout), [joint])
-    torch.manual_seed(8)
-    expected = with_gradients(attend(parts, lengths, lengths, dropout), parts)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], torch.stack(expected[1:], 1))
-
-
-def test_the_gradient_of_a_joint_tensor_is_that_of_the_function() -> None:
-    lengths = [3, 1, 2]
-    joint = torch.stack([part.detach() for part in random_states(lengths, lengths, 9, torch.double)], 1)
-    side = sides(lengths, lengths)[2]
-    assert torch.autograd.gradcheck(
-        lambda states: joint_attention(states, side, SCALING, 0.0), joint.requires_grad_()
-    )
 
 
 # Dropout

@@ -1,6 +1,5 @@
 """Linear layers that oneDNN evaluates: against torch's own in double precision."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ from padded import fresh_encoder, write_config
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.batch.packing import pack
 from xlt.models.kernels import linear
-from xlt.models.kernels.attention import layout_of, replace_attention
-from xlt.models.kernels.linear import Intermediate, Linear, joint_linear, replace_linear
+from xlt.models.kernels.linear import Intermediate, Linear, replace_linear
 
 needs_onednn = pytest.mark.skipif(not linear.HAS_ONEDNN, reason="torch has no oneDNN for this CPU")
 
@@ -74,38 +71,6 @@ def test_onednn_evaluates_and_torch_trains():
     assert not evaluated & {"aten::addmm", "aten::gelu"}
     assert "mkldnn::_linear_pointwise" not in trained
     assert {"aten::addmm", "aten::gelu"} <= trained
-
-
-@pytest.mark.parametrize("number", [torch.float32, torch.float64])
-def test_a_joint_product_has_the_outputs_and_gradients_of_its_layers(number: torch.dtype):
-    layers = [nn.Linear(16, width).to(number) for width in (8, 24, 8)]
-    generator = torch.Generator().manual_seed(1)
-    states = torch.randn(5, 16, generator=generator, dtype=number).requires_grad_()
-    weights = torch.randn(5, 40, generator=generator, dtype=number)
-    taking = [states, *(parameter for layer in layers for parameter in layer.parameters())]
-    joint = joint_linear(states, layers)
-    apart = torch.cat([F.linear(states, layer.weight, layer.bias) for layer in layers], -1)
-    with torch.no_grad():
-        evaluated = joint_linear(states, layers)
-    found, expected = (torch.autograd.grad((one * weights).sum(), taking) for one in (joint, apart))
-    for one, other in zip((joint, evaluated, *found), (apart, apart, *expected), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-@needs_onednn
-def test_attention_has_one_product_for_queries_keys_and_values():
-    layer, states = layer_of(), torch.randn(1, 5, 64)
-    replace_attention(layer)
-    given = partial(layer.attention.self, layout=layout_of(pack([3, 2]), 4))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trained:
-        given(states)
-    with (
-        torch.no_grad(),
-        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as evaluated,
-    ):
-        given(states)
-    for profiled, operator in ((trained, "aten::addmm"), (evaluated, "mkldnn::_linear_pointwise")):
-        assert [event.count for event in profiled.key_averages() if event.key == operator] == [1]
 
 
 @pytest.mark.parametrize("number", [torch.float64, torch.bfloat16, torch.float16])

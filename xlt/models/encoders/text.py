@@ -17,7 +17,7 @@ from transformers.utils import logging
 from xlt.batch.packing import Packing
 from xlt.models.encoders.facts import KNOWN, EncoderFacts, facts_of
 from xlt.models.finite import check_finite
-from xlt.models.kernels.attention import NAME, ReadLayer, layout_of, replace_attention
+from xlt.models.kernels.attention import NAME, ReadLayer, layout_of
 from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
@@ -56,7 +56,6 @@ class Encoder(nn.Module):
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
         replace_linear(self.transformer)
-        replace_attention(self.transformer)
         become(self.transformer.encoder.layer[-1], ReadLayer)
         hold_gradients(self.transformer.embeddings.word_embeddings)
         # Loading weights leaves a model without dropout.

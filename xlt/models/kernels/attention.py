@@ -15,13 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nested import nested_tensor_from_jagged
 from transformers import AttentionInterface
-from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer, XLMRobertaSelfAttention
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
 from xlt.batch.packing import Packing
-from xlt.models.kernels.blocks import Side, block_attention, joint_attention, lay_out
+from xlt.models.kernels.blocks import Side, block_attention, lay_out
 from xlt.models.kernels.dropout import HALVES
-from xlt.models.kernels.linear import joint_linear
-from xlt.system.torch_private import EFFICIENT_ATTENTION, FLASH_ATTENTION, become
+from xlt.system.torch_private import EFFICIENT_ATTENTION, FLASH_ATTENTION
 
 NAME = "xlt_packed"
 
@@ -196,37 +195,6 @@ def jagged_attention(
         scale=scaling,
     )
     return attended.transpose(1, 2).values()
-
-
-class SelfAttention(XLMRobertaSelfAttention):
-    """Self-attention that on the CPU computes queries, keys and values by a single product."""
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "1 N D"],
-        *args: object,
-        layout: Layout | None = None,
-        **kwargs: object,
-    ) -> tuple[Float[Tensor, "1 N D"], None]:
-        """Return the attended states of all tokens. Without a layout in blocks, as transformers does."""
-        if layout is None or layout.tokens.side is None:
-            given = kwargs if layout is None else kwargs | {"layout": layout}
-            return super().forward(hidden_states, *args, **given)  # type: ignore[arg-type, return-value]
-        joint = joint_linear(hidden_states.squeeze(0), (self.query, self.key, self.value))
-        attended = joint_attention(
-            joint.unflatten(-1, (3, self.num_attention_heads, -1)),
-            layout.tokens.side,
-            self.scaling,
-            self.dropout.p if self.training else 0.0,
-        )
-        return attended.flatten(1).unsqueeze(0), None
-
-
-def replace_attention(model: nn.Module) -> None:
-    """Replace every self-attention inside the model by this module's, in place."""
-    for module in model.modules():
-        if type(module) is XLMRobertaSelfAttention:
-            become(module, SelfAttention)
 
 
 class ReadLayer(XLMRobertaLayer):

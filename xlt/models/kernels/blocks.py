@@ -79,50 +79,12 @@ def block_attention(
     return _Blocks.apply(*flat, queries, keys, scaling, dropout).view(query.shape)
 
 
-def joint_attention(
-    joint: Float[Tensor, "N 3 H K"], side: Side, scaling: float, dropout: float
-) -> Float[Tensor, "N H K"]:
-    """Compute `block_attention` of all tokens, whose query, key and value come from one product."""
-    return _JointBlocks.apply(joint, side, scaling, dropout)
-
-
-class _JointBlocks(torch.autograd.Function):
-    """Attention of all tokens from one tensor of queries, keys and values, which gets one gradient.
-
-    Slices of the joint tensor would be copies of their own, and so would the sum of their gradients.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, joint: Tensor, side: Side, scaling: float, dropout: float) -> Tensor:
-        _, parts, heads, width = joint.shape
-        tokens = side.rows.div(heads, rounding_mode="floor")
-        rows = side.rows + tokens * ((parts - 1) * heads)
-        gathered = joint.reshape(-1, width).index_select(
-            0, torch.cat([rows + i * heads for i in range(parts)])
-        )
-        q, k, v = gathered.chunk(parts)
-        attended, weights, kept = _attend(q, k, v, side, side, scaling, dropout)
-        ctx.save_for_backward(q, k, v, weights, kept)
-        ctx.plan = side, scaling, scale_of(dropout), joint.shape
-        return attended.view(-1, heads, width)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        side, scaling, scale, (tokens, parts, heads, width) = ctx.plan
-        q, k, v, weights, kept = ctx.saved_tensors
-        grads = q.new_empty(parts, *q.shape)
-        _backward(grad.reshape(-1, width), (q, k, v, weights, kept), tuple(grads), side, side)
-        grads[0].mul_(scaling)
-        grads[2].mul_(scale)
-        slots = side.slots.view(tokens, 1, heads) + torch.arange(parts)[:, None] * len(q)
-        return grads.view(-1, width).index_select(0, slots.flatten()).view(tokens, parts, heads, width), *(
-            None,
-        ) * 3
-
-
 class _Blocks(torch.autograd.Function):
-    """Attention of all blocks with a backward pass of its own: no zero-filled slices, no copies, one mask."""
+    """Attention of all blocks with a backward pass of its own: no zero-filled slices, no copies, one mask.
+
+    The weights of all blocks are end to end, so that elementwise work takes one operation for all blocks. The
+    scale of dropout is applied to the values and their gradient, which are smaller than the weights.
+    """
 
     @staticmethod
     def forward(
@@ -135,82 +97,55 @@ class _Blocks(torch.autograd.Function):
         scaling: float,
         dropout: float,
     ) -> Tensor:
-        q = query.index_select(0, queries.rows)
+        q = query.index_select(0, queries.rows).mul_(scaling)
         k, v = key.index_select(0, keys.rows), value.index_select(0, keys.rows)
-        attended, weights, kept = _attend(q, k, v, queries, keys, scaling, dropout)
+        scale = scale_of(dropout)
+        if dropout > 0:
+            v.mul_(scale)
+        shapes = [(*one, other[1]) for one, other in zip(queries.shapes, keys.shapes, strict=True)]
+        weights = q.new_empty(sum(map(prod, shapes)))
+        blocks = zip(_cut(weights, shapes), _rows(q, queries), _rows(k, keys), keys.floors, strict=True)
+        for scores, q_block, k_block, floor in blocks:
+            torch.bmm(q_block, k_block.transpose(1, 2), out=scores)
+            if floor is not None:
+                rounded = scores[..., -floor.shape[-1] :]
+                rounded.unflatten(0, (len(floor), -1)).add_(floor.to(scores.dtype))
+            torch.softmax(scores, -1, out=scores)
+        kept = keep_mask(weights, dropout).mul_(weights) if dropout > 0 else weights
+        attended = torch.empty_like(q)
+        blocks = zip(_cut(kept, shapes), _rows(v, keys), _rows(attended, queries), strict=True)
+        for weight, v_block, out in blocks:
+            torch.bmm(weight, v_block, out=out)
         ctx.save_for_backward(q, k, v, weights, kept)
-        ctx.plan = queries, keys, scaling, scale_of(dropout)
-        return attended
+        ctx.plan = queries, keys, shapes, scaling, scale
+        return attended.index_select(0, queries.slots)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, scaling, scale = ctx.plan
-        q, k, v = ctx.saved_tensors[:3]
-        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        _backward(grad, ctx.saved_tensors, grads, queries, keys)
+        queries, keys, shapes, scaling, scale = ctx.plan
+        q, k, v, weights, kept = ctx.saved_tensors
+        grad_out = torch.zeros_like(q).index_copy_(0, queries.slots, grad.to(q.dtype))
+        grad_q, grad_k, grad_v, slopes = map(torch.empty_like, (q, k, v, weights))
+        outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
+        blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
+        for weight, slope, out, v_block, to_value in blocks:
+            torch.bmm(weight.transpose(1, 2), out, out=to_value)
+            torch.bmm(out, v_block.transpose(1, 2), out=slope)
+        # Gradient of the softmax with dropout: kept · slope - weight · (sum of kept · slope).
+        slopes.mul_(kept)
+        queried, keyed = (_rows(q, queries), _rows(grad_q, queries)), (_rows(k, keys), _rows(grad_k, keys))
+        blocks = zip(_cut(weights, shapes), _cut(slopes, shapes), *queried, *keyed, strict=True)
+        for weight, slope, q_block, to_query, k_block, to_key in blocks:
+            slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
+            torch.bmm(slope, k_block, out=to_query)
+            torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
         return (
-            grads[0].index_select(0, queries.slots).mul_(scaling),
-            grads[1].index_select(0, keys.slots),
-            grads[2].index_select(0, keys.slots).mul_(scale),
+            grad_q.index_select(0, queries.slots).mul_(scaling),
+            grad_k.index_select(0, keys.slots),
+            grad_v.index_select(0, keys.slots).mul_(scale),
             *(None,) * 4,
         )
-
-
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, queries: Side, keys: Side, scaling: float, dropout: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the attended rows, the weights of attention, and those that dropout keeps. Scales `q` and `v`.
-
-    The weights of all blocks are end to end, so that elementwise work takes one operation for all blocks. The
-    scale of dropout is applied to the values and their gradient, which are smaller than the weights.
-    """
-    q.mul_(scaling)
-    if dropout > 0:
-        v.mul_(scale_of(dropout))
-    shapes = _products(queries, keys)
-    weights = q.new_empty(sum(map(prod, shapes)))
-    blocks = zip(_cut(weights, shapes), _rows(q, queries), _rows(k, keys), keys.floors, strict=True)
-    for scores, q_block, k_block, floor in blocks:
-        torch.bmm(q_block, k_block.transpose(1, 2), out=scores)
-        if floor is not None:
-            rounded = scores[..., -floor.shape[-1] :]
-            rounded.unflatten(0, (len(floor), -1)).add_(floor.to(scores.dtype))
-        torch.softmax(scores, -1, out=scores)
-    kept = keep_mask(weights, dropout).mul_(weights) if dropout > 0 else weights
-    attended = torch.empty_like(q)
-    blocks = zip(_cut(kept, shapes), _rows(v, keys), _rows(attended, queries), strict=True)
-    for weight, v_block, out in blocks:
-        torch.bmm(weight, v_block, out=out)
-    return attended.index_select(0, queries.slots), weights, kept
-
-
-def _backward(
-    grad: Tensor, saved: Sequence[Tensor], grads: Sequence[Tensor], queries: Side, keys: Side
-) -> None:
-    """Write the gradients of the blocks' rows into `grads`, all but the scales that `_attend` applied."""
-    q, k, v, weights, kept = saved
-    grad_q, grad_k, grad_v = grads
-    shapes, slopes = _products(queries, keys), torch.empty_like(weights)
-    grad_out = torch.zeros_like(q).index_copy_(0, queries.slots, grad.to(q.dtype))
-    outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
-    blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
-    for weight, slope, out, v_block, to_value in blocks:
-        torch.bmm(weight.transpose(1, 2), out, out=to_value)
-        torch.bmm(out, v_block.transpose(1, 2), out=slope)
-    # Gradient of the softmax with dropout: kept · slope - weight · (sum of kept · slope).
-    slopes.mul_(kept)
-    queried, keyed = (_rows(q, queries), _rows(grad_q, queries)), (_rows(k, keys), _rows(grad_k, keys))
-    blocks = zip(_cut(weights, shapes), _cut(slopes, shapes), *queried, *keyed, strict=True)
-    for weight, slope, q_block, to_query, k_block, to_key in blocks:
-        slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
-        torch.bmm(slope, k_block, out=to_query)
-        torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
-
-
-def _products(queries: Side, keys: Side) -> list[tuple[int, int, int]]:
-    """Return the shape of each block's weights: products, slots of queries, slots of keys."""
-    return [(*one, other[1]) for one, other in zip(queries.shapes, keys.shapes, strict=True)]
 
 
 def _rows(states: Tensor, side: Side) -> list[Tensor]:
