@@ -31,6 +31,7 @@ from xlt.splits.cache import cache_folder
 from xlt.splits.encode_workers import Pool
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits, with_labels
+from xlt.splits.teaching import teach
 from xlt.splits.volumes import Volumes
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
@@ -110,8 +111,7 @@ class TransferData(LightningDataModule):
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.micro_batches_per_step = micro_batches_per_step
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
-        self._cache = cache_folder(cache)
-        self.num_workers, self.seed = num_workers, seed
+        self._cache, self.num_workers, self.seed = cache_folder(cache), num_workers, seed
         self.encoded: dict[str, dict[Split, EncodedSplit]] = {}
         """The encoded splits of each task, once prepared."""
         self._first_step = 0
@@ -135,6 +135,7 @@ class TransferData(LightningDataModule):
             splits = Splits(self.roots, self._cache, text, pool)
             for name in self.tasks:
                 self._prepare(name, splits)
+            teach(self.tasks, self.encoded, splits, self.rows_in_use)
 
     def _prepare(self, name: str, splits: Splits) -> None:
         """Open or encode both splits of a task. The training split settles the labels."""
@@ -274,9 +275,8 @@ class TransferData(LightningDataModule):
 
     def _validation(self, name: str) -> ValidationBatches:
         rows = self._rows(name, "validation")
-        lengths = rows.features.counts("input_ids")
-        world_size = self._trainer.world_size
-        batches = validation_batches(lengths, rows.rows, self.tokens_per_micro_batch, world_size)
+        sizes = self.tokens_per_micro_batch, self._trainer.world_size
+        batches = validation_batches(rows.features.counts("input_ids"), rows.rows, *sizes)
         return ValidationBatches(name, rows, batches[self._trainer.global_rank])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:

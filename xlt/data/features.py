@@ -132,6 +132,14 @@ class Features:
         index = np.repeat(starts - first, counts) + np.arange(counts.sum(dtype=np.int64))
         return self._flat[index], counts
 
+    def shared(self, key: int) -> dict[str, np.ndarray]:
+        """Return the columns that all micro-batches of a step share. Rows of a file have none.
+
+        Args:
+            key: Key of the step.
+        """
+        return {}
+
     def counts(self, column: str) -> np.ndarray:
         """Return the number of values of every row of the split in a column, shape (R,) int32."""
         return self._span(column, np.arange(self.num_rows))[1]
