@@ -363,6 +363,10 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in event.items() if k != "train/tokens_per_second"} for event in found]
 
 
+CHANCE = {"distil/aa": 25.0, "pairs/aa-bb": 12.5}
+"""Accuracy, in percent, of a student that knows nothing: 4 and 8 held-out rows."""
+
+
 @pytest.mark.usefixtures("write_tasks")
 def test_a_student_comes_nearer_its_teacher_and_a_killed_run_continues_with_every_digit(
     tiny_run: Command, keys: dict[str, Any], tmp_path: Path
@@ -370,9 +374,12 @@ def test_a_student_comes_nearer_its_teacher_and_a_killed_run_continues_with_ever
     finished = tmp_path / "run"
     assert run(tiny_run(finished, keys)) == 0
     found = events(finished)
-    for task in ("distil", "distil_pairs"):
-        print([event for event in found if any(task in k for k in event)][:2])
-    print(found[0], found[-1], [e for e in found if "val/score" in e])
+    for task in ("distil/aa", "pairs/aa-bb"):
+        losses = [event[f"train/{task}/loss"] for event in found if f"train/{task}/loss" in event]
+        cosines = [event[f"val/{task}/cosine"] for event in found if f"val/{task}/cosine" in event]
+        assert losses[-1] < losses[0] - 1
+        assert cosines == sorted(cosines)
+        assert found[-1][f"val/{task}/accuracy"] > 2 * CHANCE[task]
     folder = Path(shutil.copytree(finished, tmp_path / "again"))
     (folder / "results.json").unlink()
     (folder / "checkpoints" / "step-000000030.ckpt").unlink()
