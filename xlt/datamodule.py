@@ -31,7 +31,7 @@ from xlt.splits.cache import cache_folder
 from xlt.splits.encode_workers import Pool
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits, with_labels
-from xlt.splits.teaching import teach
+from xlt.splits.teaching import Teachers
 from xlt.splits.volumes import Volumes
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
@@ -133,9 +133,10 @@ class TransferData(LightningDataModule):
         check_vocabulary(self.encoder, text.num_ids)
         with Pool(text) as pool:
             splits = Splits(self.roots, self._cache, text, pool)
+            teachers = Teachers(self.tasks, splits)
             for name in self.tasks:
                 self._prepare(name, splits)
-            teach(self.tasks, self.encoded, splits, self.rows_in_use)
+                teachers.teach(self.tasks[name], self.encoded[name], self.rows_in_use)
 
     def _prepare(self, name: str, splits: Splits) -> None:
         """Open or encode both splits of a task. The training split settles the labels."""
@@ -258,10 +259,7 @@ class TransferData(LightningDataModule):
         }
         volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
         rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
-        dev_rows = {
-            f"validation rows of {name}": splits["validation"].meta.content
-            for name, splits in self.encoded.items()
-        }
+        dev_rows = {f"validation rows of {k}": s["validation"].meta.content for k, s in self.encoded.items()}
         return settings | volumes | rows | dev_rows
 
     # Validation

@@ -67,14 +67,12 @@ class VectorStore:
     """Vectors by the hash of their text, memory-mapped.
 
     Args:
-        folder: The folder of both files. It is created if it does not exist.
+        folder: The folder of both files. It must exist when vectors are added.
         width: Width of the teacher, D.
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._width = width
+        self.folder, self._width = folder, width
         self._paths = folder / "keys.bin", folder / "vectors.bin"
         self.refresh()
 

@@ -46,44 +46,60 @@ PATIENCE = 7 * 24 * 3600.0
 """Seconds to wait for another process that computes vectors."""
 
 
-def teach(
-    tasks: Mapping[str, Task[Any]],
-    encoded: Mapping[str, Mapping[Split, EncodedSplit]],
-    splits: Splits,
-    rows_of: Callable[[str, Split], np.ndarray],
-) -> None:
-    """Add the teachers' vectors to the encoded splits of the tasks that have a teacher.
+class Teachers:
+    """The teachers of a run's tasks.
 
     Args:
         tasks: The tasks by name.
-        encoded: Their encoded splits.
         splits: Opens the texts of rows whose vectors the cache lacks.
-        rows_of: Function that returns the numbers of the rows in use of a task's split.
 
     Raises:
         FileNotFoundError: A teacher cannot be loaded.
-        ValueError: A row cannot be read, a teacher's vectors are not finite, or tasks with a common head have
-            different teachers.
+        ValueError: A teacher cannot be loaded, or tasks with a common head have different teachers.
     """
-    teachers: dict[Teacher, _Vectors] = {}
-    by_head: dict[str, tuple[str, Teacher]] = {}
-    for name, task in tasks.items():
+
+    def __init__(self, tasks: Mapping[str, Task[Any]], splits: Splits) -> None:
+        self._splits = splits
+        self._vectors: dict[Teacher, _Vectors] = {}
+        by_head: dict[str, tuple[str, Teacher]] = {}
+        for name, task in tasks.items():
+            teaching = task.teaching()
+            if teaching is None:
+                continue
+            own = teaching.teacher
+            first, teacher = by_head.setdefault(task.head_key, (name, own))
+            if teacher != own:
+                raise ValueError(
+                    f"{first} and {name} share a head, but have the teachers {teacher.encoder!r} and "
+                    f"{own.encoder!r}. Give one of them another head_name in its file, or the same teacher "
+                    "with the same settings"
+                )
+            if own not in self._vectors:
+                self._vectors[own] = _Vectors(own, splits.cache, name)
+
+    def teach(
+        self,
+        task: Task[Any],
+        encoded: Mapping[Split, EncodedSplit],
+        rows_of: Callable[[str, Split], np.ndarray],
+    ) -> None:
+        """Add the teacher's vectors to the encoded splits of a task, if the task has a teacher.
+
+        Args:
+            task: The task.
+            encoded: Its encoded splits.
+            rows_of: Function that returns the numbers of the rows in use of a task's split.
+
+        Raises:
+            ValueError: A row cannot be read, or the teacher's vectors are not finite.
+        """
         teaching = task.teaching()
         if teaching is None:
-            continue
-        first, teacher = by_head.setdefault(task.head_key, (name, teaching.teacher))
-        if teacher != teaching.teacher:
-            raise ValueError(
-                f"{first} and {name} share a head, but have the teachers {teacher.encoder!r} and "
-                f"{teaching.teacher.encoder!r}. Give one of them another head_name in its file, or the same "
-                "teacher with the same settings"
-            )
-        if teaching.teacher not in teachers:
-            teachers[teaching.teacher] = _Vectors(teaching.teacher, splits.cache, name)
-        vectors = teachers[teaching.teacher]
-        for split, opened in encoded[name].items():
-            rows = rows_of(name, split)
-            vectors.complete(task, splits.raw_splits(task, split), opened, rows, teaching)
+            return
+        vectors = self._vectors[teaching.teacher]
+        for split, opened in encoded.items():
+            rows = rows_of(task.name, split)
+            vectors.complete(task, self._splits.raw_splits(task, split), opened, rows, teaching)
             path = opened.folder / FEATURES
             opened.features = TaughtFeatures(path, vectors.store, rows, teaching.num_negatives)
             # A resume with another teacher is refused, as with other rows.
@@ -111,7 +127,8 @@ class _Vectors:
             tokenizer = load_tokenizer(teacher.encoder)
             weights = hash_of(teacher.encoder)
         except (FileNotFoundError, ValueError) as error:
-            raise type(error)(
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(
                 f"the teacher {teacher.encoder!r} of {task} cannot be loaded: {error}. Write the folder "
                 "(make encoder writes encoders/e5-small), or name another teacher in a task of your own "
                 "(docs/distil.md)"
@@ -136,6 +153,7 @@ class _Vectors:
         keys = text_keys(encoded.features, rows)
         if (self.store.find(keys) >= 0).all():
             return
+        self.store.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.store.folder / "lock", PATIENCE, "data.cache"):
             self.store.refresh()  # another process may have computed them meanwhile
             lacking = rows[self.store.find(keys) < 0]
