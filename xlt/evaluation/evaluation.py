@@ -21,7 +21,7 @@ from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
-from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, hash_of, score_of, write
+from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
 from xlt.evaluation.task_values import values_by_task
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult, name_of
@@ -32,6 +32,7 @@ from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
+from xlt.system.hashing import hash_of
 from xlt.system.tables import as_json
 from xlt.tasks import load
 from xlt.training.run_folder import check_writable

@@ -21,8 +21,6 @@ from xlt.evaluation.plan import Cell
 from xlt.kinds.task import TaskResult
 from xlt.metrics.collapse import is_collapsed
 from xlt.system.files import write_atomically
-from xlt.system.folders import WEIGHTS, model_folder
-from xlt.system.hashing import hash_file
 from xlt.system.tables import as_json
 
 log = logging.getLogger(__name__)
@@ -144,27 +142,6 @@ def write(path: Path, content: str | bytes) -> None:
         raise OSError(
             f"{path} cannot be written ({error.strerror}). Set out to a folder that can be written"
         ) from error
-
-
-def hash_of(model: str) -> str:
-    """Return a hash of a model's weights, or the model's name if the weights are on the hub.
-
-    Raises:
-        FileNotFoundError: The folder has no weights.
-    """
-    folder = Path(model_folder(model))
-    if not folder.is_dir():
-        return model
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    if not weights:
-        raise FileNotFoundError(
-            f"{folder} has no weights ({WEIGHTS}). Give an encoder with weights, such as an export of a run "
-            "(xlt.export)"
-        )
-    digest = hashlib.sha256()
-    for path in weights:
-        digest.update(hash_file(path).encode())
-    return digest.hexdigest()
 
 
 def fingerprint(model_hash: str, rows: Path, settings: Sequence[Any]) -> str:

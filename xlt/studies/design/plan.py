@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xlt.evaluation.scores import hash_of
 from xlt.kinds.task import name_of
 from xlt.studies.design.configs import (
     Settings,
@@ -29,6 +28,7 @@ from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
 from xlt.studies.design.targets import check_head, check_selection, check_targets, config_for
 from xlt.system.checks import require
 from xlt.system.folders import model_folder
+from xlt.system.hashing import hash_of
 
 FOLDER_NAME = re.compile(r"\w[\w.+-]*")
 """Allowed names of folders."""
