@@ -1,7 +1,8 @@
 """Train the tasks of a config: `python -m xlt.fit --config configs/quickstart.yaml`.
 
 The same command resumes an unfinished run from its newest checkpoint, at the exact batch. Exit codes: 0 the
-run is finished, 75 the run was stopped by a signal and can be resumed, 2 the user has to fix an error.
+run is finished, 75 the run was stopped by a signal and can be resumed, 2 the user has to fix an error,
+130 Ctrl-C ended the run at once.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 Start the same command again to resume a stopped study. Nodes that another study in the same folder has
 finished are not run again. Exit codes: 0 every node is finished, 1 some nodes failed (the report names their
-logs), 75 the study was stopped by a signal and can be resumed, 2 an error of the user.
+logs), 75 a signal or 130 Ctrl-C stopped the study, which can be resumed, 2 an error of the user.
 """
 
 import sys

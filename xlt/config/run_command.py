@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from xlt.system.signals import INTERRUPTED, STOPPED, interruptible, print_line, wait_for_launcher_exit
+from xlt.system.signals import (
+    ENDED_BY_CTRL_C,
+    INTERRUPTED,
+    interruptible,
+    print_line,
+    wait_for_launcher_exit,
+)
 
 IGNORED_WARNINGS = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
@@ -29,7 +35,7 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
         args: Command-line arguments.
 
     Returns:
-        The exit code: 0 or the command's own, 2 after an error that the user can fix, 75 after Ctrl-C.
+        The exit code: 0 or the command's own, 2 after an error that the user can fix, 130 after Ctrl-C.
     """
     _set_up_logging()
     try:
@@ -37,7 +43,7 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
             return command(args) or 0
     except KeyboardInterrupt:
         print_line(INTERRUPTED)
-        return STOPPED
+        return ENDED_BY_CTRL_C
     except (ValueError, OSError, MisconfigurationException) as error:
         # Rank 0 prints the same message and ends the others; this rank prints if rank 0 does not.
         if not int(os.environ.get("LOCAL_RANK", "0")) or not wait_for_launcher_exit(10):
