@@ -574,7 +574,8 @@ def check_missing(made: Study) -> None:
 def test_ctrl_c_reaches_the_nodes_as_sigterm_and_ends_the_study_when_they_have_saved(tmp_path: Path):
     program = (
         "import os, signal, sys, time; from pathlib import Path\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (Path({str(tmp_path / 'saved')!r}).touch(), sys.exit(75)))\n"
+        f"saved = Path({str(tmp_path / 'saved')!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(75)))\n"
         "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
     )
     with pytest.raises(KeyboardInterrupt):

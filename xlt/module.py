@@ -89,15 +89,25 @@ class TransferModule(LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
 
     def setup(self, stage: str) -> None:
-        """Create the heads. Their initial weights depend on the seed and the head's key only.
-
-        Languages of a task share a head. Tasks with the same `head_key` share a head too.
+        """Compile the layers if the config asks for it, and create the heads.
 
         Raises:
             ValueError: Tasks with a common head have different classes, or the layers cannot be compiled.
         """
         if self.compile_layers:
             self._compile()
+        # Lightning's own call comes later, in a context whose device and precision change the weights.
+        self.configure_model()
+
+    def configure_model(self) -> None:
+        """Create the heads that are missing. Callbacks that copy the model call this before `setup`.
+
+        The initial weights depend on the seed and the head's key only. Tasks with the same `head_key`, such
+        as the languages of a task, share a head.
+
+        Raises:
+            ValueError: Tasks with a common head have different classes.
+        """
         users: dict[str, Task[Any]] = {}
         for task in self.data.tasks.values():
             first = users.setdefault(task.head_key, task)
@@ -133,7 +143,10 @@ class TransferModule(LightningModule):
             head = task.head(self.encoder.config.hidden_size, self.head_dropout)
             initialise(head, self.encoder.transformer)
         if self._trained_heads is not None:
-            load_weights(head, task.head_key, task.labels, self._trained_heads)
+            try:
+                load_weights(head, task.head_key, task.labels, self._trained_heads)
+            except ValueError as error:
+                raise ValueError(f"model.keep_heads is true, but {error}, or set it to false") from error
         head.tie(self.encoder)
         return head
 

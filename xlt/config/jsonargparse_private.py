@@ -41,6 +41,12 @@ def read_local_files_by(read: Callable[[pathlib.Path, str], str]) -> None:
     Path.read_text = read_text
 
 
+def type_of(parser: ArgumentParser, key: str) -> Any:
+    """Return the type of a key, or None if the parser has no such key or the key has no type."""
+    found = (action for action in parser._actions if action.dest == key)
+    return getattr(next(found, None), "_typehint", None)
+
+
 def replace_help(parser: ArgumentParser, texts: Mapping[str, str]) -> None:
     """Replace the help of some keys.
 

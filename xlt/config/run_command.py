@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from xlt.system.hub_private import fail_fast_without_hub
 from xlt.system.signals import (
     ENDED_BY_CTRL_C,
     INTERRUPTED,
@@ -22,6 +23,7 @@ IGNORED_WARNINGS = (
     ".*treespec, LeafSpec.*",  # inside Lightning
     ".*`srun` command is available on your system but is not used.*",  # a single node needs no srun
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
+    ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded
     ".*args parameter is intended to run from within Python.*",  # a study parses the configs of its runs
 )
 """Warnings of libraries that do not apply to xlt."""
@@ -38,6 +40,7 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
         The exit code: 0 or the command's own, 2 after an error that the user can fix, 130 after Ctrl-C.
     """
     _set_up_logging()
+    fail_fast_without_hub()
     try:
         with interruptible():
             return command(args) or 0

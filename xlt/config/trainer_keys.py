@@ -1,5 +1,6 @@
 """Checks of the Trainer's keys. A key that would change the steps of the schedule must keep its default."""
 
+import math
 from inspect import signature
 from typing import Any
 
@@ -58,7 +59,7 @@ UNSUPPORTED_TRAINER_KEYS = {
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "every run has a record and checkpoints",
     "enable_checkpointing": "every run saves checkpoints, and checkpoints.keep_last is their number",
-    "max_epochs": "trainer.max_steps is the number of steps",
+    "max_epochs": "epochs is the number of epochs, trainer.max_steps the number of steps",
     "min_epochs": "trainer.max_steps is the number of steps",
     "min_steps": "trainer.max_steps is the number of steps",
     "max_time": "stop the run at any time by a signal, and resume it with the same command",
@@ -75,14 +76,16 @@ HELP = {
 } | {
     "seed_everything": "Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, "
     "and the first weights of the heads.",
-    "trainer.max_steps": "Number of optimizer steps of the run. Required; must be above 0.",
+    "trainer.max_steps": "Number of optimizer steps of the run. Must be above 0. Required unless epochs is "
+    "set.",
     "trainer.val_check_interval": "Optimizer steps between two validations: a whole number of at least 1, or "
     "a share of all steps above 0.0 and up to 1.0, such as 0.25.",
     "trainer.log_every_n_steps": "Optimizer steps between two writes to the record, which holds every step. "
     "Must be at least 1.",
     "trainer.num_sanity_val_steps": "Validation batches of each task to try before training, or -1 for all.",
-    "trainer.default_root_dir": "Folder of the run. Defaults to runs/NAME, where NAME is the last --config "
-    "file without its ending.",
+    "trainer.default_root_dir": "Folder of the run, such as runs/{config}-{seed}. Fields in braces: config "
+    "(the last --config file without its ending), seed, name, and dotted keys such as {model.learning_rate}. "
+    "Defaults to runs/{config}.",
 }
 """Help of keys whose help in Lightning does not hold in xlt."""
 
@@ -97,11 +100,14 @@ def check_trainer_keys(config: Namespace) -> None:
         ValueError: A key has a value that is not allowed.
     """
     trainer = config.trainer
+    epochs, rule = config.get("epochs"), "be a number of epochs above 0"
+    require(epochs is None or 0 < epochs < math.inf, "epochs", epochs, rule)
     require(
-        trainer.max_steps > 0,
+        trainer.max_steps > 0 or (epochs is not None and trainer.max_steps == -1),
         "trainer.max_steps",
         trainer.max_steps,
-        "be a number of optimizer steps above 0, because learning rate and schedule depend on it",
+        "be a number of optimizer steps above 0, because learning rate and schedule depend on it. Or leave "
+        "it out and set epochs",
     )
     clip = trainer.gradient_clip_val
     require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")
