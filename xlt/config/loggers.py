@@ -20,10 +20,10 @@ def complete(logger: Any) -> Any:
     """
     if isinstance(logger, list):
         return [complete(one) for one in logger]
-    whole = {"class_path": logger} if isinstance(logger, str) else logger
+    whole: Any = {"class_path": logger} if isinstance(logger, str) else logger
     if not isinstance(whole, dict) or str(whole.get("class_path")).rpartition(".")[2] not in LOGGERS:
         return logger
-    settings: dict[str, Any] = whole.get("init_args") or {}
+    settings = whole.get("init_args") or {}
     return {**whole, "init_args": {"save_dir": RUN} | settings}
 
 
