@@ -933,7 +933,10 @@ def test_a_head_that_was_not_trained_cannot_be_kept(
         "model.keep_heads": "true",
     }
     assert run(tiny_run(tmp_path / "run", changes)) == 2
-    assert "the head qqp is not among the trained heads: " in capsys.readouterr().err
+    assert (
+        "model.keep_heads is true, but the head qqp is not among the trained heads: "
+        in capsys.readouterr().err
+    )
 
 
 def test_a_run_cannot_begin_with_an_unfinished_one(
