@@ -37,6 +37,7 @@ from xlt.training.processes import RankMonitor
 from xlt.training.progress import ProgressBar
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
+from xlt.training.run_report import RunReport
 from xlt.training.wandb_logger import RunWandbLogger, run_id
 
 DESCRIPTION = "Keys of a run. xlt.fit trains the run; xlt.prepare fetches and encodes all that the run needs."
@@ -54,6 +55,7 @@ class CommandLine(LightningCLI):
     def __init__(self, args: Sequence[str], build: bool = True, watcher: SignalWatcher | None = None) -> None:
         self._build, self._watcher = build, watcher or SignalWatcher()
         self.folder: RunFolder
+        self.report: RunReport
         self.recorder = Recorder(self._describe_run)
         super().__init__(
             TransferModule,
@@ -113,6 +115,7 @@ class CommandLine(LightningCLI):
         if trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path("runs") / _config_name(self.config))
         self.folder = RunFolder(Path(trainer.default_root_dir))
+        self.report = RunReport(self.folder)
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole config, nested, as its YAML file would be read."""
@@ -152,6 +155,7 @@ class CommandLine(LightningCLI):
             RankMonitor(self._watcher),
             *_as_list(config.get("callbacks")),
             self.recorder,
+            self.report,
             checkpoints,
         ]
         if config.get("enable_progress_bar") is not False:

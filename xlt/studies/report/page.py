@@ -12,13 +12,11 @@ security policy forbids scripts and external content.
 # pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from xlt.studies.analysis import names
@@ -32,6 +30,7 @@ from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
 from xlt.system.files import write_atomically
+from xlt.training.html import environment, table_of
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
@@ -71,33 +70,32 @@ def write_figure_files(drawn: Sequence[Figure], folder: Path) -> None:
 
 def render(findings: Findings, drawn: Sequence[Figure]) -> str:
     """Return the page's text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     study = findings.study
-    return environment.get_template(PAGE).render(
-        name=study.name,
-        facts=list(facts(findings)),
-        words=_as_list(study.about.get("words")),
-        summary=list(summary(findings)),
-        coverage=table_data(replicate_counts(findings)),
-        figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
-        claims=[_claim_data(one) for one in findings.judged],
-        fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
-        identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
-        model=table_data(tables.model_table(findings.model)),
-        model_words=[
-            f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
-        ],
-        power=table_data(tables.power_table(findings)),
-        missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
-        runs=groups_of(study.runs),
-        num_runs=len(study.runs),
-        colours=list(zip(COLOURS, DARK, strict=True)),
+    return (
+        environment(TEMPLATES)
+        .get_template(PAGE)
+        .render(
+            name=study.name,
+            facts=list(facts(findings)),
+            words=_as_list(study.about.get("words")),
+            summary=list(summary(findings)),
+            coverage=table_data(replicate_counts(findings)),
+            figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
+            claims=[_claim_data(one) for one in findings.judged],
+            fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
+            identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
+            model=table_data(tables.model_table(findings.model)),
+            model_words=[
+                f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
+            ],
+            power=table_data(tables.power_table(findings)),
+            missing=sorted(
+                map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)
+            ),
+            runs=groups_of(study.runs),
+            num_runs=len(study.runs),
+            colours=list(zip(COLOURS, DARK, strict=True)),
+        )
     )
 
 
@@ -118,13 +116,7 @@ def _figure_data(figure: Figure) -> dict[str, Any]:
 
 def table_data(table: pd.DataFrame) -> dict[str, Any]:
     """Return a table in the form that the template expects: head, and rows of (text, is a number)."""
-    rows = [[(str(cell), _is_number(str(cell))) for cell in row] for row in table.itertuples(index=False)]
-    return {"head": [str(name) for name in table.columns], "rows": rows}
-
-
-def _is_number(text: str) -> bool:
-    """Return True if a cell is a number, which is aligned to the right."""
-    return re.match(r"[+\-−]?\d", text) is not None
+    return table_of(list(map(str, table.columns)), list(table.itertuples(index=False)))
 
 
 def _claim_data(one: Judged) -> dict[str, str]:
