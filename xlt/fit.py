@@ -33,6 +33,7 @@ from xlt.training.metrics_file import MetricsFile, read_events
 from xlt.training.provenance import command_words
 from xlt.training.recorder import Totals
 from xlt.training.results import results_of, table, validations_of
+from xlt.training.wandb_logger import RunWandbLogger
 
 log = logging.getLogger("xlt.fit")
 
@@ -68,6 +69,16 @@ def _print_finished(cli: CommandLine) -> None:
 
 
 def _train(cli: CommandLine) -> None:
+    """Train to the last step, write and print the results, and close the run at W&B."""
+    try:
+        _train_and_export(cli)
+    finally:
+        for logger in cli.trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.close()
+
+
+def _train_and_export(cli: CommandLine) -> None:
     """Train from the newest checkpoint to the last step, and write and print the results."""
     trainer, module = cli.trainer, cli.model
     checkpoint = newest(cli.folder.checkpoints)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from xlt.data.languages import name_of
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.heat_map import heat_map
@@ -213,4 +214,6 @@ class Report:
         values = np.array(
             [[self.by_task[name].get(language, np.nan) for language in languages] for name in names]
         )
-        return heat_map(values, names, languages, "score, in percent", "viridis", (0, 100))
+        models = ", ".join(dict.fromkeys(cell.model for cell in self.scores))
+        title = f"Zero-shot scores of {models}"
+        return heat_map(values, names, list(map(name_of, languages)), "score, in percent", title)

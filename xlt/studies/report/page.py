@@ -12,6 +12,7 @@ security policy forbids scripts and external content.
 # pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
 from xlt.system.files import write_atomically
+from xlt.system.tables import number
 from xlt.training.html import environment, table_of
 
 TEMPLATES = Path(__file__).parent
@@ -126,8 +128,13 @@ def _claim_data(one: Judged) -> dict[str, str]:
         "text": one.claim.text,
         "paper": one.claim.paper,
         "verdict": one.verdict,
-        "words": words[:1].upper() + words[1:],
+        "words": _minus(words[:1].upper() + words[1:]),
     }
+
+
+def _minus(text: str) -> str:
+    """Return a text with a minus sign, as in tables and charts, before each negative number."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:
@@ -175,9 +182,12 @@ def _as_list(value: Any) -> list[str]:
 
 
 def summary(findings: Findings) -> Iterator[str]:
-    """Yield the sentences of the section `In short`."""
+    """Yield the sentences of the section `Answer`: the question, then what the data say."""
+    yield question(findings)
     if len(findings.pooled):
         yield figures.largest_effect(findings.pooled)
+        yield from _describe_widths(findings.pooled)
+        yield from _describe_curves(findings)
         own = at_common_volume(findings.effects)
         volume = common_volume(findings.by_language)
         where = f"At {volume:,} examples" if volume else "At each task's largest volume"
@@ -198,6 +208,42 @@ def summary(findings: Findings) -> Iterator[str]:
         if count
         else "No run is missing."
     )
+
+
+def question(findings: Findings) -> str:
+    """Return the study's question."""
+    arms, targets = (
+        ", ".join(map(names.task_name, found)) or "no task" for found in (findings.arms, findings.targets)
+    )
+    volumes = [f"{volume:,}" for volume in findings.volumes]
+    span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
+    return (
+        f"Asked: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
+        f"transfer in {targets}, and does more of it help more?"
+    )
+
+
+def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence on the widths of the intervals of the mean effects, if there are intervals."""
+    widths = (points["high"] - points["low"]).dropna()
+    if len(widths):
+        yield (
+            f"The 95 % intervals of the mean effects are {number(widths.median())} points wide at the median "
+            f"({number(widths.min())} to {number(widths.max())}): smaller differences cannot be told apart."
+        )
+
+
+def _describe_curves(findings: Findings) -> Iterator[str]:
+    """Yield a sentence on the curve that fits each arm best over all targets."""
+    if not len(findings.fits):
+        return
+    fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
+    parts = [
+        f"{best} for {', '.join(map(names.task_name, names.sort_arms(own['intermediate'])))}"
+        for best, own in fits.groupby("best", sort=False)
+    ]
+    if parts:
+        yield f"The curve over the volume that fits best, by AICc over all targets: {'; '.join(parts)}."
 
 
 def replicate_counts(findings: Findings) -> pd.DataFrame:
