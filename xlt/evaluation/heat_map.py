@@ -46,7 +46,7 @@ def heat_map(
         red, green, blue, _ = image.cmap(image.norm(values[row, column]))
         is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
         axes.text(
-            column, row, number(values[row, column], digits=0), ha="center", va="center", fontsize=7,
+            column, row, number(float(values[row, column]), digits=0), ha="center", va="center", fontsize=7,
             color="white" if is_dark else "black",
         )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label, pad=0.01, ticks=[0, 5, 10, 25, 50, 75, 100])
