@@ -82,7 +82,9 @@ def main(config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1024,
     """
     found, num_rows = rows_read(config)
     ids = torch.from_numpy(found)
-    lines = [("width", "rows", "of", "memory MiB", "of", "ms a step", "of", "median ratio")]
+    lines: list[tuple[str, ...]] = [
+        ("width", "rows", "of", "memory MiB", "of", "ms a step", "of", "median ratio")
+    ]
     for width in widths:
         tables = Table(num_rows, width, ids), Table(num_rows, width)
         seconds = []
