@@ -42,7 +42,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks
 
 docs: .venv/docs/installed
-	.venv/docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
 .venv/docs/installed: requirements-docs.lock | .venv/bin/python
 	$(BIN)/python -m venv --clear .venv/docs
