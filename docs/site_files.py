@@ -1,6 +1,6 @@
 """Hook of MkDocs: the site has the repository's own paths, so that a link works here and in the site.
 
-Pages of docs/ stay in docs/, and the README is the home page. The pages and files that they link to are added.
+Pages of docs/ stay in docs/, and the README is the home page. Files that they link to are added.
 """
 
 from pathlib import Path
@@ -31,7 +31,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     own = [file for file in files if file.src_dir == config.docs_dir]
     theme = [file for file in files if file.src_dir != config.docs_dir]
     pages = [
-        File.generated(config, f"docs/{file.src_uri}", abs_src_path=file.abs_src_path, inclusion=file.inclusion)
+        File.generated(
+            config, f"docs/{file.src_uri}", abs_src_path=file.abs_src_path, inclusion=file.inclusion
+        )
         for file in own
     ]
     others = [File.generated(config, name, abs_src_path=str(root / name)) for name in OUTSIDE]
