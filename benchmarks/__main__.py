@@ -2,7 +2,8 @@
 
 Takes less than 20 minutes. The systems take turns, one step at a time, for a fixed time
 (benchmarks/turns.py). Prints a table for each size of encoder: real tokens per second, xlt's rate divided by
-the Trainer's with its standard error, and xlt's share of the rate of the machine's matrix products. The last
+the Trainer's with its standard error, and xlt's share of the rate of the machine's matrix products: of those
+of the encoder's own shapes (`share_of_ceiling`), and of XLM-R Large's (`share_of_wide_products`). The last
 line is JSON. `--quick` measures the small encoder alone, in half the time.
 """
 
@@ -24,10 +25,13 @@ from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_r
 ROWS = 30_000
 """Training rows."""
 PLANS = {
-    "4x256": Plan(until=8, most_rows=64, padded=True, validation_rows=800, tokens_per_micro_batch=16_384),
-    "12x768": Plan(until=13.5, most_rows=16, padded=False, validation_rows=160, tokens_per_micro_batch=4096),
+    "4x256": Plan(until=6, most_rows=64, padded=True, validation_rows=800, tokens_per_micro_batch=16_384),
+    "12x384, 250k pieces": Plan(
+        until=10.5, most_rows=32, padded=False, validation_rows=320, tokens_per_micro_batch=4096
+    ),
+    "12x768": Plan(until=15, most_rows=16, padded=False, validation_rows=160, tokens_per_micro_batch=4096),
 }
-"""Plan of each size, layers × width."""
+"""Plan of each size, in order."""
 TRIALS_UNTIL = 2.5
 """Minutes after the start at which the trials of the Trainer's options stop training."""
 QUICK = 0.5
@@ -87,13 +91,14 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
 
 
 def _figures_of(rates: Rates, size: Size) -> dict[str, float | None]:
-    """Return xlt's ratios with their errors, and its shares of the rate of the machine's products."""
+    """Return xlt's ratios with their errors, and its shares of the rates of the machine's products."""
     found: dict[str, float | None] = {}
     for key, (ratio, error) in rates.ratios.items():
         found |= {key: ratio, f"{key}_error": error}
     for end, speeds, training in (("", rates.train, True), ("_eval", rates.evaluation, False)):
         needed = speeds["xlt"] * ceiling.operations_per_token(size, training)
         found[f"share_of_ceiling{end}"] = needed / rates.products_per_second
+        found[f"share_of_wide_products{end}"] = needed / rates.wide_products_per_second
     return found
 
 

@@ -14,7 +14,13 @@ TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
 """Rows in a batch, and attention, that are tried for the Trainer at its best."""
 TRIAL_ROWS = 128
 """Rows that each of them evaluates."""
-SHARES = {"xlt": 2.0, "trainer best": 2.0, "trainer default": 1.0, "xlt padded": 0.5, "products": 0.5}
+WIDE = 1024
+"""Hidden width of XLM-R Large, whose products are as fast as any."""
+PRODUCTS = ("products", "wide products")
+"""Systems that compute the machine's products: the encoder's own, and those of the wide encoder."""
+SHARES = {"xlt": 2.0, "trainer best": 2.0, "trainer default": 1.0, "xlt padded": 0.5} | dict.fromkeys(
+    PRODUCTS, 0.25
+)
 """Of the time of training, by system: more for those whose ratio matters most."""
 
 
@@ -55,6 +61,8 @@ class Rates:
     """Share of the tokens that xlt's attention computes which are rounded up."""
     products_per_second: float
     """Floating-point operations of the fastest of the encoder's products."""
+    wide_products_per_second: float
+    """The same of XLM-R Large's products."""
 
 
 def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rates:
@@ -66,13 +74,14 @@ def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rat
         "xlt": partial(xlt_run, setting),
         "trainer best": best,
         "trainer default": partial(trainer_run, setting, best=False, seed=0),
-        "products": partial(ceiling.rate_in_turn, setting.size.width, ceiling.PRECISIONS[setting.precision]),
     }
+    for name, width in zip(PRODUCTS, (setting.size.width, WIDE), strict=True):
+        systems[name] = partial(ceiling.rate_in_turn, width, ceiling.PRECISIONS[setting.precision])
     if plan.padded:
         systems["xlt padded"] = partial(xlt_run, setting, True)
     found = in_turn(systems, until, SHARES)
     ours, train = found.results["xlt"], found.rates("train")
-    del train["products"]
+    train = {name: rate for name, rate in train.items() if name not in PRODUCTS}
     return Rates(
         train,
         found.rates("evaluation"),
@@ -84,7 +93,7 @@ def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rat
         {name: found.count(name, "train") for name in train},
         options,
         1 - sum(map(int, ours.train.tokens)) / ours.slots,
-        found.results["products"],
+        *(found.results[name] for name in PRODUCTS),
     )
 
 

@@ -57,6 +57,7 @@ FINE_TUNING = {
     "commonsenseqa": Recipe(30, 4096, 5e-4),
 }
 
+MINI = REPOSITORY / "encoders" / "mini"
 RUNS = [REPOSITORY / "runs" / name for name in ("pretrain-mini", "pretrain-mini-sentences")]
 HARDWARE = "2 CPU cores with AVX512 and its bfloat16 instructions"
 SEEDS = (0, 1, 2)
@@ -73,14 +74,18 @@ OTHER_SCRIPTS = (
 def main() -> None:
     """Measure what is missing, write all files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", type=Path, default=REPOSITORY / "encoders" / "mini")
-    parser.add_argument("--runs", type=Path, nargs="+", default=RUNS, help="its own runs, in their order")
-    parser.add_argument("--hardware", default=HARDWARE, help="what the runs ran on")
-    parser.add_argument("--without_ranking", type=Path, help="a run without translation ranking, to compare")
-    parser.add_argument("--text", type=Path, required=True, help="a data root of plain text")
-    parser.add_argument("--data", type=Path, required=True, help="a mirror of the hub")
-    parser.add_argument("--again", nargs="*", default=[], help="parts to measure again")
-    parser.add_argument("--only", nargs="*", default=None, help="parts to measure; all by default")
+    parser.add_argument("--encoder", type=Path, default=MINI, help="Folder of it. Defaults to encoders/mini.")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", default=RUNS, help="Folders of its runs, in their order."
+    )
+    parser.add_argument(
+        "--hardware", default=HARDWARE, help="Hardware of the runs, in words. Defaults to 2 CPU cores."
+    )
+    parser.add_argument("--without_ranking", type=Path, help="A run without translation ranking, to compare.")
+    parser.add_argument("--text", type=Path, required=True, help="Data root of plain text. Required.")
+    parser.add_argument("--data", type=Path, required=True, help="Data root with google/xtreme. Required.")
+    parser.add_argument("--again", nargs="*", default=[], help="Parts to measure again.")
+    parser.add_argument("--only", nargs="*", default=None, help="Parts to measure. Defaults to all.")
     arguments = parser.parse_args()
     quiet()
     path = arguments.encoder / "metrics.json"

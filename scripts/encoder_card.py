@@ -66,7 +66,7 @@ intermediate training and zero-shot transfer do. It is no substitute for XLM-R, 
 2020); this one's is 0.2 GB.
 
     AutoModel.from_pretrained("{folder}")              # or AutoModelForMaskedLM
-    python -m xlt.fit --config ... --model.encoder {folder}
+    xlt fit --config ... --model.encoder {folder}
 
 All figures here are of `python -m scripts.encoder`, which writes this page and `metrics.json`; they are of small
 samples and must not be compared with published ones."""
@@ -92,8 +92,8 @@ def _how(found: Mapping[str, Any], folder: str) -> str:
     names = [run["name"] for run in found["runs"]]
     places = [*(f"runs/{name.removeprefix('pretrain-')}" for name in names[:-1]), folder]
     commands = "\n".join(
-        f"    python -m xlt.fit --config configs/pretrain/{name.removeprefix('pretrain-').replace('-', '_')}.yaml\n"
-        f"    python -m xlt.export --run runs/{name} --out {place} --precision float16"
+        f"    xlt fit --config configs/pretrain/{name.removeprefix('pretrain-').replace('-', '_')}.yaml\n"
+        f"    xlt export --run runs/{name} --out {place} --precision float16"
         for name, place in zip(names, places, strict=True)
     )
     rows = [

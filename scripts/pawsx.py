@@ -32,8 +32,15 @@ def write_root(mirror: Path, root: Path) -> Path:
 def main() -> None:
     """Read the arguments and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mirror", type=Path, required=True, help="a mirror of the hub")
-    parser.add_argument("--out", type=Path, default=Path("runs/pawsx-root"))
+    parser.add_argument(
+        "--mirror", type=Path, required=True, help="Data root with google/xtreme/PAWS-X.en. Required."
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/pawsx-root"),
+        help="Folder to write. Defaults to runs/pawsx-root.",
+    )
     arguments = parser.parse_args()
     print(write_root(arguments.mirror, arguments.out))
 

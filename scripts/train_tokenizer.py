@@ -1,4 +1,4 @@
-"""Trains the mini encoder's tokenizer: a small twin of XLM-R's, and the folder that holds it.
+"""Train the mini encoder's tokenizer: a small twin of XLM-R's, and the folder that holds it.
 
     python scripts/train_tokenizer.py --text TEXT --out encoders/mini
 
@@ -55,7 +55,7 @@ def train_tokenizer(
     character_coverage: float = 0.99995,
     report_rows: int = 1_000,
 ) -> None:
-    """Trains, saves and measures the tokenizer.
+    """Train, save and measure the tokenizer.
 
     Args:
         text: Folder with `mono/<language>.parquet`, columns `text` and `origin`.

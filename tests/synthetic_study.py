@@ -67,7 +67,8 @@ def _cells(
             lost = {"": 0.0, "noise": 0.012, "mix": 0.004}[kind] * float(amount.split("-")[0] or 0)
             score = clean * (1 - lost) + (random.normal(0, 0.3) if kind else 0)
             run = f"evaluate-{start[0]}-{start[1] or 'none'}-s{start[2]}-{target}"
-            lines.append([*start, start[2], target, language, perturbation, score, 1000, "test", "", run])
+            tested = [score, 1000, "test", "", run, "no"]
+            lines.append([*start, start[2], target, language, perturbation, *tested])
     return lines
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from benchmarks import __main__ as command
 from benchmarks import ceiling
 from benchmarks import compare as comparison
-from benchmarks.compare import TRIALS, Options, Plan, best_options, compare, loss_difference
+from benchmarks.compare import TRIALS, Options, Plan, Rates, best_options, compare, loss_difference
 from benchmarks.systems import (
     WARM_UP,
     Setting,
@@ -22,7 +23,7 @@ from benchmarks.systems import (
     xlt_run,
 )
 from benchmarks.turns import LEAST, Phase, Step, Timeline
-from benchmarks.workload import Size, encode_rows, write_encoder, write_rows
+from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_rows
 from xlt.batch.batch import Batch
 from xlt.data.features import Features
 from xlt.data.sampling.collate import collate
@@ -92,6 +93,40 @@ def test_operations_of_a_token_by_hand() -> None:
     # A layer of width D has 4 D² in attention and 8 D² in the feed-forward part.
     assert ceiling.operations_per_token(TINY, training=False) == 2 * 2 * 12 * 32**2
     assert ceiling.operations_per_token(TINY, training=True) == 6 * 2 * 12 * 32**2
+
+
+def test_shares_of_the_machine_by_hand() -> None:
+    rates = Rates(
+        train={"xlt": 100.0},
+        evaluation={"xlt": 400.0},
+        ratios={"train_vs_trainer_best": (1.5, 0.1)},
+        steps={},
+        trainer_options=Options((8, "sdpa"), (8, "sdpa")),
+        padding_share=0.0,
+        products_per_second=1e9,
+        wide_products_per_second=2e9,
+    )
+    # A token needs 2 * 12 * 32**2 = 24,576 products, twice as many operations forward, six times in training.
+    figures = command._figures_of(rates, TINY)
+    assert figures["share_of_ceiling"] == pytest.approx(100 * 6 * 24_576 / 1e9)
+    assert figures["share_of_wide_products"] == pytest.approx(100 * 6 * 24_576 / 2e9)
+    assert figures["share_of_ceiling_eval"] == pytest.approx(400 * 2 * 24_576 / 1e9)
+    assert figures["train_vs_trainer_best_error"] == 0.1
+
+
+def test_the_sizes_are_measured_one_after_the_other_within_twenty_minutes() -> None:
+    ends = [plan.until for plan in command.PLANS.values()]
+    assert command.PLANS.keys() <= SIZES.keys()
+    assert ends == sorted(ends)
+    assert ends[0] > command.TRIALS_UNTIL
+    assert ends[-1] < 17  # the last evaluation takes the rest
+
+
+def test_e5_small_has_the_weights_of_its_shape() -> None:
+    size = SIZES["12x384, 250k pieces"]
+    assert (size.config.intermediate_size, size.config.vocab_size) == (1536, 250_002)
+    # 12 layers of 4 * 384**2 in attention and 2 * 384 * 1,536 in the feed-forward part.
+    assert size.products == 12 * (4 * 384**2 + 2 * 384 * 1536)
 
 
 def test_rows_are_of_three_kinds_in_turn(rows: tuple[Features, Features]) -> None:
@@ -165,6 +200,7 @@ def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple
     assert found.evaluation.keys() == systems
     assert 0 <= found.padding_share < 0.5
     assert found.products_per_second > 1e8
+    assert found.wide_products_per_second > 1e8
     assert found.ratios["train_vs_trainer_best"][0] == pytest.approx(
         found.train["xlt"] / found.train["trainer best"]
     )

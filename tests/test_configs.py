@@ -14,6 +14,7 @@ from conftest import NINE, REPOSITORY
 import xlt.studies.design.plan
 from xlt import study, tasks
 from xlt.config.cli import ParsedCommandLine
+from xlt.config.commands import MODULES
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
 from xlt.studies.design.plan import Study
@@ -67,10 +68,12 @@ def test_config_parses_against_the_signatures(path: Path):
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in RECIPES], ids=name_of)
 def test_config_opens_with_the_command_that_runs_it(path: Path):
     first = path.read_text().splitlines()[0]
-    found = re.fullmatch(r"# python -m (xlt\.\w+) --config (\S+)", first)
+    found = re.fullmatch(r"# xlt (\w+) --config (\S+)", first)
     assert found
     assert found[2] == name_of(path)
-    assert importlib.util.find_spec(found[1])
+    assert importlib.util.find_spec(MODULES[found[1]])
+    kind = {"evaluate": "evaluate", "study": "study"}.get(path.parent.name, "fit")
+    assert found[1] == kind
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

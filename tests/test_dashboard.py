@@ -255,9 +255,9 @@ def test_a_restarted_run_tells_what_its_first_start_did_not(
 
 def test_the_command_without_a_run_says_what_it_needs(capsys: pytest.CaptureFixture[str]):
     assert run([], wandb_sync) == 2
-    assert "python -m xlt.wandb_sync runs/NAME" in capsys.readouterr().err
+    assert "xlt wandb_sync runs/NAME" in capsys.readouterr().err
     assert run(["--help"], wandb_sync) == 0
-    assert "python -m xlt.wandb_sync runs/NAME" in capsys.readouterr().out
+    assert "xlt wandb_sync runs/NAME" in capsys.readouterr().out
 
 
 def test_the_command_refuses_what_is_no_runs_folder(
@@ -286,7 +286,7 @@ def test_neither_a_silent_network_nor_a_bad_key_stops_training(
     assert code == 0, output
     assert [event["step"] for event in steps(folder)] == [1, 2, 3]
     assert (folder / "results.json").is_file()
-    assert "python -m xlt.wandb_sync" in output
+    assert "xlt wandb_sync" in output
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ USED_WITHOUT_IMPORT = {
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a command",
     "snakemake": "runs as `python -m snakemake`",
+    "snakemake-executor-plugin-slurm": "a plugin of Snakemake",
     "vl-convert-python": "altair imports it by name",
 }
 """Declared packages that no file imports, and what uses them."""
@@ -89,7 +90,7 @@ def test_every_import_is_of_a_declared_package(folders: tuple[str, ...], extras:
 
 def test_every_declared_package_is_used():
     used = set[str]().union(*(names for names, _ in third_party(("xlt", "tests", "benchmarks", "scripts"))))
-    assert declared("study", "dev") - used == set(USED_WITHOUT_IMPORT)
+    assert declared("study", "slurm", "dev") - used == set(USED_WITHOUT_IMPORT)
 
 
 @pytest.mark.parametrize("name", ["lightning", "torch", "transformers", "jsonargparse"])

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from test_language import REFUSED
 
 from xlt.config.cli import ParsedCommandLine
+from xlt.config.commands import MODULES
 from xlt.training.exporting import export_run
 
 README = REPOSITORY / "README.md"
@@ -26,8 +27,6 @@ PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 MADE = ("encoders/e5-small",)
 """Paths that a command makes."""
-MODULES = {"tasks": "xlt.list_tasks"}
-"""Modules of commands that have another name."""
 FOLDERS = "benchmarks|configs|docs|encoders|notebooks|samples|scripts|tests|xlt"
 
 
@@ -68,7 +67,6 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 def parse(name: str, args: list[str]) -> None:
     """Parse the arguments of a command as the command does."""
-    module = MODULES.get(name, f"xlt.{name}")
     if name in ("fit", "prepare"):
         ParsedCommandLine(args)
     elif name == "export":
@@ -78,7 +76,7 @@ def parse(name: str, args: list[str]) -> None:
     elif name == "wandb_sync":
         assert [Path(arg).parts[0] for arg in args] == ["runs"]
     else:
-        importlib.import_module(module).make_parser().parse_args(args)
+        importlib.import_module(MODULES[name]).make_parser().parse_args(args)
 
 
 @each_page

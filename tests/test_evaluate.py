@@ -587,7 +587,7 @@ def test_a_run_without_a_finished_checkpoint_is_refused(
     assert test(tmp_path / "out", runs=f"[{unfinished}]") == 2
     message = capsys.readouterr().err
     assert "no finished checkpoint" in message
-    assert "xlt.export" in message
+    assert "xlt export" in message
 
 
 def test_a_folder_that_is_no_run_is_refused(test: Evaluate, tmp_path: Path, capsys: Any):

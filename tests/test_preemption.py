@@ -176,7 +176,7 @@ VERBS = ["xlt.prepare", "xlt.export", "xlt.evaluate", "xlt.study", "xlt.wandb_sy
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 @pytest.mark.parametrize("verb", VERBS)
 def test_ctrl_c_while_a_command_is_being_imported_is_one_line(verb: str):
-    words = [sys.executable, "-m", verb, "--help"]
+    words = [sys.executable, "-m", verb, "--no_such_key"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
     # Python's own handler catches SIGINT from the beginning; SIGTERM is caught with it.

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.config.jsonargparse_private import import_class, replace_help
+from xlt.config.jsonargparse_private import import_class
 from xlt.config.parser import CommandParser
 from xlt.data.datasets_private import fingerprint_of
 from xlt.models.transformers_private import initialise
@@ -204,17 +204,6 @@ def test_every_parser_reads_local_files_as_utf8(tmp_path: Path):
         parser.parse_args([f"--config={path}"])
     path.write_bytes("name: Zoë\n".encode())
     assert parser.parse_args([f"--config={path}"]).name == "Zoë"
-
-
-def test_the_help_of_a_key_is_replaced():
-    parser = CommandParser()
-    parser.add_argument("--name", type=str, help="old words")
-    parser.add_argument("--other", type=str, help="other words")
-    replace_help(parser, {"name": "new words"})
-    shown = parser.format_help()
-    assert "new words" in shown
-    assert "other words" in shown
-    assert "old words" not in shown
 
 
 def test_fingerprints_of_datasets_follow_their_rows():

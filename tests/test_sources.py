@@ -248,7 +248,7 @@ def test_a_data_set_out_of_reach_says_what_to_do(roots: list[str], tmp_path: Pat
     assert all(str(folder) in message for folder in folders)
     assert "data.root (or XLT_DATA)" in message
     assert "nobody/nothing/plain/train.parquet" in message
-    assert "xlt.prepare" in message
+    assert "xlt prepare" in message
     assert "\n" not in message
 
 

@@ -154,7 +154,7 @@ def test_a_task_that_is_only_tested_is_not_trained(
     message = capsys.readouterr().err
     assert "tatoeba" in message
     assert "no training rows" in message
-    assert "xlt.evaluate" in message
+    assert "xlt evaluate" in message
 
 
 def test_the_other_task_must_have_the_same_classes(

@@ -2,5 +2,7 @@
 
 from xlt.system.surroundings import have_home, print_anywhere
 
+__version__ = "0.1.0"
+
 print_anywhere()
 have_home()

@@ -31,6 +31,7 @@ from xlt.splits.cache import cache_folder
 from xlt.splits.encode_workers import Pool
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.splits import Splits, with_labels
+from xlt.splits.teaching import Teachers
 from xlt.splits.volumes import Volumes
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
@@ -110,8 +111,7 @@ class TransferData(LightningDataModule):
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.micro_batches_per_step = micro_batches_per_step
         self.max_length, self.stride, self.encoder = max_length, stride, encoder
-        self._cache = cache_folder(cache)
-        self.num_workers, self.seed = num_workers, seed
+        self._cache, self.num_workers, self.seed = cache_folder(cache), num_workers, seed
         self.encoded: dict[str, dict[Split, EncodedSplit]] = {}
         """The encoded splits of each task, once prepared."""
         self._first_step = 0
@@ -133,8 +133,10 @@ class TransferData(LightningDataModule):
         check_vocabulary(self.encoder, text.num_ids)
         with Pool(text) as pool:
             splits = Splits(self.roots, self._cache, text, pool)
+            teachers = Teachers(self.tasks, splits)
             for name in self.tasks:
                 self._prepare(name, splits)
+                teachers.teach(self.tasks[name], self.encoded[name], self.rows_in_use)
 
     def _prepare(self, name: str, splits: Splits) -> None:
         """Open or encode both splits of a task. The training split settles the labels."""
@@ -256,10 +258,7 @@ class TransferData(LightningDataModule):
         settings = {"tasks": list(self.tasks)} | {name: getattr(self, name) for name in names}
         volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
         rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
-        dev_rows = {
-            f"validation rows of {name}": splits["validation"].meta.content
-            for name, splits in self.encoded.items()
-        }
+        dev_rows = {f"validation rows of {k}": s["validation"].meta.content for k, s in self.encoded.items()}
         return settings | volumes | rows | dev_rows
 
     # Validation
@@ -273,9 +272,8 @@ class TransferData(LightningDataModule):
 
     def _validation(self, name: str) -> ValidationBatches:
         rows = self._rows(name, "validation")
-        lengths = rows.features.counts("input_ids")
-        world_size = self._trainer.world_size
-        batches = validation_batches(lengths, rows.rows, self.tokens_per_micro_batch, world_size)
+        sizes = self.tokens_per_micro_batch, self._trainer.world_size
+        batches = validation_batches(rows.features.counts("input_ids"), rows.rows, *sizes)
         return ValidationBatches(name, rows, batches[self._trainer.global_rank])
 
     def score(self, name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> Scores:

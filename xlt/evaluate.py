@@ -1,8 +1,9 @@
-"""Score all languages with heads that English taught.
+"""Test the heads that English taught in all languages.
 
-Command: `python -m xlt.evaluate --config configs/evaluate/xtreme.yaml`. The same command resumes:
-finished cells, each a task in a language, are kept. Missing cells are listed, and every average over fewer
-cells carries its count.
+xlt evaluate --config configs/evaluate/xtreme.yaml
+
+The same command resumes: finished cells, each a task in a language, are kept. Missing cells are listed, and
+every average over fewer cells carries its count.
 """
 
 import sys
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 
 if __name__ == "__main__":
     # Finished files are complete and kept, so a signal may end the command at any time.
-    from xlt.system.signals import exit_on_signals
+    from xlt.config.help import start
 
-    exit_on_signals()
+    start("evaluate")
 
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
@@ -21,8 +22,12 @@ from xlt.evaluation.evaluation import Evaluation
 
 def make_parser() -> CommandParser:
     """Return the command's parser, with a key for each parameter of Evaluation."""
-    parser = CommandParser(prog="xlt.evaluate", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with the keys below")
+    parser = CommandParser(prog="xlt evaluate")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with keys of this list. Keys on the command line override it.",
+    )
     parser.add_class_arguments(Evaluation)
     return parser
 

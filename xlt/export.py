@@ -1,20 +1,22 @@
-"""Turn a run into an encoder that transformers loads: `python -m xlt.export --run runs/NAME --out FOLDER`.
+"""Turn a run's checkpoint into an encoder that transformers loads.
+
+xlt export --run runs/mnli --out exports/mnli
 
 The folder holds config, tokenizer, weights and heads of the best checkpoint. transformers finds the head for
-masked tokens in the weights. A finished run has the same files in its own folder, as `model/`.
+masked tokens in the weights. A finished run has the same files in its own folder, as model/.
 
-`--checkpoint STEP` exports another checkpoint that the run still has: the best, the newest
-`checkpoints.keep_last`, and those of `checkpoints.keep_every_n_steps`. `python -m xlt.evaluate --checkpoint
-STEP` tests a checkpoint without export.
+--checkpoint STEP exports another checkpoint that the run still has: the best, the newest
+checkpoints.keep_last, and those of checkpoints.keep_every_n_steps. xlt evaluate --checkpoint STEP tests a
+checkpoint without export.
 """
 
 import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import exit_on_signals
+    from xlt.config.help import start
 
-    exit_on_signals()
+    start("export")
 
 from jsonargparse import auto_cli
 
@@ -29,7 +31,9 @@ def export(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments: those of `export_run`.
     """
-    checkpoint = auto_cli(export_run, args=list(args), as_positional=False, parser_class=CommandParser)
+    checkpoint = auto_cli(
+        export_run, args=list(args), as_positional=False, parser_class=CommandParser, prog="xlt export"
+    )
     print(f"{checkpoint} is exported")
 
 

@@ -1,7 +1,12 @@
-"""Train the tasks of a config: `python -m xlt.fit --config configs/quickstart.yaml`.
+"""Train the tasks of a config, and print their scores.
 
-The same command resumes an unfinished run from its newest checkpoint, at the exact batch. Exit codes: 0 the
-run is finished, 75 the run was stopped by a signal and can be resumed, 2 the user has to fix an error.
+xlt fit --config configs/quickstart.yaml
+
+The same command resumes an unfinished run from its newest checkpoint, at the exact batch. A finished run is
+not trained again.
+
+Exit codes: 0 the run is finished, 75 a signal stopped the run and the same command resumes it, 2 there is an
+error that the user can fix.
 """
 
 import logging
@@ -11,9 +16,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     # The imports below take seconds, in which a signal may come.
-    from xlt.system.signals import exit_on_signals
+    from xlt.config.help import start
 
-    exit_on_signals()
+    start("fit")
 
 import torch
 

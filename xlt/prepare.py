@@ -1,15 +1,18 @@
 """Fetch and encode everything that a config needs, for machines without a network.
 
-python -m xlt.prepare --config configs/quickstart.yaml
+xlt prepare --config configs/quickstart.yaml
+
+The command fills the caches of rows, tokenizer and weights, and lists the rows of each task. It takes the
+config and the keys of xlt fit, of which it uses data.* and model.encoder.
 """
 
 import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from xlt.system.signals import exit_on_signals
+    from xlt.config.help import start
 
-    exit_on_signals()
+    start("prepare")
 
 from xlt.config.cli import CommandLine
 from xlt.config.run_command import run_command

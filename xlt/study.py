@@ -1,8 +1,12 @@
-"""Plan, run and report many runs as one study: `python -m xlt.study --config configs/study/mini.yaml`.
+"""Plan, run and report many runs as one study.
 
-Start the same command again to resume a stopped study. Nodes that another study in the same folder has
-finished are not run again. Exit codes: 0 every node is finished, 1 some nodes failed (the report names their
-logs), 75 the study was stopped by a signal and can be resumed, 2 an error of the user.
+xlt study --config configs/study/mini.yaml
+
+The same command resumes a stopped study. Nodes that another study in the same folder has finished are not run
+again.
+
+Exit codes: 0 every node is finished, 1 some nodes failed (the report names their logs), 75 a signal stopped
+the study and the same command resumes it, 2 there is an error that the user can fix.
 """
 
 import sys
@@ -12,10 +16,10 @@ from tempfile import NamedTemporaryFile
 import yaml
 
 if __name__ == "__main__":
+    from xlt.config.help import start
     from xlt.system.checks import exit_without
-    from xlt.system.signals import exit_on_signals
 
-    exit_on_signals()
+    start("study")
     exit_without("xlt.studies")
 
 from xlt.config.cli import ParsedCommandLine
@@ -41,52 +45,58 @@ MAX_LISTED = 20
 
 def make_parser() -> CommandParser:
     """Return the parser of the command: the keys of a study, and the options of its run."""
-    parser = CommandParser(prog="xlt.study", description=__doc__)
+    parser = CommandParser(prog="xlt study")
     parser.add_argument(
-        "--config", action="config", help="YAML file with the keys below, such as configs/study/mini.yaml"
+        "--config",
+        action="config",
+        help="YAML file with keys of this list, such as configs/study/mini.yaml. "
+        "Keys on the command line override it.",
     )
     parser.add_class_arguments(Study)
     parser.add_argument(
         "--dry_run",
         type=bool,
         default=False,
-        help="print the plan and its cost, and start no run",
+        help="Print the plan and its cost, and start no run.",
     )
     parser.add_argument(
         "--report_only",
         type=bool,
         default=False,
-        help="report the finished runs, and start no run",
+        help="Report the finished runs, and start no run.",
     )
     parser.add_argument(
         "--jobs",
         type=int | None,
         default=None,
-        help="number of nodes that run at once and share the cores. Default: 1, or the profile's number",
+        help="Number of nodes that run at once and share the cores, at least 1. Defaults to 1, or to the "
+        "profile's number.",
     )
     parser.add_argument(
         "--retries",
         type=int,
         default=1,
-        help="number of times that a failed node is started again",
+        help="Number of times that a failed node is started again, 0 or more.",
     )
     parser.add_argument(
         "--profile",
         type=str | None,
         default=None,
-        help="folder of a Snakemake profile, such as scripts/slurm/study. Default: run on this machine",
+        help="Folder of a Snakemake profile, such as scripts/slurm/study. Defaults to this machine.",
     )
     parser.add_argument(
         "--tokens_per_second",
         type=float | None,
         default=None,
-        help="training speed, to estimate hours before a run is finished",
+        help="Training speed in tokens per second, above 0, for the estimate of hours before a run is "
+        "finished. Defaults to the speed of finished runs.",
     )
     parser.add_argument(
         "--power",
         type=float | None,
         default=None,
-        help="difference in points: print the seeds that each target needs to detect it",
+        help="Difference in points of the score, above 0: print the number of seeds that each target needs "
+        "to detect it. Defaults to no such numbers.",
     )
     return parser
 
@@ -120,7 +130,7 @@ def study(args: Sequence[str]) -> int:
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")
     print(f"{len(nodes):,} of {len(plan.nodes):,} nodes are missing" if nodes else "every node is finished")
-    report(plan, " ".join(["python -m xlt.study", *args]), options["power"])
+    report(plan, " ".join(["xlt study", *args]), options["power"])
     return STOPPED if is_stopped else int(bool(nodes))
 
 

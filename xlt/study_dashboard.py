@@ -1,11 +1,12 @@
-"""Show a study on Weights & Biases: `python -m xlt.study_dashboard --study NAME`.
+"""Show a study on Weights & Biases.
 
-Logs the study's curves and tables, and builds a workspace with curves by volume, a section for each target,
-and effects by language. Without a W&B account the specification of the workspace is written to a file in the
-study's folder.
+xlt study_dashboard --study mini
+
+The command logs the study's curves and tables, and builds a workspace with curves by volume, a section for
+each target, and effects by language. Without a W&B account the specification of the workspace is written to a
+file in the study's folder.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
+    from xlt.config.help import start
     from xlt.system.checks import exit_without
-    from xlt.system.signals import exit_on_signals
 
-    exit_on_signals()
+    start("study_dashboard")
     exit_without("xlt.studies")
 
 import wandb
 
+from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
@@ -38,15 +40,18 @@ SPECIFICATION = "workspace.json"
 """File name of the workspace's specification."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(prog="python -m xlt.study_dashboard", description=__doc__)
+    parser = CommandParser(prog="xlt study_dashboard")
     parser.add_argument(
-        "--study", required=True, help="name of the study, or its folder, such as runs/study/studies/mini"
+        "--study",
+        type=str,
+        required=True,
+        help="Name of the study, or its folder, such as runs/study/studies/mini.",
     )
-    parser.add_argument("--project", default="xlt", help="W&B project. Default: xlt")
+    parser.add_argument("--project", type=str, default="xlt", help="W&B project.")
     parser.add_argument(
-        "--entity", default="", help="W&B user or team. Default: the account's default entity"
+        "--entity", type=str, default="", help="W&B user or team. Defaults to the account's default entity."
     )
     return parser
 

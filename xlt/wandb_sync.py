@@ -1,4 +1,6 @@
-"""Send missing events of runs to W&B: `python -m xlt.wandb_sync runs/NAME`.
+"""Send the events of runs that Weights & Biases lacks.
+
+xlt wandb_sync runs/mnli
 
 For runs that were trained offline, or whose connection broke. The events of metrics.jsonl that W&B lacks are
 logged under the run's own id, each once. With WANDB_MODE=offline they go into a new file in the run's folder,
@@ -10,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
-    from xlt.system.signals import exit_on_signals
+    from xlt.config.help import start
 
-    exit_on_signals()
+    start("wandb_sync")
 
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
@@ -62,13 +64,11 @@ def wandb_sync(args: Sequence[str]) -> None:
     Raises:
         ValueError: No folder is given, or WANDB_MODE is disabled.
     """
-    parser = CommandParser(prog="xlt.wandb_sync", description=__doc__)
-    parser.add_argument("runs", nargs="*", type=str, help="folders of runs, such as runs/mnli")
+    parser = CommandParser(prog="xlt wandb_sync")
+    parser.add_argument("runs", nargs="*", type=str, help="Folders of runs, such as runs/mnli.")
     runs = parser.parse_args(list(args)).runs
     if not runs:
-        raise ValueError(
-            "no run is given: name one or more folders, as in python -m xlt.wandb_sync runs/NAME"
-        )
+        raise ValueError("no run is given: name one or more folders, as in xlt wandb_sync runs/mnli")
     if wandb_mode() == "disabled":
         raise ValueError("WANDB_MODE is disabled: unset it, or set it to offline or online")
     for name in runs:

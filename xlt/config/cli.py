@@ -1,8 +1,8 @@
 """The command line of xlt.fit and xlt.prepare: LightningCLI on the signatures of the two Lightning classes.
 
-A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the Trainer (`trainer.`), and its
-help is their docstring. The other keys are `seed_everything`, and the sections of `xlt.config.settings`:
-`checkpoints`, `preemption` and `wandb`.
+A key is a parameter of TransferModule (`model.`), TransferData (`data.`) or the Trainer (`trainer.`). The
+other keys are `seed_everything`, and the sections of `xlt.config.settings`: `checkpoints`, `preemption` and
+`wandb`. `xlt.config.help` prints the help of all keys.
 """
 
 import sys
@@ -16,11 +16,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.config.classes import check_classes, check_file_classes, check_lightning_parts, trainer_keys_of
-from xlt.config.jsonargparse_private import replace_help
 from xlt.config.lightning_parts import NAMES
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import CheckpointSettings, PreemptionSettings, WandbSettings
-from xlt.config.trainer_keys import DEFAULTS, HELP, check_trainer_keys, prepare_ddp
+from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.system.checks import require
@@ -38,8 +37,6 @@ from xlt.training.progress import ProgressBar
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.wandb_logger import RunWandbLogger, run_id
-
-DESCRIPTION = "Keys of a run. xlt.fit trains the run; xlt.prepare fetches and encodes all that the run needs."
 
 
 class CommandLine(LightningCLI):
@@ -61,7 +58,7 @@ class CommandLine(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=LightningCommandParser,
-            parser_kwargs={"allow_abbrev": False, "description": DESCRIPTION},
+            parser_kwargs={"allow_abbrev": False, "prog": "xlt fit" if build else "xlt prepare"},
             trainer_defaults=DEFAULTS,
             args=None if list(args) == sys.argv[1:] else list(args),
             run=False,
@@ -76,7 +73,6 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")
-        replace_help(parser, HELP)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments. Config files are read before, because the parser's errors do not name them."""

@@ -4,10 +4,9 @@ jsonargparse has no setting for the encoding of files, and does not tell a loade
 """
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from jsonargparse._paths import Path
 from jsonargparse._util import import_object
 
@@ -39,14 +38,3 @@ def read_local_files_by(read: Callable[[pathlib.Path, str], str]) -> None:
         return read(local, str(self)) if local.is_file() else usual(self)
 
     Path.read_text = read_text
-
-
-def replace_help(parser: ArgumentParser, texts: Mapping[str, str]) -> None:
-    """Replace the help of some keys.
-
-    Args:
-        parser: The parser that has the keys.
-        texts: Help by key, such as `trainer.max_steps`.
-    """
-    for action in parser._actions:
-        action.help = texts.get(action.dest, action.help)

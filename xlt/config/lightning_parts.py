@@ -55,7 +55,7 @@ _NEEDS_FUNCTIONS = "it needs functions, which a config cannot pass: write a Call
 REFUSED_CLASSES = {
     "BackboneFinetuning": _ONE_EPOCH,
     "BaseFinetuning": _ONE_EPOCH,
-    "BasePredictionWriter": "xlt.fit makes no predictions: use xlt.evaluate",
+    "BasePredictionWriter": "xlt fit makes no predictions: use xlt evaluate",
     "BatchSizeFinder": "it changes the micro-batches: set data.tokens_per_micro_batch",
     "Checkpoint": _OWN_SAVES,
     "EMAWeightAveraging": _AVERAGES,
@@ -68,7 +68,7 @@ REFUSED_CLASSES = {
     "ProgressBar": _OWN_BAR,
     "RichProgressBar": _OWN_BAR,
     "SaveConfigCallback": "the run's folder holds the whole config: see config.yaml there",
-    "ServableModuleValidator": "the model is served from its exported folder: use xlt.export",
+    "ServableModuleValidator": "the model is served from its exported folder: use xlt export",
     "SpikeDetection": "it sees a part of the step's loss, and it skips batches, which a schedule cannot",
     "StochasticWeightAveraging": _AVERAGES,
     "TQDMProgressBar": _OWN_BAR,

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
+from xlt.config.help import COMMANDS, help_of
 from xlt.config.jsonargparse_private import read_local_files_by
 from xlt.system.yaml_files import check_keys, read_utf8
 
@@ -59,6 +60,15 @@ read_local_files_by(_read_text)
 
 class CommandParser(ArgumentParser):
     """Argument parser that raises each error as ValueError, and suggests a key for an unknown one."""
+
+    def __init__(self, *args: Any, prog: str = "xlt", **kwargs: Any) -> None:
+        # jsonargparse names no program when it prints the help of a class.
+        super().__init__(*args, prog=prog, **kwargs)
+
+    def format_help(self) -> str:
+        """Return the command's help, which needs no parser."""
+        name = self.prog.removeprefix("xlt ")
+        return help_of(name) if name in COMMANDS else super().format_help()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as ValueError."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class CheckpointSettings:
-    """When checkpoints are saved, and which ones are kept.
+    """Checkpoints: when a run saves them, and which ones it keeps.
 
     Args:
         every_n_steps: Optimizer steps between two checkpoints. Must be at least 1. Defaults to 500.
@@ -22,7 +22,7 @@ class CheckpointSettings:
 
 @dataclass
 class PreemptionSettings:
-    """How a run saves and stops after SIGTERM, SIGUSR1 or Ctrl-C, and how long a rank waits for the others.
+    """Stop of a run after SIGTERM, SIGUSR1 or Ctrl-C, and timeouts between ranks.
 
     Args:
         check_every_n_steps: Optimizer steps between two checks for a signal on any rank. A larger value saves

@@ -8,6 +8,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from xlt.config.documented_keys import UNSUPPORTED_TRAINER_KEYS
 from xlt.config.lightning_parts import NAMES
 from xlt.system.checks import require
 from xlt.training.lightning_private import ddp_settings
@@ -46,45 +47,6 @@ ALLOWED_TRAINER_KEYS = frozenset(
     }
 )
 """Trainer keys that a config may set. Some have a range, and some name a part of Lightning."""
-
-UNSUPPORTED_TRAINER_KEYS = {
-    "accumulate_grad_batches": "data.micro_batches_per_step is the number of micro-batches per step, over "
-    "all ranks",
-    "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
-    "limit_val_batches": "data.validation_volume limits the validation rows",
-    "limit_test_batches": "xlt.fit runs no test, xlt.evaluate does",
-    "limit_predict_batches": "xlt.fit makes no predictions, xlt.evaluate does",
-    "overfit_batches": "data.volume limits the rows",
-    "fast_dev_run": "set trainer.max_steps to a few steps",
-    "barebones": "every run has a record and checkpoints",
-    "enable_checkpointing": "every run saves checkpoints, and checkpoints.keep_last is their number",
-    "max_epochs": "trainer.max_steps is the number of steps",
-    "min_epochs": "trainer.max_steps is the number of steps",
-    "min_steps": "trainer.max_steps is the number of steps",
-    "max_time": "stop the run at any time by a signal, and resume it with the same command",
-    "check_val_every_n_epoch": "trainer.val_check_interval is the number of steps between validations",
-    "reload_dataloaders_every_n_epochs": "the whole run is one epoch",
-    "use_distributed_sampler": "the rows of a step are divided among the ranks already",
-    "sync_batchnorm": "XLM-R has no batch norm",
-    "model_registry": "the model is exported into the run's folder",
-}
-"""Trainer key that must keep its default → what to use instead."""
-
-HELP = {
-    f"trainer.{key}": f"Not supported: {instead}." for key, instead in UNSUPPORTED_TRAINER_KEYS.items()
-} | {
-    "seed_everything": "Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, "
-    "and the first weights of the heads.",
-    "trainer.max_steps": "Number of optimizer steps of the run. Required; must be above 0.",
-    "trainer.val_check_interval": "Optimizer steps between two validations: a whole number of at least 1, or "
-    "a share of all steps above 0.0 and up to 1.0, such as 0.25.",
-    "trainer.log_every_n_steps": "Optimizer steps between two writes to the record, which holds every step. "
-    "Must be at least 1.",
-    "trainer.num_sanity_val_steps": "Validation batches of each task to try before training, or -1 for all.",
-    "trainer.default_root_dir": "Folder of the run. Defaults to runs/NAME, where NAME is the last --config "
-    "file without its ending.",
-}
-"""Help of keys whose help in Lightning does not hold in xlt."""
 
 
 def check_trainer_keys(config: Namespace) -> None:

@@ -138,6 +138,14 @@ class Features:
         found = [np.flatnonzero(np.bincount(self.gather(column, chunk)[0])) for chunk in chunks]
         return np.unique(np.concatenate(found))
 
+    def shared(self, key: int) -> dict[str, np.ndarray]:
+        """Return the columns that all micro-batches of a step share. Rows of a file have none.
+
+        Args:
+            key: Key of the step.
+        """
+        return {}
+
     def counts(self, column: str) -> np.ndarray:
         """Return the number of values of every row of the split in a column, shape (R,) int32."""
         return self._span(column, np.arange(self.num_rows))[1]

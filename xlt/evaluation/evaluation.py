@@ -21,7 +21,7 @@ from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
-from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, hash_of, score_of, write
+from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
 from xlt.evaluation.task_values import values_by_task
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult, name_of
@@ -32,6 +32,7 @@ from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
+from xlt.system.hashing import hash_of
 from xlt.system.tables import as_json
 from xlt.tasks import load
 from xlt.training.run_folder import check_writable
@@ -48,7 +49,7 @@ class Evaluation:
         out: Folder for predictions, scores, tables and the heat map.
         encoder: Encoder to test without training, for retrieval: a name on the hub, a folder, or a finished
             run's folder.
-        runs: Folders of finished runs, or of exports of their checkpoints (python -m xlt.export). Each task
+        runs: Folders of finished runs, or of exports of their checkpoints (xlt export). Each task
             is tested with the run that trained its head.
         checkpoint: Step of the runs' checkpoint to test, which the runs must have kept
             (checkpoints.keep_every_n_steps). Defaults to the best checkpoint.

@@ -16,6 +16,7 @@ def heat_map(
     label: str,
     colours: str,
     limits: tuple[float, float],
+    stars: np.ndarray | None = None,
 ) -> Figure:
     """Return a picture of values, each written into its cell without decimals. Cells with NaN stay white.
 
@@ -26,6 +27,7 @@ def heat_map(
         label: Label of the colour bar.
         colours: Name of matplotlib's colour map.
         limits: Values at the two ends of the colour map.
+        stars: True for the values with a star, in the shape of `values`. Defaults to no star.
     """
     figure = Figure(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -37,8 +39,9 @@ def heat_map(
     for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True):
         red, green, blue, _ = image.cmap(image.norm(values[row, column]))
         is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+        star = "*" if stars is not None and stars[row, column] else ""
         axes.text(
-            column, row, f"{values[row, column]:.0f}", ha="center", va="center", fontsize=7,
+            column, row, f"{values[row, column]:.0f}{star}", ha="center", va="center", fontsize=7,
             color="white" if is_dark else "black",
         )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label, shrink=0.9, pad=0.01)

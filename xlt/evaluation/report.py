@@ -1,7 +1,8 @@
 """Report of an evaluation: averages, transfer gaps and worst languages, as table, CSV, JSON and picture.
 
 Missing cells are listed. An average over fewer languages or tasks than XTREME has carries its count. As in
-XTREME, a group's average is the mean of its tasks' averages.
+XTREME, a group's average is the mean of its tasks' averages. Collapsed cells are marked, and named beside
+every average that they are part of, see `xlt.metrics.collapse`.
 """
 
 import csv
@@ -17,10 +18,14 @@ from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.heat_map import heat_map
 from xlt.evaluation.scores import CellScore
 from xlt.kinds.task import Task
+from xlt.metrics.collapse import collapse_note, verdict_of
 from xlt.metrics.transfer_gap import transfer_gap
 from xlt.system.tables import aligned
 
 NONE = "–"
+
+MARK = "*"
+"""Mark of a score whose predictions have collapsed."""
 
 ALL_TASKS = "all tasks"
 
@@ -108,6 +113,11 @@ class Report:
             for task in tasks
         }
         self.summaries = {task.name: summarise(task, self.by_task[task.name]) for task in tasks}
+        self.collapsed = {
+            task.name: [cell.language for cell in clean if cell.task == task.name and cell.is_collapsed]
+            for task in tasks
+        }
+        """Languages in which a task's predictions have collapsed, by task."""
 
     @property
     def languages(self) -> list[str]:
@@ -153,7 +163,17 @@ class Report:
         """Return a line for each group with a task of the evaluation."""
         groups, languages = self.groups(), self.group_languages()
         asked = [group for group in groups if set(_GROUPS[group]) & set(self.by_task)]
-        return [f"{label_of(g, groups[g]):<20}{_counted(groups[g], *languages[g])}" for g in asked]
+        counted = {group: _counted(groups[group], *languages[group]) for group in asked}
+        return [f"{label_of(g, groups[g]):<20}{counted[g]}{self._collapse_part(_GROUPS[g])}" for g in asked]
+
+    def collapse_note(self, tasks: Sequence[str]) -> str:
+        """Return the number and the names of the tasks' collapsed cells: `1 collapsed: xnli sw`."""
+        return collapse_note(f"{name} {code}" for name in tasks for code in self.collapsed.get(name, ()))
+
+    def _collapse_part(self, tasks: Sequence[str]) -> str:
+        """Return the note on the tasks' collapsed cells as the end of a line."""
+        note = self.collapse_note(tasks)
+        return f", {note}" if note else ""
 
     def summary(self) -> dict[str, Any]:
         """Return averages, gaps and worst languages, as JSON."""
@@ -162,36 +182,47 @@ class Report:
             g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
         }
         groups = {g: {**mean._asdict(), "languages": counts[g]} for g, mean in self.groups().items()}
-        return {"tasks": tasks, "groups": groups}
+        return {"tasks": tasks, "groups": groups, "collapsed": {n: c for n, c in self.collapsed.items() if c}}
 
     def csv(self) -> str:
         """Return a line for each task, language, metric and perturbation."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         titles = ["task", "language", "metric", "score", "chance", "rows", "split", "model", "perturbation"]
-        lines.writerow(titles)
+        lines.writerow([*titles, "collapsed"])
         for cell in self.scores:
             for name, value in cell.metrics.items():
                 figures = [f"{value:.6f}", f"{cell.chance[name]:.6f}", cell.rows]
                 tested = [cell.split, cell.model, cell.perturbation]
-                lines.writerow([cell.task, cell.language, name, *figures, *tested])
+                lines.writerow([cell.task, cell.language, name, *figures, *tested, verdict_of(cell.details)])
         return text.getvalue()
 
     def table(self) -> str:
-        """Return a table of languages by tasks, with mean, gap and worst language of each task."""
+        """Return a table of languages by tasks, with mean, gap and worst language of each task.
+
+        A star marks a collapsed cell.
+        """
         names = list(self.by_task)
         lines = [["", *names]]
         for language in self.languages:
-            scores = [self.by_task[name].get(language) for name in names]
-            lines.append([language, *(NONE if s is None else f"{s:.1f}" for s in scores)])
+            lines.append([language, *(self._cell_text(name, language) for name in names)])
         sums = [self.summaries[name] for name in names]
         lines.append(["mean", *(str(s.mean) for s in sums)])
         lines.append(["gap", *(NONE if s.gap is None else f"{s.gap:.1f}" for s in sums)])
         lines.append(["worst", *(NONE if s.worst is None else f"{s.worst} {s.lowest:.1f}" for s in sums)])
         return aligned(lines, rule_before=len(lines) - 3)
 
+    def _cell_text(self, task: str, language: str) -> str:
+        """Return a cell's score, with a star if its predictions have collapsed."""
+        score = self.by_task[task].get(language)
+        star = MARK if language in self.collapsed[task] else ""
+        return NONE if score is None else f"{score:.1f}{star}"
+
     def perturbed_table(self) -> str:
-        """Return a table of perturbations by tasks, with means over the languages."""
+        """Return a table of perturbations by tasks, with means over the languages.
+
+        A mean that covers collapsed cells carries their number.
+        """
         names = [name for name in self.by_task if self.by_task[name]]
         lines = [["", *names]]
         for perturbation in ("", *self.perturbed()):
@@ -204,13 +235,25 @@ class Report:
                 Average(float(np.mean(f)) if f else None, len(f), w)
                 for f, w in zip(found, wanted, strict=True)
             ]
-            lines.append([perturbation or "clean", *map(str, means)])
+            texts = [
+                f"{mean}{self._collapsed_count(name, perturbation)}"
+                for name, mean in zip(names, means, strict=True)
+            ]
+            lines.append([perturbation or "clean", *texts])
         return aligned(lines, rule_before=2)
 
+    def _collapsed_count(self, task: str, perturbation: str) -> str:
+        """Return ` (2 collapsed)` for the cells of a task with a perturbation; an empty text without any."""
+        cells = [c for c in self.scores if (c.task, c.perturbation) == (task, perturbation)]
+        count = sum(cell.is_collapsed for cell in cells)
+        return f" ({count} collapsed)" if count else ""
+
     def figure(self) -> Figure:
-        """Return a heat map of tasks by languages. Missing cells stay white."""
+        """Return a heat map of tasks by languages. Missing cells stay white, collapsed cells have a star."""
         names, languages = list(self.by_task), self.languages
         values = np.array(
             [[self.by_task[name].get(language, np.nan) for language in languages] for name in names]
         )
-        return heat_map(values, names, languages, "score, in percent", "viridis", (0, 100))
+        stars = np.array([[language in self.collapsed[name] for language in languages] for name in names])
+        label = "score, in percent" + (f" ({MARK} collapsed)" if stars.any() else "")
+        return heat_map(values, names, languages, label, "viridis", (0, 100), stars)

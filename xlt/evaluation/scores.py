@@ -19,9 +19,8 @@ import numpy as np
 
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import TaskResult
+from xlt.metrics.collapse import is_collapsed
 from xlt.system.files import write_atomically
-from xlt.system.folders import WEIGHTS, model_folder
-from xlt.system.hashing import hash_file
 from xlt.system.tables import as_json
 
 log = logging.getLogger(__name__)
@@ -59,6 +58,11 @@ class CellScore:
     def mean(self) -> float:
         """The cell's score: the mean of its metrics, as XTREME averages exact match and F1."""
         return sum(self.metrics.values()) / len(self.metrics)
+
+    @property
+    def is_collapsed(self) -> bool:
+        """True if the model's predictions have collapsed; False too if the cell cannot be judged."""
+        return is_collapsed(self.details)
 
 
 def score_of(cell: Cell, result: TaskResult, num_examples: int, fingerprint: str) -> CellScore:
@@ -138,27 +142,6 @@ def write(path: Path, content: str | bytes) -> None:
         raise OSError(
             f"{path} cannot be written ({error.strerror}). Set out to a folder that can be written"
         ) from error
-
-
-def hash_of(model: str) -> str:
-    """Return a hash of a model's weights, or the model's name if the weights are on the hub.
-
-    Raises:
-        FileNotFoundError: The folder has no weights.
-    """
-    folder = Path(model_folder(model))
-    if not folder.is_dir():
-        return model
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    if not weights:
-        raise FileNotFoundError(
-            f"{folder} has no weights ({WEIGHTS}). Give an encoder with weights, such as an export of a run "
-            "(xlt.export)"
-        )
-    digest = hashlib.sha256()
-    for path in weights:
-        digest.update(hash_file(path).encode())
-    return digest.hexdigest()
 
 
 def fingerprint(model_hash: str, rows: Path, settings: Sequence[Any]) -> str:

@@ -56,8 +56,9 @@ def _table(report: Report) -> wandb.Table:
 
 
 def _averages(report: Report) -> dict[str, float]:
-    """Return averages of tasks and groups, and gaps, by log key."""
+    """Return averages of tasks and groups, gaps, and numbers of collapsed languages, by log key."""
     means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
     means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
+    means |= {f"collapsed/{name}": float(len(codes)) for name, codes in report.collapsed.items()}
     return {name: value for name, value in means.items() if value is not None}

@@ -4,6 +4,7 @@ Task files import their kind from here.
 """
 
 from xlt.kinds.classification import Classification, XtremeClassification
+from xlt.kinds.distillation import Distillation
 from xlt.kinds.language_modelling import MaskedLanguageModelling
 from xlt.kinds.multiple_choice import MultipleChoice
 from xlt.kinds.retrieval import BitextMining, TranslationRanking, TranslationRetrieval
@@ -13,6 +14,7 @@ from xlt.kinds.tagging import Tagging, XtremeTagging
 __all__ = [
     "BitextMining",
     "Classification",
+    "Distillation",
     "MaskedLanguageModelling",
     "MultipleChoice",
     "SpanExtraction",

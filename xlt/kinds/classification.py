@@ -18,6 +18,7 @@ from xlt.data.examples import UNLABELLED, TextPair
 from xlt.data.features import Columns
 from xlt.kinds.task import Scores, Submission, Task, one_per_line, sequence_columns
 from xlt.metrics.classification import accuracy, majority, positive_f1
+from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.classification import ClassificationHead
 from xlt.models.heads.head import Head
 
@@ -98,7 +99,9 @@ class Classification(Task[TextPair]):
         """Return accuracy, and F1 if the task asks for it. Chance is the majority class, for F1 class 1."""
         targets = predictions.targets
         chance = self._metrics(majority(targets), torch.ones_like(targets), targets)
-        return Scores(self._metrics(predictions.classes, predictions.classes, targets), chance, {})
+        classes = predictions.classes
+        details = collapse_details(classes.tolist(), targets.tolist())
+        return Scores(self._metrics(classes, classes, targets), chance, details)
 
     def _metrics(self, for_accuracy: Tensor, for_f1: Tensor, targets: Tensor) -> dict[str, float]:
         """Return the metrics, each of its own predictions."""

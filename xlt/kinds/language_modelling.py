@@ -13,6 +13,7 @@ from xlt.data.features import Columns
 from xlt.data.sampling.masking import Masking
 from xlt.kinds.task import Scores, Task, sequence_columns
 from xlt.metrics.classification import accuracy, majority
+from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.head import Head
 from xlt.models.heads.language_modelling import MaskedHead
 
@@ -88,5 +89,6 @@ class MaskedLanguageModelling(Task[Text]):
         return Scores(
             {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
-            {"loss": loss, "perplexity": float(np.exp(loss)), "tokens": float(len(targets))},
+            {"loss": loss, "perplexity": float(np.exp(loss)), "tokens": float(len(targets))}
+            | collapse_details(predictions.classes.tolist(), targets.tolist()),
         )

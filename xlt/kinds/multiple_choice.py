@@ -9,6 +9,7 @@ from xlt.data.examples import UNLABELLED, Choices
 from xlt.data.features import Columns
 from xlt.kinds.task import Scores, Task, sequence_columns
 from xlt.metrics.classification import accuracy, majority
+from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.classification import ChoiceHead
 from xlt.models.heads.head import Head
 
@@ -54,5 +55,5 @@ class MultipleChoice(Task[Choices]):
         return Scores(
             {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
-            {},
+            collapse_details(predictions.classes.tolist(), targets.tolist()),
         )

@@ -16,6 +16,7 @@ from xlt.data.examples import Sentence, Text
 from xlt.data.features import Columns
 from xlt.kinds.language_modelling import check_translation
 from xlt.kinds.task import Scores, Submission, Task, TaskResult, one_per_line, sequence_columns
+from xlt.metrics.collapse import collapse_details
 from xlt.metrics.mining import Pair, best_mining_threshold, mining_scores, ratio_margin_pairs
 from xlt.metrics.neighbours import both_ways, nearest
 from xlt.models.heads.head import Head
@@ -92,8 +93,10 @@ class TranslationRetrieval(TranslationRanking):
 
     def score(self, predictions: Predictions) -> Scores:
         """Return the share of English sentences whose translation is the nearest."""
-        accuracy = float(self.example_scores(predictions).mean())
-        return Scores({"accuracy": accuracy}, {"accuracy": 100 / len(predictions)}, {})
+        found, gold = self._nearest(predictions), np.arange(len(predictions))
+        details = collapse_details(found.tolist(), gold.tolist())
+        accuracy = 100 * float((found == gold).mean())
+        return Scores({"accuracy": accuracy}, {"accuracy": 100 / len(predictions)}, details)
 
     def example_scores(self, predictions: Predictions) -> np.ndarray:
         """Return 100 for an English sentence whose translation is the nearest, else 0."""

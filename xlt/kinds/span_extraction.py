@@ -18,6 +18,7 @@ from xlt.data.features import Columns
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import keys_of
 from xlt.kinds.task import Scores, Submission, Task
+from xlt.metrics.collapse import collapse_details
 from xlt.metrics.squad import best_threshold, f1, squad_scores
 from xlt.metrics.xtreme_qa import (
     MLQA_LANGUAGES,
@@ -98,9 +99,11 @@ class SpanExtraction(Task[Question]):
         """Return exact match and F1 at the task's threshold; details hold F1 at the best threshold."""
         spans = self._best_spans(predictions)
         gold = [predictions.references[number]["answers"] for number in spans]
-        metrics = self._metrics([self._answer(*span) for span in spans.values()], gold)
-        chance = self._metrics([""] * len(gold), gold)
-        return Scores(metrics, chance, self._best_threshold(list(spans.values()), gold))
+        texts = [self._answer(*span) for span in spans.values()]
+        metrics, chance = self._metrics(texts, gold), self._metrics([""] * len(gold), gold)
+        return Scores(
+            metrics, chance, self._best_threshold(list(spans.values()), gold) | _collapse(texts, gold)
+        )
 
     def answers(self, predictions: Predictions) -> dict[int, str]:
         """Return the answer to each question, by example number."""
@@ -148,6 +151,15 @@ class SpanExtraction(Task[Question]):
         threshold = best_threshold(gains, answered, empty)
         tuned = [a if g <= threshold else e for a, e, g in zip(answered, empty, gains, strict=True)]
         return {"best_f1": 100 * sum(tuned) / len(tuned), "best_threshold": threshold}
+
+
+def _collapse(texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the details that tell a model with one answer to all questions, such as the empty one.
+
+    An answer is found if it shares a word with a gold answer, or if both are empty.
+    """
+    is_found = [f1(text, answers) > 0 for text, answers in zip(texts, gold, strict=True)]
+    return collapse_details(texts, [next(iter(answers), "") for answers in gold], is_found)
 
 
 @dataclass(frozen=True, kw_only=True)

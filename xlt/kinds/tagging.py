@@ -17,6 +17,7 @@ from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.features import Columns
 from xlt.kinds.task import Scores, Submission, Task, one_per_line
 from xlt.metrics.classification import accuracy, majority
+from xlt.metrics.collapse import collapse_details
 from xlt.metrics.tagging import span_counts, span_f1
 from xlt.models.heads.head import Head
 from xlt.models.heads.tagging import TaggingHead
@@ -101,7 +102,8 @@ class Tagging(Task[TaggedWords]):
         return Scores(
             {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
-            {"unseen_tags": float((targets < 0).sum())},
+            {"unseen_tags": float((targets < 0).sum())}
+            | collapse_details(predictions.classes.tolist(), targets.tolist()),
         )
 
 
@@ -128,10 +130,12 @@ class XtremeTagging(Tagging):
         """Return F1 of spans. Chance is the most frequent tag; accuracy over words is a detail."""
         predicted, gold = self._tags(predictions)
         common = self.labels[int(np.bincount(predictions.gather("targets")).argmax())]
+        words = super().score(predictions)
+        details = {name: value for name, value in words.details.items() if name != "unseen_tags"}
         return Scores(
             {"f1": span_f1(predicted, gold)},
             {"f1": span_f1([[common] * len(tags) for tags in gold], gold)},
-            {"accuracy": super().score(predictions).metrics["accuracy"]},
+            words.metrics | details,
         )
 
     def submission(self, predictions: Predictions) -> Submission:

@@ -13,6 +13,7 @@ from xlt.data.encode import Pair, TextEncoder
 from xlt.data.features import Columns
 from xlt.data.sampling.masking import Masking
 from xlt.data.sources import Row, Source, Split
+from xlt.data.teacher import Teaching
 from xlt.models.heads.head import Head
 
 E = TypeVar("E")
@@ -24,7 +25,7 @@ class Scores(NamedTuple):
     Args:
         metrics: Metrics by name, in percent.
         chance: The same metrics of a model that knows nothing, in percent.
-        details: Other figures by name.
+        details: Other figures by name. `xlt.metrics.collapse` describes `collapsed` and `constant_share`.
     """
 
     metrics: dict[str, float]
@@ -221,6 +222,10 @@ class Task(ABC, Generic[E]):
     def tuned(self, scores: Scores) -> Self:
         """Return the task with the settings for the test set that the dev set's scores determine."""
         return self
+
+    def teaching(self) -> Teaching | None:
+        """Return the teacher whose sentence vectors the rows get; None if the kind has no teacher."""
+        return None
 
     def masking(self, text: TextEncoder) -> Masking | None:
         """Return the rule that hides tokens when a batch is made; None if the kind hides none."""

@@ -1,31 +1,84 @@
-"""AdamW and the schedule of the learning rate, in optimizer steps."""
+"""AdamW, its learning rates by layer, and their schedule in optimizer steps."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+_LAYER = re.compile(r"encoder\..*\.layer\.(\d+)\.")
+"""Pattern of the names of a layer's parameters in a TransferModule."""
 
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
+
+def adamw(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    head_learning_rate: float | None = None,
+) -> AdamW:
     """Return a fused AdamW without weight decay on biases and norms.
 
     Args:
         model: The model. Parameters that need no gradient are left out.
-        learning_rate: Peak learning rate.
+        learning_rate: Peak learning rate of the encoder's top layer.
         weight_decay: Weight decay of all other parameters.
+        layer_decay: Factor from the learning rate of a layer to that of the layer below. Defaults to 1, one
+            rate for the whole encoder.
+        head_learning_rate: Peak learning rate of the heads. Defaults to `learning_rate`.
+
+    Returns:
+        The optimizer. Its first parameter group has the rate `learning_rate`, unless only the heads have
+        trained parameters.
 
     Source: Loshchilov and Hutter (2019). No decay on biases and norms: Devlin et al. (2019). Epsilon and
-        betas:
-    RoBERTa's fine-tuning (Liu et al. 2019, appendix C).
+    betas: RoBERTa's fine-tuning (Liu et al. 2019, appendix C). Rates by layer: Howard and Ruder (2018),
+    section 3.2; Clark et al. (2020), appendix B. Unlike there, heads have the top layer's rate by default.
     """
-    decayed, kept = [], []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 else kept).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if layer_decay == 1 and head_learning_rate is None:
+        groups = _groups((parameter for _, parameter in named), learning_rate, weight_decay)
+    else:
+        groups = []
+        rates = _rates([name for name, _ in named], learning_rate, layer_decay, head_learning_rate)
+        for rate in sorted(set(rates.values()), key=lambda rate: (rate != learning_rate, -rate)):
+            own = [parameter for name, parameter in named if rates[name] == rate]
+            groups += _groups(own, rate, weight_decay)
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def _groups(parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the two parameter groups of a learning rate: with and without weight decay."""
+    decayed, kept = [], []
+    for parameter in parameters:
+        (decayed if parameter.ndim > 1 else kept).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay, "lr": rate},
+        {"params": kept, "weight_decay": 0.0, "lr": rate},
+    ]
+
+
+def _rates(names: Iterable[str], top: float, layer_decay: float, heads: float | None) -> dict[str, float]:
+    """Return the peak learning rate of each parameter of a TransferModule by its name.
+
+    Args:
+        names: Names of the parameters.
+        top: Rate of the encoder's top layer.
+        layer_decay: Factor from a layer to the layer below. The embeddings are below the lowest layer.
+        heads: Rate of the heads. If None, the rate of the top layer.
+    """
+    levels: dict[str, int] = {}
+    for name in names:
+        found = _LAYER.match(name)
+        levels[name] = int(found[1]) + 1 if found else 0
+    highest = max(levels.values(), default=0)
+    head_rate = top if heads is None else heads
+    return {
+        name: head_rate if name.startswith("heads.") else top * layer_decay ** (highest - level)
+        for name, level in levels.items()
+    }
 
 
 def linear_schedule(optimizer: AdamW, warmup_steps: int, max_steps: int) -> LambdaLR:

@@ -11,9 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, XLMRobertaForMaskedLM, XLMRobertaModel
+from transformers import (
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaModel,
+)
 
-from xlt.models.encoders.text import Encoder, load_config, quietly
+from xlt.models.encoders.text import load_config, quietly
 from xlt.models.finite import check_finite
 from xlt.system.folders import HEADS, model_folder
 
@@ -22,7 +27,7 @@ Heads = Mapping[str, Mapping[str, Tensor]]
 
 
 def save_encoder(
-    encoder: Encoder,
+    weights: Mapping[str, Tensor],
     name: str,
     tokenizer: PreTrainedTokenizerFast,
     masked_head: Mapping[str, Tensor],
@@ -34,7 +39,7 @@ def save_encoder(
     """Write an encoder into a folder. Each file appears only when complete, the weights last.
 
     Args:
-        encoder: The encoder.
+        weights: Weights of the encoder, by their names in XLMRobertaModel. They are not copied.
         name: Name of the encoder that training began with, which has the config.
         tokenizer: The tokenizer. It is written if the folder has none.
         masked_head: Weights of the encoder's own head for masked tokens. Empty if it has none.
@@ -47,15 +52,7 @@ def save_encoder(
         OSError: The folder cannot be written.
         NotFiniteError: A weight is NaN or infinite, or becomes so in this precision.
     """
-    config = load_config(name)
-    if masked_head:
-        model = XLMRobertaForMaskedLM(config)
-        model.roberta.load_state_dict(encoder.transformer.state_dict())
-        table = {"decoder.weight": encoder.words.table(), "decoder.bias": masked_head["bias"]}
-        model.lm_head.load_state_dict({**masked_head, **table})
-    else:
-        model = XLMRobertaModel(config, add_pooling_layer=False)
-        model.load_state_dict(encoder.transformer.state_dict())
+    model = _model(load_config(name), weights, masked_head)
     model.to(getattr(torch, precision))
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
     check_finite(
@@ -78,6 +75,25 @@ def save_encoder(
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(out / path.name)
+
+
+def _model(
+    config: XLMRobertaConfig, weights: Mapping[str, Tensor], masked_head: Mapping[str, Tensor]
+) -> XLMRobertaModel | XLMRobertaForMaskedLM:
+    """Return a model of transformers that shares the memory of its weights."""
+    state = dict(weights)
+    with torch.device("meta"):
+        if not masked_head:
+            model = XLMRobertaModel(config, add_pooling_layer=False)
+        else:
+            model = XLMRobertaForMaskedLM(config)
+            table = state["embeddings.word_embeddings.weight"]
+            head = {**masked_head, "decoder.weight": table, "decoder.bias": masked_head["bias"]}
+            state = {f"roberta.{name}": tensor for name, tensor in state.items()}
+            state |= {f"lm_head.{name}": tensor for name, tensor in head.items()}
+    model.load_state_dict(state, assign=True)
+    model.tie_weights()
+    return model
 
 
 def _save_heads(flat: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]], path: Path) -> None:
@@ -108,7 +124,7 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
                 heads.setdefault(head, {})[weight] = file.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged ({error}). If its run still has its checkpoints, python -m xlt.export writes "
+            f"{path} is damaged ({error}). If its run still has its checkpoints, xlt export writes "
             "the file again"
         ) from error
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}

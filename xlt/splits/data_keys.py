@@ -115,6 +115,6 @@ def check_trainable(tasks: Mapping[str, Task[Any]]) -> None:
     for name, task in tasks.items():
         if not task.needs_training:
             raise ValueError(
-                f"data.tasks names {name}, which has no training rows: python -m xlt.evaluate tests an "
+                f"data.tasks names {name}, which has no training rows: xlt evaluate tests an "
                 "encoder on it as it is"
             )

@@ -36,7 +36,7 @@ class Splits:
     def __init__(
         self, roots: Sequence[Path], cache: Path, text: TextEncoder, pool: Pool | None = None
     ) -> None:
-        self._roots, self._cache, self.text, self._pool = roots, cache, text, pool
+        self._roots, self.cache, self.text, self._pool = roots, cache, text, pool
 
     def raw_splits(self, task: Task[Any], split: Split) -> list[RawSplit]:
         """Return the task's own rows of a split, not encoded, one raw split for each file.
@@ -69,7 +69,7 @@ class Splits:
     def folder(self, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]) -> Path:
         """Return the folder of the encoded rows, whose name depends on everything that the rows depend on."""
         key = key_of(task, raw_splits, self.text, user_code(task, task.module))
-        return self._cache / f"{task.name.replace('/', '-')}-{split}-{key}"
+        return self.cache / f"{task.name.replace('/', '-')}-{split}-{key}"
 
     def is_encoded(self, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]) -> bool:
         """Return True if the cache holds the rows, encoded."""

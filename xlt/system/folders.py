@@ -31,7 +31,7 @@ def model_folder(name: str) -> str:
     if not (path / MODEL / WEIGHTS).is_file():
         raise FileNotFoundError(
             f"run {name} has no finished checkpoint: {path / MODEL / WEIGHTS} is missing. Finish the run "
-            "with python -m xlt.fit, or export its best checkpoint so far: "
-            f"python -m xlt.export --run {name} --out {path / MODEL}"
+            "with xlt fit, or export its best checkpoint so far: "
+            f"xlt export --run {name} --out {path / MODEL}"
         )
     return str(path / MODEL)

@@ -1,7 +1,9 @@
 """ANLI+: MNLI, SNLI and the three rounds of adversarial NLI as one task.
 
 Nie et al. (2020), https://aclanthology.org/2020.acl-main.441; Phang et al. (2020) train on all three sets
-together. 1,104,934 train: 392,702 MNLI, 549,367 labelled SNLI, 162,865 ANLI.
+together: 392,702 rows of MNLI, 549,367 labelled rows of SNLI, 162,865 rows of ANLI.
+
+Sizes: 1,104,934 train.
 """
 
 from xlt.data.examples import TextPair

@@ -1,7 +1,9 @@
 """CCG supertagging: the lexical category of each word in combinatory categorial grammar.
 
-Hockenmaier and Steedman (2007), https://aclanthology.org/J07-3004. 38,015 train in Phang et al. (2020).
+Hockenmaier and Steedman (2007), https://aclanthology.org/J07-3004.
 CCGbank is licensed (LDC2005T13), so the rows are local files with the columns `tokens` and `tags`.
+
+Sizes: 38,015 train, as Phang et al. (2020) count.
 """
 
 from xlt.data.examples import TaggedWords

@@ -1,6 +1,8 @@
 """CommonsenseQA: which of five concepts answers a question that needs common sense?
 
-Talmor et al. (2019), https://aclanthology.org/N19-1421. 9,741 train, 1,221 dev.
+Talmor et al. (2019), https://aclanthology.org/N19-1421.
+
+Sizes: 9,741 train, 1,221 dev.
 """
 
 from xlt.data.class_names import is_missing, name_of

@@ -1,7 +1,8 @@
 """Cosmos QA: which of four answers fits a narrative and a question about its unstated content?
 
-Huang et al. (2019), https://aclanthology.org/D19-1243. 25,262 train, 2,985 dev (Phang et al. 2020 count
-25,588 train).
+Huang et al. (2019), https://aclanthology.org/D19-1243.
+
+Sizes: 25,262 train, 2,985 dev. Phang et al. (2020) count 25,588 training examples.
 """
 
 from xlt.data.examples import Choices

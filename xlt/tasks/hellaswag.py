@@ -1,6 +1,8 @@
 """HellaSwag: which of four endings continues a description of an everyday event?
 
-Zellers et al. (2019), https://aclanthology.org/P19-1472. 39,905 train, 10,042 dev.
+Zellers et al. (2019), https://aclanthology.org/P19-1472.
+
+Sizes: 39,905 train, 10,042 dev.
 """
 
 from xlt.data.examples import Choices

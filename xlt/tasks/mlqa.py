@@ -1,7 +1,8 @@
 """MLQA: questions about Wikipedia passages in seven languages. Training uses SQuAD 1.1.
 
-Lewis et al. (2020), https://aclanthology.org/2020.acl-main.653. 500 to 1,148 dev and 4,517 to 11,590 test
-questions a language.
+Lewis et al. (2020), https://aclanthology.org/2020.acl-main.653.
+
+Sizes: 500 to 1,148 dev, 4,517 to 11,590 test.
 """
 
 from xlt.data.multilingual import Multilingual

@@ -1,6 +1,8 @@
 """MNLI: does a sentence entail another, contradict it, or neither?
 
-Williams et al. (2018), https://aclanthology.org/N18-1101. 392,702 train, 9,815 matched dev.
+Williams et al. (2018), https://aclanthology.org/N18-1101.
+
+Sizes: 392,702 train, 9,815 dev (matched).
 """
 
 from xlt.data.examples import TextPair

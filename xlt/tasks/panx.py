@@ -1,7 +1,9 @@
 """PAN-X: names of persons, places and organisations in Wikipedia (WikiAnn), in 40 languages.
 
-Pan et al. (2017), https://aclanthology.org/P17-1178; balanced splits of Rahimi et al. (2019). 20,000 train in
-English. In Chinese and Japanese a word is a character.
+Pan et al. (2017), https://aclanthology.org/P17-1178; balanced splits of Rahimi et al. (2019). In
+Chinese and Japanese a word is a character.
+
+Sizes: 20,000 train, 100 to 10,000 dev.
 """
 
 from xlt.data.examples import TaggedWords, classes_of

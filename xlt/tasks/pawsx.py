@@ -1,6 +1,8 @@
 """PAWS-X: do two sentences with many common words say the same, in seven languages?
 
-Yang et al. (2019), https://aclanthology.org/D19-1382. 49,401 train in English, 2,000 dev and test a language.
+Yang et al. (2019), https://aclanthology.org/D19-1382.
+
+Sizes: 49,401 train, 2,000 dev and test.
 """
 
 from xlt.data.examples import TextPair

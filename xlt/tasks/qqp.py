@@ -1,7 +1,8 @@
 """QQP: do two questions from Quora ask the same?
 
-Iyer et al. (2017), as in GLUE (Wang et al. 2019, https://arxiv.org/abs/1804.07461). 363,846 train, 40,430
-dev.
+Iyer et al. (2017), as in GLUE (Wang et al. 2019, https://arxiv.org/abs/1804.07461).
+
+Sizes: 363,846 train, 40,430 dev.
 """
 
 from xlt.data.examples import TextPair

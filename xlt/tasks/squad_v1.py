@@ -1,6 +1,8 @@
 """SQuAD 1.1: the span of a Wikipedia paragraph that answers a question.
 
-Rajpurkar et al. (2016), https://aclanthology.org/D16-1264. 87,599 train, 10,570 dev.
+Rajpurkar et al. (2016), https://aclanthology.org/D16-1264.
+
+Sizes: 87,599 train, 10,570 dev.
 """
 
 from xlt.data.examples import Question, answers_of

@@ -1,6 +1,8 @@
 """SQuAD 2.0: the questions of SQuAD 1.1, and about half as many that the paragraph does not answer.
 
-Rajpurkar et al. (2018), https://aclanthology.org/P18-2124. 130,319 train, 11,873 dev.
+Rajpurkar et al. (2018), https://aclanthology.org/P18-2124.
+
+Sizes: 130,319 train, 11,873 dev.
 """
 
 from xlt.data.examples import Question

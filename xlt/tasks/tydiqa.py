@@ -1,8 +1,9 @@
 """TyDiQA-GoldP: questions about Wikipedia, asked in nine languages, none translated. Training is in English.
 
-Clark et al. (2020), https://aclanthology.org/2020.tacl-1.30. 3,696 English training questions. One set is the
-dev and the test set. The passage is given. There is no English dev split: one training passage in ten is
-used.
+Clark et al. (2020), https://aclanthology.org/2020.tacl-1.30. One set is the dev and the test set. The passage
+is given. There is no English dev split: one training passage in ten is used.
+
+Sizes: 3,696 train.
 """
 
 from xlt.data.multilingual import Multilingual

@@ -1,6 +1,8 @@
 """XNLI: does a sentence entail another, in 15 languages? Training uses MNLI.
 
-Conneau et al. (2018), https://aclanthology.org/D18-1269. 2,490 dev and 5,010 test a language.
+Conneau et al. (2018), https://aclanthology.org/D18-1269.
+
+Sizes: 2,490 dev, 5,010 test.
 """
 
 from xlt.data.examples import TextPair

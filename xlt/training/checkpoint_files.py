@@ -87,21 +87,35 @@ class VerifiedCheckpointIO(CheckpointIO):
         Raises:
             ValueError: The hash is wrong, or the file holds more than tensors and plain values.
         """
-        fault = fault_of(Path(path))
-        if fault:
-            raise ValueError(f"checkpoint {path} {fault}")
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"checkpoint {path} holds more than tensors and plain values, such as code, and was not "
-                f"read. Delete it and {_manifest(Path(path)).name} to resume from an earlier checkpoint"
-            ) from error
+        return read_checkpoint(Path(path), map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint and its hash."""
         Path(path).unlink(missing_ok=True)
         _manifest(Path(path)).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint whose hash is right. Code in the file is refused, and never run.
+
+    Args:
+        path: The file.
+        map_location: Device of the tensors, as torch.load takes it.
+        mmap: Map the tensors into memory instead of reading all of them, for a reader that needs only some.
+
+    Raises:
+        ValueError: The hash is wrong, or the file holds more than tensors and plain values.
+    """
+    fault = fault_of(path)
+    if fault:
+        raise ValueError(f"checkpoint {path} {fault}")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"checkpoint {path} holds more than tensors and plain values, such as code, and was not "
+            f"read. Delete it and {_manifest(path).name} to resume from an earlier checkpoint"
+        ) from error
 
 
 def _serialise(checkpoint: dict[str, Any], path: Path) -> None:

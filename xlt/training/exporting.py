@@ -10,15 +10,15 @@ from transformers import PreTrainedTokenizerFast
 
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.kinds.task import group_of
-from xlt.models.encoders.text import Encoder, check_vocabulary
+from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
 from xlt.models.saving import save_encoder
 from xlt.tasks import load
 from xlt.training.checkpoint_files import (
     SUFFIX,
-    VerifiedCheckpointIO,
     best,
     fault_of,
     path_of,
+    read_checkpoint,
     step_of,
     weights_fault,
 )
@@ -55,21 +55,21 @@ def export_run(
         raise ValueError(f"{out} is a run's folder: set out to another folder, such as {out}-export")
     path = _chosen(folder.checkpoints, checkpoint)
     name = folder.read_config()["model"]["encoder"]
-    found = VerifiedCheckpointIO().load_checkpoint(path)
-    encoder = Encoder(name, from_scratch=True)
-    if found["encoder_shape"] != encoder.shape:
+    found = read_checkpoint(path, mmap=True)
+    shape = shape_of(load_config(name))
+    if found["encoder_shape"] != shape:
         raise ValueError(
-            f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {encoder.shape} now. "
+            f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {shape} now. "
             f"Restore the config.json of {name} with which the run was started"
         )
-    encoder.load_state_dict(_below(found["state_dict"], "encoder."))
+    weights = _below(found["state_dict"], "encoder.transformer.")
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, num_ids(tokenizer))
     _check_tokenizer(out, tokenizer)
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
-    save_encoder(encoder, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
+    save_encoder(weights, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
     return path
 
 
@@ -81,9 +81,7 @@ def _chosen(folder: Path, step: int | None) -> Path:
     """
     path = best(folder) if step is None else path_of(folder, step)
     if path is None:
-        raise FileNotFoundError(
-            f"{folder} has no undamaged checkpoint: resume the run with python -m xlt.fit"
-        )
+        raise FileNotFoundError(f"{folder} has no undamaged checkpoint: resume the run with xlt fit")
     fault = "" if step is None else fault_of(path) or weights_fault(path)
     if fault:
         there = ", ".join(str(step_of(p)) for p in sorted(folder.glob(f"step-*{SUFFIX}")))

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from xlt.datamodule import TransferData
+from xlt.kinds.task import group_of
+from xlt.metrics.collapse import collapse_note, is_collapsed
 from xlt.module import TransferModule, score_record
 from xlt.system.tables import aligned
 from xlt.training.metrics_file import read_events
@@ -69,7 +71,10 @@ def peak_rss_bytes() -> int:
 
 
 def table(results: Mapping[str, Any], module: TransferModule) -> str:
-    """Return a text table with one line per metric: task, metric, score, chance and number of rows."""
+    """Return a text table with one line per metric: task, metric, score, chance and number of rows.
+
+    A last line holds the mean of the tasks, and names the tasks whose predictions have collapsed.
+    """
     lines = [("task", "metric", "score", "chance", "rows")]
     for task, found in module.scores.items():
         for name in found.metrics:
@@ -83,4 +88,7 @@ def table(results: Mapping[str, Any], module: TransferModule) -> str:
                     f"{scores['rows']:,}",
                 )
             )
-    return aligned(lines, num_left=2)
+    collapsed = collapse_note(task for task in module.scores if is_collapsed(results[task]))
+    count = len(set(map(group_of, module.scores)))
+    mean = f"mean of {count:,} task{'s' * (count > 1)}: {results['run']['score']:.1f}"
+    return f"{aligned(lines, num_left=2)}\n\n{', '.join(filter(None, [mean, collapsed]))}"

@@ -126,7 +126,7 @@ class RunWandbLogger(WandbLogger):
         """Close the run, so that the next run of this process logs to its own."""
         self._exit_code = int(status not in ("success", "finished"))
         if not self.finish(FINISH_TIMEOUT):
-            log.warning("`python -m xlt.wandb_sync %s` sends the missing events to W&B", self.save_dir)
+            log.warning("`xlt wandb_sync %s` sends the missing events to W&B", self.save_dir)
 
     def finish(self, timeout: float | None) -> bool:
         """Log the remaining events and close the run.

@@ -38,7 +38,7 @@ def collate(
         step_weight: Number of terms of the loss in the whole step.
         seed: Seed of the micro-batch's dropout.
         masking: The rule that masks tokens. If None, no token is masked.
-        masking_key: Key of the draw of masked tokens, besides the row.
+        masking_key: Key of the step's draws: of masked tokens, besides the row, and of shared columns.
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)
@@ -53,7 +53,9 @@ def collate(
         if name == TOKEN_INDICES:
             values = values + np.repeat(np.cumsum(sizes) - sizes, counts)
             columns["counts"] = _long(counts)
-        columns[name] = _long(values)
+        columns[name] = torch.from_numpy(values) if values.dtype == np.float32 else _long(values)
+    for name, values in features.shared(masking_key).items():
+        columns[name] = torch.from_numpy(values)
     return Batch(
         task=task,
         rows=_long(rows),

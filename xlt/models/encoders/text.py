@@ -81,8 +81,7 @@ class Encoder(nn.Module):
     @property
     def shape(self) -> dict[str, int]:
         """Return the sizes that weights must have."""
-        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        return {name: getattr(self.config, name) for name in (*names, "vocab_size")}
+        return shape_of(self.config)
 
     def masked_head(self) -> dict[str, Tensor]:
         """Return the weights of the encoder's own head for masked tokens; empty if it has none.
@@ -196,6 +195,12 @@ def load_config(name: str) -> XLMRobertaConfig:
             "another model"
         )
     return config  # type: ignore[return-value]
+
+
+def shape_of(config: XLMRobertaConfig) -> dict[str, int]:
+    """Return the sizes that the weights of a config must have."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    return {name: getattr(config, name) for name in names}
 
 
 def check_vocabulary(name: str, num_ids: int) -> None:

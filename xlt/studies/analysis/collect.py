@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from xlt.kinds.task import group_of, name_of
+from xlt.metrics.collapse import verdict_of
 from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.design.configs import counted_tasks
 from xlt.studies.design.node_files import is_finished, log_path
@@ -71,7 +72,7 @@ def _lines(study: Study, node: Node) -> list[list[Any]]:
         saved_path = str(example_scores) if (study.folder / example_scores).is_file() else ""
         key = [node.arm, volume, node.seed, node.target_seed, cell["task"], cell["language"]]
         rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], saved_path, node.name]
-        found.append([*key, *rest])
+        found.append([*key, *rest, verdict_of(cell.get("details", {}))])
     return found
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from xlt.metrics.collapse import collapse_note
+from xlt.studies.analysis.collapsed import collapsed_runs
 from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.analysis.statistics import Estimate
 from xlt.studies.design.nodes import NONE
@@ -105,7 +107,7 @@ class Contrast:
         estimate: Estimate over seeds and the units in `drawn`.
         seeds_only: Estimate over seeds alone.
         drawn: "seeds", "seeds and targets" or "seeds and languages".
-        counts: Numbers of seeds, targets and scores, and the numbers that exist, in words.
+        counts: Numbers of seeds, targets and scores, the numbers that exist, and collapsed runs, in words.
     """
 
     plus: str
@@ -151,7 +153,8 @@ def compare(
         estimate=estimate,
         seeds_only=Estimate(estimate.value, estimate.parts[:1]),
         drawn=drawn,
-        counts=_counts(own[own["intermediate"].isin([*plus, *minus])], blocks, len(values)),
+        counts=_counts(own[own["intermediate"].isin([*plus, *minus])], blocks, len(values))
+        + _collapsed(compared[compared["intermediate"].isin([*plus, *minus])]),
     )
 
 
@@ -166,6 +169,13 @@ def _counts(lines: pd.DataFrame, blocks: Mapping[str, pd.DataFrame], seeds: int)
     possible = int(languages.sum()) * len(lines[["seed", "target_seed"]].drop_duplicates())
     used = sum(block.size for block in blocks.values())
     return f"{seeds} seeds, {len(blocks)} of {len(languages)} targets, {used} of {possible} pairs of scores"
+
+
+def _collapsed(lines: pd.DataFrame) -> str:
+    """Return the number and the names of the collapsed runs as the end of a sentence."""
+    runs = collapsed_runs(lines).itertuples()
+    note = collapse_note(f"{run.intermediate} seed {run.target_seed} {run.target}" for run in runs)
+    return f", {note}" if note else ""
 
 
 def _pivot(lines: pd.DataFrame) -> pd.DataFrame:

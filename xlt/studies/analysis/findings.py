@@ -12,6 +12,7 @@ import pandas as pd
 from xlt.studies.analysis import names, robustness
 from xlt.studies.analysis.bootstrap import bootstrap_effects
 from xlt.studies.analysis.claims import Judged, judge
+from xlt.studies.analysis.collapsed import collapsed_runs, count_collapsed
 from xlt.studies.analysis.measures import Measure, measures_of
 from xlt.studies.analysis.points import (
     at_common_volume,
@@ -42,6 +43,11 @@ class Findings:
         self.volumes = sorted(set(self.clean.loc[self.clean["intermediate"] != NONE, "volume"]))
 
     @cached_property
+    def collapsed(self) -> pd.DataFrame:
+        """The collapsed runs, one line for each. Column `collapsed` of the means below is their number."""
+        return collapsed_runs(self.clean)
+
+    @cached_property
     def replicates(self) -> pd.DataFrame:
         """Score of each replicate in each target: the mean over languages."""
         return reduce_over(self.clean, "language", ["target"])
@@ -49,7 +55,8 @@ class Findings:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Mean and interval over seeds of `replicates`."""
-        return average_over_seeds(self.replicates, ["target"], seeds=len(self.seeds))
+        points = average_over_seeds(self.replicates, ["target"], seeds=len(self.seeds))
+        return count_collapsed(points, self.collapsed)
 
     @cached_property
     def by_language(self) -> pd.DataFrame:
@@ -65,6 +72,7 @@ class Findings:
     def effects(self) -> pd.DataFrame:
         """Mean and interval of `replicate_effects`; `of_rows` marks intervals over test rows too."""
         points = average_over_seeds(self.replicate_effects, ["target"], "effect", len(self.seeds))
+        points = count_collapsed(points, self.collapsed, is_paired=True)
         if self.study.folder is None or not (self.clean["example_scores"] != "").any():
             return points.assign(of_rows=False)
         return _add_row_intervals(points, self.clean, self.study.folder)
@@ -72,18 +80,21 @@ class Findings:
     @cached_property
     def pooled(self) -> pd.DataFrame:
         """Mean effect over targets."""
-        return average_over_targets(self.replicate_effects, "effect")
+        points = average_over_targets(self.replicate_effects, "effect")
+        return count_collapsed(points, self.collapsed, is_paired=True)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """Effect in each language over seeds, at the largest volume that all arms have."""
         own = self.by_language.assign(common=1, of=1)
-        return at_common_volume(average_over_seeds(own, ["target", "language"], "effect", len(self.seeds)))
+        points = average_over_seeds(own, ["target", "language"], "effect", len(self.seeds))
+        return at_common_volume(count_collapsed(points, self.collapsed, is_paired=True))
 
     @cached_property
     def measures(self) -> list[Measure]:
         """Measures of robustness that the scores allow."""
-        return measures_of(self.study.scores, self.study.checkpoints, self.by_language, len(self.seeds))
+        found = measures_of(self.study.scores, self.study.checkpoints, self.by_language, len(self.seeds))
+        return [measure.with_collapsed(self.collapsed) for measure in found]
 
     @cached_property
     def judged(self) -> list[Judged]:
@@ -93,7 +104,13 @@ class Findings:
     @cached_property
     def fits(self) -> pd.DataFrame:
         """Curves of each arm: by target over its languages, and over all targets (an empty target)."""
-        return curves(self.clean, by_language=False)
+        table = curves(self.clean, by_language=False)
+        if table.empty:
+            return table
+        is_pooled = table["target"] == ""
+        parts = [table[is_pooled].drop(columns="target"), table[~is_pooled]]
+        counts = [count_collapsed(part, self.collapsed, is_paired=True)["collapsed"] for part in parts]
+        return table.assign(collapsed=pd.concat(counts))
 
     @cached_property
     def model(self) -> pd.DataFrame:

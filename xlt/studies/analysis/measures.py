@@ -4,13 +4,14 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
 
 from xlt.metrics.transfer_gap import transfer_gap
 from xlt.studies.analysis import robustness
+from xlt.studies.analysis.collapsed import count_collapsed
 from xlt.studies.analysis.points import Reduce, average_over_seeds, average_over_targets, mean_of, reduce_over
 
 SHOWN_LEVEL = {"noise": 10, "mix": 30}
@@ -68,12 +69,19 @@ class Measure:
         labels: Texts about the measure for the reader.
         by_target: One line for each target, arm and volume, as `average_over_seeds` returns.
         pooled: One line for each arm and volume: the mean over targets.
+        is_paired: True if the measure compares with the arm without intermediate training.
     """
 
     name: str
     labels: Labels
     by_target: pd.DataFrame
     pooled: pd.DataFrame
+    is_paired: bool = False
+
+    def with_collapsed(self, runs: pd.DataFrame) -> "Measure":
+        """Return the measure with the number of collapsed runs behind each point."""
+        tables = [count_collapsed(table, runs, self.is_paired) for table in (self.by_target, self.pooled)]
+        return replace(self, by_target=tables[0], pooled=tables[1])
 
 
 def measures_of(
@@ -118,7 +126,8 @@ def _hurt(effects: pd.DataFrame, seeds: int) -> Measure:
     total = table["languages"] + table["incomplete"]
     table = table.assign(mean=100 * table["share"], common=table["languages"], of=total, seed=0)
     pooled = reduce_over(table, "target", (), "mean")
-    return Measure("share_hurt", HURT, _without_interval(table, seeds), _without_interval(pooled, seeds))
+    shown = _without_interval(table, seeds), _without_interval(pooled, seeds)
+    return Measure("share_hurt", HURT, *shown, is_paired=True)
 
 
 def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:

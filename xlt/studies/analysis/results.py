@@ -13,11 +13,13 @@ from typing import Any
 
 import pandas as pd
 
+from xlt.metrics.collapse import COLLAPSED, UNKNOWN, VERDICTS
+
 KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
 """Columns that identify a score."""
 
-COLUMNS = [*KEY, "score", "rows", "split", "example_scores", "run"]
-"""Columns of the table of scores."""
+COLUMNS = [*KEY, "score", "rows", "split", "example_scores", "run", COLLAPSED]
+"""Columns of the table of scores. Tables of earlier versions may lack `collapsed`, which is then unknown."""
 
 RUN_COLUMNS = [
     *("phase", "name", "folder", "intermediate", "volume", "seed", "target", "tokens", "hours", "wandb"),
@@ -71,9 +73,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         ValueError: The file is not a table of scores, or has no scores.
     """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}, the scores of a study, does not exist: python -m xlt.study writes it"
-        )
+        raise FileNotFoundError(f"{path}, the scores of a study, does not exist: xlt study writes it")
     try:
         # Text such as "nan" stays text: no cell of this table is a missing value.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -90,8 +90,11 @@ def check_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
         name: Name of the table in error messages.
 
     Raises:
-        ValueError: The table lacks columns or scores, a cell is not a number, or a score appears twice.
+        ValueError: The table lacks columns or scores, a cell has a value that it cannot have, or a score
+            appears twice.
     """
+    if COLLAPSED not in table:
+        table = table.assign(**{COLLAPSED: UNKNOWN})
     absent = [column for column in COLUMNS if column not in table]
     if absent:
         raise ValueError(
@@ -102,11 +105,23 @@ def check_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
     table = table[COLUMNS].reset_index(drop=True)
     for column, kind in NUMBERS.items():
         table[column] = _numbers(table[column], kind, name)
+    _check_verdicts(table[COLLAPSED], name)
     twice = table.duplicated(KEY)
     if twice.any():
         first = table.loc[twice.idxmax(), KEY].to_dict()
         raise ValueError(f"{name} has two scores of {first}: delete one of them")
     return table
+
+
+def _check_verdicts(values: pd.Series, name: str) -> None:
+    """Raise ValueError for a value that is no verdict on a collapse."""
+    bad = ~values.isin(VERDICTS)
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise ValueError(
+            f"{name}, row {row}: {COLLAPSED} is {values.iloc[row]!r}: it must be {', '.join(VERDICTS)}. "
+            "Correct the cell, or delete the column"
+        )
 
 
 def _numbers(values: pd.Series, kind: type, name: str) -> pd.Series:
@@ -147,5 +162,5 @@ def find_scores(folder: Path) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"{folder} has no {SCORES}, nor has its folder report: run python -m xlt.study, which writes it"
+        f"{folder} has no {SCORES}, nor has its folder report: run xlt study, which writes it"
     )

@@ -43,7 +43,7 @@ def merge(*configs: Settings) -> dict[str, Any]:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """Read a config of xlt.fit.
+    """Read a config of xlt fit.
 
     Args:
         path: Path of the YAML file.
@@ -53,10 +53,10 @@ def read_config(path: str) -> dict[str, Any]:
         ValueError: The file is not valid YAML, has a key twice, or lacks data or trainer.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}, which the study names, does not exist: give a config of xlt.fit")
+        raise FileNotFoundError(f"{path}, which the study names, does not exist: give a config of xlt fit")
     config = read_yaml(Path(path), f"{path}, which the study names,")
     if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
-        raise ValueError(f"{path} is no config of xlt.fit: it needs the keys data and trainer")
+        raise ValueError(f"{path} is no config of xlt fit: it needs the keys data and trainer")
     return config
 
 

@@ -1,6 +1,6 @@
 """The plan of a study: every run of phases 2 and 3 and every evaluation, each named by its content.
 
-A node is one call of xlt.fit or xlt.evaluate. Its name ends with a hash of its settings, its parents and the
+A node is one call of xlt fit or xlt evaluate. Its name ends with a hash of its settings, its parents and the
 encoder's weights. Studies in one folder share the nodes that they have in common, and a finished node is
 never run again.
 """
@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xlt.evaluation.scores import hash_of
 from xlt.kinds.task import name_of
 from xlt.studies.design.configs import (
     Settings,
@@ -29,12 +28,13 @@ from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
 from xlt.studies.design.targets import check_head, check_selection, check_targets, config_for
 from xlt.system.checks import require
 from xlt.system.folders import model_folder
+from xlt.system.hashing import hash_of
 
 FOLDER_NAME = re.compile(r"\w[\w.+-]*")
 """Allowed names of folders."""
 
 SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
-"""Keys of xlt.fit whose values are mappings of further keys."""
+"""Keys of xlt fit whose values are mappings of further keys."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Study:
     Args:
         name: Name of the study; a valid folder name. Example: mini.
         encoder: Encoder that every run starts from: a name on the Hugging Face hub, or a folder.
-        intermediate: Maps the name of each arm to the config of xlt.fit that trains it. The arm "none",
+        intermediate: Maps the name of each arm to the config of xlt fit that trains it. The arm "none",
             without intermediate training, is always added. Example: {mnli: configs/intermediate/mnli.yaml}.
         volumes: Numbers of labelled training examples of phase 2, summed over an arm's tasks; null means all
             examples. A smaller volume is a subset of a larger one. Each language of a translated task has the
@@ -64,10 +64,10 @@ class Study:
             keeps these checkpoints. Example: {xnli: 4}.
         folder: Folder for the nodes and the studies. Studies in one folder share their nodes and must use the
             same data: data.root and root do not enter the names of nodes.
-        fit: Nested keys of xlt.fit for phases 2 and 3. They override the configs.
-        fit_intermediate: Nested keys of xlt.fit for phase 2. They override `fit`.
-        fit_target: Nested keys of xlt.fit for phase 3. They override `fit`.
-        evaluate: Keys of xlt.evaluate.
+        fit: Nested keys of xlt fit for phases 2 and 3. They override the configs.
+        fit_intermediate: Nested keys of xlt fit for phase 2. They override `fit`.
+        fit_target: Nested keys of xlt fit for phase 3. They override `fit`.
+        evaluate: Keys of xlt evaluate.
         words: Sentences for the report: what the study can and cannot show.
     """
 
@@ -116,7 +116,7 @@ class Study:
         for key in ("fit", "fit_intermediate", "fit_target"):
             for section, keys in getattr(self, key).items():
                 fits = section not in SECTIONS or isinstance(keys, Mapping)
-                require(fits, f"{key}.{section}", keys, "be a mapping of keys of xlt.fit")
+                require(fits, f"{key}.{section}", keys, "be a mapping of keys of xlt fit")
 
     @property
     def own_folder(self) -> Path:

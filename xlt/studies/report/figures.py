@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from xlt.data.languages import name_of
+from xlt.metrics.collapse import collapse_note
 from xlt.studies.analysis import names
+from xlt.studies.analysis.collapsed import describe_runs
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.points import common_volume
@@ -59,6 +61,7 @@ def effect_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
         "all languages.",
         *_describe_bars(points, ROWS if findings.effects["of_rows"].all() else BARS),
         *_describe_coverage(points, "targets"),
+        *describe_collapsed(findings),
     ]
     numbers = pd.concat([points.assign(target="all"), findings.effects], ignore_index=True)
     yield Figure(
@@ -86,6 +89,7 @@ def scores_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
         "The dashed line is the score without intermediate training; the grey band is its interval.",
         *_describe_bars(findings.scores),
         *_describe_coverage(findings.scores, "languages"),
+        *describe_collapsed(findings),
     ]
     yield Figure(
         "scores", "Scores against the volume", sentences, panels, tables.points_table(findings.scores)
@@ -226,6 +230,12 @@ def _describe_coverage(points: pd.DataFrame, what: str) -> list[str]:
         return []
     parts = {f"{common} of {of}" for common, of in zip(found["common"], found["of"], strict=True)}
     return [f"Means are over the {what} that all runs have: {', '.join(sorted(parts))} if some are missing."]
+
+
+def describe_collapsed(findings: Findings) -> list[str]:
+    """Return a sentence with the number and the names of the collapsed runs that the means cover, if any."""
+    note = collapse_note(describe_runs(findings.collapsed))
+    return [f"The means cover runs with constant predictions: {note}."] if note else []
 
 
 def largest_effect(points: pd.DataFrame) -> str:

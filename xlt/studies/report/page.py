@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.claims import Judged
+from xlt.studies.analysis.collapsed import RUN, describe_runs, judged_runs
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
 from xlt.studies.analysis.results import StudyResults, check_scores
@@ -95,6 +96,7 @@ def render(findings: Findings, drawn: Sequence[Figure]) -> str:
         ],
         power=table_data(tables.power_table(findings)),
         missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
+        collapsed=describe_runs(findings.collapsed),
         runs=groups_of(study.runs),
         num_runs=len(study.runs),
         colours=list(zip(COLOURS, DARK, strict=True)),
@@ -200,12 +202,23 @@ def summary(findings: Findings) -> Iterator[str]:
     if len(verdicts):
         counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         yield f"Of {len(findings.judged)} claims of Phang et al. (2020): {counts}."
+    yield collapse_sentence(findings)
     count = len(findings.study.missing)
     yield (
         f"{count:,} runs or test languages are missing; they are listed below."
         if count
         else "No run is missing."
     )
+
+
+def collapse_sentence(findings: Findings) -> str:
+    """Return a sentence with the numbers of collapsed runs, judged runs, and runs that are not judged."""
+    judged, runs = len(judged_runs(findings.clean)), len(findings.clean.drop_duplicates(RUN))
+    if not judged:
+        return "It is unknown which runs have collapsed: older scores do not tell, nor do tiny splits."
+    rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
+    count = len(findings.collapsed)
+    return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
 
 
 def replicate_counts(findings: Findings) -> pd.DataFrame:

@@ -136,8 +136,8 @@ def curve_runs(findings: Findings) -> Iterator[CurveRun]:
 
 
 def _log_keys(points: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Return points as log keys with their figures: the mean, and the interval if there is one."""
-    ends = [("mean", ""), ("low", "/low"), ("high", "/high")]
+    """Return points as log keys with their figures: mean, interval if any, and number of collapsed runs."""
+    ends = [("mean", ""), ("low", "/low"), ("high", "/high"), ("collapsed", "/collapsed")]
     parts = [
         points[["intermediate", "volume"]].assign(
             key=f"{kind}/" + points["target"] + suffix, value=points[end]
@@ -152,6 +152,16 @@ def study_tables(findings: Findings) -> dict[str, pd.DataFrame]:
     cells = findings.cells
     found = {"claims": tables.claims_table(findings.judged)}
     if len(cells):
-        columns = ["intermediate", "volume", "target", "language", "effect", "low", "high", "seeds"]
+        columns = [
+            "intermediate",
+            "volume",
+            "target",
+            "language",
+            "effect",
+            "low",
+            "high",
+            "seeds",
+            "collapsed",
+        ]
         found["by_language"] = pd.DataFrame(cells.assign(effect=cells["mean"]), columns=pd.Index(columns))
     return found

@@ -57,7 +57,8 @@ def write_csv(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
 def _measure_csv(measure: Measure) -> pd.DataFrame:
     """Return a measure by target and over all targets in one table."""
     table = pd.concat([measure.pooled.assign(target="all"), measure.by_target], ignore_index=True)
-    columns = ["target", "intermediate", "volume", "mean", "low", "high", "seeds", "common", "of", "complete"]
+    points = ["mean", "low", "high", "seeds", "common", "of", "complete", "collapsed"]
+    columns = ["target", "intermediate", "volume", *points]
     return table[columns].assign(measure=measure.name)[["measure", *columns]]
 
 
@@ -98,9 +99,10 @@ def points_table(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
 
 
 def _cell(point: Any, signed: bool) -> str:
-    """Return a point with its interval, and with its number of seeds if other points have more."""
-    text = interval(point, "+" if signed else "")
-    return text if point["complete"] else f"{text} (fewer seeds: {point['seeds']})"
+    """Return a point with its interval, its number of seeds if other points have more, and its collapses."""
+    notes = [] if point["complete"] else [f"fewer seeds: {point['seeds']}"]
+    notes += [f"{point['collapsed']} collapsed"] if point["collapsed"] else []
+    return interval(point, "+" if signed else "") + (f" ({', '.join(notes)})" if notes else "")
 
 
 def measures_table(measures: Sequence[Measure]) -> pd.DataFrame:
@@ -164,6 +166,7 @@ def fits_table(fits: pd.DataFrame) -> pd.DataFrame:
         "Intermediate task": fits["intermediate"].map(names.task_name),
         "Best curve": best,
         "Exponent b": exponents,
+        "Collapsed runs": fits["collapsed"],
         "Reason": fits["reason"],
     })  # fmt: skip
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,9 @@ from xlt.system.lock import locked
 from xlt.system.yaml_files import read_yaml
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
+
+OWN_EXECUTORS = ("local", "dryrun", "touch")
+"""Executors that come with Snakemake. Every other executor is a plugin."""
 
 
 def write(study: Study, threads: int) -> Path:
@@ -59,10 +63,11 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         profile: A Snakemake profile, such as one for SLURM. If None, the nodes run on this machine.
 
     Raises:
-        ValueError: Another process runs this study, or the profile has a key twice.
+        ValueError: Another process runs this study, the profile has a key twice, or the plugin of its
+            executor is not installed.
     """
     for path in _profile_files(profile) if profile else ():
-        read_yaml(path)
+        _check_executor(read_yaml(path), path)
     # A profile sets the cores of its jobs with set-threads.
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     study.own_folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +86,28 @@ def _profile_files(profile: str) -> Iterator[Path]:
     own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     for folder in (Path(), Path(own, "snakemake"), Path("/etc/xdg/snakemake")):
         yield from (folder / profile).glob("config*.yaml")
+
+
+def _check_executor(profile: object, path: Path) -> None:
+    """Check that the plugin of a profile's executor is installed.
+
+    Args:
+        profile: Content of the profile.
+        path: File of the profile, for the error message.
+
+    Raises:
+        ValueError: The plugin is not installed.
+    """
+    executor = profile.get("executor") if isinstance(profile, dict) else None
+    if executor is None or executor in OWN_EXECUTORS:
+        return
+    plugin = f"snakemake-executor-plugin-{executor}"
+    if find_spec(plugin.replace("-", "_")) is None:
+        wanted = "'xlt[slurm]'" if executor == "slurm" else plugin
+        raise ValueError(
+            f"executor {executor!r} in {path} needs the package {plugin}, which is not installed. "
+            f"Install the package: pip install {wanted}"
+        )
 
 
 def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: str | None) -> list[str]:

@@ -1,0 +1,102 @@
+"""Show zero-shot transfer from beginning to end, in minutes: `make quickstart`.
+
+Train nine English tasks together, fine-tune the result on English part-of-speech tags, test the tags in 28
+languages. Each command is printed before it runs, so that it can be run alone. What is finished already is
+not run again.
+"""
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ENCODER = Path("encoders/e5-small")
+COMMANDS = (
+    ("Train nine English tasks in one mixture", "xlt.fit", "configs/small/mixture.yaml"),
+    ("Fine-tune the result on English part-of-speech tags", "xlt.fit", "configs/small/mixture_udpos.yaml"),
+    (
+        "Test the tags in 28 languages, 27 of them without any label",
+        "xlt.evaluate",
+        "configs/evaluate/small.yaml",
+    ),
+)
+MINI = (
+    (
+        "--model.encoder=encoders/mini",
+        "--model.learning_rate=5.0e-4",
+        "--trainer.default_root_dir=runs/mini/mixture",
+    ),
+    ("--model.encoder=runs/mini/mixture", "--trainer.default_root_dir=runs/mini/mixture_udpos"),
+    ("--runs=[runs/mini/mixture_udpos]", "--out=runs/mini/evaluation"),
+)
+"""Arguments that replace the real encoder by encoders/mini, for each command."""
+CLEAR = 5.0
+"""Points over chance from which a task counts as learned."""
+
+
+def main() -> None:
+    """Run the commands in turn. The first that fails ends the program with its exit code."""
+    is_real = has_encoder()
+    for i, (title, command, config) in enumerate(COMMANDS):
+        line = ["python", "-m", command, "--config", config, *(() if is_real else MINI[i])]
+        print(f"\n[{i + 1}/{len(COMMANDS)}] {title}\n$ {shlex.join(line)}\n", flush=True)
+        code = subprocess.run([sys.executable, *line[1:]], check=False).returncode
+        if code:
+            sys.exit(code)
+    root = Path("runs/small" if is_real else "runs/mini")
+    print("\n".join(["", *summary(root)]))
+    if not is_real:
+        print("\nThe encoder was encoders/mini, which is too small to transfer. See the message above.")
+
+
+def has_encoder() -> bool:
+    """Write encoders/e5-small unless it is there; return False, and say so, if it cannot be had."""
+    if (ENCODER / "model.safetensors").is_file():
+        return True
+    print("Download the encoder e5-small (91 MB)\n$ python -m scripts.e5_small\n", flush=True)
+    if subprocess.run([sys.executable, "-m", "scripts.e5_small"], check=False).returncode == 0:
+        return True
+    print(
+        "\nThe quickstart continues with encoders/mini, which is part of the repository and too small to "
+        "transfer. Run make quickstart again once the download works."
+    )
+    return False
+
+
+def summary(root: Path) -> list[str]:
+    """Return the lines that say what the three commands have shown, and what to run next.
+
+    Args:
+        root: Folder of the runs and of the evaluation.
+    """
+    mixture = json.loads((root / "mixture" / "results.json").read_text(encoding="utf-8"))
+    tasks = {name: found for name, found in mixture.items() if name != "run"}
+    over = {name: next(iter(found.values())) - found["chance"] for name, found in tasks.items()}
+    learned = [name for name, points in over.items() if points >= CLEAR]
+    with (root / "evaluation" / "results.csv").open(encoding="utf-8", newline="") as file:
+        scores = {line["language"]: float(line["score"]) for line in csv.DictReader(file)}
+    english = scores.pop("en")
+    order = sorted(scores, key=lambda language: -scores[language])
+    best, worst = (
+        ", ".join(f"{code} {scores[code]:.0f}" for code in part) for part in (order[:3], order[-3:])
+    )
+    return [
+        "What the three commands have shown",
+        f"  {root}/mixture: nine English tasks from one encoder. {len(learned)} of {len(tasks)} are "
+        f"{CLEAR:.0f} points or more above chance: {', '.join(learned) or 'none'}.",
+        f"  {root}/mixture_udpos: part-of-speech tags, learned from English sentences only.",
+        f"  {root}/evaluation: English {english:.1f}, mean of {len(scores)} languages without labels "
+        f"{sum(scores.values()) / len(scores):.1f} (best {best}; worst {worst}).",
+        f"The heat map: {root}/evaluation/heat_map.png",
+        "",
+        "What to run next",
+        "  without the mixture:   python -m xlt.fit --config configs/small/udpos.yaml",
+        "  your own language:     python -m xlt.evaluate --help",
+        "  with XLM-R on a GPU:   python -m xlt.fit --config configs/intermediate/mixture.yaml",
+    ]
+
+
+if __name__ == "__main__":
+    main()
