@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_language import REFUSED
 
+import xlt
 from xlt.config.cli import ParsedCommandLine
 from xlt.config.commands import MODULES
 from xlt.training.exporting import export_run
@@ -180,7 +181,7 @@ def test_the_lock_of_the_docs_pins_all_that_the_extra_names():
 def test_the_citation_names_this_version_and_the_paper():
     cited = yaml.safe_load(text_of(REPOSITORY / "CITATION.cff"))
     assert {"cff-version", "message", "title", "authors"} <= set(cited)
-    assert cited["version"] == PROJECT["project"]["version"]
+    assert cited["version"] == xlt.__version__
     assert cited["license"] == PROJECT["project"]["license"]
     assert "2005.13013" in cited["references"][0]["url"]
 
