@@ -32,7 +32,8 @@ from xlt.config.cli import CommandLine
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.collate import collate
 from xlt.datamodule import TransferData
-from xlt.module import TransferModule, score_record
+from xlt.kinds.log_record import score_record
+from xlt.module import TransferModule
 from xlt.system.files import write_atomically
 from xlt.training.exporting import export_run
 from xlt.training.precision import has_bf16

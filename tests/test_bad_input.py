@@ -711,7 +711,7 @@ def test_two_processes_name_a_bad_row_and_stop(tiny_run: Command, mnli: Path, tm
         (["--config=EMPTY"], "EMPTY is empty: write keys such as data.tasks into it"),
         (["--data.tasks=[mnli]"], "model.encoder is required: set it in the config, or give --model.encoder"),
         (
-            ["--model.encoder=e", "--data.tasks=mnli"],
+            ["--config=TASKS"],
             "data.tasks must be a list, not mnli: write --data.tasks",
         ),
         (["--seed_everything=-1"], "seed_everything is -1: it must be a whole number from 0 to 4294967295"),
@@ -722,7 +722,9 @@ def test_what_is_missing_or_no_list_is_said_without_pythons_terms(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], said: str, command: Any
 ):
     (tmp_path / "EMPTY").write_text("")
-    given = [argument.replace("EMPTY", str(tmp_path / "EMPTY")) for argument in args]
+    (tmp_path / "TASKS").write_text("model: {encoder: e}\ndata: {tasks: mnli}\n")
+    given = [argument.replace("=EMPTY", f"={tmp_path}/EMPTY") for argument in args]
+    given = [argument.replace("=TASKS", f"={tmp_path}/TASKS") for argument in given]
     if any("seed" in argument for argument in args):
         given += ["--model.encoder=e", "--data.tasks=[mnli]"]
     assert run(given, command) == 2
@@ -731,6 +733,7 @@ def test_what_is_missing_or_no_list_is_said_without_pythons_terms(
     assert "compute_fn" not in message
 
 
-def test_languages_of_an_evaluation_must_be_a_list(capsys: pytest.CaptureFixture[str]):
-    assert run(["--out=o", "--languages=en"], evaluate) == 2
+def test_languages_of_an_evaluation_must_be_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "e.yaml").write_text("languages: en\n")
+    assert run(["--out=o", f"--config={tmp_path}/e.yaml"], evaluate) == 2
     assert "languages must be a list, not en: write --languages '[en]'" in capsys.readouterr().err

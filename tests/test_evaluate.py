@@ -2,8 +2,13 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ import torch
 import yaml
 from benchmark_rows import read_gold_answers, read_lines, read_sentences, write_root
 from commands import launch
-from conftest import Command, run
+from conftest import REPOSITORY, Command, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from seqeval.metrics import f1_score
@@ -35,6 +40,7 @@ from xlt.models.encoders.text import Encoder
 from xlt.models.saving import load_heads
 from xlt.module import TransferModule
 from xlt.prepare import prepare
+from xlt.system.signals import INTERRUPTED
 
 Evaluate = Callable[..., int | str | None]
 
@@ -927,7 +933,10 @@ def test_a_head_that_was_not_trained_cannot_be_kept(
         "model.keep_heads": "true",
     }
     assert run(tiny_run(tmp_path / "run", changes)) == 2
-    assert "the head qqp is not among the trained heads: " in capsys.readouterr().err
+    assert (
+        "model.keep_heads is true, but the head qqp is not among the trained heads: "
+        in capsys.readouterr().err
+    )
 
 
 def test_a_run_cannot_begin_with_an_unfinished_one(
@@ -947,3 +956,30 @@ def test_the_shipped_config_names_the_runs_of_the_shipped_configs():
         name = run_folder.removeprefix("runs/target-")
         config = yaml.safe_load((configs / "target" / f"{name}.yaml").read_text())
         assert config["trainer"]["default_root_dir"] == run_folder
+
+
+def test_ctrl_c_is_one_line_and_the_finished_cells_stay(
+    root: Path, cache: str, encoder_with_weights: str, tmp_path: Path
+):
+    settings = {
+        "out": tmp_path / "out", "root": root, "cache": cache, "encoder": encoder_with_weights,
+        "tasks": "[tatoeba, bucc2018]", "accelerator": "cpu",
+    }  # fmt: skip
+    words = [sys.executable, "-m", "xlt.evaluate", *(f"--{key}={value}" for key, value in settings.items())]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
+    while not (done := finished_cells(tmp_path / "out")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == INTERRUPTED
+    assert "Traceback" not in errors
+    assert done
+    assert run(words[3:], evaluate) == 0
+    assert done.items() <= finished_cells(tmp_path / "out").items()
+
+
+def finished_cells(out: Path) -> dict[Path, int]:
+    """The files of an evaluation's finished cells, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("scores/**/*.json")}

@@ -5,6 +5,7 @@ A part that a new version of Lightning brings is in no table, and fails the firs
 
 import importlib
 import inspect
+import json
 import pkgutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,19 +17,22 @@ import pytest
 import torch
 import wandb
 import yaml
+from commands import launch, strike
 from conftest import Command, run
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
 from lightning.fabric.loggers import Logger as FabricLogger
 from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
 from lightning.pytorch.trainer.setup import _init_profiler
+from safetensors.torch import load_file
 from test_bad_input import the_message
 from test_dashboard import Heard
-from test_fit import SHORT, assert_same_weights, events, steps, validations, weights
+from test_fit import SHORT, assert_same_weights, events, steps, timeless, validations, weights
 
+from tests.stress.faults import Fault
 from xlt.config.classes import BASES, check_lightning_parts, refusal
 from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 from xlt.config.trainer_keys import (
@@ -37,6 +41,7 @@ from xlt.config.trainer_keys import (
     UNSUPPORTED_TRAINER_KEYS,
     check_trainer_keys,
 )
+from xlt.system.signals import STOPPED
 
 PACKAGES = (
     *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
@@ -51,6 +56,10 @@ WORKS: dict[str, dict[str, Any]] = {
     "EarlyStopping": {
         "callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/score", "mode": "max"}}]
     },
+    "EMAWeightAveraging": {
+        # An average that forgets all but the newest weights.
+        "callbacks": [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.0}}]
+    },
     "LearningRateMonitor": {"callbacks": ["LearningRateMonitor"]},
     "ModelSummary": {"callbacks": ["ModelSummary"]},
     "RichModelSummary": {"callbacks": ["RichModelSummary"]},
@@ -63,6 +72,8 @@ WORKS: dict[str, dict[str, Any]] = {
     "MLFlowLogger": {
         "logger": {"class_path": "MLFlowLogger", "init_args": {"tracking_uri": "sqlite:///FOLDER/mlflow.db"}}
     },
+    "CSVLogger by name": {"logger": "CSVLogger"},
+    "TensorBoardLogger by name": {"logger": ["TensorBoardLogger"]},
     "a logger of one's own": {"logger": "test_lightning_parts.NumbersOnly"},
     "two loggers": {
         "logger": [
@@ -190,7 +201,7 @@ class NumbersOnly(Logger):
         self.told.append({"step": step, **metrics})
 
 
-class Averaging(EMAWeightAveraging):
+class Averaging(StochasticWeightAveraging):
     """Extends a part that does not work."""
 
 
@@ -217,8 +228,8 @@ def parts() -> Iterator[type]:
     )
 
 
-EXTENDED = {"Logger", "Profiler", "ClusterEnvironment"}
-"""Abstract classes that a user's own may extend."""
+EXTENDED = {"Logger", "Profiler", "ClusterEnvironment", "WeightAveraging"}
+"""Classes that a user's own may extend, and whose subclasses run below."""
 
 
 # Every part is in a table
@@ -487,7 +498,7 @@ def test_a_key_that_must_stay_as_it_is_is_refused_with_another_value(key: str):
 @pytest.mark.parametrize(
     ("own", "reason"),
     [
-        (Averaging, REFUSED_CLASSES["EMAWeightAveraging"]),
+        (Averaging, REFUSED_CLASSES["StochasticWeightAveraging"]),
         (ShardedStrategy, REFUSED_KINDS["Strategy"]),
         (LongerDDP, ""),
         (Counting, ""),
@@ -498,7 +509,7 @@ def test_a_class_of_ones_own_works_where_what_it_extends_does(own: type, reason:
     assert refusal(own) == reason
 
 
-EMA = "EMAWeightAveraging"
+EMA = "StochasticWeightAveraging"
 REFUSED_RUNS: list[tuple[Mapping[str, Any], dict[str, Any], str]] = [
     # In a file, and on the command line; arguments that do not parse; a subclass; what a run has already.
     ({"callbacks": [{"class_path": EMA}]}, {}, EMA),
@@ -604,3 +615,40 @@ def test_a_device_that_auto_chooses_is_refused_like_one_that_is_named(
     monkeypatch.setattr("lightning.pytorch.strategies.SingleDeviceStrategy.root_device", there)
     assert run(tiny_run(tmp_path / "run", {**SHORT, "trainer.accelerator": "auto"})) == 2
     assert f"trainer.accelerator is {device}" in the_message(capsys.readouterr().err)
+
+
+# Averages of weights
+
+
+@pytest.mark.slow
+def test_an_average_is_that_of_the_steps_is_exported_and_is_resumed_to_the_bit(
+    tiny_run: Command, tmp_path: Path
+):
+    config = tmp_path / "average.yaml"
+    average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
+    config.write_text(yaml.safe_dump({"trainer": {"callbacks": [average]}}))
+    own = {"checkpoints.keep_every_n_steps": 1, "trainer.max_steps": 8, "trainer.val_check_interval": 4}
+    changes = {"data.tasks": "[mnli, ccg]", **own, "config": config}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert launch(tiny_run(whole, changes))[0] == 0
+    code, output = strike(tiny_run(stopped, changes), Fault(3))
+    assert code == STOPPED, output
+    assert launch(tiny_run(stopped, changes))[0] == 0
+    assert timeless(events(stopped)) == timeless(events(whole))
+    found = [
+        torch.load(path, weights_only=True) for path in sorted((whole / "checkpoints").glob("step-*.ckpt"))
+    ]
+    assert len(found) == 8
+    best = json.loads((whole / "results.json").read_text())["run"]["best_step"]
+    exported = load_file(whole / "model" / "model.safetensors")
+    for name, ours in found[0]["current_model_state"].items():
+        expected = ours.double()
+        for step, checkpoint in enumerate(found, 1):
+            if step > 1 and ours.is_floating_point():
+                expected = (expected + checkpoint["current_model_state"][name].double()) / 2
+            averaged = checkpoint["state_dict"][name]
+            assert torch.allclose(averaged.double(), expected, atol=1e-6), (name, step)
+            key = name.removeprefix("encoder.transformer.")
+            if step == best and key in exported:
+                assert torch.equal(exported.pop(key), averaged)
+    assert not exported

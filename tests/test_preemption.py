@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from struck import CHANGES, DDP, ON, Calm, assert_same, last_step
 
 from tests.stress.faults import Fault, ended
 from xlt.config.run_command import run_command
-from xlt.system.signals import STOPPED
+from xlt.system.signals import INTERRUPTED, STOPPED
 from xlt.training.checkpoint_files import fault_of, path_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -140,6 +141,87 @@ def test_ctrl_c_saves_says_how_to_continue_and_goes_on(
     assert_same(folder, calm(processes))
 
 
+@pytest.mark.timeout(5 * HANG)
+def test_torchrun_passes_ctrl_c_on_and_every_rank_saves(tiny_run: Command, calm: Calm, tmp_path: Path):
+    folder = tmp_path / "run"
+    args = tiny_run(folder, {**CHANGES, **DDP, "trainer.max_steps": 48, "data.cache": tmp_path / "cache"})
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "xlt.fit", *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    process = subprocess.Popen(
+        words, text=True, cwd=REPOSITORY, start_new_session=True, env=environment, **pipes
+    )
+    while last_step(folder) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, output = ended(process, HANG)
+    step = last_step(folder)
+    assert 4 <= step < 48
+    assert output.count(f"SIGINT: saved after step {step}; the same command continues from there\n") == 1
+    assert output.count("the run stops after this step") == 1
+    assert not fault_of(path_of(folder / "checkpoints", step))
+    code, output = launch(args)
+    assert code == 0, output
+    assert_same(folder, calm(2))
+
+
+@pytest.mark.timeout(5 * HANG)
+def test_the_line_after_ctrl_c_names_the_command_that_resumes_the_run(
+    tiny_run: Command, calm: Calm, tmp_path: Path
+):
+    folder = tmp_path / "a run"
+    process = started("xlt.fit", tiny_run(folder, CHANGES), "task ")
+    while last_step(folder) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    code, output = interrupted(process)
+    assert code == STOPPED, output
+    (line,) = (line for line in output.splitlines() if ": saved after step " in line)
+    command = shlex.split(line.partition("continues from there: ")[2])
+    assert command[1:3] == ["-m", "xlt.fit"]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=HANG)
+    assert_same(folder, calm(1))
+
+
+def test_ctrl_c_while_rows_are_encoded_is_one_line_and_ends_at_once(tiny_run: Command, tmp_path: Path):
+    args = tiny_run(tmp_path / "run", {**CHANGES, "data.cache": tmp_path / "cache"})
+    process = started("xlt.fit", args, "encoding squad_v1")
+    code, output = interrupted(process)
+    assert code == STOPPED, output
+    assert output == "error: SIGINT before training: start the run again with the same command\n"
+
+
+def started(module: str, args: list[str], until: str) -> "subprocess.Popen[str]":
+    """A command in a session of its own, once it has printed a line that begins so."""
+    words = [sys.executable, "-u", "-m", module, *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, text=True, cwd=REPOSITORY, start_new_session=True, **pipes)
+    assert process.stdout
+    lines: list[str] = []
+    while not (lines and lines[-1].startswith(until)):
+        line = process.stdout.readline()
+        assert line, lines
+        lines.append(line)
+    return process
+
+
+def interrupted(process: "subprocess.Popen[str]") -> tuple[int | None, str]:
+    """Press Ctrl-C; the exit code and what the command prints from then on, without lines about encoding."""
+    os.killpg(process.pid, signal.SIGINT)
+    code, output = ended(process, HANG)
+    return code, "".join(f"{line}\n" for line in output.splitlines() if not line.startswith("encoding "))
+
+
+def test_ctrl_c_while_rows_are_prepared_is_one_line_and_130(tiny_run: Command, tmp_path: Path):
+    args = tiny_run(tmp_path / "run", {**CHANGES, "data.cache": tmp_path / "cache"})
+    process = started("xlt.prepare", args, "encoding squad_v1")
+    code, output = interrupted(process)
+    assert code == 130, output
+    assert output == f"{INTERRUPTED}\n"
+    assert any((tmp_path / "cache").rglob("*.json")), "what was encoded before stays"
+
+
 def test_ctrl_c_before_training_ends_all_processes_with_one_line(tiny_run: Command, tmp_path: Path):
     args = tiny_run(tmp_path / "run", {**CHANGES, **DDP})
     code, output = strike(args, Fault(0, "start", signal="SIGINT", whole=True))
@@ -163,7 +245,7 @@ with SignalWatcher() as watch:
 def test_a_second_ctrl_c_ends_the_process_at_once():
     words = [sys.executable, "-c", TWICE]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=HANG, check=False)
-    assert done.returncode == STOPPED
+    assert done.returncode == 130
     assert done.stderr.splitlines() == [
         "SIGINT: the run stops after this step; Ctrl-C again ends it at once",
         "error: a second SIGINT: the same command resumes from the last checkpoint",
@@ -184,7 +266,7 @@ def test_ctrl_c_while_a_command_is_being_imported_is_one_line(verb: str):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     code, output = ended(process, HANG)
-    assert code == STOPPED, output
+    assert code == 130, output
     assert output == "stopped by SIGINT; the same command resumes from the work that is finished\n"
 
 
@@ -197,7 +279,7 @@ def test_ctrl_c_unwinds_a_command(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
 
-    assert run_command(verb, []) == STOPPED
+    assert run_command(verb, []) == 130
     assert not left[0].exists()
 
 

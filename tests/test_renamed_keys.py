@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, StudyKeys, run
 
-from xlt.config.parser import RENAMED_KEYS
+from xlt.config.key_names import RENAMED_KEYS
 from xlt.evaluate import evaluate
 from xlt.fit import fit
 from xlt.prepare import prepare

@@ -569,3 +569,15 @@ def check_missing(made: Study) -> None:
     cells = {line.what for line in missing_of(made)} - set(made.nodes)
     assert cells >= {"xnli sw (6 evaluations)", "xnli sw (4 evaluations)"}  # a reason a split
     assert (made.own_folder / "report" / "index.html").is_file()
+
+
+def test_ctrl_c_reaches_the_nodes_as_sigterm_and_ends_the_study_when_they_have_saved(tmp_path: Path):
+    program = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        f"saved = Path({str(tmp_path / 'saved')!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(75)))\n"
+        "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        engine._wait_for([sys.executable, "-c", program], os.environ)
+    assert (tmp_path / "saved").exists()

@@ -6,7 +6,7 @@ The same command resumes an unfinished run from its newest checkpoint, at the ex
 not trained again.
 
 Exit codes: 0 the run is finished, 75 a signal stopped the run and the same command resumes it, 2 there is an
-error that the user can fix.
+error that the user can fix, 130 Ctrl-C ended the run at once.
 """
 
 import logging
@@ -24,7 +24,7 @@ import torch
 
 from xlt.config.cli import CommandLine
 from xlt.config.run_command import run_command
-from xlt.module import score_record
+from xlt.kinds.log_record import score_record
 from xlt.system.checks import NotFiniteError
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked

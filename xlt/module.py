@@ -1,7 +1,6 @@
 """The LightningModule: one shared encoder and a head for each task. A step trains one task."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
-from xlt.kinds.task import Scores, Task, group_of
+from xlt.kinds.log_record import score_record
+from xlt.kinds.task import Scores, Task, by_head
 from xlt.learning.joint import joint_loss
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
@@ -100,30 +100,32 @@ class TransferModule(LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
 
     def setup(self, stage: str) -> None:
-        """Create the heads. Their initial weights depend on the seed and the head's key only.
-
-        Of the word embeddings, only the rows of the pieces in the run's data are trained.
-
-        Languages of a task share a head. Tasks with the same `head_key` share a head too.
+        """Compile the layers if the config asks for it, and create the heads.
 
         Raises:
             ValueError: Tasks with a common head have different classes, or the layers cannot be compiled.
         """
         if self.compile_layers:
             self._compile()
-        if (ids := self.data.token_ids()) is not None:
+        # Lightning's own call comes later, in a context whose device and precision change the weights.
+        self.configure_model()
+
+    def configure_model(self) -> None:
+        """Create the heads that are missing. Callbacks that copy the model call this before `setup`.
+
+        Of the word embeddings, only the rows of the pieces in the run's data become parameters. The heads'
+        initial weights depend on the seed and the head's key only. Tasks with the same `head_key`, such as
+        the languages of a task, share a head.
+
+        Raises:
+            ValueError: Tasks with a common head have different classes.
+        """
+        if not self.heads and (ids := self.data.token_ids()) is not None:
             self.encoder.words.train_only(torch.from_numpy(ids))
-        users: dict[str, Task[Any]] = {}
-        for task in self.data.tasks.values():
-            first = users.setdefault(task.head_key, task)
-            if task.labels != first.labels or not _are_alike(type(task), type(first)):
-                raise ValueError(
-                    f"{task.name} and {first.name} share a head, but have different classes. Name the "
-                    "classes in the task's file, in one order for all languages"
-                )
-            self._head_keys[task.name] = task.head_key
-            if task.head_key not in self.heads:
-                self.heads[task.head_key] = self._fresh_head(task)
+        for key, task in by_head(self.data.tasks.values()).items():
+            if key not in self.heads:
+                self.heads[key] = self._fresh_head(task)
+        self._head_keys = {task.name: task.head_key for task in self.data.tasks.values()}
 
     def _compile(self) -> None:
         """Compile the encoder's layers.
@@ -148,7 +150,10 @@ class TransferModule(LightningModule):
             head = task.head(self.encoder.config.hidden_size, self.head_dropout)
             initialise(head, self.encoder.transformer)
         if self._trained_heads is not None:
-            load_weights(head, task.head_key, task.labels, self._trained_heads)
+            try:
+                load_weights(head, task.head_key, task.labels, self._trained_heads)
+            except ValueError as error:
+                raise ValueError(f"model.keep_heads is true, but {error}, or set it to false") from error
         head.tie(self.encoder)
         return head
 
@@ -283,25 +288,3 @@ class TransferModule(LightningModule):
         for optimizer in checkpoint["optimizer_states"]:
             states = optimizer["state"]
             states.update({i: self.encoder.words.moments_in_use(state) for i, state in states.items()})
-
-
-def _are_alike(one: type, other: type) -> bool:
-    """Return True if two kinds have the same head."""
-    return issubclass(one, other) or issubclass(other, one)
-
-
-def score_record(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """Return the figures of a validation by log key. `val/score` is the mean of the tasks' scores in percent.
-
-    The score of a task with several languages is the mean over its languages.
-    """
-    record = {
-        f"val/{task}/{name}": value
-        for task, found in scores.items()
-        for name, value in (found.metrics | found.details).items()
-    }
-    groups: dict[str, list[float]] = {}
-    for task, found in scores.items():
-        groups.setdefault(group_of(task), []).append(found.mean)
-    means = [sum(values) / len(values) for values in groups.values()]
-    return record | {"val/score": sum(means) / max(1, len(means))}

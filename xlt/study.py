@@ -5,8 +5,8 @@ xlt study --config configs/study/mini.yaml
 The same command resumes a stopped study. Nodes that another study in the same folder has finished are not run
 again.
 
-Exit codes: 0 every node is finished, 1 some nodes failed (the report names their logs), 75 a signal stopped
-the study and the same command resumes it, 2 there is an error that the user can fix.
+Exit codes: 0 every node is finished, 1 some nodes failed (the report names their logs), 75 a signal or 130
+Ctrl-C stopped the study and the same command resumes it, 2 there is an error that the user can fix.
 """
 
 import sys

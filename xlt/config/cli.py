@@ -16,9 +16,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.config.classes import check_classes, check_file_classes, check_lightning_parts, trainer_keys_of
+from xlt.config.epochs import max_steps_of
+from xlt.config.folder_name import name_folder
 from xlt.config.lightning_parts import NAMES
+from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
-from xlt.config.settings import CheckpointSettings, PreemptionSettings, WandbSettings
+from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
@@ -70,6 +73,8 @@ class CommandLine(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("model.encoder", "data.encoder")
+        for key, (hint, text) in RUN_KEYS.items():
+            parser.add_argument(f"--{key}", type=hint, default=None, help=text)
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")
@@ -103,12 +108,14 @@ class CommandLine(LightningCLI):
         check_trainer_keys(self.config)
         check_classes(self.config.trainer)
         # Invalid values of the data are reported before the run's folder is read.
-        TransferData(**vars(self.config.data))
+        data = TransferData(**vars(self.config.data))
+        name_folder(self.config, _config_name(self.config))
+        self.folder = RunFolder(Path(trainer.default_root_dir))
+        set_folder(_as_list(trainer.logger), trainer.default_root_dir)
+        if self.config.epochs is not None and self._build:
+            trainer.max_steps = max_steps_of(self.config.epochs, trainer.max_steps, self.folder, data)
         if isinstance(trainer.val_check_interval, float):
             trainer.val_check_interval = max(1, int(trainer.val_check_interval * trainer.max_steps))
-        if trainer.default_root_dir is None:
-            trainer.default_root_dir = str(Path("runs") / _config_name(self.config))
-        self.folder = RunFolder(Path(trainer.default_root_dir))
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole config, nested, as its YAML file would be read."""

@@ -23,11 +23,18 @@ class GeneralKeys:
             an earlier one. Keys on the command line override the files that stand before them.
         seed_everything: Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, and
             the first weights of the heads.
+        epochs: Length of the run in epochs, instead of trainer.max_steps: set one of the two. An epoch is as
+            many examples as the training volumes of all tasks hold together. Must be above 0, such as 2 or
+            0.5.
+        name: Name of the run, which replaces the last part of trainer.default_root_dir, or its field {name}.
+            Fields in braces are filled, such as in {config}-{seed}.
         print_config: Print all keys with their values as YAML, and exit.
     """
 
     config: File | None = None
     seed_everything: int = 0
+    epochs: float | None = None
+    name: str | None = None
     print_config: Flag = False
 
 
@@ -36,11 +43,12 @@ class TrainerKeys:
     """Length, devices and precision of training: keys of Lightning's Trainer.
 
     Args:
-        max_steps: Number of optimizer steps of the run. Must be above 0.
+        max_steps: Number of optimizer steps of the run. Must be above 0. Required unless epochs is set.
         val_check_interval: Optimizer steps between two validations: a whole number of at least 1, or a share
             of all steps above 0.0 and up to 1.0, such as 0.25. If null, one validation at the end.
-        default_root_dir: Folder of the run. Defaults to runs/NAME, where NAME is the last --config file
-            without its ending.
+        default_root_dir: Folder of the run, such as runs/{config}-{seed}. Fields in braces: config (the last
+            --config file without its ending), seed, name, and dotted keys such as {model.learning_rate}.
+            Defaults to runs/{config}.
         accelerator: Device to train on. cuda is another name of gpu.
         devices: Number of devices, and so of processes, on each node, a list of device numbers such as [0,
             2], or auto for all devices.
@@ -119,7 +127,7 @@ UNSUPPORTED_TRAINER_KEYS = {
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "every run has a record and checkpoints",
     "enable_checkpointing": "every run saves checkpoints, and checkpoints.keep_last is their number",
-    "max_epochs": "trainer.max_steps is the number of steps",
+    "max_epochs": "epochs is the number of epochs, trainer.max_steps the number of steps",
     "min_epochs": "trainer.max_steps is the number of steps",
     "min_steps": "trainer.max_steps is the number of steps",
     "max_time": "stop the run at any time by a signal, and resume it with the same command",

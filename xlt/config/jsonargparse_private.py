@@ -38,3 +38,9 @@ def read_local_files_by(read: Callable[[pathlib.Path, str], str]) -> None:
         return read(local, str(self)) if local.is_file() else usual(self)
 
     Path.read_text = read_text
+
+
+def type_of(parser: ArgumentParser, key: str) -> Any:
+    """Return the type of a key, or None if the parser has no such key or the key has no type."""
+    found = (action for action in parser._actions if action.dest == key)
+    return getattr(next(found, None), "_typehint", None)

@@ -1,13 +1,14 @@
 """Tables of Lightning's classes and names that a config may use, and the reasons against the others.
 
-Lightning's parts are written for runs that count epochs, create every weight before `setup` and leave
-checkpoints to Lightning. A run of xlt does none of these, so each part was tested. The others are refused.
+Lightning's parts are written for runs that count epochs and leave checkpoints to Lightning. A run of xlt
+does neither, so each part was tested. The others are refused.
 """
 
 WORKING_CLASSES = frozenset(
     {
         "Callback",
         "DeviceStatsMonitor",
+        "EMAWeightAveraging",
         "EarlyStopping",
         "LearningRateMonitor",
         "ModelSummary",
@@ -22,6 +23,7 @@ WORKING_CLASSES = frozenset(
         "PassThroughProfiler",
         "PyTorchProfiler",
         "SimpleProfiler",
+        "WeightAveraging",
         "ClusterEnvironment",
         "LightningEnvironment",
         "SLURMEnvironment",
@@ -43,10 +45,6 @@ _OWN_SAVES = (
     "checkpoints.keep_every_n_steps"
 )
 _OWN_BAR = "every run has a progress bar: trainer.enable_progress_bar turns the bar on or off"
-_AVERAGES = (
-    "heads are created in `setup`, after this callback copies the weights, and the exported model would not "
-    "hold the average: compare checkpoints that checkpoints.keep_every_n_steps keeps"
-)
 _ONE_EPOCH = (
     "it acts at epochs, and a run has a single epoch: write a Callback of your own that acts at steps"
 )
@@ -58,23 +56,21 @@ REFUSED_CLASSES = {
     "BasePredictionWriter": "xlt fit makes no predictions: use xlt evaluate",
     "BatchSizeFinder": "it changes the micro-batches: set data.tokens_per_micro_batch",
     "Checkpoint": _OWN_SAVES,
-    "EMAWeightAveraging": _AVERAGES,
     "GradientAccumulationScheduler": "it changes the steps: set data.micro_batches_per_step",
     "LambdaCallback": _NEEDS_FUNCTIONS,
     "LearningRateFinder": "it trains extra steps: compare runs with different model.learning_rate",
     "ModelCheckpoint": _OWN_SAVES,
-    "ModelPruning": "heads are made in `setup`, after this callback chooses weights, and export would fail",
+    "ModelPruning": "it chooses weights before the heads exist, and export would fail",
     "OnExceptionCheckpoint": _OWN_SAVES,
     "ProgressBar": _OWN_BAR,
     "RichProgressBar": _OWN_BAR,
     "SaveConfigCallback": "the run's folder holds the whole config: see config.yaml there",
     "ServableModuleValidator": "the model is served from its exported folder: use xlt export",
     "SpikeDetection": "it sees a part of the step's loss, and it skips batches, which a schedule cannot",
-    "StochasticWeightAveraging": _AVERAGES,
+    "StochasticWeightAveraging": "it averages at epochs, and a run is one epoch: use EMAWeightAveraging",
     "TQDMProgressBar": _OWN_BAR,
     "ThroughputMonitor": f"{_NEEDS_FUNCTIONS}, or read train/tokens_per_second in metrics.jsonl",
     "Timer": "a run that it ends counts as finished: send SIGTERM, and resume the run with the same command",
-    "WeightAveraging": _AVERAGES,
     "_LRCallback": "it trains extra steps: compare runs with different model.learning_rate",
     "CometLogger": "it was never tested with xlt: use W&B, whose keys are wandb.*, or TensorBoardLogger",
     "DummyLogger": "it logs nothing: set trainer.logger to false",

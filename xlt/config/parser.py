@@ -5,7 +5,8 @@ locale. A key that occurs twice in a file or in a value of the command line is a
 """
 
 import re
-from difflib import get_close_matches
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,21 +15,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
 from xlt.config.help import COMMANDS, help_of
-from xlt.config.jsonargparse_private import read_local_files_by
+from xlt.config.jsonargparse_private import read_local_files_by, type_of
+from xlt.config.key_names import suggested_key
+from xlt.config.lightning_parts import NAMES
+from xlt.config.loggers import complete_file
+from xlt.config.plain_words import allowed_values, expand_short_forms
 from xlt.system.yaml_files import check_keys, read_utf8
-
-RENAMED_KEYS = {
-    "data.tokens_per_batch": "data.tokens_per_micro_batch",
-    "data.batches_per_step": "data.micro_batches_per_step",
-    "checkpoints.keep": "checkpoints.keep_last",
-    "checkpoints.keep_period": "checkpoints.keep_every_n_steps",
-    "preemption.look_every_n_steps": "preemption.check_every_n_steps",
-    "preemption.time_limit": "preemption.grace_seconds",
-    "tokens_per_batch": "tokens_per_micro_batch",
-    "mixes": "num_mixes",
-    "target_seeds": "num_target_seeds",
-}
-"""New names of renamed keys: first those of xlt.fit, then those of xlt.evaluate and xlt.study."""
 
 UNKNOWN_KEY = (
     r"unrecognized arguments: --([\w.]+)",
@@ -44,7 +36,7 @@ _load_yaml = get_loader("yaml")
 def _load(text: str) -> Any:
     """Load a value or a file."""
     check_keys(text, "the command line")
-    return _load_yaml(text)
+    return complete_file(_load_yaml(text))
 
 
 def _read_text(path: Path, name: str) -> str:
@@ -70,35 +62,55 @@ class CommandParser(ArgumentParser):
         name = self.prog.removeprefix("xlt ")
         return help_of(name) if name in COMMANDS else super().format_help()
 
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        """Parse arguments, of which some may have a short form (`plain_words.expand_short_forms`).
+
+        Args:
+            args: The arguments. Defaults to those of the process.
+            rest: Other arguments of jsonargparse's method.
+            settings: Other arguments of jsonargparse's method.
+        """
+        words = list(map(str, sys.argv[1:] if args is None else args))
+        whole = list(expand_short_forms(words, lambda key: type_of(self, key)))
+        return super().parse_args(whole, *rest, **settings)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as ValueError."""
         for pattern in UNKNOWN_KEY:
             found = re.search(pattern, message)
             if found:
                 message = self._unknown_key_message(".".join(found.groups()))
-        raise ValueError(_in_words(message)) from ex
+        raise ValueError(self._in_words(message)) from ex
 
     def _unknown_key_message(self, key: str) -> str:
-        """Return the error message for an unknown key, with the most similar key as a suggestion."""
-        known = [action.dest for action in self._actions]
-        renamed = RENAMED_KEYS.get(key)
-        close = [renamed] if renamed in known else get_close_matches(key, known, 1)
-        hint = f"; did you mean {close[0]}?" if close else "."
+        """Return the error message for an unknown key, with a suggestion if there is one."""
+        suggestion = suggested_key(key, [action.dest for action in self._actions])
+        hint = f"; did you mean {suggestion}?" if suggestion else "."
         return f"unknown key {key}{hint} --help lists all keys"
 
-
-def _in_words(message: str) -> str:
-    """Return jsonargparse's message without its Python terms, if a value is missing or is not a list."""
-    message = re.sub(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", message)
-    key = re.search(r'Parser key "([\w.]+)":', message)
-    value = re.search(r"(?:Got value|Given value): (.*)\s*\Z", message)
-    if not key or not value:
-        return message
-    if value[1] == "None":
-        return f"{key[1]} is required: set it in the config, or give --{key[1]} VALUE"
-    if re.search(r"<class 'list'>|list\[", message) and not value[1].startswith(("[", "{")):
-        return f"{key[1]} must be a list, not {value[1]}: write --{key[1]} '[{value[1]}]'"
-    return message
+    def _in_words(self, message: str) -> str:
+        """Return jsonargparse's message about a value, without its Python terms."""
+        message = re.sub(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", message)
+        key = re.search(r'Parser key "([\w.]+)":', message)
+        value = re.search(r"(?:Got value|Given value): (.*)\s*\Z", message)
+        if not key or not value:
+            return message
+        needed = re.search(r"the following arguments are required: ([\w, ]+)", message)
+        name = re.search(r"class_path='[\w.]*?(\w+)'", value[1])
+        if needed and name:
+            settings = ", ".join(f"{needed_key}: VALUE" for needed_key in needed[1].split(", "))
+            return (
+                f"{key[1]} is {name[1]}, which needs {needed[1]}: write {{class_path: {name[1]}, init_args: "
+                f"{{{settings}}}}}"
+            )
+        if value[1] == "None":
+            return f"{key[1]} is required: set it in the config, or give --{key[1]} VALUE"
+        if re.search(r"<class 'list'>|list\[", message) and not value[1].startswith(("[", "{")):
+            return f"{key[1]} must be a list, not {value[1]}: write --{key[1]} '[{value[1]}]'"
+        parts = NAMES.get(key[1].removeprefix("trainer."), {}) if key[1].startswith("trainer.") else {}
+        names = [name for name, reason in parts.items() if not reason]
+        words = f"one of {', '.join(names)}" if names else allowed_values(type_of(self, key[1]))
+        return f"{key[1]} is {value[1]}: it must be {words}" if words else message
 
 
 class LightningCommandParser(CommandParser, LightningArgumentParser):

@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from xlt.system.signals import INTERRUPTED, STOPPED, interruptible, print_line, wait_for_launcher_exit
+from xlt.system.hub_private import fail_fast_without_hub
+from xlt.system.signals import (
+    ENDED_BY_CTRL_C,
+    INTERRUPTED,
+    interruptible,
+    print_line,
+    wait_for_launcher_exit,
+)
 
 IGNORED_WARNINGS = (
     ".*your dataloader is not resumable.*",  # the data module's state is the position
@@ -16,6 +23,7 @@ IGNORED_WARNINGS = (
     ".*treespec, LeafSpec.*",  # inside Lightning
     ".*`srun` command is available on your system but is not used.*",  # a single node needs no srun
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
+    ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded
     ".*args parameter is intended to run from within Python.*",  # a study parses the configs of its runs
 )
 """Warnings of libraries that do not apply to xlt."""
@@ -29,15 +37,16 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
         args: Command-line arguments.
 
     Returns:
-        The exit code: 0 or the command's own, 2 after an error that the user can fix, 75 after Ctrl-C.
+        The exit code: 0 or the command's own, 2 after an error that the user can fix, 130 after Ctrl-C.
     """
     _set_up_logging()
+    fail_fast_without_hub()
     try:
         with interruptible():
             return command(args) or 0
     except KeyboardInterrupt:
         print_line(INTERRUPTED)
-        return STOPPED
+        return ENDED_BY_CTRL_C
     except (ValueError, OSError, MisconfigurationException) as error:
         # Rank 0 prints the same message and ends the others; this rank prints if rank 0 does not.
         if not int(os.environ.get("LOCAL_RANK", "0")) or not wait_for_launcher_exit(10):

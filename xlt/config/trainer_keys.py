@@ -1,5 +1,6 @@
 """Checks of the Trainer's keys. A key that would change the steps of the schedule must keep its default."""
 
+import math
 from inspect import signature
 from typing import Any
 
@@ -59,11 +60,14 @@ def check_trainer_keys(config: Namespace) -> None:
         ValueError: A key has a value that is not allowed.
     """
     trainer = config.trainer
+    epochs, rule = config.get("epochs"), "be a number of epochs above 0"
+    require(epochs is None or 0 < epochs < math.inf, "epochs", epochs, rule)
     require(
-        trainer.max_steps > 0,
+        trainer.max_steps > 0 or (epochs is not None and trainer.max_steps == -1),
         "trainer.max_steps",
         trainer.max_steps,
-        "be a number of optimizer steps above 0, because learning rate and schedule depend on it",
+        "be a number of optimizer steps above 0, because learning rate and schedule depend on it. Or leave "
+        "it out and set epochs",
     )
     clip = trainer.gradient_clip_val
     require(clip is None or clip >= 0, "trainer.gradient_clip_val", clip, "be 0 or more")

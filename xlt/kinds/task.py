@@ -276,3 +276,21 @@ def scores_of(task: Task[Any], predictions: Predictions) -> Scores:
         kind, found = type(task).__name__, type(scores).__name__
         raise ValueError(f"{kind}.score returned a value of type {found}: return xlt.kinds.task.Scores")
     return scores
+
+
+def by_head(tasks: Iterable[Task[Any]]) -> dict[str, Task[Any]]:
+    """Return the first task of each head, by the head's key.
+
+    Raises:
+        ValueError: Tasks with a common head have different classes, or different kinds of head.
+    """
+    found: dict[str, Task[Any]] = {}
+    for task in tasks:
+        first = found.setdefault(task.head_key, task)
+        are_alike = isinstance(task, type(first)) or isinstance(first, type(task))
+        if task.labels != first.labels or not are_alike:
+            raise ValueError(
+                f"{task.name} and {first.name} share a head, but have different classes. Name the classes in "
+                "the task's file, in one order for all languages"
+            )
+    return found

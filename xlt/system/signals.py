@@ -9,6 +9,7 @@ a process that is still running after the grace period, or at a second Ctrl-C, i
 import contextlib
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Handled signals. SLURM sends SIGTERM before it kills, and SIGUSR1 some time before the job's limit if asked
 to; Ctrl-C sends SIGINT to every process of the terminal."""
 
@@ -27,6 +28,9 @@ SAME_CTRL_C_SECONDS = 0.5
 
 STOPPED = os.EX_TEMPFAIL
 """Exit code of a run that was stopped and can be resumed: 75. Source: EX_TEMPFAIL in sysexits.h."""
+
+ENDED_BY_CTRL_C = 128 + signal.SIGINT
+"""Exit code after a second Ctrl-C, and of a command that has nothing to save: 130, as in a shell."""
 
 INTERRUPTED = "stopped by SIGINT; the same command resumes from the work that is finished"
 """Message of a command that Ctrl-C ends."""
@@ -143,19 +147,18 @@ class SignalWatcher:
         if not self.received:
             self.received, self._received_at = name, now
             self.start_deadline(STOPPED)
-            if name == "SIGINT" and not self._launcher:
+            if name == "SIGINT" and not self._launcher and os.environ.get("RANK", "0") == "0":
                 print_line("SIGINT: the run stops after this step; Ctrl-C again ends it at once")
         elif name == "SIGINT" and now - self._received_at > SAME_CTRL_C_SECONDS:
-            self._exit_with_launcher(
-                name, "a second SIGINT: the same command resumes from the last checkpoint"
-            )
+            reason = "a second SIGINT: the same command resumes from the last checkpoint"
+            self._exit_with_launcher(name, reason, ENDED_BY_CTRL_C)
 
-    def _exit_with_launcher(self, name: str, reason: str) -> None:
+    def _exit_with_launcher(self, name: str, reason: str, exit_code: int = STOPPED) -> None:
         """End this process and its launcher. Only the launcher prints the reason."""
         if self._launcher:
             _signal_launcher(signal.Signals[name])
-            os._exit(STOPPED)
-        self.exit_process(STOPPED, reason)
+            os._exit(exit_code)
+        self.exit_process(exit_code, reason)
 
 
 @contextlib.contextmanager
@@ -178,7 +181,10 @@ def limit_shutdown(timeout: float = 30.0) -> Iterator[None]:
 
 
 def exit_on_signals() -> None:
-    """Make a signal end the process at once, with exit code 75, until a `SignalWatcher` listens."""
+    """Make a signal end the process at once, until a `SignalWatcher` listens.
+
+    The exit code is 130 after Ctrl-C, and 75 after another signal.
+    """
     for number in SIGNALS:
         signal.signal(number, _exit_now)
 
@@ -188,7 +194,7 @@ def _exit_now(number: int, _: object) -> None:
     _signal_launcher(number)
     if number == signal.SIGINT and not launcher_pid():
         print_line(INTERRUPTED)
-    os._exit(STOPPED)
+    os._exit(ENDED_BY_CTRL_C if number == signal.SIGINT else STOPPED)
 
 
 @contextlib.contextmanager
@@ -202,6 +208,15 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def command_to_repeat() -> str:
+    """Return the command of this process, to be typed again; empty if torchrun or SLURM started it."""
+    if {"TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"} & set(os.environ):
+        return ""
+    module = sys.modules["__main__"].__spec__
+    start = ["-m", module.name.removesuffix(".__main__")] if module else [sys.argv[0]]
+    return shlex.join([sys.orig_argv[0], *start, *sys.argv[1:]])
 
 
 def wait_for_launcher_exit(timeout: float) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xlt.models.finite import spoiled
 from xlt.system.checks import NotFiniteError, require
-from xlt.system.signals import STOPPED, SignalWatcher, print_line
+from xlt.system.signals import STOPPED, SignalWatcher, command_to_repeat, print_line
 from xlt.training.checkpoint_files import (
     SUFFIX,
     VerifiedCheckpointIO,
@@ -146,7 +146,9 @@ class CheckpointCallback(Checkpoint):
         if trainer.is_global_zero:
             reason = self._watcher.received or "another rank received a signal"
             step = f"{trainer.global_step:,}"
-            print_line(f"{reason}: saved after step {step}; the same command continues from there")
+            command = command_to_repeat()
+            again = f": {command}" if command else ""
+            print_line(f"{reason}: saved after step {step}; the same command continues from there{again}")
         raise SystemExit(STOPPED)
 
     def _is_due(self, step: int) -> bool:

@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 
 from xlt.batch.batch import Batch
-from xlt.module import TransferModule, score_record
+from xlt.kinds.log_record import score_record
+from xlt.module import TransferModule
 from xlt.training.recorder import Recorder
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from xlt.batch.batch import Batch
 from xlt.datamodule import TransferData
-from xlt.module import TransferModule, score_record
+from xlt.kinds.log_record import score_record
+from xlt.module import TransferModule
 from xlt.system.checks import NotFiniteError
 from xlt.training.metrics_file import MetricsFile, read_events
 from xlt.training.mixture_record import mixture_record, mixture_table, training_steps

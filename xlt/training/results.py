@@ -8,9 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from xlt.datamodule import TransferData
+from xlt.kinds.log_record import score_record
 from xlt.kinds.task import group_of
 from xlt.metrics.collapse import collapse_note, is_collapsed
-from xlt.module import TransferModule, score_record
+from xlt.module import TransferModule
 from xlt.system.tables import aligned
 from xlt.training.metrics_file import read_events
 from xlt.training.recorder import Totals

@@ -40,6 +40,7 @@ KEYS_SAFE_TO_CHANGE = (
     "preemption",
     "wandb",
     "config",
+    "name",
 )
 """Keys that may change when a run is resumed, because none of them changes what is learned."""
 

@@ -126,10 +126,16 @@ def _command(plan: Path, jobs: int | None, threads: int, retries: int, profile: 
 
 
 def _wait_for(command: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Run the command; return True if a signal arrived and was forwarded, so that the nodes save."""
+    """Run the command; return True if a signal arrived and was forwarded, so that the nodes save.
+
+    Raises:
+        KeyboardInterrupt: The signal was Ctrl-C.
+    """
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     with _forward_signals(process) as received:
         process.wait()
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt
     return bool(received)
 
 

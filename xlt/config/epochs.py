@@ -1,0 +1,77 @@
+"""The key `epochs`: the number of optimizer steps that some epochs of the mixture come to.
+
+An epoch is as many examples as the training volumes of all tasks hold together. The mixture draws some of its
+tasks more often than others, so a task may see its own examples more or less than once per epoch.
+"""
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from xlt.data.sampling.steps import TrainingSteps
+from xlt.datamodule import TransferData
+from xlt.training.run_folder import RunFolder
+
+
+def steps_of_epochs(epochs: float, data: TransferData) -> int:
+    """Return the first optimizer step after which `epochs` times the mixture's examples have been drawn.
+
+    The steps are those of the run itself, so the number is exact. It does not depend on the number of
+    processes. A passage in several windows counts as one example, in equal parts.
+
+    Args:
+        epochs: Number of epochs.
+        data: The run's data, encoded.
+    """
+    examples = data.num_examples()
+    wanted, length = epochs * sum(examples.values()), 1024
+    while True:
+        steps = data.build_steps(length, 0, 1)
+        found = _first_step(steps, examples, wanted)
+        if found is not None:
+            return found
+        length *= 4  # a shorter schedule is the beginning of a longer one
+
+
+def _first_step(steps: TrainingSteps, examples: dict[str, int], wanted: float) -> int | None:
+    """Return the number of steps that draw the wanted number of examples, or None if there are too few."""
+    drawn = dict.fromkeys(examples, 0.0)
+    for step in range(len(steps)):
+        task, _ = steps.schedule[step]
+        drawn[task] = steps.epochs_after(step) * examples[task]
+        if sum(drawn.values()) >= wanted - 1e-6:
+            return step + 1
+    return None
+
+
+def max_steps_of(epochs: float, max_steps: int, folder: RunFolder, data: TransferData) -> int:
+    """Return and print the number of optimizer steps of a run. A run that is resumed keeps its number.
+
+    Args:
+        epochs: The key epochs.
+        max_steps: The key trainer.max_steps, -1 if unset.
+        folder: The run's folder.
+        data: The run's data. They are encoded if the run is new.
+
+    Raises:
+        ValueError: Both keys are set.
+    """
+    recorded = folder.read_config() if folder.config.is_file() else {}
+    former = recorded["trainer"]["max_steps"] if recorded.get("epochs") == epochs else None
+    if max_steps not in (-1, former):
+        raise ValueError(
+            f"epochs is {epochs:g} and trainer.max_steps is {max_steps}: set one of the two. Leave "
+            "trainer.max_steps out of the config, or give --trainer.max_steps -1"
+        )
+    if former is not None:
+        steps = former
+    else:
+        data.prepare_data()
+        data.setup("fit")
+        steps = steps_of_epochs(epochs, data)
+    _print(f"{epochs:g} epochs of the mixture are {steps:,} optimizer steps")
+    return steps
+
+
+@rank_zero_only
+def _print(line: str) -> None:
+    """Print a line once, not on every rank."""
+    print(line, flush=True)
