@@ -14,6 +14,7 @@ import wandb
 from commands import launch, strike
 from conftest import Command, Disk, run
 from test_fit import SHORT, events, go_back, steps, validations
+from test_run_report import write_run
 
 from tests.stress.faults import Fault
 from xlt.config.run_command import run_command
@@ -21,6 +22,8 @@ from xlt.fit import fit
 from xlt.system.signals import STOPPED
 from xlt.system.wandb_mode import wandb_mode
 from xlt.training.recorder import Recorder
+from xlt.training.run_folder import RunFolder
+from xlt.training.wandb_layout import log_model, tables
 from xlt.wandb_sync import wandb_sync
 
 
@@ -58,12 +61,20 @@ def test_a_failure_of_the_dashboard_does_not_stop_training(
     assert (tmp_path / "run" / "results.json").is_file()
 
 
+class Config(dict[str, Any]):
+    """The config of a W&B run."""
+
+    def update(self, values: dict[str, Any], allow_val_change: bool) -> None:  # type: ignore[override]
+        super().update(values)
+
+
 class Heard:
     """A W&B run that keeps what it is told."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.step = 0
+        self.config: dict[str, Any] = Config()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.steps.append(step)
@@ -109,6 +120,17 @@ def test_two_runs_in_one_process_are_two_on_the_dashboard(
 WANDB = Path(sys.executable).with_name("wandb")
 
 
+SYSTEM = ("tokens_per_second", "padding_share", "tokens")
+CONSTANTS = ("share", "examples", "planned_steps")
+
+
+def told(event: dict[str, Any]) -> dict[str, Any]:
+    """The figures of an event that W&B gets, by their keys there."""
+    names = {f"train/{name}": f"system/{name}" for name in SYSTEM}
+    kept = {key: value for key, value in event.items() if key != "step" and not key.endswith(CONSTANTS)}
+    return {names.get(key, key): value for key, value in kept.items()}
+
+
 def can_inspect() -> bool:
     """Whether `wandb leet inspect` is there."""
     command = [str(WANDB), "leet", "inspect", "--help"]
@@ -139,9 +161,20 @@ def test_offline_dashboard_holds_the_run_under_its_id(tiny_run: Command, tmp_pat
     assert report["step"] == 3
     assert report["config"]["wandb"]["group"] == "a-study"
     assert report["config"]["data"]["tasks"] == ["mnli"]
-    last = {key: value for event in events(folder) for key, value in event.items() if key != "step"}
+    last = {key: value for event in events(folder) for key, value in told(event).items()}
     for key, value in last.items():
-        assert report["summary"][key] == (value if isinstance(value, str) else pytest.approx(value))
+        if key.startswith("val/"):
+            best = max(event[key] for event in events(folder) if key in event)
+            assert report["summary"][key] == {"max": pytest.approx(best)}
+        else:
+            assert report["summary"][key] == (value if isinstance(value, str) else pytest.approx(value))
+    # Constants of the run are config.
+    first = events(folder)[0]
+    for name in ("share", "examples", "planned_steps"):
+        assert report["config"]["mixture"]["mnli"][name] == pytest.approx(first[f"mixture/mnli/{name}"])
+    own = report["config"]["run"]
+    assert (own["intermediate"], own["target"], own["volume"], own["seed"]) == ("mnli", "", None, 0)
+    assert own["encoder"] == report["config"]["model"]["encoder"]
 
 
 # Restarts
@@ -164,11 +197,8 @@ def assert_tells_all(rows: list[dict[str, Any]], folder: Path) -> None:
     assert [row["trainer/global_step"] for row in rows] == [row["_step"] for row in rows]
     by_step = {row["_step"]: row for row in rows}
     for event in events(folder):
-        for key, value in event.items():
-            if key != "step":
-                assert by_step[event["step"]][key] == (
-                    value if isinstance(value, str) else pytest.approx(value)
-                )
+        for key, value in told(event).items():
+            assert by_step[event["step"]][key] == (value if isinstance(value, str) else pytest.approx(value))
 
 
 def stopped_twice(args: list[str]) -> None:
@@ -198,12 +228,93 @@ def test_a_run_stopped_twice_is_whole_in_its_last_file_and_after_the_one_command
     assert_tells_all(history(new), folder)
 
 
+def records(file: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of a kind in a run's file."""
+    command = [str(WANDB), "leet", "inspect", "--json", str(file)]
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_inspect(), reason="this wandb cannot inspect a file")
+def test_nine_tasks_have_fifteen_panels_two_tables_and_a_model(tiny_run: Command, tmp_path: Path):
+    folder = tmp_path / "run"
+    changes = {"trainer.max_steps": 18, "trainer.val_check_interval": 9}
+    code, output = launch(tiny_run(folder, changes), WANDB_MODE="offline")
+    assert code == 0, output
+    (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    rows = history(file)
+    hidden = {
+        metric["name"]
+        for metric in records(file, "metric")
+        if metric.get("options", {}).get("hidden") and "name" in metric
+    }
+    logged = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
+    logged = {key for key in logged if not key.startswith("_") and "." not in key}
+    shown = logged - hidden
+    assert len(shown) == 15
+    assert Counter(key.partition("/")[0] for key in shown) == {"train": 3, "val": 10, "system": 2}
+    assert {"train/mnli/loss", "mixture/mnli/epochs"} <= logged
+    last = rows[-1]
+    assert (last["val/results.nrows"], last["mixture/tasks.nrows"]) == (12, 9)
+    types = {found["name"]: found["type"] for found in records(file, "artifact")}
+    own = (folder / "wandb_id").read_text().strip()
+    assert types[f"model-{own}"] == "model"
+
+
+def test_results_table_has_the_best_validation_and_chance(tiny_run: Command, tmp_path: Path):
+    folder = tmp_path / "run"
+    assert run(tiny_run(folder, SHORT)) == 0
+    table = tables(RunFolder(folder))["val/results"]
+    found = json.loads((folder / "results.json").read_text())
+    expected = [found["mnli"][key] for key in ("accuracy", "chance", "rows")]
+    assert table.data == [["mnli", "accuracy", *expected, found["run"]["best_step"]]]
+
+
+class Listening:
+    """A W&B run that keeps the artifacts it is given, and has none of other runs."""
+
+    def __init__(self) -> None:
+        self.artifacts: list[Any] = []
+        self.asked: list[str] = []
+
+    def use_artifact(self, name: str) -> None:
+        self.asked.append(name)
+        absent()
+
+    def log_artifact(self, artifact: Any) -> None:
+        self.artifacts.append(artifact)
+
+
+def test_artifact_refers_to_the_model_and_names_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    parent = write_run(tmp_path / "parent", "encoders/mini", "intermediate", ["mnli"])
+    folder = write_run(tmp_path / "child", str(parent), "target", ["xnli"])
+    heard = Listening()
+    log_model(heard, RunFolder(folder))
+    assert heard.artifacts == []
+    (folder / "model").mkdir()
+    (folder / "model" / "model.safetensors").write_bytes(b"weights")
+    log_model(heard, RunFolder(folder))
+    assert heard.asked == ["model-id-of-parent:latest"]
+    assert "W&B does not have the model of the parent run id-of-parent" in caplog.text
+    (artifact,) = heard.artifacts
+    assert artifact.name == "model-id-of-child"
+    assert artifact.metadata["parent_run"] == "id-of-parent"
+    assert [entry.ref for entry in artifact.manifest.entries.values()] == [
+        (folder / "model" / "model.safetensors").as_uri()
+    ]
+
+
 class Server:
     """W&B's side of one run, whose connection can break."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict[str, Any]]] = []
         self.breaks_after = 10**9
+        self.config: dict[str, Any] = Config()
 
     @property
     def step(self) -> int:
@@ -231,8 +342,8 @@ def test_what_a_broken_connection_lost_is_told_by_the_next_start_and_nothing_twi
     assert server.step == breaks_after + 1
     server.breaks_after = 10**9
     assert run_command(wandb_sync, [str(folder)]) == 0
-    told = Counter(step for step, _ in server.rows)
-    assert told == Counter(event["step"] for event in events(folder))
+    counted = Counter(step for step, _ in server.rows)
+    assert counted == Counter(event["step"] for event in events(folder))
     # Whoever asks again tells nothing twice.
     before = list(server.rows)
     assert run_command(wandb_sync, [str(folder)]) == 0

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from synthetic_study import runs_of, scores_of, study_of
 
+from xlt.studies.analysis.claims import CLAIMS
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
+from xlt.studies.report.charts import lines, marks_of
 from xlt.studies.report.drawing import Figure
-from xlt.studies.report.figures import draw
+from xlt.studies.report.figures import PAPER, claims, draw
 from xlt.studies.report.page import page, render, write_figure_files
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -265,3 +267,61 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(html: str, tmp_path: Path):
         assert size > 200
         assert right <= 390
         assert marks > 5
+
+
+# The answer first, and what the panels show
+
+
+def test_the_page_opens_with_question_and_answer(html: str):
+    assert html.index("Asked: does intermediate training") < html.index("The largest mean effect is that of")
+    order = [html.index(f'<section id="{name}">') for name in ("short", "effects", "scores-section", "run")]
+    assert order == sorted(order)
+    assert "points wide at the median" in html
+    assert "The curve over the volume that fits best" in html
+
+
+def test_the_page_has_one_minus_sign(html: str):
+    found = html[html.index('<ol class="claims">') : html.index('<section id="missing">')]
+    assert not re.search(r"(?<![\w.])-\d", re.sub(r"<[^>]*>", "", found))
+
+
+POINTS = pd.DataFrame(
+    {
+        "intermediate": "mnli",
+        "volume": [100, 1000],
+        "mean": [35.0, 36.0],
+        "low": [34.9, -10.0],
+        "high": [35.1, 90.0],
+        "complete": True,
+    }
+)
+
+
+def layers(points: pd.DataFrame, chance: float | None) -> list[dict[str, Any]]:
+    """The layers of a chart of lines, as Vega-Lite."""
+    return lines(points, marks_of(["mnli"]), "Score, %", chance=chance).to_dict()["layer"]
+
+
+def test_an_interval_that_leaves_its_panel_is_marked_at_both_edges():
+    shapes = [layer["mark"].get("shape") for layer in layers(POINTS, None)]
+    assert [shape for shape in shapes if shape] == ["triangle-down", "triangle-up"]
+    inside = [layer["mark"].get("shape") for layer in layers(POINTS.assign(low=34.9, high=36.1), None)]
+    assert not any(inside)
+
+
+@pytest.mark.parametrize(("chance", "is_drawn"), [(33.3, True), (0.0, False), (None, False)])
+def test_chance_is_drawn_where_the_scores_are_near_it(chance: float | None, is_drawn: bool):
+    dotted = [layer for layer in layers(POINTS, chance) if layer["mark"].get("strokeDash") == [1, 3]]
+    assert bool(dotted) == is_drawn
+
+
+def test_the_papers_figures_stand_beside_this_studys():
+    assert {name: round(value, 1) for name, value in PAPER.items()} == {
+        "squad": 8.2, "mnli": 7.5, "hellaswag": 7.0, "mixture": 8.7, "best": 0.5,
+    }  # fmt: skip
+    assert set(PAPER) <= {claim.name for claim in CLAIMS}
+    (figure,) = claims(Findings(study_of(SMALL)))
+    (data,) = figure.panels[0].chart.to_dict()["datasets"].values()
+    shown = {row["words"].replace("\n", " "): row["paper"] for row in data}
+    assert shown["MNLI helps on average"] == 7.5
+    assert "Hollow diamond" in " ".join(figure.sentences)

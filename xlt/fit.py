@@ -32,10 +32,13 @@ from xlt.system.signals import SignalWatcher, limit_shutdown
 from xlt.system.tables import as_json
 from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.checkpoint_files import best, newest, step_of
+from xlt.training.console_log import ConsoleLog
 from xlt.training.exporting import export_run
 from xlt.training.metrics_file import MetricsFile, read_events
+from xlt.training.provenance import command_words
 from xlt.training.recorder import Totals
 from xlt.training.results import results_of, table, validations_of
+from xlt.training.wandb_logger import RunWandbLogger
 
 log = logging.getLogger("xlt.fit")
 
@@ -59,7 +62,8 @@ def fit(args: Sequence[str]) -> None:
                 ):  # all ranks must take the same path
                     _print_finished(cli)
                 else:
-                    _train(cli)
+                    with ConsoleLog(cli.folder.log, command_words()) as cli.report.console:
+                        _train(cli)
         else:
             _train(cli)
 
@@ -70,6 +74,16 @@ def _print_finished(cli: CommandLine) -> None:
 
 
 def _train(cli: CommandLine) -> None:
+    """Train to the last step, write and print the results, and close the run at W&B."""
+    try:
+        _train_and_export(cli)
+    finally:
+        for logger in cli.trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.close()
+
+
+def _train_and_export(cli: CommandLine) -> None:
     """Train from the newest checkpoint to the last step, and write and print the results."""
     trainer, module = cli.trainer, cli.model
     checkpoint = newest(cli.folder.checkpoints)
@@ -112,6 +126,7 @@ def _fit(cli: CommandLine, checkpoint: Path | None) -> None:
 
 def _write_results(cli: CommandLine, totals: Totals) -> None:
     """Export the best checkpoint, write results.json, and print the scores."""
+    cli.report.write(cli.trainer)
     exported = export_run(cli.folder.path, cli.folder.model)
     results = results_of(cli.folder, cli.model, cli.datamodule, totals)
     run = results["run"]

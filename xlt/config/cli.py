@@ -39,6 +39,7 @@ from xlt.training.processes import RankMonitor
 from xlt.training.progress import ProgressBar
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
+from xlt.training.run_report import RunReport
 from xlt.training.wandb_logger import RunWandbLogger, run_id
 
 
@@ -54,6 +55,7 @@ class CommandLine(LightningCLI):
     def __init__(self, args: Sequence[str], build: bool = True, watcher: SignalWatcher | None = None) -> None:
         self._build, self._watcher = build, watcher or SignalWatcher()
         self.folder: RunFolder
+        self.report: RunReport
         self.recorder = Recorder(self._describe_run)
         super().__init__(
             TransferModule,
@@ -116,6 +118,7 @@ class CommandLine(LightningCLI):
             trainer.max_steps = max_steps_of(self.config.epochs, trainer.max_steps, self.folder, data)
         if isinstance(trainer.val_check_interval, float):
             trainer.val_check_interval = max(1, int(trainer.val_check_interval * trainer.max_steps))
+        self.report = RunReport(self.folder)
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole config, nested, as its YAML file would be read."""
@@ -155,6 +158,7 @@ class CommandLine(LightningCLI):
             RankMonitor(self._watcher),
             *_as_list(config.get("callbacks")),
             self.recorder,
+            self.report,
             checkpoints,
         ]
         if config.get("enable_progress_bar") is not False:

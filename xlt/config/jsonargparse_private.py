@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from jsonargparse._paths import Path
 from jsonargparse._util import import_object
 

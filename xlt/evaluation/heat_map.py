@@ -1,12 +1,16 @@
-"""Heat map: a picture of a table of numbers."""
+"""Heat map: a picture of a table of percentages."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+
+from xlt.system.tables import number
 
 
 def heat_map(
@@ -14,25 +18,29 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     label: str,
-    colours: str,
-    limits: tuple[float, float],
+    title: str,
     stars: np.ndarray | None = None,
 ) -> Figure:
-    """Return a picture of values, each written into its cell without decimals. Cells with NaN stay white.
+    """Return a picture of percentages, each written into its cell without decimals. NaN stays white.
+
+    The colours change fastest near 0, so that low scores can be told apart beside high ones.
 
     Args:
-        values: The values. NaN marks a missing value.
+        values: The values, 0 to 100. NaN marks a missing value.
         rows: Names of the rows.
         columns: Names of the columns.
         label: Label of the colour bar.
-        colours: Name of matplotlib's colour map.
-        limits: Values at the two ends of the colour map.
+        title: Title of the picture. A long title is broken into lines.
         stars: True for the values with a star, in the shape of `values`. Defaults to no star.
     """
-    figure = Figure(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(rows)), layout="constrained")
+    width = max(4.5, 2.4 + 0.42 * len(columns))
+    lines = textwrap.wrap(title, int(11 * width))
+    height = 2.1 + 0.42 * len(rows) + 0.2 * len(lines)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
     axes = figure.subplots()
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-    axes.set_xticks(range(len(columns)), columns)
+    image = axes.imshow(values, cmap="viridis", norm=PowerNorm(0.5, 0, 100), aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=50, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -40,11 +48,12 @@ def heat_map(
         red, green, blue, _ = image.cmap(image.norm(values[row, column]))
         is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
         star = "*" if stars is not None and stars[row, column] else ""
+        text = number(float(values[row, column]), digits=0) + star
         axes.text(
-            column, row, f"{values[row, column]:.0f}{star}", ha="center", va="center", fontsize=7,
+            column, row, text, ha="center", va="center", fontsize=7,
             color="white" if is_dark else "black",
         )  # fmt: skip
-    figure.colorbar(image, ax=axes, label=label, shrink=0.9, pad=0.01)
+    figure.colorbar(image, ax=axes, label=label, pad=0.01, ticks=[0, 5, 10, 25, 50, 75, 100])
     return figure
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from xlt.data.languages import name_of
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.heat_map import heat_map
@@ -256,4 +257,6 @@ class Report:
         )
         stars = np.array([[language in self.collapsed[name] for language in languages] for name in names])
         label = "score, in percent" + (f" ({MARK} collapsed)" if stars.any() else "")
-        return heat_map(values, names, languages, label, "viridis", (0, 100), stars)
+        models = ", ".join(dict.fromkeys(cell.model for cell in self.scores))
+        title = f"Zero-shot scores of {models}"
+        return heat_map(values, names, list(map(name_of, languages)), label, title, stars)

@@ -40,7 +40,12 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
             settings=wandb.Settings(silent=True),
         )
         save_page_url(out, run)
-        run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **_averages(report)})
+        by_language = _by_language(report)
+        for key in by_language:
+            # Hundreds of languages and tasks are columns of the table of runs, not panels.
+            run.define_metric(key, hidden=True)
+        figures = {**by_language, **_averages(report)}
+        run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **figures})
         run.finish()
     except Exception as error:
         log.warning(
@@ -55,10 +60,36 @@ def _table(report: Report) -> wandb.Table:
     return wandb.Table(columns=["language", *names], data=rows)
 
 
+def _by_language(report: Report) -> dict[str, float]:
+    """Return the score of each task in each language, by log key."""
+    return {
+        f"score/{task}/{language}": score
+        for task, scores in report.by_task.items()
+        for language, score in scores.items()
+    }
+
+
 def _averages(report: Report) -> dict[str, float]:
-    """Return averages of tasks and groups, gaps, and numbers of collapsed languages, by log key."""
-    means = {f"mean/{name}": s.mean.value for name, s in report.summaries.items()}
-    means |= {f"group/{label_of(name, mean)}": mean.value for name, mean in report.groups().items()}
+    """Return averages of tasks and groups, gaps, and numbers of collapsed languages, by log key.
+
+    The key of an incomplete average carries its counts.
+    """
+    means = {
+        f"mean/{name}{_counts(languages=(s.mean.found, s.mean.wanted))}": s.mean.value
+        for name, s in report.summaries.items()
+    }
+    languages = report.group_languages()
+    means |= {
+        f"group/{label_of(name, mean)}"
+        f"{_counts(tasks=(mean.found, mean.wanted), languages=languages[name])}": mean.value
+        for name, mean in report.groups().items()
+    }
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
     means |= {f"collapsed/{name}": float(len(codes)) for name, codes in report.collapsed.items()}
     return {name: value for name, value in means.items() if value is not None}
+
+
+def _counts(**counts: tuple[int, int]) -> str:
+    """Return the counts that are incomplete as ` (1 of 2 tasks, 2 of 33 languages)`, or an empty text."""
+    lacking = [f"{found} of {wanted} {what}" for what, (found, wanted) in counts.items() if found < wanted]
+    return f" ({', '.join(lacking)})" if lacking else ""

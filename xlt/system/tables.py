@@ -1,4 +1,4 @@
-"""Text tables with aligned columns, and JSON that every reader accepts."""
+"""Text tables with aligned columns, numbers as text, and JSON that every reader accepts."""
 
 import json
 import math
@@ -44,3 +44,9 @@ def _finite(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {key: _finite(value) for key, value in values.items()}
     return [_finite(value) for value in values] if isinstance(values, (list, tuple)) else values
+
+
+def number(value: float, sign: str = "", digits: int = 1) -> str:
+    """Return a number as text, such as `+1.2` or `−0.3`; a number that rounds to zero has no sign."""
+    text = f"{value:{sign}.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")

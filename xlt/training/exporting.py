@@ -22,6 +22,7 @@ from xlt.training.checkpoint_files import (
     step_of,
     weights_fault,
 )
+from xlt.training.model_card import write_card
 from xlt.training.run_folder import RunFolder, check_writable
 
 MASKED = "mlm"
@@ -70,6 +71,7 @@ def export_run(
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
     save_encoder(weights, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
+    write_card(folder, out, step_of(path), list(heads))
     return path
 
 

@@ -2,6 +2,8 @@
 
 config.yaml     the whole config             metrics.jsonl   one event per line
 sources.json    the data that was used       checkpoints/    the newest and the best checkpoints
+run.json        the starts of the run        log.txt         the console's output of all starts
+report.html     a page about the run         curves.png      its learning curves
 model/          the best checkpoint as a model (xlt.system.folders), once the run is finished
 results.json    the scores; the last file of a finished run
 """
@@ -62,6 +64,10 @@ class RunFolder:
         self.model = path / MODEL
         self.results = path / "results.json"
         self.lock = path / "lock"
+        self.starts = path / "run.json"
+        self.log = path / "log.txt"
+        self.curves = path / "curves.png"
+        self.report = path / "report.html"
 
     @property
     def is_finished(self) -> bool:

@@ -1,13 +1,13 @@
 """Logger to Weights & Biases that never stops or delays a run, and that logs a resumed run as the same run.
 
 The run's folder holds the id of the W&B run. A resumed run first logs the events of metrics.jsonl that W&B
-does not have. Offline, each start writes a file of its own, and the last file holds every event.
+does not have. Offline, each start writes a file of its own, and the last file holds every event. The run's
+panels and summary are chosen in `xlt.training.wandb_layout`.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -18,7 +18,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xlt.system.wandb_mode import hashed_run_id, save_page_url, wandb_mode
+from xlt.training.lineage import lineage
 from xlt.training.run_folder import RunFolder
+from xlt.training.wandb_layout import STEP, Layout, log_model, tables
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +60,13 @@ class RunWandbLogger(WandbLogger):
             group=group or folder.path.name,
             job_type=job_type,
             tags=list(tags),
-            config=dict(config),
+            config={**config, "run": lineage(config)},
             mode=wandb_mode(),
             resume="allow",
             settings={"silent": wandb_mode() == "offline"},
         )
         self._wandb_init.pop("anonymous", None)
-        self._folder: Path = folder.path
+        self._folder = folder
         self._is_closed = False
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._waiting: list[Entry] = []
@@ -75,6 +77,7 @@ class RunWandbLogger(WandbLogger):
         """Number of events that were logged to W&B."""
         self._is_ready = Event()
         self._worker: Thread | None = None
+        self._layout = Layout()
 
     @property
     @rank_zero_experiment
@@ -101,15 +104,9 @@ class RunWandbLogger(WandbLogger):
         try:
             run = super().experiment
             self._is_ready.set()
-            save_page_url(self._folder, run)
+            save_page_url(self._folder.path, run)
             # A resumed run has all earlier steps already, with equal figures.
-            first = run.step
-            while entry := self._queue.get():
-                metrics, step = entry
-                if step >= first:
-                    # Lightning tells W&B to draw every figure over this key.
-                    run.log({**metrics, "trainer/global_step": step}, step=step)
-                    self.num_logged += 1
+            self._log_queued(run, first=run.step)
             run.finish(exit_code=self._exit_code)
         # wandb raises SystemExit if it takes the process to be interactive.
         except BaseException as error:
@@ -121,10 +118,36 @@ class RunWandbLogger(WandbLogger):
             )
             self._is_ready.set()
 
+    def _log_queued(self, run: Any, first: int) -> None:
+        """Log the queued events from a step on. The last event waits for the tables of a finished run."""
+        held: Entry | None = None
+        while entry := self._queue.get():
+            if held:
+                self._log(run, *held, first)
+            held = entry
+        if held:
+            is_last = not self._exit_code and held[1] >= first
+            self._log(run, {**held[0], **(tables(self._folder) if is_last else {})}, held[1], first)
+            if is_last:
+                log_model(run, self._folder)
+
+    def _log(self, run: Any, metrics: Mapping[str, Any], step: int, first: int) -> None:
+        """Log an event, unless W&B has its step."""
+        logged = self._layout.prepare(run, metrics)
+        if step >= first:
+            run.log({**logged, STEP: step}, step=step)
+            self.num_logged += 1
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the run, so that the next run of this process logs to its own."""
+        """Close the run after a failure. A run that succeeds stays open until its model is exported."""
         self._exit_code = int(status not in ("success", "finished"))
+        if self._exit_code:
+            self.close()
+
+    @rank_zero_only
+    def close(self) -> None:
+        """Close the run, so that the next run of this process logs to its own."""
         if not self.finish(FINISH_TIMEOUT):
             log.warning("`xlt wandb_sync %s` sends the missing events to W&B", self.save_dir)
 

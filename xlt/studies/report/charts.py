@@ -56,9 +56,14 @@ class Level:
 
 
 def lines(
-    points: pd.DataFrame, marks: Marks, axis: str, level: Level | None = None, signed: bool = False
+    points: pd.DataFrame,
+    marks: Marks,
+    axis: str,
+    level: Level | None = None,
+    signed: bool = False,
+    chance: float | None = None,
 ) -> alt.LayerChart:
-    """Draw a line for each arm over the volume, with intervals.
+    """Draw a line for each arm over the volume, with intervals. A triangle marks an interval that is cut off.
 
     Args:
         points: The table that `average_over_seeds` returns, of one target.
@@ -66,8 +71,13 @@ def lines(
         axis: Title of the vertical axis, with the unit.
         level: Level that the arms are compared with. Defaults to none.
         signed: True if the points are differences, labelled with their sign. Defaults to False.
+        chance: Score of a uniform guess, in percent, drawn if the points are near it. Defaults to none.
     """
     low, high = _axis_limits(points, level)
+    if chance is not None and low - (high - low) <= chance <= high:
+        low = min(low, chance - 0.04 * (high - chance))
+    else:
+        chance = None
     x = _volume_axis(points["volume"].unique().tolist())
     y = alt.Scale(domain=[low, high], nice=False, zero=False)
     table = _style_points(points, marks)
@@ -80,15 +90,39 @@ def lines(
         shape=shape, fill=alt.Fill("fill:N", scale=None)
     )
     level_layers = _draw_level(level, y) if level else []
-    ends = _line_ends(table, level, low, high)
+    if chance is not None:
+        level_layers.append(_draw_chance(chance, y))
+    ends = _line_ends(table, level, low, high, chance)
     layers = [
         *level_layers,
         ranges.transform_filter("isValid(datum.low)"),
+        *_draw_cuts(base, table, low, high),
         base.mark_line(strokeWidth=1.8),
         symbols,
         ends,
     ]
     return alt.layer(*layers)
+
+
+def _draw_chance(chance: float, y: alt.Scale) -> alt.Chart:
+    """Draw the level of chance as a dotted line."""
+    base = alt.Chart(pd.DataFrame([{"mean": chance}]), width=WIDTH, height=HEIGHT)
+    return base.mark_rule(color=MUTED, strokeDash=[1, 3], strokeWidth=1.4).encode(y=alt.Y("mean:Q", scale=y))
+
+
+def _draw_cuts(base: alt.Chart, table: pd.DataFrame, low: float, high: float) -> list[alt.Chart]:
+    """Mark the intervals that leave the panel: a triangle at the edge that they cross."""
+    cut = []
+    for is_cut, condition, edge, shape in (
+        (table["low"] < low, f"datum.low < {low}", HEIGHT, "triangle-down"),
+        (table["high"] > high, f"datum.high > {high}", 0, "triangle-up"),
+    ):
+        if bool(is_cut.to_numpy().any()):
+            mark = base.transform_filter(f"isValid(datum.low) && {condition}")
+            cut.append(
+                mark.mark_point(filled=True, size=34, opacity=0.9, shape=shape).encode(y=alt.value(edge))
+            )
+    return cut
 
 
 def _style_points(points: pd.DataFrame, marks: Marks) -> pd.DataFrame:
@@ -151,7 +185,9 @@ def _draw_level(level: Level, y: alt.Scale) -> list[alt.Chart]:
     return [line] if math.isnan(low) else [band, line]
 
 
-def _line_ends(table: pd.DataFrame, level: Level | None, low: float, high: float) -> alt.Chart:
+def _line_ends(
+    table: pd.DataFrame, level: Level | None, low: float, high: float, chance: float | None
+) -> alt.Chart:
     """Draw the name of each arm at the end of its line; `low` and `high` are the limits of the axis."""
     last = table.sort_values("volume").groupby("intermediate").tail(1)
     labelled = [
@@ -160,6 +196,8 @@ def _line_ends(table: pd.DataFrame, level: Level | None, low: float, high: float
     ]
     if level:
         labelled.append((level.label, level.interval.estimate, INK))
+    if chance is not None:
+        labelled.append(("chance", chance, MUTED))
     wanted = [HEIGHT * (high - mean) / (high - low) for _, mean, _ in labelled]
     labels = pd.DataFrame(labelled, columns=pd.Index(["label", "mean", "colour"]))
     labels["at"] = spread_out(wanted, LABEL)
@@ -216,7 +254,8 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
     """Draw estimates with intervals, each below its words; a line marks zero.
 
     Args:
-        rows: Columns `words`, `estimate`, `low`, `high`, `seeds_low`, `seeds_high` and `colour`.
+        rows: Columns `words`, `estimate`, `low`, `high`, `seeds_low`, `seeds_high`, `colour` and `paper`: the
+            paper's figure, or NaN if it has none.
         axis: Title of the horizontal axis, with the unit.
     """
     table = rows.copy()
@@ -228,7 +267,7 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
         for position, parts in zip(table["position"], words, strict=True)
     ]
     table["from"], table["to"] = table["position"] - 8, table["position"] + 8
-    ends = table[["low", "high", "seeds_low", "seeds_high"]]
+    ends = table[["low", "high", "seeds_low", "seeds_high", "paper"]]
     low, high = min(0.0, ends.min().min()), max(0.0, ends.max().max())
     margin = 0.04 * (high - low or 1.0)
     x = alt.Scale(domain=[low - margin, high + margin], nice=False)
@@ -247,5 +286,8 @@ def forest(rows: pd.DataFrame, axis: str) -> alt.LayerChart:
             x=alt.X("seeds_low:Q", scale=x), x2="seeds_high:Q"
         ),
         drawn.mark_point(size=60, filled=True, opacity=1).encode(x=at),
+        base.transform_filter("isValid(datum.paper)")
+        .mark_point(size=70, shape="diamond", strokeWidth=1.6, color=INK, opacity=1)
+        .encode(y=own, x=alt.X("paper:Q", scale=x)),
         text.encode(x=alt.value(0), y=alt.Y("above:Q", scale=None, axis=None), text="words:N"),
     )

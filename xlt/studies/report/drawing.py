@@ -193,9 +193,3 @@ def _ends(block: Sequence[int], positions: Sequence[float], gap: float) -> tuple
     half = (len(block) - 1) * gap / 2
     middle = sum(positions[i] for i in block) / len(block)
     return middle - half, middle + half
-
-
-def number(value: float, sign: str = "", digits: int = 1) -> str:
-    """Return a number as text, such as `+1.2` or `−0.3`; a number that rounds to zero has no sign."""
-    text = f"{value:{sign}.{digits}f}"
-    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")

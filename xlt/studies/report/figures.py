@@ -18,17 +18,26 @@ from xlt.studies.analysis.points import common_volume
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Marks, forest, heat_map, lines, marks_of
-from xlt.studies.report.drawing import COLOURS, MUTED, Figure, Panel, number
+from xlt.studies.report.drawing import COLOURS, MUTED, Figure, Panel
+from xlt.system.tables import number
 
 VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MUTED}
 """Colours of the claims' estimates by verdict."""
+
+PAPER = {"squad": 8.2, "mnli": 7.5, "hellaswag": 7.0, "mixture": 8.7, "best": 8.7 - 8.2}
+"""Mean gains over XLM-R Large in points, by claim. Source: Phang et al. (2020), section 4."""
+
+CHANCE = {"xnli": 100 / 3, "pawsx": 100 / 2}
+"""Accuracy of a uniform guess among the target's classes, in percent."""
 
 HOLLOW = "A hollow mark has fewer seeds than other marks."
 ROWS = (
     "Bars are 95 % intervals. In a single target they cover seeds and test rows (hierarchical bootstrap; a "
     "parallel test set draws the same rows in all languages); for all targets they cover seeds (Student's t)."
 )
-CUT = "An interval that is much longer than the differences is cut off."
+CUT = (
+    "An interval that is much longer than the differences is cut off: a triangle marks the edge it leaves by."
+)
 BARS = "Bars are 95 % intervals over seeds (Student's t)."
 
 
@@ -80,13 +89,15 @@ def scores_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
         level = _level(own)
         trained = own[own["intermediate"] != NONE]
         if len(trained):
-            panels.append(_panel(trained, marks, "Score, %", names.task_name(target), level))
+            chance = CHANCE.get(target)
+            panels.append(_panel(trained, marks, "Score, %", names.task_name(target), level, chance=chance))
     if not panels:
         return
     sentences = [
         "Zero-shot score in each target (mean over its languages) against the number of examples of the "
         "intermediate task.",
-        "The dashed line is the score without intermediate training; the grey band is its interval.",
+        "The dashed line is the score without intermediate training; the grey band is its interval. The "
+        "dotted line is chance, drawn if the scores are near it.",
         *_describe_bars(findings.scores),
         *_describe_coverage(findings.scores, "languages"),
         *describe_collapsed(findings),
@@ -166,11 +177,17 @@ def claims(findings: Findings) -> Iterator[Figure]:
     if not drawn:
         return
     rows = [
-        (one.claim.text, *one.estimate, *one.seeds_only[1:], VERDICTS.get(one.verdict, MUTED))
+        (
+            one.claim.text,
+            *one.estimate,
+            *one.seeds_only[1:],
+            VERDICTS.get(one.verdict, MUTED),
+            PAPER.get(one.claim.name, math.nan),
+        )
         for one in drawn
         if one.estimate and one.seeds_only
     ]
-    columns = ["words", "estimate", "low", "high", "seeds_low", "seeds_high", "colour"]
+    columns = ["words", "estimate", "low", "high", "seeds_low", "seeds_high", "colour", "paper"]
     chart = forest(pd.DataFrame(rows, columns=pd.Index(columns)), "Difference, points")
     verdicts = "; ".join(f"{one.claim.text}: {one.verdict}" for one in drawn)
     sentences = [
@@ -178,6 +195,7 @@ def claims(findings: Findings) -> Iterator[Figure]:
         "Thin bar: 95 % interval over seeds and targets (languages if there is one target). Thick bar: "
         "interval over seeds alone.",
         "Blue: supported; orange: contradicted; grey: undecided.",
+        "Hollow diamond: the paper's figure, for XLM-R Large on XTREME's development sets.",
     ]
     panel = Panel(chart, "", f"Estimates of the claims. {verdicts}.")
     numbers = tables.claims_table(findings.judged)
@@ -186,17 +204,17 @@ def claims(findings: Findings) -> Iterator[Figure]:
 
 def _panel(
     points: pd.DataFrame, marks: Marks, axis: str, title: str, level: Level | None,
-    note: str = "", signed: bool = False,
+    note: str = "", signed: bool = False, chance: float | None = None,
 ) -> Panel:  # fmt: skip
     """Return a chart of lines over the volume, with its text for readers who cannot see it."""
     last = points.sort_values("volume").groupby("intermediate").tail(1)
     ends = ", ".join(
-        f"{names.task_name(arm)} {mean:.1f} at {volume:,}"
+        f"{names.task_name(arm)} {number(mean)} at {volume:,}"
         for arm, mean, volume in zip(last["intermediate"], last["mean"], last["volume"], strict=True)
     )
-    base = f"; without intermediate training {level.interval.estimate:.1f}" if level else ""
+    base = f"; without intermediate training {number(level.interval.estimate)}" if level else ""
     words = f"{title or 'All targets'}, {axis}, against training examples: {ends}{base}."
-    return Panel(lines(points, marks, axis, level, signed), title, words, note)
+    return Panel(lines(points, marks, axis, level, signed, chance), title, words, note)
 
 
 def _by_target(findings: Findings, points: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from xlt.studies.analysis import names
@@ -33,6 +32,8 @@ from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
 from xlt.system.files import write_atomically
+from xlt.system.tables import number
+from xlt.training.html import environment, table_of
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
@@ -72,34 +73,33 @@ def write_figure_files(drawn: Sequence[Figure], folder: Path) -> None:
 
 def render(findings: Findings, drawn: Sequence[Figure]) -> str:
     """Return the page's text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     study = findings.study
-    return environment.get_template(PAGE).render(
-        name=study.name,
-        facts=list(facts(findings)),
-        words=_as_list(study.about.get("words")),
-        summary=list(summary(findings)),
-        coverage=table_data(replicate_counts(findings)),
-        figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
-        claims=[_claim_data(one) for one in findings.judged],
-        fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
-        identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
-        model=table_data(tables.model_table(findings.model)),
-        model_words=[
-            f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
-        ],
-        power=table_data(tables.power_table(findings)),
-        missing=sorted(map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)),
-        collapsed=describe_runs(findings.collapsed),
-        runs=groups_of(study.runs),
-        num_runs=len(study.runs),
-        colours=list(zip(COLOURS, DARK, strict=True)),
+    return (
+        environment(TEMPLATES)
+        .get_template(PAGE)
+        .render(
+            name=study.name,
+            facts=list(facts(findings)),
+            words=_as_list(study.about.get("words")),
+            summary=list(summary(findings)),
+            coverage=table_data(replicate_counts(findings)),
+            figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
+            claims=[_claim_data(one) for one in findings.judged],
+            fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
+            identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
+            model=table_data(tables.model_table(findings.model)),
+            model_words=[
+                f"{words[0].upper()}{words[1:]}." for words in sorted(set(findings.model["words"])) if words
+            ],
+            power=table_data(tables.power_table(findings)),
+            missing=sorted(
+                map(tuple, study.missing), key=lambda line: (line[1].startswith("waits for"), line)
+            ),
+            collapsed=describe_runs(findings.collapsed),
+            runs=groups_of(study.runs),
+            num_runs=len(study.runs),
+            colours=list(zip(COLOURS, DARK, strict=True)),
+        )
     )
 
 
@@ -120,13 +120,7 @@ def _figure_data(figure: Figure) -> dict[str, Any]:
 
 def table_data(table: pd.DataFrame) -> dict[str, Any]:
     """Return a table in the form that the template expects: head, and rows of (text, is a number)."""
-    rows = [[(str(cell), _is_number(str(cell))) for cell in row] for row in table.itertuples(index=False)]
-    return {"head": [str(name) for name in table.columns], "rows": rows}
-
-
-def _is_number(text: str) -> bool:
-    """Return True if a cell is a number, which is aligned to the right."""
-    return re.match(r"[+\-−]?\d", text) is not None
+    return table_of(list(map(str, table.columns)), list(table.itertuples(index=False)))
 
 
 def _claim_data(one: Judged) -> dict[str, str]:
@@ -136,8 +130,13 @@ def _claim_data(one: Judged) -> dict[str, str]:
         "text": one.claim.text,
         "paper": one.claim.paper,
         "verdict": one.verdict,
-        "words": words[:1].upper() + words[1:],
+        "words": _minus(words[:1].upper() + words[1:]),
     }
+
+
+def _minus(text: str) -> str:
+    """Return a text with a minus sign, as in tables and charts, before each negative number."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def facts(findings: Findings) -> Iterator[tuple[str, str]]:
@@ -185,9 +184,12 @@ def _as_list(value: Any) -> list[str]:
 
 
 def summary(findings: Findings) -> Iterator[str]:
-    """Yield the sentences of the section `In short`."""
+    """Yield the sentences of the section `Answer`: the question, then what the data say."""
+    yield question(findings)
     if len(findings.pooled):
         yield figures.largest_effect(findings.pooled)
+        yield from _describe_widths(findings.pooled)
+        yield from _describe_curves(findings)
         own = at_common_volume(findings.effects)
         volume = common_volume(findings.by_language)
         where = f"At {volume:,} examples" if volume else "At each task's largest volume"
@@ -219,6 +221,42 @@ def collapse_sentence(findings: Findings) -> str:
     rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
     count = len(findings.collapsed)
     return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
+
+
+def question(findings: Findings) -> str:
+    """Return the study's question."""
+    arms, targets = (
+        ", ".join(map(names.task_name, found)) or "no task" for found in (findings.arms, findings.targets)
+    )
+    volumes = [f"{volume:,}" for volume in findings.volumes]
+    span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
+    return (
+        f"Asked: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
+        f"transfer in {targets}, and does more of it help more?"
+    )
+
+
+def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence on the widths of the intervals of the mean effects, if there are intervals."""
+    widths = (points["high"] - points["low"]).dropna()
+    if len(widths):
+        yield (
+            f"The 95 % intervals of the mean effects are {number(widths.median())} points wide at the median "
+            f"({number(widths.min())} to {number(widths.max())}): smaller differences cannot be told apart."
+        )
+
+
+def _describe_curves(findings: Findings) -> Iterator[str]:
+    """Yield a sentence on the curve that fits each arm best over all targets."""
+    if not len(findings.fits):
+        return
+    fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
+    parts = [
+        f"{best} for {', '.join(map(names.task_name, names.sort_arms(own['intermediate'])))}"
+        for best, own in fits.groupby("best", sort=False)
+    ]
+    if parts:
+        yield f"The curve over the volume that fits best, by AICc over all targets: {'; '.join(parts)}."
 
 
 def replicate_counts(findings: Findings) -> pd.DataFrame:

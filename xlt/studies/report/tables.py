@@ -18,7 +18,7 @@ from xlt.studies.analysis.measures import Measure
 from xlt.studies.analysis.power import smallest_difference
 from xlt.studies.analysis.statistics import seeds_needed
 from xlt.studies.design.nodes import NONE
-from xlt.studies.report.drawing import number
+from xlt.system.tables import number
 
 
 def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,185 @@
+"""Model card of an exported run, README.md: metadata for the Hugging Face hub, scores, and use.
+
+Source of the metadata: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from xlt.data.multilingual import Multilingual
+from xlt.data.sources import Hub
+from xlt.kinds.task import Task
+from xlt.system.files import write_atomically
+from xlt.tasks import load
+from xlt.training.lineage import first_encoder
+from xlt.training.metrics_file import read_events
+from xlt.training.run_folder import RunFolder
+
+CARD = "README.md"
+
+LICENCES = {"FacebookAI/xlm-roberta-base": "mit", "FacebookAI/xlm-roberta-large": "mit"}
+"""Licences of encoders on the hub. Source: their model cards."""
+
+SIGN = "trained-with-xlt"
+"""Tag by which a card that xlt has written is known. Other cards are never replaced."""
+
+USE = """\
+## How to use this folder
+
+The folder loads as an encoder without a head: `AutoModel.from_pretrained("{out}")`. The heads of the tasks
+are in `heads.safetensors`, which transformers does not read: its pipelines start with a random head. xlt
+reads the heads:
+
+    python -m xlt.evaluate --runs '[{out}]' --tasks '[{task}]' --out {out}-evaluation
+    python -m xlt.fit --config ... --model.encoder {out} --model.keep_heads true
+
+Without `--model.keep_heads true`, `xlt.fit` starts with new heads.
+"""
+
+
+def write_card(run: RunFolder, out: Path, step: int, heads: Sequence[str]) -> None:
+    """Write the card of an exported checkpoint. A card that xlt did not write stays.
+
+    Args:
+        run: The run's folder.
+        out: Folder of the exported model.
+        step: Step of the checkpoint.
+        heads: Names of the exported heads.
+    """
+    path = out / CARD
+    if not path.is_file() or SIGN in front_matter(path).get("tags", ()):
+        write_atomically(path, card(run, out, step, heads))
+
+
+def front_matter(path: Path) -> dict[str, Any]:
+    """Return the metadata at the top of a card; empty if there is none."""
+    parts = path.read_text(encoding="utf-8").split("---\n", 2) if path.is_file() else []
+    found = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    return found if isinstance(found, dict) else {}
+
+
+def card(run: RunFolder, out: Path, step: int, heads: Sequence[str]) -> str:
+    """Return the text of the card.
+
+    Args:
+        run: The run's folder.
+        out: Folder of the exported model.
+        step: Step of the checkpoint.
+        heads: Names of the exported heads.
+    """
+    config = run.read_config()
+    tasks = [load(name) for name in config["data"]["tasks"]]
+    record = json.loads(run.starts.read_text(encoding="utf-8")) if run.starts.is_file() else {}
+    scores = _scores_at(run, step, record.get("chance", {}))
+    name = run.path.resolve().name
+    encoder = config["model"]["encoder"]
+    phase, trained_on = config["wandb"]["job_type"], ", ".join(task.name for task in tasks)
+    parts = [
+        f"---\n{_metadata(name, encoder, tasks, scores)}\n---\n",
+        f"# {name}\n",
+        f"{encoder} after {phase} training on {trained_on}. The checkpoint is that after step {step:,} of "
+        f"{config['trainer']['max_steps']:,}; the seed is {config['seed_everything']}.\n",
+        _score_table(scores, record),
+        USE.format(out=out, task=tasks[0].name),
+        f"Heads: {', '.join(heads) or 'none'}.\n",
+        _training(record),
+        _task_list(tasks),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _metadata(name: str, encoder: str, tasks: Sequence[Task[Any]], scores: Mapping[Any, float]) -> str:
+    """Return the metadata as YAML, without the entries that are not known."""
+    hubs = {task.name: _hubs(task) for task in tasks}
+    # The hub knows no name for a task of several data sets.
+    results = [
+        EvalResult(
+            task_type=_hyphenated(type(task).__name__),
+            dataset_type=hub.repository,
+            dataset_config=hub.config,
+            dataset_name=task.name,
+            dataset_split="validation",
+            metric_type=metric,
+            metric_value=round(value, 2),
+        )
+        for task in tasks
+        for hub in (hubs[task.name] if len(hubs[task.name]) == 1 else ())
+        for (name, metric), value in scores.items()
+        if name == task.name
+    ]
+    base = first_encoder(encoder)
+    known = front_matter(Path(base) / CARD)
+    return ModelCardData(
+        base_model=(known.get("base_model") or Path(base).name) if Path(base).is_dir() else base,
+        language=["multilingual", *sorted({task.language or "en" for task in tasks})],
+        license=LICENCES.get(base) or known.get("license"),
+        library_name="transformers",
+        datasets=list(dict.fromkeys(hub.repository for found in hubs.values() for hub in found)) or None,
+        metrics=list(dict.fromkeys(metric for _, metric in scores)) or None,
+        tags=["xlt", SIGN, "cross-lingual-transfer"],
+        model_name=name if results else None,
+        eval_results=results or None,
+    ).to_yaml()
+
+
+def _hyphenated(name: str) -> str:
+    """Return the name of a class in lower case, with hyphens between its words."""
+    return "".join(f"-{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def _hubs(task: Task[Any]) -> list[Hub]:
+    """Return the data sets on the hub that a task's training rows come from."""
+    sources = (load(task.trains_on) if task.trains_on else task).sources
+    parts = [source.hub if isinstance(source, Multilingual) else source for source in sources]
+    return [part for part in parts if isinstance(part, Hub)]
+
+
+def _scores_at(run: RunFolder, step: int, metrics: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Return the dev scores at a step, by task and metric; empty if the step was not validated."""
+    found = [e for e in read_events(run.metrics) if e["step"] == step and e.get("val/score") is not None]
+    return {
+        (task, metric): event[f"val/{task}/{metric}"]
+        for event in found[-1:]
+        for task in metrics
+        for metric in metrics[task]
+        if event.get(f"val/{task}/{metric}") is not None
+    }
+
+
+def _score_table(scores: Mapping[tuple[str, str], float], record: Mapping[str, Any]) -> str:
+    """Return the dev scores beside chance, as Markdown."""
+    lines = []
+    for (task, metric), value in scores.items():
+        chance, rows = record["chance"][task][metric], record["rows"][task]
+        lines.append(f"| {task} | {metric} | {value:.1f} | {chance:.1f} | {rows:,} |")
+    if not lines:
+        return ""
+    head = [
+        "## Dev scores, in percent\n",
+        "| task | metric | score | chance | rows |",
+        "|---|---|--:|--:|--:|",
+    ]
+    return "\n".join([*head, *lines, ""])
+
+
+def _training(record: Mapping[str, Any]) -> str:
+    """Return command, commit, device and versions of the training, as Markdown."""
+    if not record.get("starts"):
+        return ""
+    last = record["starts"][-1]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    commit = f" at git commit {last['commit']}" if last["commit"] else ""
+    command = shlex.join(last["command"])
+    return f"## Training\n\n    {command}\n\nOn {last['device']}{commit}. Versions: {versions}.\n"
+
+
+def _task_list(tasks: Sequence[Task[Any]]) -> str:
+    """Return licence and citation of each task, as Markdown."""
+    lines = [f"- {task.name}: {task.licence or 'licence not known'}. {task.citation}" for task in tasks]
+    return "\n".join(["## Training data\n", *lines, ""])
