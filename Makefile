@@ -4,6 +4,7 @@
 # make chaos        kill a run at 30 random points and compare it with an undisturbed one, under 25 minutes
 # make test-slurm   two SLURM nodes on this machine (Debian, root): installs slurm-wlm, munge and the extra slurm
 # make bench        speed on this machine's CPU against transformers.Trainer, under 20 minutes
+# make docs         build the documentation into site/, in an environment of its own without torch
 # make clean        delete what make itself has made; runs/ stays
 # make lock         pin the newest versions that pyproject.toml allows (maintainers)
 
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart encoder test lint chaos test-slurm bench lock clean
+.PHONY: quickstart encoder test lint chaos test-slurm bench docs lock clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m xlt.fit --config configs/quickstart.yaml
@@ -41,6 +42,14 @@ test-slurm: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -u -m benchmarks
 
+docs: .venv/docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
+
+.venv/docs/installed: requirements-docs.lock | .venv/bin/python
+	$(BIN)/python -m venv --clear .venv/docs
+	.venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "xlt needs Python 3.11, 3.12 or 3.13: none is on the PATH; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -61,6 +70,10 @@ lock:
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
 	$(PIP) -e '.[study,dev]'
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
+	$(PYTHON) -m venv .venv/docs
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+		| .venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	.venv/docs/bin/python -m pip freeze > requirements-docs.lock
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv site .pytest_cache .ruff_cache .import_linter_cache

@@ -1,9 +1,7 @@
-"""Every config parses against the signatures and opens with its command; the README's commands exist."""
+"""Every config parses against the signatures and opens with its command."""
 
 import importlib.util
-import inspect
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +12,14 @@ import yaml
 from conftest import NINE, REPOSITORY
 
 import xlt.studies.design.plan
-from xlt import list_tasks, study, study_dashboard, tasks
+from xlt import study, tasks
 from xlt.config.cli import ParsedCommandLine
 from xlt.config.commands import MODULES
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
 from xlt.studies.design.plan import Study
-from xlt.training.exporting import export_run
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
-README = REPOSITORY / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -182,53 +178,3 @@ def test_no_tracked_file_names_a_folder_beside_the_repository():
             and path.parent.name != "tests"
         ):
             assert not beside.search(path.read_text(encoding="utf-8")), name
-
-
-PARSERS = {
-    "xlt.evaluate": make_parser,
-    "xlt.study": study.make_parser,
-    "xlt.study_dashboard": study_dashboard.make_parser,
-    "xlt.list_tasks": list_tasks.make_parser,
-}
-
-
-def readme() -> str:
-    if not README.is_file():
-        pytest.skip("there is no README yet")
-    return README.read_text()
-
-
-def test_make_targets_that_the_readme_names_exist():
-    makefile = (REPOSITORY / "Makefile").read_text()
-    named = set(re.findall(r"\bmake ([a-z][\w-]*)", readme()))
-    assert {"quickstart", "test"} <= named
-    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
-    assert named <= targets
-
-
-def test_commands_of_the_readme_parse():
-    commands = re.findall(r"^ +(?:\$ )?(?:python -m xlt\.|xlt )(\w+ .*)", readme(), re.MULTILINE)
-    assert commands
-    for command in commands:
-        name, *args = shlex.split(command, comments=True)
-        verb = MODULES[name]
-        assert importlib.util.find_spec(verb)
-        if verb == "xlt.export":
-            keys = inspect.signature(export_run).parameters
-            assert {arg.removeprefix("--") for arg in args[::2]} <= set(keys)
-        elif verb in PARSERS:
-            PARSERS[verb]().parse_args(args)
-        elif verb == "xlt.wandb_sync":
-            assert [Path(arg).parent.name for arg in args] == ["runs"]
-        else:
-            ParsedCommandLine(args)
-
-
-def test_the_readmes_tree_names_the_folders_that_exist():
-    tree = readme().split("## The tree", 1)[1].split("\n## ", 1)[0]
-    named = set(re.findall(r"^    ([\w/]+)/(?=\s)", tree, re.MULTILINE))
-    rooms = set(re.findall(r"^      (\w+)/(?=\s)", tree, re.MULTILINE))
-    for path in named:
-        assert (REPOSITORY / path).is_dir(), path
-    assert named >= {"xlt", "configs", "docs", "samples", "tests"}
-    assert rooms == {path.parent.name for path in (REPOSITORY / "xlt").glob("*/__init__.py")}

@@ -35,6 +35,7 @@ SHAPES = {
     "commonsenseqa": (MultipleChoice, Choices),
 }
 CHOICES = {"hellaswag": 4, "cosmosqa": 4, "commonsenseqa": 5}
+PAGE = REPOSITORY / "docs" / "add-a-task.md"
 
 
 def read_some(task: str, split: Split, roots: list[Path], most: int) -> list[Any]:
@@ -187,16 +188,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def whole_task() -> str:
-    """The task file that the README shows."""
-    readme = REPOSITORY / "README.md"
-    if not readme.is_file():
-        pytest.skip("there is no README yet")
-    found, _ = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    """The task file that docs/add-a-task.md shows."""
+    found, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert "SciTail" in found
     return found
 
 
-def test_the_readmes_task_trains_from_a_module_outside_the_package(own_folder: Path, tiny_run: Command):
+def test_the_shown_task_trains_from_a_module_outside_the_package(own_folder: Path, tiny_run: Command):
     text = whole_task()
     assert len(text.splitlines()) < 40
     (own_folder / "mylab" / "scitail.py").write_text(text)
@@ -257,14 +255,13 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
 
 
 def own_kind() -> str:
-    """The kind of one's own that the README shows, and a task of it."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    _, kind = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    """The kind of one's own that docs/add-a-task.md shows, and a task of it."""
+    _, kind = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     task = whole_task().split('"""', 2)[2].replace("TASK = Classification(", "TASK = ByError(")
     return kind + task
 
 
-def test_the_readmes_kind_is_scored(own_folder: Path):
+def test_the_shown_kind_is_scored(own_folder: Path):
     (own_folder / "mylab" / "scitail.py").write_text(own_kind())
     task = tasks.load("mylab.scitail")
     features = Columns({"targets": np.array([0, 1, 1, 0])})
