@@ -14,11 +14,11 @@ from pathlib import Path
 
 ENCODER = Path("encoders/e5-small")
 COMMANDS = (
-    ("Train nine English tasks in one mixture", "xlt.fit", "configs/small/mixture.yaml"),
-    ("Fine-tune the result on English part-of-speech tags", "xlt.fit", "configs/small/mixture_udpos.yaml"),
+    ("Train nine English tasks in one mixture", "fit", "configs/small/mixture.yaml"),
+    ("Fine-tune the result on English part-of-speech tags", "fit", "configs/small/mixture_udpos.yaml"),
     (
         "Test the tags in 28 languages, 27 of them without any label",
-        "xlt.evaluate",
+        "evaluate",
         "configs/evaluate/small.yaml",
     ),
 )
@@ -40,9 +40,9 @@ def main() -> None:
     """Run the commands in turn. The first that fails ends the program with its exit code."""
     is_real = has_encoder()
     for i, (title, command, config) in enumerate(COMMANDS):
-        line = ["python", "-m", command, "--config", config, *(() if is_real else MINI[i])]
+        line = ["xlt", command, "--config", config, *(() if is_real else MINI[i])]
         print(f"\n[{i + 1}/{len(COMMANDS)}] {title}\n$ {shlex.join(line)}\n", flush=True)
-        code = subprocess.run([sys.executable, *line[1:]], check=False).returncode
+        code = subprocess.run([sys.executable, "-m", *line], check=False).returncode
         if code:
             sys.exit(code)
     root = Path("runs/small" if is_real else "runs/mini")
@@ -92,9 +92,9 @@ def summary(root: Path) -> list[str]:
         f"The heat map: {root}/evaluation/heat_map.png",
         "",
         "What to run next",
-        "  without the mixture:   python -m xlt.fit --config configs/small/udpos.yaml",
-        "  your own language:     python -m xlt.evaluate --help",
-        "  with XLM-R on a GPU:   python -m xlt.fit --config configs/intermediate/mixture.yaml",
+        "  without the mixture:   xlt fit --config configs/small/udpos.yaml",
+        "  your own language:     xlt evaluate --help",
+        "  with XLM-R on a GPU:   xlt fit --config configs/intermediate/mixture.yaml",
     ]
 
 

@@ -37,7 +37,7 @@ class TransferModule(LightningModule):
             linearly to 0 at trainer.max_steps.
         weight_decay: Weight decay of AdamW. Biases and norms have none.
         layer_decay: Factor from the learning rate of an encoder layer to that of the layer below, such as
-            0.9. The embeddings are below the lowest layer. Must lie in 0 to 1, 0 excluded. Defaults to 1, one
+            0.9. The embeddings are below the lowest layer. Must lie in 0 to 1, 0 excluded. Defaults to one
             rate for all layers.
         head_learning_rate: Peak learning rate of the heads. Must be above 0. Defaults to learning_rate.
         head_dropout: Dropout probability before and inside the heads.
@@ -56,7 +56,7 @@ class TransferModule(LightningModule):
         learning_rate: float = 1e-5,
         warmup_steps: int = 0,
         weight_decay: float = 0.01,
-        layer_decay: float = 1.0,
+        layer_decay: float | None = None,
         head_learning_rate: float | None = None,
         head_dropout: float = 0.1,
         from_scratch: bool = False,
@@ -69,7 +69,8 @@ class TransferModule(LightningModule):
         require(0 < learning_rate < math.inf, "model.learning_rate", learning_rate, "be above 0, and finite")
         require(warmup_steps >= 0, "model.warmup_steps", warmup_steps, "be 0 or more steps")
         require(weight_decay >= 0, "model.weight_decay", weight_decay, "be 0 or more")
-        require(0 < layer_decay <= 1, "model.layer_decay", layer_decay, "lie in 0 to 1, 0 excluded")
+        fits = layer_decay is None or 0 < layer_decay <= 1
+        require(fits, "model.layer_decay", layer_decay, "lie in 0 to 1, 0 excluded")
         fits = head_learning_rate is None or 0 < head_learning_rate < math.inf
         rule = "be above 0, and finite, or be left out"
         require(fits, "model.head_learning_rate", head_learning_rate, rule)
@@ -212,7 +213,7 @@ class TransferModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with linear warm-up, and linear decay until trainer.max_steps."""
-        rates = self.layer_decay, self.head_learning_rate
+        rates = self.layer_decay or 1.0, self.head_learning_rate
         optimizer = adamw(self, self.learning_rate, self.weight_decay, *rates)
         schedule = linear_schedule(optimizer, self.warmup_steps, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
