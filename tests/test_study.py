@@ -339,6 +339,12 @@ def test_a_config_of_another_command_is_refused(make: Make, tmp_path: Path):
         _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).node_uses
 
 
+def test_a_config_without_a_number_of_steps_is_refused(make: Make, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("data: {tasks: [mnli]}\ntrainer: {max_steps: 4}\nepochs: 2\n")
+    with pytest.raises(ValueError, match=r"bad\.yaml sets no trainer\.max_steps, or sets epochs"):
+        _ = Study(**make(intermediate={"mnli": str(tmp_path / "bad.yaml")})).node_uses
+
+
 HOLDS = """
 import fcntl, sys, time
 file = open(sys.argv[1], "a")

@@ -50,13 +50,18 @@ def read_config(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not valid YAML, has a key twice, or lacks data or trainer.
+        ValueError: The file is not valid YAML, has a key twice, or lacks data, trainer or the number of steps.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}, which the study names, does not exist: give a config of xlt fit")
     config = read_yaml(Path(path), f"{path}, which the study names,")
     if not isinstance(config, dict) or not {"data", "trainer"} <= set(config):
         raise ValueError(f"{path} is no config of xlt fit: it needs the keys data and trainer")
+    if config.get("epochs") is not None or "max_steps" not in config["trainer"]:
+        raise ValueError(
+            f"{path} sets no trainer.max_steps, or sets epochs: a study plans its runs in steps. Set "
+            "trainer.max_steps in the file; xlt fit prints the steps that epochs come to"
+        )
     return config
 
 
