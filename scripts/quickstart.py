@@ -55,8 +55,9 @@ def has_encoder() -> bool:
     """Write encoders/e5-small unless it is there; return False, and say so, if it cannot be had."""
     if (ENCODER / "model.safetensors").is_file():
         return True
-    print("Download the encoder e5-small (91 MB)\n$ python -m scripts.e5_small\n", flush=True)
-    if subprocess.run([sys.executable, "-m", "scripts.e5_small"], check=False).returncode == 0:
+    line = ["python", "-m", "scripts.e5_small", "--out", str(ENCODER)]
+    print(f"Download the encoder e5-small (91 MB)\n$ {shlex.join(line)}\n", flush=True)
+    if subprocess.run([sys.executable, *line[1:]], check=False).returncode == 0:
         return True
     print(
         "\nThe quickstart continues with encoders/mini, which is part of the repository and too small to "

@@ -127,6 +127,9 @@ def _fit(cli: CommandLine, checkpoint: Path | None) -> None:
 def _write_results(cli: CommandLine, totals: Totals) -> None:
     """Export the best checkpoint, write results.json, and print the scores."""
     cli.report.write(cli.trainer)
+    # The export reads the checkpoint, and needs the memory of the gradients and of the optimizer.
+    cli.model.zero_grad()
+    cli.trainer.strategy.optimizers = []
     exported = export_run(cli.folder.path, cli.folder.model)
     results = results_of(cli.folder, cli.model, cli.datamodule, totals)
     run = results["run"]

@@ -14,13 +14,17 @@ def spoiled(tensors: Mapping[str, Tensor]) -> list[str]:
     Args:
         tensors: Tensors by name, such as a module's state.
     """
-    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    floats = {
+        name: tensor.detach()
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel()
+    }
     if not floats:
         return []
-    # A sum is finite if all terms are, unless it overflows. Tensors with such sums are checked again.
-    sums = torch.stack([tensor.detach().sum(dtype=torch.float64) for tensor in floats.values()]).cpu()
-    doubtful = [name for name, fine in zip(floats, sums.isfinite().tolist(), strict=True) if not fine]
-    return [name for name in doubtful if not floats[name].isfinite().all()]
+    # NaN is both the smallest and the largest value of a tensor that holds it. A sum would copy the tensor.
+    bounds = [torch.stack(torch.aminmax(tensor)).double() for tensor in floats.values()]
+    are_fine = torch.stack(bounds).isfinite().all(1).tolist()
+    return [name for name, is_fine in zip(floats, are_fine, strict=True) if not is_fine]
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str, how_to_fix: str) -> None:

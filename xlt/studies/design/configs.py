@@ -50,7 +50,7 @@ def read_config(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not valid YAML, has a key twice, or lacks data, trainer or the number of steps.
+        ValueError: The file is not valid YAML, has a key twice, or lacks data, trainer or steps.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}, which the study names, does not exist: give a config of xlt fit")
