@@ -127,9 +127,9 @@ def _fit(cli: CommandLine, checkpoint: Path | None) -> None:
 def _write_results(cli: CommandLine, totals: Totals) -> None:
     """Export the best checkpoint, write results.json, and print the scores."""
     cli.report.write(cli.trainer)
-    # The export reads the checkpoint, and needs the memory of the gradients and of the optimizer.
-    cli.model.zero_grad()
+    # The export reads the checkpoint. Memory holds the encoder once, not twice, and no optimizer.
     cli.trainer.strategy.optimizers = []
+    del cli.model.encoder, cli.model.heads
     exported = export_run(cli.folder.path, cli.folder.model)
     results = results_of(cli.folder, cli.model, cli.datamodule, totals)
     run = results["run"]
