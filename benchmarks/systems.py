@@ -257,9 +257,12 @@ class _Padded(nn.Module):
         """The last layer's state of each real token, or of those at `token_indices`."""
         column = torch.arange(packing.longest, device=input_ids.device)
         is_token = column < packing.lengths[:, None].to(input_ids.device)
-        padded = torch.full_like(is_token, 1, dtype=torch.long)
+        # Padding has the first token's id, because only ids of the data have a trained word embedding.
+        padded = torch.full_like(is_token, int(input_ids[0, 0]), dtype=torch.long)
         padded[is_token] = input_ids[0]
-        output = self.transformer(input_ids=padded, attention_mask=is_token.long())
+        positions = torch.zeros_like(padded)
+        positions[is_token] = position_ids[0]
+        output = self.transformer(padded, is_token.long(), position_ids=positions)
         states = output.last_hidden_state[is_token]
         return states if token_indices is None else states[token_indices]
 

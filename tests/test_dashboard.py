@@ -366,9 +366,9 @@ def test_a_restarted_run_tells_what_its_first_start_did_not(
 
 def test_the_command_without_a_run_says_what_it_needs(capsys: pytest.CaptureFixture[str]):
     assert run([], wandb_sync) == 2
-    assert "xlt wandb_sync runs/NAME" in capsys.readouterr().err
+    assert "xlt wandb_sync runs/mnli" in capsys.readouterr().err
     assert run(["--help"], wandb_sync) == 0
-    assert "xlt wandb_sync runs/NAME" in capsys.readouterr().out
+    assert "xlt wandb_sync runs/mnli" in capsys.readouterr().out
 
 
 def test_the_command_refuses_what_is_no_runs_folder(

@@ -58,7 +58,8 @@ def test_a_full_disk_stops_the_run_with_one_message_and_loses_nothing(
     disk: Disk, tiny_run: Command, calm: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = disk.folder / "run"
-    # Two checkpoints fit the disk, a third does not; the best is kept besides the newest two.
+    # Two checkpoints of 3.2 MB fit the disk, a third does not; the best is kept besides the newest two.
+    assert disk.mount("remount,size=9m")
     assert run(tiny_run(folder, SHORT)) == 2
     message = the_message(capsys.readouterr().err)
     assert re.search(

@@ -598,7 +598,7 @@ def test_what_another_process_did_while_this_one_waited_is_looked_at(
         shutil.copytree(trained, folder, dirs_exist_ok=True)
         config = folder / "config.yaml"
         config.write_text(
-            re.sub(r"learning_rate: \S+", change, config.read_text()) if change else config.read_text()
+            re.sub(r"\blearning_rate: \S+", change, config.read_text()) if change else config.read_text()
         )
         yield
 

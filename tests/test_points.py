@@ -19,7 +19,8 @@ from xlt.studies.analysis.points import (
     reduce_over,
 )
 from xlt.studies.analysis.results import StudyResults
-from xlt.studies.report.drawing import COLOURS, DARK, number, spread_out
+from xlt.studies.report.drawing import COLOURS, DARK, spread_out
+from xlt.system.tables import number
 
 
 def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame:

@@ -342,6 +342,7 @@ def test_transformers_loads_an_export_with_its_head(exported: Path, finished: Pa
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert len(tokenizer) == len(words)
     assert sorted(p.name for p in exported.iterdir()) == [
+        "README.md",
         "config.json",
         "heads.safetensors",
         "model.safetensors",

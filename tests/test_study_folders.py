@@ -7,6 +7,7 @@ import pytest
 from benchmark_rows import write_root
 from conftest import Command, StudyKeys, run
 
+from xlt.config.folder_name import escaped
 from xlt.evaluate import evaluate
 from xlt.studies.design.node_files import is_finished
 from xlt.studies.design.nodes import Node
@@ -19,7 +20,9 @@ ODD = """a {1} {node} it's "q" [x] {{b}} 100% $HOME #1 `c` ü; *? back\\slash & 
 WRITES = """
 import json, pathlib, sys, yaml
 config = yaml.safe_load(pathlib.Path(sys.argv[1].removeprefix("--config=")).read_text(encoding="utf-8"))
-folder = pathlib.Path(config.get("out") or config["trainer"]["default_root_dir"])
+template = config["trainer"]["default_root_dir"] if "trainer" in config else ""
+# In a template, {{ and }} are braces.
+folder = pathlib.Path(config.get("out") or template.replace("{{", "{").replace("}}", "}"))
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "results.json").write_text("{}")
 """
@@ -59,8 +62,9 @@ def test_a_run_and_its_evaluation_are_kept_in_a_folder_of_any_name(
     root = Path(name, "root")
     root.mkdir()
     write_root(Path(samples[0]), root)
-    changes = {"data.tasks": "[mnli]", "trainer.max_steps": 2, "trainer.val_check_interval": 2}
     folder = Path(name, "run")
+    changes = {"data.tasks": "[mnli]", "trainer.max_steps": 2, "trainer.val_check_interval": 2}
+    changes["trainer.default_root_dir"] = escaped(str(folder))
     config = Path(name, "evaluate.yaml")
     config.write_text(
         json.dumps(

@@ -14,7 +14,7 @@ def fill(template: str, config: Namespace, fields: dict[str, Any], key: str) -> 
     """Return a template with its fields filled.
 
     Args:
-        template: Text with fields in braces.
+        template: Text with fields in braces. {{ and }} are braces.
         config: The whole config. Its dotted keys are fields.
         fields: Values of the other fields; None if a field is not set.
         key: Key of the template, for error messages.
@@ -24,6 +24,8 @@ def fill(template: str, config: Namespace, fields: dict[str, Any], key: str) -> 
     """
 
     def value_of(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0][0]
         field = found[1]
         value = fields[field] if field in fields else config.get(field)
         if field == "name" and value is None:
@@ -36,7 +38,12 @@ def fill(template: str, config: Namespace, fields: dict[str, Any], key: str) -> 
         words = value if isinstance(value, list) else [value]
         return "-".join(map(str, words)).replace("/", "-")
 
-    return re.sub(r"\{([^{}]*)\}", value_of, template)
+    return re.sub(r"\{\{|\}\}|\{([^{}]*)\}", value_of, template)
+
+
+def escaped(path: str) -> str:
+    """Return a template that is filled to the path itself."""
+    return path.replace("{", "{{").replace("}", "}}")
 
 
 def name_folder(config: Namespace, config_name: str) -> None:

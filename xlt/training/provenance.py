@@ -48,7 +48,7 @@ def git_commit(folder: Path, file: str = "") -> str:
 def _git(folder: Path, *words: str) -> str:
     """Return the output of a git command in a folder."""
     done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, check=True, text=True, timeout=20
+        ["git", "-C", str(folder), *words], capture_output=True, check=True, encoding="utf-8", timeout=20
     )
     return done.stdout.strip()
 

@@ -58,7 +58,7 @@ class WordEmbedding(nn.Embedding):
     """Ids of the rows in use, ascending."""
     _rows: Int[Tensor, " V"]
     """Row of `weight` of each id; K, which is no row, for an id that is not in use."""
-    _padding: int = -1
+    padding_row: int = -1
     """Row of `weight` that has no gradient, the padding token's; -1 if there is none."""
     is_holding: bool = False
     held: list[tuple[Tensor, Tensor]]
@@ -90,7 +90,7 @@ class WordEmbedding(nn.Embedding):
         self._rows = torch.full((self.num_embeddings,), len(ids)).index_copy(0, ids, torch.arange(len(ids)))
         if self.padding_idx is not None:
             row = int(self._rows[self.padding_idx])
-            self._padding = row if row < len(ids) else -1
+            self.padding_row = row if row < len(ids) else -1
         self.weight = nn.Parameter(self._table[ids].to(self.weight.device, self.weight.dtype))
 
     @torch.no_grad()
@@ -148,7 +148,7 @@ class WordEmbedding(nn.Embedding):
             ids: Each token's row of `weight`.
             rows: Each token's gradient.
         """
-        padding = self._padding
+        padding = self.padding_row
         if rows.device.type != "cpu":
             return torch.ops.aten.embedding_dense_backward(rows, ids, len(self.weight), padding, False)
         size = self.weight.numel() * rows.element_size()
@@ -168,5 +168,5 @@ def hold_gradients(embedding: nn.Embedding) -> WordEmbedding:
     """Turn an `nn.Embedding` into a WordEmbedding, in place, and return it."""
     table = become(embedding, WordEmbedding)
     table.held = []
-    table._padding = -1 if embedding.padding_idx is None else embedding.padding_idx
+    table.padding_row = -1 if embedding.padding_idx is None else embedding.padding_idx
     return table

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xlt.config.folder_name import escaped
 from xlt.kinds.task import name_of
 from xlt.studies.design.configs import (
     Settings,
@@ -292,5 +293,5 @@ class _NodeBuilder:
             # All evaluations of a study mix the same phrases; the digest has the study's encoder already.
             settings.setdefault("aligner", self._study.encoder)
         else:
-            settings["trainer"] = {**settings["trainer"], "default_root_dir": folder}
+            settings["trainer"] = {**settings["trainer"], "default_root_dir": escaped(folder)}
         return Node(phase, name, settings, parents, *replicate, targets=targets)
