@@ -35,12 +35,12 @@ def test_a_setting_without_a_value_is_refused(setting: str) -> None:
 
 
 def test_warm_up_and_validations_scale_with_the_steps(tmp_path: Path) -> None:
-    # configs/small/udpos.yaml has 60 steps, 6 of warm-up, and a validation every 30.
+    # configs/small/udpos.yaml has 50 steps, 5 of warm-up, and a validation every 50.
     run = Run("udpos", {"model.layer_decay": "0.9"}, 120, 3)
     found = arguments_of(run, "encoders/mini", ["a", "b"], tmp_path)
     for argument in (
         "--trainer.max_steps=120",
-        "--trainer.val_check_interval=60",
+        "--trainer.val_check_interval=120",
         "--model.warmup_steps=12",
         "--model.layer_decay=0.9",
         "--model.encoder=encoders/mini",

@@ -128,7 +128,7 @@ def _write_results(cli: CommandLine, totals: Totals) -> None:
     """Export the best checkpoint, write results.json, and print the scores."""
     cli.report.write(cli.trainer)
     # The export reads the checkpoint. Memory holds the encoder once, not twice, and no optimizer.
-    cli.trainer.strategy.optimizers = []
+    cli.trainer.strategy.optimizers, cli.trainer.strategy.lr_scheduler_configs = [], []
     del cli.model.encoder, cli.model.heads
     exported = export_run(cli.folder.path, cli.folder.model)
     results = results_of(cli.folder, cli.model, cli.datamodule, totals)
