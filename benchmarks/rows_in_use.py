@@ -1,6 +1,6 @@
 """Cost of the word embeddings in a step: the whole table, against the rows that the run's data read.
 
-    python -m benchmarks.rows_in_use --config configs/small/mixture.yaml
+    python -m benchmarks.rows_in_use --run_config configs/small/mixture.yaml
 
 The rows are those of the config's data by the tokenizer of its encoder. For each width, the command times the
 embedding's part of a step on the CPU: gradient, norm for clipping, AdamW. Both tables take turns. Memory is
@@ -71,16 +71,16 @@ def rows_read(config: str) -> tuple[np.ndarray, int]:
     return np.arange(num_rows) if ids is None else ids, num_rows
 
 
-def main(config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1024, steps: int = 9) -> None:
+def main(run_config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1024, steps: int = 9) -> None:
     """Print rows, memory and time of the embeddings' part of a step.
 
     Args:
-        config: Config of a run.
+        run_config: Path of the config of a run.
         widths: Widths of the tables, such as 384 for e5-small and 1024 for XLM-R Large.
         tokens: Number of tokens in a step.
         steps: Number of timed steps of each table. Two more come before.
     """
-    found, num_rows = rows_read(config)
+    found, num_rows = rows_read(run_config)
     ids = torch.from_numpy(found)
     lines: list[tuple[str, ...]] = [
         ("width", "rows", "of", "memory MiB", "of", "ms a step", "of", "median ratio")
@@ -98,9 +98,11 @@ def main(config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1024,
         lines.append((f"{width:,}", f"{len(ids):,}", f"{num_rows:,}", *memory, *times, f"{ratio:.1f}"))
     print(aligned(lines))
     print(
-        json.dumps({"config": config, "rows": len(ids), "of": num_rows, "threads": torch.get_num_threads()})
+        json.dumps(
+            {"config": run_config, "rows": len(ids), "of": num_rows, "threads": torch.get_num_threads()}
+        )
     )
 
 
 if __name__ == "__main__":
-    sys.exit(auto_cli(main))
+    sys.exit(auto_cli(main, as_positional=False))

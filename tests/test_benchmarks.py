@@ -9,7 +9,7 @@ import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks import __main__ as command
-from benchmarks import ceiling
+from benchmarks import ceiling, rows_in_use
 from benchmarks import compare as comparison
 from benchmarks.compare import TRIALS, Options, Plan, Rates, best_options, compare, loss_difference
 from benchmarks.systems import (
@@ -204,3 +204,13 @@ def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple
     assert found.ratios["train_vs_trainer_best"][0] == pytest.approx(
         found.train["xlt"] / found.train["trainer best"]
     )
+
+
+def test_rows_in_use_shows_memory_of_both_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(rows_in_use, "rows_read", lambda _: (np.arange(0, 4096, 4), 4096))
+    rows_in_use.main("some.yaml", widths=(256,), tokens=16, steps=2)
+    line = capsys.readouterr().out.splitlines()[2].split()
+    # 1,024 of 4,096 rows of 256 numbers of 4 bytes, four times: 4 of 16 MiB.
+    assert line[:5] == ["256", "1,024", "4,096", "4", "16"]
