@@ -36,10 +36,10 @@ The folder loads as an encoder without a head: `AutoModel.from_pretrained("{out}
 are in `heads.safetensors`, which transformers does not read: its pipelines start with a random head. xlt
 reads the heads:
 
-    python -m xlt.evaluate --runs '[{out}]' --tasks '[{task}]' --out {out}-evaluation
-    python -m xlt.fit --config ... --model.encoder {out} --model.keep_heads true
+    xlt evaluate --runs '[{out}]' --tasks '[{task}]'{root} --out {out}-evaluation
+    xlt fit --config ... --model.encoder {out} --model.keep_heads true
 
-Without `--model.keep_heads true`, `xlt.fit` starts with new heads.
+Without `--model.keep_heads true`, `xlt fit` starts with new heads.
 """
 
 
@@ -86,12 +86,18 @@ def card(run: RunFolder, out: Path, step: int, heads: Sequence[str]) -> str:
         f"{encoder} after {phase} training on {trained_on}. The checkpoint is that after step {step:,} of "
         f"{config['trainer']['max_steps']:,}; the seed is {config['seed_everything']}.\n",
         _score_table(scores, record),
-        USE.format(out=out, task=tasks[0].name),
+        USE.format(out=out, task=tasks[0].name, root=_root_key(config["data"].get("root"))),
         f"Heads: {', '.join(heads) or 'none'}.\n",
         _training(record),
         _task_list(tasks),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _root_key(root: str | list[str] | None) -> str:
+    """Return the data roots of a run as a key of xlt evaluate; empty if the run named none."""
+    roots = [root] if isinstance(root, str) else root or []
+    return f" --root '[{', '.join(roots)}]'" if roots else ""
 
 
 def _metadata(name: str, encoder: str, tasks: Sequence[Task[Any]], scores: Mapping[Any, float]) -> str:

@@ -1,5 +1,6 @@
 """Progress bar with the step, the remaining time, the loss, the current task and the tokens per second."""
 
+import math
 import sys
 from typing import Any
 
@@ -57,11 +58,10 @@ class ProgressBar(TQDMProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Return the figures after the bar, by name."""
         assert isinstance(pl_module, TransferModule)
-        found: dict[str, int | str | float | dict[str, float]] = {
-            "loss": f"{self._recorder.loss:.3f}",
-            "task": self._task,
-            "tokens/s": f"{self._recorder.tokens_per_second:,.0f}",
-        }
+        found: dict[str, int | str | float | dict[str, float]] = {"task": self._task}
+        if math.isfinite(self._recorder.loss):  # no step is recorded yet
+            speed = f"{self._recorder.tokens_per_second:,.0f}"
+            found = {"loss": f"{self._recorder.loss:.3f}", **found, "tokens/s": speed}
         if pl_module.scores:
             found["score"] = f"{score_record(pl_module.scores)['val/score']:.1f}"
         return found
