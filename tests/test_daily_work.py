@@ -171,6 +171,8 @@ def test_commands_take_short_forms(tiny_run: Command, tmp_path: Path):
             "init_args: {monitor: VALUE}}",
         ),
         ({"model.lr": "1"}, "unknown key model.lr; did you mean model.learning_rate?"),
+        ({"modle.encoder": "x"}, "unknown key modle.encoder; did you mean model.encoder?"),
+        ({"learning-rate": "1"}, "unknown key learning-rate; did you mean model.learning_rate?"),
         ({"lr": "1"}, "unknown key lr; did you mean model.learning_rate?"),
         ({"data.learning_rate": "1"}, "did you mean model.learning_rate?"),
         ({"model.learnin_rate": "1"}, "did you mean model.learning_rate?"),

@@ -68,6 +68,10 @@ HUGGING_FACE_NAMES = {
 """Name of a setting in transformers' TrainingArguments and example scripts → xlt's key."""
 
 
+FOLLOWING_KEYS = ("data.encoder", "data.seed", "model.seed")
+"""Keys that follow another key, and that no user sets."""
+
+
 def suggested_key(key: str, known: Sequence[str]) -> str | None:
     """Return the key that the user probably meant, or None.
 
@@ -76,6 +80,7 @@ def suggested_key(key: str, known: Sequence[str]) -> str | None:
         known: The command's keys. `data.tasks` is a key, and `data` is its group.
     """
     keys = [name for name in known if not any(other.startswith(f"{name}.") for other in known)]
+    keys = [name for name in keys if name not in FOLLOWING_KEYS]
     group, _, name = key.rpartition(".")
     alias = HUGGING_FACE_NAMES.get(name, "")
     for candidate in (RENAMED_KEYS.get(key), alias, alias.rpartition(".")[2]):

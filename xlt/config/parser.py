@@ -23,7 +23,7 @@ from xlt.config.plain_words import allowed_values, expand_short_forms
 from xlt.system.yaml_files import check_keys, read_utf8
 
 UNKNOWN_KEY = (
-    r"unrecognized arguments: --([\w.]+)",
+    r"unrecognized arguments: --([\w.-]+)",
     r"Group '([\w.]+)' does not accept option '([\w.]+)'",
     r"Option '([\w.]+)' is not accepted",
 )
