@@ -26,6 +26,7 @@ MINI = (
     (
         "--model.encoder=encoders/mini",
         "--model.learning_rate=5.0e-4",
+        "--data.tokens_per_micro_batch=1024",
         "--trainer.default_root_dir=runs/mini/mixture",
     ),
     ("--model.encoder=runs/mini/mixture", "--trainer.default_root_dir=runs/mini/mixture_udpos"),
