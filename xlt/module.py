@@ -15,7 +15,8 @@ from xlt.batch.host_copy import DeferredHostCopy
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.kinds.log_record import score_record
-from xlt.kinds.task import Scores, Task, by_head
+from xlt.kinds.shared_heads import by_head
+from xlt.kinds.task import Scores, Task
 from xlt.learning.joint import joint_loss
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head

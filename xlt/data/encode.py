@@ -65,11 +65,13 @@ class TextEncoder:
         tokenizer: The encoder's fast tokenizer.
         max_length: Maximum number of tokens in a sequence, special tokens included.
         stride: Number of tokens by which successive windows of a passage overlap.
+        image_tokens: Number of tokens that stand for an image. They do not count for `max_length`.
     """
 
     tokenizer: PreTrainedTokenizerFast
     max_length: int
     stride: int
+    image_tokens: int = 1
 
     @property
     def _fast(self) -> Tokenizer:

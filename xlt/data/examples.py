@@ -1,10 +1,11 @@
 """Examples: the values that a task's `read` returns. Each type checks its fields when an example is made."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from xlt.data.class_names import ClassNumber, is_missing
+from xlt.data.images import Image, image_of
 
 UNLABELLED = -1
 """Label of a row without a label. Such rows are left out and counted."""
@@ -12,13 +13,12 @@ UNLABELLED = -1
 
 def _check(example: object, expected: dict[str, type | tuple[type, ...]]) -> None:
     """Raise TypeError for the first field whose value is not of the expected type."""
-    for field in fields(example):  # type: ignore[arg-type]
-        value: Any = getattr(example, field.name)
-        kind = expected[field.name]
+    for name, kind in expected.items():
+        value: Any = getattr(example, name)
         items = value if isinstance(value, tuple) else (value,)
         for item in items:
             if not isinstance(item, kind) or isinstance(item, bool):
-                raise TypeError(f"{field.name} must be {_names(kind)}, not {item!r} ({type(item).__name__})")
+                raise TypeError(f"{name} must be {_names(kind)}, not {item!r} ({type(item).__name__})")
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -95,6 +95,48 @@ class TextPair:
         if not isinstance(self.label, str) and is_missing(self.label):
             object.__setattr__(self, "label", UNLABELLED)
         _check(self, {"first": str, "second": (str, type(None)), "label": (str, int), "id": str})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTextPair(TextPair):
+    """One or two texts about images, and the label of their relation.
+
+    Args:
+        images: The images, in the order in which the encoder reads them. Each may be an Image, the bytes of
+            an image file, a struct of bytes and path, or a path. Defaults to none.
+    """
+
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type, and make Images of the images."""
+        TextPair.__post_init__(self)
+        object.__setattr__(self, "images", tuple(map(image_of, self.images)))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCaption:
+    """An image and a text that describes it.
+
+    Args:
+        image: The image: an Image, the bytes of an image file, a struct of bytes and path, or a path.
+        text: The caption.
+        id: The data set's own id of the row. Defaults to none.
+    """
+
+    image: Image
+    text: str
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type, and make an Image of the image."""
+        object.__setattr__(self, "image", image_of(self.image))
+        _check(self, {"text": str, "id": str})
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The image, as a tuple."""
+        return (self.image,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +262,4 @@ class Sentence:
         _check(self, {"text": str, "side": int, "pairs": str, "copies": int, "id": str})
 
 
-Example = TextPair | Choices | Question | TaggedWords | Text | Sentence
+Example = TextPair | ImageTextPair | ImageCaption | Choices | Question | TaggedWords | Text | Sentence

@@ -11,6 +11,7 @@ from xlt.batch.predictions import Predictions
 from xlt.data.class_names import by_name
 from xlt.data.encode import Pair, TextEncoder
 from xlt.data.features import Columns
+from xlt.data.image_store import Imagery
 from xlt.data.sampling.masking import Masking
 from xlt.data.sources import Row, Source, Split
 from xlt.data.teacher import Teaching
@@ -227,6 +228,10 @@ class Task(ABC, Generic[E]):
         """Return the teacher whose sentence vectors the rows get; None if the kind has no teacher."""
         return None
 
+    def imagery(self) -> Imagery | None:
+        """Return what the kind reads of the images of its examples; None if examples have no images."""
+        return None
+
     def masking(self, text: TextEncoder) -> Masking | None:
         """Return the rule that hides tokens when a batch is made; None if the kind hides none."""
         return None
@@ -276,21 +281,3 @@ def scores_of(task: Task[Any], predictions: Predictions) -> Scores:
         kind, found = type(task).__name__, type(scores).__name__
         raise ValueError(f"{kind}.score returned a value of type {found}: return xlt.kinds.task.Scores")
     return scores
-
-
-def by_head(tasks: Iterable[Task[Any]]) -> dict[str, Task[Any]]:
-    """Return the first task of each head, by the head's key.
-
-    Raises:
-        ValueError: Tasks with a common head have different classes, or different kinds of head.
-    """
-    found: dict[str, Task[Any]] = {}
-    for task in tasks:
-        first = found.setdefault(task.head_key, task)
-        are_alike = isinstance(task, type(first)) or isinstance(first, type(task))
-        if task.labels != first.labels or not are_alike:
-            raise ValueError(
-                f"{task.name} and {first.name} share a head, but have different classes. Name the classes in "
-                "the task's file, in one order for all languages"
-            )
-    return found
