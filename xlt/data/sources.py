@@ -56,6 +56,7 @@ class RawSplit:
         keeps: Function that returns True for a row of the split. If None, all rows belong to the split.
         perturb: Function that changes an example before it is used. If None, examples stay as they are. The
             fingerprint must depend on the function.
+        is_blind: True to leave out the images of the examples.
     """
 
     name: str
@@ -65,6 +66,7 @@ class RawSplit:
     load: Callable[[], Rows]
     keeps: Callable[[Row], bool] | None = None
     perturb: Callable[[Any], Any] | None = None
+    is_blind: bool = False
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows of the file in order. Classes that the schema names know their names.

@@ -57,6 +57,9 @@ def key_of(task: Task[Any], raw_splits: Sequence[RawSplit], text: TextEncoder, c
     for split in raw_splits:
         digest.update(f"{split.name} {split.fingerprint}\n".encode())
     settings: dict[str, Any] = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    imagery = task.imagery()
+    if imagery is not None and imagery.as_tokens:
+        settings["image_tokens"] = text.image_tokens
     settings |= {"held by read": held_by(task.read)} | versions_of(task)
     digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
     digest.update(text.definition.encode())

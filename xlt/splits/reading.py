@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from xlt.data.class_names import ClassMismatch, ReadRow, check_names
@@ -39,6 +40,8 @@ def _read(task: Task[E], split: RawSplit, row: Row) -> E:
         return example
     if columns.classes and task.labels:
         check_names(columns.classes, task.classes(example), task.labels)
+    if split.is_blind:
+        example = replace(example, images=())  # type: ignore[type-var]
     return example if split.perturb is None else split.perturb(example)
 
 
