@@ -15,6 +15,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
+from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
@@ -27,11 +28,9 @@ from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult, name_of
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import check_vocabulary, load_config
-from xlt.models.saving import load_vision_settings
 from xlt.splits.cache import cache_folder
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
-from xlt.splits.illustrating import ImageCache
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
 from xlt.system.hashing import hash_of
@@ -128,7 +127,7 @@ class Evaluation:
         num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
         text = _text_encoder(self._models.names, max_length, stride, num_tokens)
         self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
-        self._images: dict[tuple[str, int, bool], ImageCache] = {}
+        self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = open_device(accelerator, precision)
@@ -199,7 +198,7 @@ class Evaluation:
         rows = self._splits.folder(cell.task, cell.split, cell.raw_splits)
         layer = self._models.layer_of(cell.task, cell.model)
         settings = [self._volume, self._seed, layer, self._precision]
-        images = self._images_of(cell)
+        images = self._images.of(cell.task, cell.model)
         if images is not None:
             settings.append(images.name)
         if self._volume and cell.task.needs_training:
@@ -225,22 +224,12 @@ class Evaluation:
         """Return the result of a split in the cell's language, and the number of its examples."""
         stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
         rows, num_examples = self._rows(cell.task, stored)
-        images = self._images_of(cell)
+        images = self._images.of(cell.task, cell.model)
         if images is not None:
             raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(cell.task, split)
             images.illustrate(cell.task, raw_splits, stored, rows)
         predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
         return task.evaluate(predictions), num_examples
-
-    def _images_of(self, cell: Cell) -> ImageCache | None:
-        """Return the features of images for a cell's model; None if the task or the model has no images."""
-        vision = load_vision_settings(cell.model)
-        if cell.task.imagery() is None or vision is None or vision.is_blind:
-            return None
-        key = vision.vision_encoder, vision.image_tokens, vision.is_trained
-        if key not in self._images:
-            self._images[key] = ImageCache(*key, self._splits.cache)
-        return self._images[key]
 
     def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
         """Return the row numbers of the examples within the volume, and the number of these examples."""

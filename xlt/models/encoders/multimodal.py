@@ -141,8 +141,8 @@ def start_vision(
         return earlier
     if keeps_heads and earlier is None:
         raise ValueError(
-            "model.keep_heads is true, but model.encoder has no projection of images, because its run read text "
-            "alone. Set model.keep_heads to false, or name a run with images"
+            "model.keep_heads is true, but model.encoder has no projection of images, its run read only "
+            "text. Set model.keep_heads to false, or name a run with images"
         )
     vision = new_vision(settings, encoder.config.hidden_size)
     for part in (vision.projector, vision.grid, vision.number):
