@@ -5,7 +5,6 @@ I images, T tokens, C width, h x w pixels.
 
 import hashlib
 import math
-from typing import Self
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ class VisionEncoder(nn.Module):
         allowed = ", ".join(str(side**2) for side in range(1, limit + 1))
         require(fits, "model.image_tokens", image_tokens, f"be one of {allowed} for {name}")
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "VisionEncoder":
         """Stay in eval mode, whatever the mode."""
         return super().train(False)
 
