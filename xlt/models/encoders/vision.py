@@ -64,7 +64,7 @@ class VisionEncoder(nn.Module):
         limit = min(grid.shape[2:])
         fits = self._side**2 == image_tokens and self._side <= limit
         allowed = ", ".join(str(side**2) for side in range(1, limit + 1))
-        require(fits, "model.image_tokens", image_tokens, f"be one of {allowed} for {name}")
+        require(fits, "data.image_tokens", image_tokens, f"be one of {allowed} for {name}")
 
     def train(self, mode: bool = True) -> "VisionEncoder":
         """Stay in eval mode, whatever the mode."""
