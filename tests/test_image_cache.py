@@ -213,9 +213,9 @@ def store_of(folder: Path, images: Sequence[Any], order: Sequence[int]) -> Array
 def test_the_draw_depends_on_the_step_alone(drawn: tuple[Path, list[Any]], tmp_path: Path):
     path, images = drawn
     rows = np.arange(0, 100, 2)
-    first = IllustratedFeatures(path, store_of(tmp_path / "a", images, range(40)), rows, Imagery(False, 16))
+    first = IllustratedFeatures(path, store_of(tmp_path / "a", images, range(40)), rows, Imagery(False, 16), 1)
     order = np.random.default_rng(0).permutation(40)
-    other = IllustratedFeatures(path, store_of(tmp_path / "b", images, order), rows, Imagery(False, 16))
+    other = IllustratedFeatures(path, store_of(tmp_path / "b", images, order), rows, Imagery(False, 16), 1)
     in_use = {i * 7 % 40 for i in rows.tolist()}
     seen = set()
     for step in range(50):
@@ -237,7 +237,7 @@ def test_the_draw_depends_on_the_step_alone(drawn: tuple[Path, list[Any]], tmp_p
 def test_rows_without_images_have_no_negatives(tmp_path: Path):
     write_features(tmp_path / "features.arrow", [{"input_ids": [[0]] * 3, IMAGE_KEY: [[]] * 3}])
     store = ArrayStore(tmp_path, (1, 1))
-    features = IllustratedFeatures(tmp_path / "features.arrow", store, np.arange(3), Imagery(False, 4))
+    features = IllustratedFeatures(tmp_path / "features.arrow", store, np.arange(3), Imagery(False, 4), 1)
     assert features.images(np.arange(3), 0).negatives is None
 
 

@@ -1,4 +1,4 @@
-"""Images in packed sequences against `transformers`' own padded model, and the projection of their features."""
+"""Images in packed sequences against the padded model of `transformers`, and the projection of features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -200,13 +200,13 @@ def test_a_run_without_images_keeps_the_projection_as_it_is(
 
 
 def test_heads_of_a_text_run_are_not_kept_for_images(encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match="model.keep_heads is true, but model.encoder has no projection"):
+    with pytest.raises(ValueError, match=r"model\.keep_heads is true, but model.encoder has no projection"):
         start_vision(VisionSettings("some", TOKENS, C), encoder, None, True)
 
 
 def test_a_trained_vision_encoder_is_not_frozen_by_mistake(encoder: Encoder, vision: Vision) -> None:
     vision.settings = vision.settings._replace(is_trained=True)
-    with pytest.raises(ValueError, match="model.vision_trainable is false: set it to true"):
+    with pytest.raises(ValueError, match=r"model\.vision_trainable is false: set it to true"):
         start_vision(VisionSettings("some", TOKENS, C), encoder, vision, False)
 
 

@@ -309,6 +309,6 @@ def test_tokens_that_form_no_grid_are_refused(write: Write):
 @pytest.mark.parametrize("tokens", [0, -1, 3, 25])
 def test_a_number_of_tokens_that_the_grid_cannot_give_is_refused(tokens: int, write: Write):
     with pytest.raises(
-        ValueError, match=rf"model.image_tokens is {tokens}: it must be one of 1, 4, 9, 16 for "
+        ValueError, match=rf"data.image_tokens is {tokens}: it must be one of 1, 4, 9, 16 for "
     ):
         VisionEncoder(write("vit"), tokens)
