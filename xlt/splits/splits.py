@@ -89,9 +89,11 @@ class Splits:
         if not other:
             return self.open(task, split)
         reader = load(other + task.name.removeprefix(task.group))
+        # The training rows settle open classes. The dev rows have the same.
+        reader = replace(reader, labels=reader.labels or task.labels)
         encoded = self.open(reader, split)
         encoded.identify = partial(self.identities, replace(reader, is_parallel=task.is_parallel), split)
-        if tuple(encoded.meta.labels) != tuple(task.labels):
+        if task.labels and tuple(encoded.meta.labels) != tuple(task.labels):
             raise ValueError(
                 f"task {task.name} reads the rows of {other}, whose classes are {encoded.meta.labels}, "
                 f"not {list(task.labels)}: name the same, in the same order"
