@@ -213,7 +213,9 @@ def store_of(folder: Path, images: Sequence[Any], order: Sequence[int]) -> Array
 def test_the_draw_depends_on_the_step_alone(drawn: tuple[Path, list[Any]], tmp_path: Path):
     path, images = drawn
     rows = np.arange(0, 100, 2)
-    first = IllustratedFeatures(path, store_of(tmp_path / "a", images, range(40)), rows, Imagery(False, 16), 1)
+    first = IllustratedFeatures(
+        path, store_of(tmp_path / "a", images, range(40)), rows, Imagery(False, 16), 1
+    )
     order = np.random.default_rng(0).permutation(40)
     other = IllustratedFeatures(path, store_of(tmp_path / "b", images, order), rows, Imagery(False, 16), 1)
     in_use = {i * 7 % 40 for i in rows.tolist()}

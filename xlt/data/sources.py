@@ -270,10 +270,17 @@ def _features_of(rows: Any) -> Any:
 
 
 def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
-    """Call `datasets.load_dataset`. The slow import waits until rows that are not encoded are read."""
+    """Call `datasets.load_dataset`, and leave images as the bytes of their files.
+
+    The slow import waits until rows that are not encoded are read.
+    """
     import datasets
 
-    return datasets.load_dataset(path, *args, **kwargs)
+    loaded: Any = datasets.load_dataset(path, *args, **kwargs)
+    for name, feature in (getattr(loaded, "features", None) or {}).items():
+        if isinstance(feature, datasets.Image):
+            loaded = loaded.cast_column(name, datasets.Image(decode=False))
+    return loaded
 
 
 def _revision_used(dataset: "Dataset") -> str | None:

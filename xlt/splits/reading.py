@@ -14,7 +14,8 @@ E = TypeVar("E")
 
 READING_VERSION = 1
 """Version of the code that makes examples of rows: this module, and xlt.data's sources, examples, class
-names, multilingual and texts. Raise it when a change there gives other examples for the same rows."""
+names, multilingual, texts, images, image rows and image sources. Raise it when a change there gives other
+examples for the same rows."""
 
 
 def read_examples(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[E]:

@@ -100,7 +100,7 @@ class Splits:
         if reader is task:
             return encoded
         encoded.identify = partial(self.identities, replace(reader, is_parallel=task.is_parallel), split)
-        if tuple(encoded.meta.labels) != tuple(task.labels):
+        if task.labels and tuple(encoded.meta.labels) != tuple(task.labels):
             raise ValueError(
                 f"task {task.name} reads the rows of {reader.name}, whose classes are {encoded.meta.labels}, "
                 f"not {list(task.labels)}: name the same, in the same order"
@@ -156,9 +156,17 @@ class Splits:
 
 
 def reader_of(task: Task[Any], split: Split) -> Task[Any]:
-    """Return the task whose rows a run reads as a split of a task: mnli for the training rows of xnli."""
+    """Return the task whose rows a run reads as a split of a task: mnli for the training rows of xnli.
+
+    Args:
+        task: The task. If its classes are open, those that its training rows have settled.
+        split: The split.
+    """
     other = task.rows_of(split)
-    return load(other + task.name.removeprefix(task.group)) if other else task
+    if not other:
+        return task
+    reader = load(other + task.name.removeprefix(task.group))
+    return replace(reader, labels=reader.labels or task.labels)
 
 
 def _indices(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[int]:
