@@ -241,3 +241,25 @@ def test_the_loss_does_not_depend_on_the_order_of_rows():
     loss = head.loss(head(states, packings[0], columns), packings[0], columns)
     other = head.loss(head(torch.cat([parts[i] for i in order]), packings[1], moved), packings[1], moved)
     assert loss.item() == pytest.approx(other.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_the_head_learns_which_captions_and_images_belong_together(is_shuffled: bool):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(160, 6, generator=generator)
+    maps = torch.randn(2, 6, 12, generator=generator)
+    states, images = (hidden @ side + 0.05 * torch.randn(160, 12, generator=generator) for side in maps)
+    torch.manual_seed(0)
+    head, packing = ImageTextHead(12, 8), pack([1] * 80)
+    order = torch.randperm(80, generator=generator) if is_shuffled else torch.arange(80)
+    columns = {"images": images[:80][order], "image_ids": torch.arange(80)}
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        (head.loss(head(states[:80], packing, columns), packing, columns) / 80).backward()
+        optimizer.step()
+    unseen = {"images": images[80:], "image_ids": torch.arange(80)}
+    with torch.no_grad():
+        found = head.predict(head(states[80:], packing, unseen), packing, unseen)
+    mean = TASK.score(predictions(found["text"], found["image"], list(range(80)))).mean
+    assert mean < 10 if is_shuffled else mean > 80

@@ -187,6 +187,20 @@ def test_a_root_file_has_a_language_a_row(tmp_path: Path):
         source.open("test", [tmp_path], "fr")
 
 
+def test_test_rows_are_no_training_rows(tmp_path: Path):
+    write(tmp_path, "rows", languages("en"))
+    source = RootFile("rows", "language", only="test")
+    assert len(source.open("test", [tmp_path])) == 1
+    with pytest.raises(FileNotFoundError, match=r"rows\.parquet has test rows only, no train rows"):
+        source.open("train", [tmp_path])
+    for name in ("xvnli", "xflickrco"):
+        write(tmp_path, name, languages("en"))
+        with pytest.raises(
+            FileNotFoundError, match=rf"{name}\.parquet has test rows only, no validation rows"
+        ):
+            tasks.load(name).sources[0].open("validation", [tmp_path])
+
+
 def test_root_files_precede_copies_of_the_hub_whose_splits_are_languages(tmp_path: Path):
     one, other = tmp_path / "one", tmp_path / "other"
     write(one, "org/name/default/de", languages("de-hub"))

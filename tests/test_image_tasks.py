@@ -365,9 +365,9 @@ def test_the_list_of_tasks_knows_their_sources_and_sizes():
         name: facts["phase"] for name, facts in found.items() if facts["phase"] != "target"
     } == dict.fromkeys(("gqa", "nlvr2", "snli_ve"), "intermediate")
     sizes = {name: (facts["train"], facts["dev"], facts["test"]) for name, facts in found.items()}
-    assert sizes["xvnli"] == ("of snli_ve", "see source", "1,164")
+    assert sizes["xvnli"] == ("of snli_ve", "of snli_ve", "1,164")
     assert sizes["gqa"] == ("943,000", "132,062", "-")
-    assert sizes["marvl"] == ("of nlvr2", "see source", "1,012 to 1,242")
+    assert sizes["marvl"] == ("of nlvr2", "of nlvr2", "1,012 to 1,242")
 
 
 # Drawn scenes

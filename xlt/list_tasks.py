@@ -34,7 +34,7 @@ from xlt.tasks import known, load
 COLUMNS = ("task", "kind", "phase", "languages", "train", "dev", "test", "licence", "source")
 """Facts that the table shows; the other facts are shown of single tasks."""
 
-MAX_CELL = 34
+MAX_CELL = 31
 """Maximum number of characters of a cell of the table."""
 
 PHASES = ("pretraining", "intermediate", "target")
@@ -116,6 +116,8 @@ def sizes_of(task: Task[Any], about: str) -> dict[str, str]:
         sizes["train"] = f"of {task.trains_on}"
     elif not task.needs_training:
         sizes["train"] = "-"
+    if task.validates_on and sizes["dev"] == UNKNOWN:
+        sizes["dev"] = f"of {task.validates_on}"
     if not task.languages:  # xlt tests the languages of a target only
         sizes["test"] = "-"
     return sizes

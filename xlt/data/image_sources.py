@@ -30,10 +30,12 @@ class RootFile:
         path: Path of the file in the root, without its suffix. `{split}` stands for the split: train,
             validation or test.
         language: Column of a row's language. If empty, all rows are returned for every language.
+        only: The single split that the file holds. If None, the path names the split, or all splits read it.
     """
 
     path: str
     language: str = ""
+    only: Split | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
         """Return no language: training uses English unless the user names another."""
@@ -43,10 +45,12 @@ class RootFile:
         """Return the rows in a language, from the first root that has the file.
 
         Raises:
-            FileNotFoundError: No root has the file, or the file has no row in the language.
+            FileNotFoundError: No root has the file, or the file has no row of the split or in the language.
             ValueError: The file is damaged, or lacks the column of the language.
         """
         name = self.path.format(split=split)
+        if self.only not in (None, split):
+            raise FileNotFoundError(f"{name}.parquet has {self.only} rows only, no {split} rows")
         path = next((p for p in (root / f"{name}.parquet" for root in roots) if p.is_file()), None)
         if path is None:
             where = ", ".join(map(str, roots)) or "data.root, which is not set"
@@ -220,7 +224,7 @@ class BySplit:
         validation: Source of the dev rows.
         test: Source of the test rows. If None, the task has no test rows of its own.
 
-    Source: Bugliarello et al. (2022), https://arxiv.org/abs/2201.11732, section 4.
+    Source: Bugliarello et al. (2022), https://arxiv.org/abs/2201.11732.
     """
 
     train: Source

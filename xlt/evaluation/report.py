@@ -100,8 +100,8 @@ def summarise(task: Task[Any], scores: Mapping[str, float]) -> Summary:
         task: The task. A complete average is over all its languages, or over all but English.
         scores: Scores by language, in percent.
 
-    Source: Hu et al. (2020), averages of evaluate.py; Bugliarello et al. (2022), section 5, for means without
-        English.
+    Source: Hu et al. (2020), averages of evaluate.py; https://github.com/e-bug/iglue/issues/1 for means
+        without English.
     """
     means = [_mean_over(scores, task.languages)]
     if task.mean_without_english:

@@ -14,7 +14,7 @@ from torch import Tensor
 from xlt.metrics.neighbours import nearest
 
 RANKS = (1, 5, 10)
-"""Values of k, as in IGLUE and Flickr30k (Young et al. 2014)."""
+"""Values of k, as retrieval on Flickr30k is reported (Karpathy and Fei-Fei 2015, arXiv 1412.2306)."""
 
 
 class Ranking(NamedTuple):

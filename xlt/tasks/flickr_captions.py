@@ -30,6 +30,6 @@ TASK = VisualRetrieval(
     read=read,
     languages=tuple(COLUMNS),
     mean_without_english=True,
-    licence="captions CC BY 3.0 and for research; photos of Flickr for research only",
+    licence="captions and photos for research only",
     citation="Young et al. 2014, Q14-1006; Elliott et al. 2016, W16-3210",
 )

@@ -12,7 +12,7 @@ from xlt.kinds import VisualRetrieval
 from xlt.tasks.flickr_captions import read
 
 LANGUAGES = ("en", "de", "es", "id", "ja", "ru", "tr", "zh")
-ROWS, HUB = RootFile("xflickrco", "language"), LanguageSplits(Hub("floschne/xflickrco"))
+ROWS, HUB = RootFile("xflickrco", "language", "test"), LanguageSplits(Hub("floschne/xflickrco"))
 
 TASK = VisualRetrieval(
     source=FirstOf(

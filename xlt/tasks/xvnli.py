@@ -14,7 +14,7 @@ from xlt.tasks.snli_ve import LABELS, read
 LANGUAGES = ("en", "ar", "es", "fr", "ru")
 SOURCE = FirstOf(
     (
-        Illustrated(RootFile("xvnli", "language"), images=RootFile("xvnli_images")),
+        Illustrated(RootFile("xvnli", "language", only="test"), images=RootFile("xvnli_images")),
         Illustrated(LanguageSplits(Hub("floschne/xvnli")), only=LANGUAGES),
     )
 )

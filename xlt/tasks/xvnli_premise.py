@@ -2,6 +2,8 @@
 
 Bugliarello et al. (2022), https://arxiv.org/abs/2201.11732 (IGLUE), whose models read no premise text. On the
 hub, 1 of 30 photos of SNLI-VE's training rows is held out as the dev set.
+
+Sizes: 1,164 test.
 """
 
 from xlt.data.examples import ImageTextPair

@@ -31,7 +31,7 @@ class ImageTextHead(Head):
         hidden_size: Width of the encoder, D.
         size: Width of the common space, P.
 
-    Source: Radford et al. (2021), https://arxiv.org/abs/2103.00020, section 2.3 and figure 3.
+    Source: Radford et al. (2021), https://arxiv.org/abs/2103.00020, sections 2.3 to 2.5.
     """
 
     def __init__(self, hidden_size: int, size: int) -> None:
