@@ -79,13 +79,14 @@ class IllustratedFeatures(Features):
         keys, counts = keys_of(self, rows)
         ids = self._store.find(keys)
         assert (ids >= 0).all()
-        arrays = self._store.arrays[ids]
+        num_tokens = self._num_tokens if self._imagery.as_tokens else 0
         if self._are_pixels:
-            return ImageRows(arrays, counts, ids)
-        is_grid = self._imagery.as_tokens and arrays.shape[1] > 1
-        features = arrays[:, 1:] if is_grid else arrays[:, :1]
+            return ImageRows(self._store.arrays[ids], counts, ids, num_tokens)
+        # Only the part of an image that the task reads is touched.
+        part = slice(1, None) if num_tokens > 1 else slice(0, 1)
+        found = ImageRows(self._store.arrays[ids, part], counts, ids, num_tokens)
         if not self._imagery.num_negatives or not len(self._pool):
-            return ImageRows(features, counts, ids)
+            return found
         picked = draw(self._imagery.num_negatives, "negatives", key) % np.uint64(len(self._pool))
         drawn = self._pool[np.unique(picked).astype(np.int64)]
         return found._replace(negatives=self._store.arrays[drawn, 0], negative_ids=drawn)
