@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from xlt.data.class_names import ClassMismatch, ReadRow, check_names
+from xlt.data.images import images_beside
 from xlt.data.sources import RawSplit, Row
 from xlt.kinds.task import Task
 
@@ -21,13 +22,27 @@ def read_examples(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[E]:
     Raises:
         ValueError: A column is missing, or a value has the wrong type or is out of range.
     """
+    return (example for example, _, _ in read_rows(task, raw_splits))
+
+
+def read_rows(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[tuple[E, RawSplit, int]]:
+    """Yield the example of every row with its raw split and the row's number there.
+
+    Raises:
+        ValueError: A column is missing, or a value has the wrong type or is out of range.
+    """
     for split in raw_splits:
         for number, row in enumerate(split.rows()):
             with _located(task, split, row, number):
                 is_kept = split.keeps is None or split.keeps(row)
                 example = _read(task, split, row) if is_kept else None
             if is_kept:
-                yield example  # type: ignore[misc]
+                yield example, split, number  # type: ignore[misc]
+
+
+def place_of(task: Task[Any], split: RawSplit, number: int) -> str:
+    """Return the file, the row and the task, for errors."""
+    return f"{split.location}, row {number} (task {task.name})"
 
 
 def _read(task: Task[E], split: RawSplit, row: Row) -> E:
@@ -45,9 +60,10 @@ def _read(task: Task[E], split: RawSplit, row: Row) -> E:
 @contextmanager
 def _located(task: Task[Any], split: RawSplit, row: Row, number: int) -> Iterator[None]:
     """Add the file, the row and the task to an error."""
-    where = f"{split.location}, row {number} (task {task.name})"
+    where = place_of(task, split, number)
     try:
-        yield
+        with images_beside(split.location):
+            yield
     except KeyError as error:
         raise ValueError(
             f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename the column in the "
@@ -55,5 +71,5 @@ def _located(task: Task[Any], split: RawSplit, row: Row, number: int) -> Iterato
         ) from error
     except ClassMismatch as error:
         raise ValueError(f"{where}: {error}") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, FileNotFoundError) as error:
         raise ValueError(f"{where}: {error}. Correct the row, or the task's read function") from error
