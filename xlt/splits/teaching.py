@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 
 from xlt.batch.packing import pack
+from xlt.data.array_store import ArrayStore, chunks, distinct
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sources import RawSplit, Split
-from xlt.data.teacher import TaughtFeatures, Teacher, Teaching, VectorStore, chunks, distinct, text_keys
+from xlt.data.teacher import TaughtFeatures, Teacher, Teaching, text_keys
 from xlt.kinds.task import Task
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import Encoder, load_config, sum_by_sequence
@@ -139,7 +140,7 @@ class _Vectors:
         self._text = TextEncoder(tokenizer, teacher.max_length, 0)
         parts = [VECTORS_VERSION, weights, self._text.definition, teacher.prefix, teacher.max_length]
         digest = hashlib.sha256(repr([*parts, teacher.precision]).encode()).hexdigest()
-        self.store = VectorStore(cache / f"teacher-{digest[:16]}", config.hidden_size)
+        self.store = ArrayStore(cache / f"teacher-{digest[:16]}", (config.hidden_size,))
 
     def complete(
         self,
