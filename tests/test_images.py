@@ -124,7 +124,7 @@ def test_thirty_two_bits_are_refused(mode: str):
         decode(saved(photo("L").convert(mode), "TIFF"))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
 def test_the_first_frame_of_an_animation_is_taken(kind: str):
     frames = [Pillow.new("RGB", SIDES, colour) for colour in ("red", "blue", "lime")]
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
