@@ -17,6 +17,7 @@ from conftest import REPOSITORY
 from PIL import Image as Pillow
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
+from benchmarks import images
 from xlt.data.array_store import ArrayStore
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import ImageTextPair
@@ -480,3 +481,11 @@ def test_keys_come_back_from_the_columns(tmp_path: Path):
     keys, counts = keys_of(Features(tmp_path / "f"), np.arange(len(ROWS)))
     assert counts.tolist() == [len(row) for row in ROWS]
     assert keys.tolist() == [image.key for row in images for image in row]
+
+
+def test_the_benchmark_counts_bytes_and_draws_different_photos(vit: str):
+    assert len({*images.photos(5)}) == 5
+    found = images.measure(5, vit, 4, str(REPOSITORY / "encoders" / "mini"))
+    assert found.num_bytes == 5 * (5 * 16 * 2 + 8)
+    assert found.seconds > 0
+    assert 0 <= found.growth < found.peak

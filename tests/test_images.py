@@ -1,6 +1,7 @@
 """Image files: which are used, what becomes of each format, and which are refused."""
 
 import io
+import pickle
 import random
 import struct
 import zlib
@@ -18,7 +19,7 @@ from xlt.data.examples import ImageTextPair
 from xlt.data.images import Image, decode, image_of, images_beside, key_of
 from xlt.data.sources import Hub
 from xlt.kinds import Classification
-from xlt.splits.reading import read_examples
+from xlt.splits.reading import read_examples, without_images
 
 SIDES = 24, 16
 
@@ -123,7 +124,7 @@ def test_thirty_two_bits_are_refused(mode: str):
         decode(saved(photo("L").convert(mode), "TIFF"))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
 def test_the_first_frame_of_an_animation_is_taken(kind: str):
     frames = [Pillow.new("RGB", SIDES, colour) for colour in ("red", "blue", "lime")]
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
@@ -268,6 +269,20 @@ def test_relative_paths_are_beside_the_data_file(tmp_path: Path, monkeypatch: py
         pytest.raises(FileNotFoundError, match=r"the image photos/a\.png cannot"),
     ):
         image_of("photos/a.png")
+
+
+def test_a_copy_of_an_example_leaves_the_contents_of_its_images_out(tmp_path: Path):
+    content = saved(photo()) + bytes(100_000)
+    (tmp_path / "a.png").write_bytes(content)
+    for value in (content, str(tmp_path / "a.png")):
+        example = ImageTextPair("a", None, "yes", "id", (image_of(value),))
+        sent = pickle.dumps(example)
+        assert len(sent) < 1000
+        for copied in (pickle.loads(sent), *without_images([example])):
+            assert copied == example
+            with pytest.raises(ValueError, match="this image is a copy, whose content was left out"):
+                copied.images[0].read()
+        assert example.images[0].read() == content
 
 
 def test_a_missing_image_names_file_row_and_task(tmp_path: Path):

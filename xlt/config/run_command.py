@@ -24,6 +24,7 @@ IGNORED_WARNINGS = (
     ".*`srun` command is available on your system but is not used.*",  # a single node needs no srun
     ".*is smaller than the logging interval.*",  # every step is logged, at the end at the latest
     ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded
+    ".*module.s. in eval mode at the start.*",  # a trained vision encoder keeps its BatchNorm statistics
     ".*args parameter is intended to run from within Python.*",  # a study parses the configs of its runs
 )
 """Warnings of libraries that do not apply to xlt."""

@@ -48,6 +48,9 @@ def _folder() -> Path:
 class Image:
     """An image file, which is read when its content is needed.
 
+    A copy, such as the one that a process gets by pickle, keeps the key but cannot be read: contents would
+    fill the pipes to processes that encode, and the memory of lists of examples.
+
     Args:
         key: The first 8 bytes of the file's SHA-256, as a number. Changed images have keys of their own.
         read: Function that returns the content of the file.
@@ -55,6 +58,19 @@ class Image:
 
     key: int
     read: Callable[[], bytes] = field(compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[type["Image"], tuple[int, Callable[[], bytes]]]:
+        """Return the parts of a copy."""
+        return Image, (self.key, _left_out)
+
+
+def _left_out() -> bytes:
+    """Refuse to read a copied image.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError("this image is a copy, whose content was left out: read the row again")
 
 
 def key_of(content: bytes) -> int:

@@ -1,7 +1,8 @@
 """Read rows into examples. An error names the file, the row and the task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -40,6 +41,11 @@ def read_rows(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[tuple[E
                 example = _read(task, split, row) if is_kept else None
             if is_kept:
                 yield example, split, number  # type: ignore[misc]
+
+
+def without_images(examples: Iterable[E]) -> list[E]:
+    """Return examples in a list, without the contents of their images, which would fill the memory."""
+    return [deepcopy(example) if hasattr(example, "images") else example for example in examples]
 
 
 def place_of(task: Task[Any], split: RawSplit, number: int) -> str:

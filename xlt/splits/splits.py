@@ -16,7 +16,7 @@ from xlt.splits.cache import is_complete, key_of
 from xlt.splits.encode_workers import Pool
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import encode_split
-from xlt.splits.reading import read_examples
+from xlt.splits.reading import read_examples, without_images
 from xlt.splits.user_code import user_code
 from xlt.tasks import load
 
@@ -117,7 +117,7 @@ class Splits:
         Raises:
             ValueError: A row cannot be read.
         """
-        own = list(read_examples(task, self.raw_splits(task, split)))
+        own = without_images(read_examples(task, self.raw_splits(task, split)))
         found = self._numbered(task, split, own)
         return [i for i, example in zip(found, own, strict=True) if task.is_labelled(example)]
 
@@ -126,7 +126,7 @@ class Splits:
         reasons: list[str] = []
         if task.is_parallel or any(example.id for example in own):
             for pivot, raw_splits in self.pivots(task, split):
-                theirs = list(read_examples(pivot, raw_splits))
+                theirs = without_images(read_examples(pivot, raw_splits))
                 try:
                     indices = _indices(task, own, theirs)
                 except (TypeError, ValueError) as error:
