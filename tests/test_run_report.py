@@ -164,6 +164,20 @@ def test_report_that_cannot_be_written_is_a_warning(
     assert (tmp_path / "run" / "results.json").is_file()
 
 
+def test_a_start_after_a_kill_before_the_first_checkpoint_says_so(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    said = f"{tmp_path / 'run' / 'checkpoints'} has no checkpoint yet: the run starts again from step 0"
+    args = tiny_run(tmp_path / "run", SHORT)
+    assert run(args) == 0
+    assert said not in capsys.readouterr().out
+    for path in (*(tmp_path / "run" / "checkpoints").iterdir(), tmp_path / "run" / "results.json"):
+        path.unlink()
+    assert run(args) == 0
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+
+
 # The console's copy
 
 

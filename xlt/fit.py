@@ -26,6 +26,7 @@ from xlt.config.cli import CommandLine
 from xlt.config.run_command import run_command
 from xlt.kinds.log_record import score_record
 from xlt.system.checks import NotFiniteError
+from xlt.system.command_words import command_words
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.signals import SignalWatcher, limit_shutdown
@@ -35,7 +36,6 @@ from xlt.training.checkpoint_files import best, newest, step_of
 from xlt.training.console_log import ConsoleLog
 from xlt.training.exporting import export_run
 from xlt.training.metrics_file import MetricsFile, read_events
-from xlt.training.provenance import command_words
 from xlt.training.recorder import Totals
 from xlt.training.results import results_of, table, validations_of
 from xlt.training.wandb_logger import RunWandbLogger
@@ -89,6 +89,8 @@ def _train_and_export(cli: CommandLine) -> None:
     checkpoint = newest(cli.folder.checkpoints)
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
+    elif cli.folder.starts.is_file() and trainer.is_global_zero:
+        print(f"{cli.folder.checkpoints} has no checkpoint yet: the run starts again from step 0")
     cli.limit_rendezvous()
     _fit(cli, checkpoint)
     if not module.scores:

@@ -22,7 +22,7 @@ from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
-from xlt.system.folders import model_folder
+from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
 from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
@@ -181,13 +181,14 @@ def load_config(name: str) -> XLMRobertaConfig:
         FileNotFoundError: There is no such model.
         ValueError: xlt cannot train this type of model.
     """
+    check_encoder_exists(name)
     try:
         config = AutoConfig.from_pretrained(model_folder(name))
     except (OSError, ValueError) as error:
         raise_of_file(f"model.encoder {name!r}", error)
         raise FileNotFoundError(
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
-            f"gave ({str(error).strip().splitlines()[0]})"
+            f"gave ({str(error).strip().splitlines()[0]}). {WITHOUT_NETWORK}"
         ) from error
     if config.model_type not in KNOWN:
         raise ValueError(
