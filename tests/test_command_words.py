@@ -36,7 +36,7 @@ def process(monkeypatch: pytest.MonkeyPatch, typed: list[str], arguments: list[s
         (["/other/python", "venv/bin/xlt", "fit"], ["venv/bin/xlt", "fit"]),
         (["python", "-m", "xlt", "fit"], ["python", "-m", "xlt", "fit"]),
         (["{}/python", "-m", "xlt.fit"], ["python", "-m", "xlt.fit"]),
-        (["/other/python", "-u", "-m", "xlt.fit"], ["/other/python", "-u", "-m", "xlt.fit"]),
+        (["/other/python", "-u", "-m", "xlt.fit"], ["/other/python", "-m", "xlt.fit"]),
         (["python", "mine.py"], ["python", "mine.py"]),
     ],
 )

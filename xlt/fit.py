@@ -30,7 +30,8 @@ from xlt.system.command_words import command_words
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.signals import SignalWatcher, limit_shutdown
-from xlt.system.tables import as_json
+from xlt.system.tables import as_json, counted
+from xlt.system.wandb_mode import wandb_mode
 from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.checkpoint_files import best, newest, step_of
 from xlt.training.console_log import ConsoleLog
@@ -140,10 +141,15 @@ def _write_results(cli: CommandLine, totals: Totals) -> None:
     write_atomically(cli.folder.results, as_json(results))
     print(f"\nbest of the validations, after step {run['best_step']:,} (scores in percent)\n")
     print(table(results, cli.model))
-    print(f"\n{run['step']:,} steps, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
+    print(f"\n{counted(run['step'], 'step')}, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
     if run["model_step"] != run["best_step"]:
         print(f"model/ is from step {run['model_step']:,}: the best checkpoint is damaged")
     print(f"the run's folder: {cli.folder.path}")
+    if (
+        any(isinstance(logger, RunWandbLogger) for logger in cli.trainer.loggers)
+        and wandb_mode() == "offline"
+    ):
+        print(f"W&B is offline: `wandb login`, then `xlt wandb_sync {cli.folder.path}` send the run")
 
 
 def _divergence_fix(cli: CommandLine) -> str:
@@ -151,8 +157,9 @@ def _divergence_fix(cli: CommandLine) -> str:
     good = newest(cli.folder.checkpoints)
     kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
     return (
-        f"Nothing is exported; {kept}. Set trainer.default_root_dir to another folder and lower "
-        "model.learning_rate, set trainer.gradient_clip_val or trainer.precision 32-true, or check the rows"
+        f"Nothing is exported; {kept}. Give the run another --name (or trainer.default_root_dir) and "
+        "lower model.learning_rate, set trainer.gradient_clip_val or trainer.precision 32-true, or check "
+        "the rows"
     )
 
 

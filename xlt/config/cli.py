@@ -37,7 +37,7 @@ from xlt.training.lightning_private import leave_signals_alone
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import RankMonitor
-from xlt.training.progress import ProgressBar
+from xlt.training.progress import progress_callback
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.run_report import RunReport
@@ -160,7 +160,7 @@ class CommandLine(LightningCLI):
             checkpoints,
         ]
         if config.get("enable_progress_bar") is not False:
-            config["callbacks"].append(ProgressBar(self.recorder))
+            config["callbacks"].append(progress_callback(self.recorder))
         config["plugins"] = [*_as_list(config.get("plugins")), checkpoints.io]
         config["logger"] = self._loggers(config.get("logger"))
         config["enable_checkpointing"] = True

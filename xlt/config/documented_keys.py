@@ -25,7 +25,7 @@ class GeneralKeys:
             the first weights of the heads.
         epochs: Length of the run in epochs, instead of trainer.max_steps. On the command line each of the two
             replaces the other of a config file. An epoch is as many examples as the training volumes of all
-            tasks hold together. Must be above 0, such as 2 or 0.5.
+            tasks hold together. Must be above 0, such as 2 or 0.5. Defaults to trainer.max_steps.
         name: Name of the run, which replaces the last part of trainer.default_root_dir, or its field {name}.
             Fields in braces are filled, such as in {config}-{seed}.
         print_config: Print all keys with their values as YAML, and exit.

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from xlt.data.sampling.steps import TrainingSteps
 from xlt.datamodule import TransferData
+from xlt.system.tables import counted
 from xlt.training.run_folder import RunFolder
 
 
@@ -108,7 +109,8 @@ def max_steps_of(epochs: float, max_steps: int, folder: RunFolder, data: Transfe
         data.prepare_data()
         data.setup("fit")
         steps = steps_of_epochs(epochs, data)
-    _print(f"{epochs:g} epochs of the mixture are {steps:,} optimizer steps")
+    length = "1 epoch of the mixture is" if epochs == 1 else f"{epochs:g} epochs of the mixture are"
+    _print(f"{length} {counted(steps, 'optimizer step')}")
     return steps
 
 

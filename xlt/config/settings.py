@@ -8,7 +8,7 @@ RUN_KEYS: dict[str, tuple[Any, str]] = {
         float | None,
         "Length of the run in epochs, instead of trainer.max_steps. On the command line each of the two "
         "replaces the other of a config file. An epoch is as many examples as the training volumes of all "
-        "tasks hold together. Must be above 0, such as 2 or 0.5.",
+        "tasks hold together. Must be above 0, such as 2 or 0.5. Defaults to trainer.max_steps.",
     ),
     "name": (
         str | None,

@@ -13,8 +13,8 @@ LAUNCHED = ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")
 def command_words() -> list[str]:
     """Return the words of this process's command as the user typed them, such as `xlt fit --config FILE`.
 
-    A node of a study is a fork of the study's launcher, and nobody typed its command: the words are those of
-    `python -m`.
+    Options of Python itself, such as -u, are left out. A node of a study is a fork of the study's launcher,
+    and nobody typed its command: the words are those of `python -m`.
     """
     typed, arguments = sys.orig_argv, sys.argv[1:]
     start = typed[: len(typed) - len(arguments)]
@@ -24,6 +24,8 @@ def command_words() -> list[str]:
     program, *rest = start
     if rest and Path(rest[0]).name == "xlt":
         program, *rest = rest  # the installed script, which the system hands to Python
+    elif "-m" in rest:
+        rest = rest[rest.index("-m") :]
     return [_name_of(program), *rest, *arguments]
 
 

@@ -23,6 +23,7 @@ from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
+from xlt.system.tables import counted
 from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
@@ -265,8 +266,8 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     missing = sorted(report["missing_keys"])
     if missing:
         raise FileNotFoundError(
-            f"model.encoder {name!r}: its weights lack {len(missing)} tensors, such as {missing[0]}. Name "
-            "a model with weights. xlt.fit can draw random weights (model.from_scratch)"
+            f"model.encoder {name!r}: its weights lack {counted(len(missing), 'tensor')}, such as "
+            f"{missing[0]}. Name a model with weights. xlt.fit can draw random weights (model.from_scratch)"
         )
     check_finite(model.state_dict(), f"model.encoder {name!r}", "name a model with finite weights")
     return model
