@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from commands import launch
 from conftest import NINE, Command, run
@@ -208,6 +209,129 @@ def test_a_config_that_is_no_yaml_is_named(
     message = refused([part.format(config) for part in spelling], tmp_path / "run", capsys)
     assert str(config) in message
     assert "YAML" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "config {} does not exist: name a YAML file, such as {}"),
+        ("a text\nof two lines\n", "config {} holds a text, and no keys: write keys with values into it"),
+        ("- a\n- b\n", "config {} holds a list, and no keys"),
+        ("# nothing\n", "config {} is empty: write keys such as data.tasks into it"),
+        ("data:\n  tasks: mnli: x\n", "{} is not YAML: line 2, column 14: mapping values are not allowed"),
+        ("data:\n\ttasks: x\n", "{} is not YAML: line 2, column 1: "),
+    ],
+)
+@pytest.mark.parametrize("command", [fit, evaluate])
+def test_a_config_without_keys_is_one_line(
+    text: str | None, said: str, command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config, other = tmp_path / "mine.yaml", tmp_path / "mime.yaml"
+    other.write_text("seed_everything: 0\n")
+    if text is not None:
+        config.write_text(text)
+    message = refused([f"--config={config}"], tmp_path / "run", capsys, command)
+    assert message.startswith(said.format(config, other))
+    assert message.count("\n") == 1
+
+
+def test_a_folder_is_no_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "a.yml").write_text("seed_everything: 0\n")
+    message = refused(["--config", str(tmp_path)], tmp_path / "run", capsys)
+    assert message == f"config {tmp_path} is a folder: name a YAML file, such as {tmp_path / 'a.yml'}\n"
+
+
+def test_a_config_is_read_before_the_slow_imports(tmp_path: Path):
+    words = [sys.executable, "-X", "importtime", "-m", "xlt", "fit", "--config", str(tmp_path / "no.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("no.yaml does not exist: name a YAML file, such as configs/quickstart.yaml\n")
+    assert "lightning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["configs/x.yaml"], "configs/x.yaml belongs to no key: give it as --config configs/x.yaml\n"),
+        (
+            ["--data.tasks", "mnli", "qqp"],
+            "qqp belongs to no key: write --KEY qqp, or --KEY '[A, B]' for a list",
+        ),
+        (["--config"], "--config has no value: write --config VALUE\n"),
+        (["--model.encoder"], "--model.encoder has no value: write --model.encoder VALUE\n"),
+        (["-x"], "unknown option -x: --help lists all keys\n"),
+        (
+            ["--data", "no.yaml"],
+            "data is no.yaml: it must be a YAML file that exists, or a mapping {KEY: VALUE}",
+        ),
+    ],
+)
+def test_a_word_at_the_wrong_place_is_named(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert refused(words, tmp_path / "run", capsys).startswith(said)
+
+
+def test_all_unknown_keys_are_named_at_once(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = tmp_path / "mine.yaml"
+    config.write_text("{model: {lr: 1}, bogus: 2, data: {per_device_train_batch_size: 8, volume: {mnli: 5}}}")
+    args = [f"--config={config}", *tiny_run(tmp_path / "run"), "--trainer.max_step=3"]
+    assert refused(args, tmp_path / "run", capsys) == (
+        f"unknown keys model.lr (in {config}; did you mean model.learning_rate?), bogus (in {config}), "
+        f"data.per_device_train_batch_size (in {config}; did you mean data.tokens_per_micro_batch? It counts "
+        "tokens, not examples.), trainer.max_step (did you mean trainer.max_steps?). --help lists all keys\n"
+    )
+
+
+# Encoders
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "encoders/minni",
+            "encoders/minni, a folder that does not exist; did you mean encoders/mini? If not, name",
+        ),
+        (
+            "/no/where",
+            "/no/where, a folder that does not exist: name a folder with a config.json, a run's folder",
+        ),
+        ("./here", "./here, a folder that does not exist: "),
+        ("a/b/c", "a/b/c, a folder that does not exist: "),
+        ("~/mine", "~/mine, a folder that does not exist: write the home folder in full"),
+        (
+            "{tmp}/encoders/e5-small",
+            "a folder that does not exist: run `make encoder`, which writes encoders/e5-small",
+        ),
+    ],
+)
+def test_a_missing_folder_of_an_encoder_is_no_problem_of_the_hub(
+    refusal: Refusal, name: str, said: str, tmp_path: Path
+):
+    message = refusal({"model.encoder": name.format(tmp=tmp_path)})
+    assert message.startswith("model.encoder is ")
+    assert said in message
+    assert "hub gave" not in message
+
+
+@pytest.mark.parametrize("name", ["FacebookAI/xlm-roberta-base", "xlm-roberta-base"])
+def test_an_encoder_that_the_hub_does_not_give_names_the_next_step(refusal: Refusal, name: str):
+    message = refusal({"model.encoder": name})
+    assert (
+        f"model.encoder '{name}' is neither a folder with a config.json nor a model that the hub gave"
+        in message
+    )
+    assert "run `xlt prepare --config ...` on a machine that has one and copy its HF_HOME" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_said(refusal: Refusal):
+    message = refusal({"trainer.accelerator": "gpu"})
+    assert message.startswith("trainer.accelerator is gpu, but torch finds no GPU here (")
+    assert "set it to auto or cpu" in message
 
 
 # Data roots and files

@@ -1,5 +1,6 @@
 """Daily work: epochs, names of folders, short forms, messages in plain words, and no network."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -76,6 +77,45 @@ def test_a_run_of_epochs_records_its_steps_and_keeps_them_when_it_is_resumed(
     assert "epochs is -1.0: it must be a number of epochs above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "given", "length"),
+    [
+        ("trainer: {max_steps: 9}", "", ["--epochs", "2"], (2.0, -1)),
+        ("epochs: 2", "", ["--trainer.max_steps", "9"], (None, 9)),
+        ("epochs: 2", "trainer: {max_steps: 9}", [], (None, 9)),
+        ("trainer: {max_steps: 9}", "epochs: 2", [], (2.0, -1)),
+        ("{trainer: {max_steps: 9}, epochs: 2}", "", ["--epochs=3"], (3.0, -1)),
+        ("trainer: {max_steps: 9}", "epochs: null", [], (None, 9)),
+        ("trainer: {max_steps: 9}", "", ["--epochs=2", "--trainer.max_steps=-1"], (2.0, -1)),
+    ],
+)
+def test_the_last_of_epochs_and_max_steps_counts(
+    first: str,
+    second: str,
+    given: list[str],
+    length: tuple[float | None, int],
+    tiny_run: Command,
+    tmp_path: Path,
+):
+    args = tiny_run(tmp_path / "run", {"trainer.max_steps": None})
+    for name, text in (("a.yaml", first), ("b.yaml", second)):
+        (tmp_path / name).write_text(text or "seed_everything: 0")
+        args.append(f"--config={tmp_path / name}")
+    config = CommandLine([*args, *given], build=False).config
+    assert (config.epochs, config.trainer.max_steps) == length
+
+
+def test_both_epochs_and_max_steps_in_one_place_are_refused(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    args = tiny_run(tmp_path / "run", {"trainer.max_steps": None})
+    (tmp_path / "both.yaml").write_text("{epochs: 2, trainer: {max_steps: 9}}")
+    for both in ([f"--config={tmp_path / 'both.yaml'}"], ["--epochs=2", "--trainer.max_steps=9"]):
+        assert run([*args, *both]) == 2
+        said = "epochs is 2 and trainer.max_steps is 9: set one of the two. Leave one of them out"
+        assert said in the_message(capsys.readouterr().err)
+
+
 # Names of folders
 
 
@@ -136,6 +176,17 @@ def test_short_forms_are_written_out():
     same = ["--data.tasks=[mnli]", "--data.tasks", "[a, b]", "--languages=null", "--dry_run", "true"]
     expanded = list(expand_short_forms(same, types.get))
     assert expanded == ["--data.tasks=[mnli]", "--data.tasks=[a, b]", "--languages=null", "--dry_run", "true"]
+
+
+def test_a_negative_number_is_a_value_and_no_option(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    keys = ["model.learning_rate", "model.weight_decay", "data.volume", "data.temperature", "seed_everything"]
+    for key, value in zip(keys, ["-1e-4", "-.5", "-3", "-.inf", "-1"], strict=True):
+        args = tiny_run(tmp_path / "run", {key: None, "data.tasks": "[mnli]"})
+        assert run([*args, f"--{key}", value]) == 2
+        message = the_message(capsys.readouterr().err)
+        assert re.search(rf"{key} .*-.*must", message), message
 
 
 def test_commands_take_short_forms(tiny_run: Command, tmp_path: Path):

@@ -451,3 +451,16 @@ def test_a_run_without_a_dashboard_says_nothing_of_it(
     assert "W&B" not in caplog.text
     assert "wandb_sync" not in caplog.text
     assert not (tmp_path / "run" / "wandb").exists()
+
+
+def test_an_offline_run_says_once_how_to_send_it_and_warns_of_nothing(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = tmp_path / "run"
+    assert run(tiny_run(folder, SHORT)) == 0
+    output = "".join(capfd.readouterr())
+    assert output.count(f"W&B is offline: `wandb login`, then `xlt wandb_sync {folder}` send the run\n") == 1
+    assert "wandb:" not in output
+    assert "URL not available" not in output
+    assert not (folder / "wandb_url").exists()

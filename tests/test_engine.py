@@ -20,7 +20,10 @@ def without_plugins(name: str, package: str | None = None) -> object:
 
 @pytest.mark.parametrize(
     ("executor", "wanted"),
-    [("slurm", r"pip install 'xlt\[slurm\]'"), ("my-grid", "pip install snakemake-executor-plugin-my-grid")],
+    [
+        ("slurm", r"pip install -e '\.\[slurm\]'"),
+        ("my-grid", "pip install snakemake-executor-plugin-my-grid"),
+    ],
 )
 def test_a_missing_plugin_is_one_line_before_anything_starts(
     tmp_path: Path, study_keys: StudyKeys, monkeypatch: pytest.MonkeyPatch, executor: str, wanted: str

@@ -15,7 +15,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Name, Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner, Link, Stretch
-from xlt.evaluation.plan import Missing, in_words
+from xlt.evaluation.plan import Missing, brief, in_words
 from xlt.splits.reading import read_examples
 from xlt.splits.splits import Splits
 
@@ -267,3 +267,8 @@ def test_what_is_missing_is_told_once_for_each_reason():
         Missing("xnli", "sw", "no rows"),
     ]
     assert in_words(missing) == ["udpos de mix-15 en mix-30: not parallel", "xnli sw: no rows"]
+    more = [*missing, Missing("xnli", "th", "no th.parquet"), Missing("xnli", "ar", "no ar.parquet")]
+    assert brief(more, "out/summary.json") == [
+        "udpos de mix-15 en mix-30: not parallel",
+        "xnli sw th ar: 3 languages; the reasons are in out/summary.json",
+    ]

@@ -20,7 +20,7 @@ from xlt.studies.analysis.points import (
 )
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.report.drawing import COLOURS, DARK, spread_out
-from xlt.system.tables import number
+from xlt.system.tables import counted, number
 
 
 def table(lines: list[tuple[object, ...]], value: str = "score") -> pd.DataFrame:
@@ -116,6 +116,7 @@ def test_intervals_of_effects_take_in_the_test_rows_where_they_are_kept(tmp_path
 
 
 def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert [counted(count, "step") for count in (0, 1, 1200)] == ["0 steps", "1 step", "1,200 steps"]
     assert [number(value, "+") for value in (0.04, -0.04, 1.25, -1.26)] == ["0.0", "0.0", "+1.2", "−1.3"]
 
 

@@ -133,7 +133,8 @@ def test_ctrl_c_saves_says_how_to_continue_and_goes_on(
     assert code == STOPPED, output
     step = last_step(folder)
     assert 6 <= step <= 11
-    assert output.count(f"SIGINT: saved after step {step}; the same command continues from there") == 1
+    saved = f"SIGINT: saved after step {step}; the same command continues from there"
+    assert output.count(saved) == (folder / "log.txt").read_text().count(saved) == 1
     assert "Traceback" not in output
     assert not fault_of(path_of(folder / "checkpoints", step))
     code, output = launch(args)

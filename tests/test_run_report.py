@@ -20,6 +20,7 @@ from test_fit import SHORT, events, validations
 import xlt.training.run_report
 from tests.stress.faults import Fault
 from xlt.datamodule import TransferData
+from xlt.export import export
 from xlt.system.signals import STOPPED
 from xlt.training.console_log import ConsoleLog
 from xlt.training.curves import curves
@@ -162,6 +163,41 @@ def test_report_that_cannot_be_written_is_a_warning(
     (message, *_) = [message for message in caplog.messages if "cannot be written" in message]
     assert "report.html cannot be written (RuntimeError: no picture today)" in message
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_a_start_after_a_kill_before_the_first_checkpoint_says_so(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    said = f"{tmp_path / 'run' / 'checkpoints'} has no checkpoint yet: the run starts again from step 0"
+    args = tiny_run(tmp_path / "run", SHORT)
+    assert run(args) == 0
+    assert said not in capsys.readouterr().out
+    for path in (*(tmp_path / "run" / "checkpoints").iterdir(), tmp_path / "run" / "results.json"):
+        path.unlink()
+    assert run(args) == 0
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_an_export_of_an_unfinished_run_and_a_changed_key_say_so(
+    tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    args, folder = tiny_run(tmp_path / "run", SHORT), tmp_path / "run"
+    assert run(args) == 0
+    step = json.loads((folder / "results.json").read_text())["run"]["best_step"]
+    words = ["--run", str(folder), "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert run(words, export) == 0
+    assert "not finished" not in capsys.readouterr().out
+    (folder / "results.json").unlink()
+    assert run(words, export) == 0
+    assert (
+        f"the run is not finished: this is step {step} of {SHORT['trainer.max_steps']} steps"
+        in capsys.readouterr().out
+    )
+    assert run([*args, "--model.learning_rate=0.5"]) == 2
+    said = "Give this run another --name (or trainer.default_root_dir), or undo the change to resume that run"
+    assert said in capsys.readouterr().err
 
 
 # The console's copy

@@ -47,7 +47,7 @@ def by_phase(made: Study) -> dict[str, int]:
 LACKS = """
 import runpy, sys
 sys.modules["statsmodels"] = None
-sys.argv = ["study", "--config=none.yaml"]
+sys.argv = ["study", "--config=configs/study/mini.yaml"]
 runpy.run_module({command!r}, run_name="__main__")
 """
 

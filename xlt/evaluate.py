@@ -1,4 +1,4 @@
-"""Test the heads that English taught in all languages.
+"""Score models that were trained on English, in every language of their tasks.
 
 xlt evaluate --config configs/evaluate/xtreme.yaml
 

@@ -22,7 +22,10 @@ from jsonargparse import auto_cli
 
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
+from xlt.system.tables import counted
+from xlt.training.checkpoint_files import step_of
 from xlt.training.exporting import export_run
+from xlt.training.run_folder import RunFolder
 
 
 def export(args: Sequence[str]) -> None:
@@ -35,6 +38,10 @@ def export(args: Sequence[str]) -> None:
         export_run, args=list(args), as_positional=False, parser_class=CommandParser, prog="xlt export"
     )
     print(f"{checkpoint} is exported")
+    folder = RunFolder(checkpoint.parent.parent)
+    if not folder.is_finished:
+        steps = counted(folder.read_config()["trainer"]["max_steps"], "step")
+        print(f"the run is not finished: this is step {step_of(checkpoint):,} of {steps}")
 
 
 if __name__ == "__main__":

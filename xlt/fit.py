@@ -26,16 +26,17 @@ from xlt.config.cli import CommandLine
 from xlt.config.run_command import run_command
 from xlt.kinds.log_record import score_record
 from xlt.system.checks import NotFiniteError
+from xlt.system.command_words import command_words
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
 from xlt.system.signals import SignalWatcher, limit_shutdown
-from xlt.system.tables import as_json
+from xlt.system.tables import as_json, counted
+from xlt.system.wandb_mode import wandb_mode
 from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.checkpoint_files import best, newest, step_of
 from xlt.training.console_log import ConsoleLog
 from xlt.training.exporting import export_run
 from xlt.training.metrics_file import MetricsFile, read_events
-from xlt.training.provenance import command_words
 from xlt.training.recorder import Totals
 from xlt.training.results import results_of, table, validations_of
 from xlt.training.wandb_logger import RunWandbLogger
@@ -89,6 +90,8 @@ def _train_and_export(cli: CommandLine) -> None:
     checkpoint = newest(cli.folder.checkpoints)
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
+    elif cli.folder.starts.is_file() and trainer.is_global_zero:
+        print(f"{cli.folder.checkpoints} has no checkpoint yet: the run starts again from step 0")
     cli.limit_rendezvous()
     _fit(cli, checkpoint)
     if not module.scores:
@@ -138,10 +141,15 @@ def _write_results(cli: CommandLine, totals: Totals) -> None:
     write_atomically(cli.folder.results, as_json(results))
     print(f"\nbest of the validations, after step {run['best_step']:,} (scores in percent)\n")
     print(table(results, cli.model))
-    print(f"\n{run['step']:,} steps, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
+    print(f"\n{counted(run['step'], 'step')}, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
     if run["model_step"] != run["best_step"]:
         print(f"model/ is from step {run['model_step']:,}: the best checkpoint is damaged")
     print(f"the run's folder: {cli.folder.path}")
+    if (
+        any(isinstance(logger, RunWandbLogger) for logger in cli.trainer.loggers)
+        and wandb_mode() == "offline"
+    ):
+        print(f"W&B is offline: `wandb login`, then `xlt wandb_sync {cli.folder.path}` send the run")
 
 
 def _divergence_fix(cli: CommandLine) -> str:
@@ -149,8 +157,9 @@ def _divergence_fix(cli: CommandLine) -> str:
     good = newest(cli.folder.checkpoints)
     kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
     return (
-        f"Nothing is exported; {kept}. Set trainer.default_root_dir to another folder and lower "
-        "model.learning_rate, set trainer.gradient_clip_val or trainer.precision 32-true, or check the rows"
+        f"Nothing is exported; {kept}. Give the run another --name (or trainer.default_root_dir) and "
+        "lower model.learning_rate, set trainer.gradient_clip_val or trainer.precision 32-true, or check "
+        "the rows"
     )
 
 

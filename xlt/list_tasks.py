@@ -31,11 +31,23 @@ from xlt.kinds.task import Task
 from xlt.system.tables import aligned, as_json
 from xlt.tasks import known, load
 
-COLUMNS = ("task", "kind", "phase", "languages", "train", "dev", "test", "licence", "source")
-"""Facts that the table shows; the other facts are shown of single tasks."""
+COLUMNS = {
+    "task": 13,
+    "kind": 14,
+    "languages": 9,
+    "train": 11,
+    "dev": 10,
+    "test": 12,
+    "licence": 12,
+    "source": 13,
+}
+"""Facts that the table shows, and the maximum numbers of characters of their cells: 110 columns in all. The
+name of a task of your own may be longer."""
 
-MAX_CELL = 31
-"""Maximum number of characters of a cell of the table."""
+LEGEND = """\
+Sizes are numbers of examples, in a target those of one language; ? is a size that only the source tells.
+`xlt tasks NAME` shows a task in full, and `xlt tasks --format json` (or csv) all facts of all tasks."""
+"""Lines below the table."""
 
 PHASES = ("pretraining", "intermediate", "target")
 """Phases in the order of training."""
@@ -131,17 +143,23 @@ def _place(source: Source) -> str:
 
 
 def table(tasks: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table of tasks by phase, one a line. Languages are counted, and long texts are cut."""
-    ordered = sorted(tasks, key=lambda task: PHASES.index(task["phase"]))
-    lines = [[_cell(task[key]) for key in COLUMNS] for task in ordered]
-    return aligned([list(COLUMNS), *lines], num_left=len(COLUMNS))
+    """Return a table of tasks by phase. Languages are counted, and long texts are cut."""
+    lines = [list(COLUMNS)]
+    for phase in PHASES:
+        own = [task for task in tasks if task["phase"] == phase]
+        lines += [[f"{phase}:", *[""] * (len(COLUMNS) - 1)]] if own else []
+        lines += [["  " + task["task"], *(_cell(task[key], key) for key in [*COLUMNS][1:])] for task in own]
+    return aligned(lines, num_left=len(COLUMNS))
 
 
-def _cell(value: str | list[str]) -> str:
+def _cell(value: str | list[str], key: str) -> str:
     """Return a fact as the table shows it."""
     if isinstance(value, list):
         return str(len(value) or "any")
-    return value if len(value) <= MAX_CELL else f"{value[: MAX_CELL - 1]}…"
+    if key in ("train", "dev", "test"):
+        value = "?" if value == UNKNOWN else value.replace(" to ", "–").replace("up–", "≤ ")
+    value = value.removeprefix("Xtreme").replace("data root: ", "root: ")
+    return value if len(value) <= COLUMNS[key] else f"{value[: COLUMNS[key] - 1]}…"
 
 
 def as_csv(tasks: Sequence[Mapping[str, Any]]) -> str:
@@ -176,9 +194,7 @@ def list_tasks(args: Sequence[str]) -> None:
         print("\n\n".join(map(full, tasks)))
     else:
         print(table(tasks))
-        print(
-            "\nxlt tasks NAME shows a task in full. Sizes count examples, in a target those of one language."
-        )
+        print(f"\n{LEGEND}")
 
 
 if __name__ == "__main__":

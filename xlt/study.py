@@ -38,6 +38,7 @@ from xlt.studies.report.page import page
 from xlt.studies.run import engine
 from xlt.system.checks import require
 from xlt.system.signals import STOPPED
+from xlt.system.tables import counted
 
 MAX_LISTED = 20
 """Maximum number of missing nodes that are printed; the report lists all."""
@@ -119,7 +120,7 @@ def study(args: Sequence[str]) -> int:
     plan = Study(**settings)
     if not options["report_only"]:
         check_configs(plan)
-    print(f"\n{plan.name}: {len(plan.nodes):,} nodes in {plan.folder}\n")
+    print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")
     print(cost.table(cost.costs(plan, options["tokens_per_second"]), options["jobs"] or 1))
     if options["dry_run"]:
         return 0
@@ -129,7 +130,10 @@ def study(args: Sequence[str]) -> int:
     nodes = [missing for missing in missing_of(plan) if missing.what in plan.nodes]
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")
-    print(f"{len(nodes):,} of {len(plan.nodes):,} nodes are missing" if nodes else "every node is finished")
+    lacking = (
+        f"{len(nodes):,} of {counted(len(plan.nodes), 'node')} {'is' if len(nodes) == 1 else 'are'} missing"
+    )
+    print(lacking if nodes else "every node is finished")
     report(plan, " ".join(["xlt study", *args]), options["power"])
     return STOPPED if is_stopped else int(bool(nodes))
 
@@ -178,7 +182,7 @@ def report(plan: Study, command: str, power: float | None) -> None:
     page(found, plan.own_folder / "report")
     print(f"report: {plan.own_folder / 'report' / 'index.html'}")
     for target, sd in paired_sds(found.scores).items() if power else ():
-        needed = f"{seeds_needed(power or 0.0, sd):,} seeds" if sd > 0 else "an unknown number of seeds"
+        needed = counted(seeds_needed(power or 0.0, sd), "seed") if sd > 0 else "an unknown number of seeds"
         print(f"{target}: SD of differences over seeds {sd:.2f}; {needed} to detect {power} points")
 
 

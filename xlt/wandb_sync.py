@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
+from xlt.system.tables import counted
 from xlt.system.wandb_mode import wandb_mode
 from xlt.training.metrics_file import read_events
 from xlt.training.run_folder import RunFolder
@@ -74,11 +75,12 @@ def wandb_sync(args: Sequence[str]) -> None:
     for name in runs:
         count = sync(Path(name))
         if wandb_mode() == "online":
-            print(f"{name}: {count:,} events sent to W&B")
+            print(f"{name}: {counted(count, 'event')} sent to W&B")
         else:
             print(
-                f"{name}: {count:,} events written to {name}/wandb, none sent: W&B is {wandb_mode()}. Send "
-                "the newest folder there with `wandb sync`, or log in (`wandb login`) and run this again"
+                f"{name}: {counted(count, 'event')} written to {name}/wandb, none sent: W&B is "
+                f"{wandb_mode()}. Send the newest folder there with `wandb sync`, or log in (`wandb login`) "
+                "and run this again"
             )
 
 

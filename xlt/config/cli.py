@@ -6,7 +6,7 @@ other keys are `seed_everything`, and the sections of `xlt.config.settings`: `ch
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xlt.config.classes import check_classes, check_file_classes, check_lightning_parts, trainer_keys_of
-from xlt.config.epochs import max_steps_of
+from xlt.config.config_files import EXAMPLE, config_files, read_config
+from xlt.config.epochs import given_length, keep_last_length, max_steps_of
 from xlt.config.folder_name import name_folder
 from xlt.config.lightning_parts import NAMES
 from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
-from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
+from xlt.config.trainer_keys import DEFAULTS, check_accelerator, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
@@ -30,14 +31,14 @@ from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
 from xlt.system.signals import SignalWatcher
 from xlt.system.wandb_mode import wandb_mode
-from xlt.system.yaml_files import load_yaml, read_yaml
+from xlt.system.yaml_files import load_yaml
 from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.launch import RendezvousTimeout, check_launch
 from xlt.training.lightning_private import leave_signals_alone
 from xlt.training.metrics_file import MetricsFile
 from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import RankMonitor
-from xlt.training.progress import ProgressBar
+from xlt.training.progress import progress_callback
 from xlt.training.recorder import Recorder
 from xlt.training.run_folder import RunFolder
 from xlt.training.run_report import RunReport
@@ -87,16 +88,12 @@ class CommandLine(LightningCLI):
         """Parse the arguments. Config files are read before, because the parser's errors do not name them."""
         words = list(map(str, sys.argv[1:] if args is None else args))
         if not words:
-            raise ValueError(
-                "no config is given: name one, as in --config configs/quickstart.yaml. --help lists all keys"
-            )
+            raise ValueError(f"no config is given: name one, as in --config {EXAMPLE}. --help lists all keys")
         configs: list[Any] = [trainer_keys_of(words)]
-        for name in _config_files(words):
-            found = read_yaml(Path(name), f"config {name}") if Path(name).is_file() else None
-            if found is None and Path(name).is_file():
-                raise ValueError(f"config {name} is empty: write keys such as data.tasks into it")
-            check_file_classes(found, f"config {name}")
-            configs.append(found)
+        for name in config_files(words):
+            configs.append(read_config(name))
+            check_file_classes(configs[-1], f"config {name}")
+        self._places = [*configs[1:], given_length(words)]
         try:
             super().parse_arguments(parser, args)
         except ValueError:
@@ -109,6 +106,7 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the values that no signature can check, and name the run's folder."""
         trainer = self.config.trainer
+        keep_last_length(self.config, self._places)
         check_trainer_keys(self.config)
         check_classes(self.config.trainer)
         # Invalid values of the data are reported before the run's folder is read.
@@ -166,10 +164,11 @@ class CommandLine(LightningCLI):
             checkpoints,
         ]
         if config.get("enable_progress_bar") is not False:
-            config["callbacks"].append(ProgressBar(self.recorder))
+            config["callbacks"].append(progress_callback(self.recorder))
         config["plugins"] = [*_as_list(config.get("plugins")), checkpoints.io]
         config["logger"] = self._loggers(config.get("logger"))
         config["enable_checkpointing"] = True
+        check_accelerator(config.get("accelerator"))
         try:
             trainer = self._instantiate_trainer(config, [])
         except TypeError as error:
@@ -239,15 +238,6 @@ def _seed(value: int | bool) -> int:
     fits = not isinstance(value, bool) and 0 <= value < 2**32
     require(fits, "seed_everything", value, "be a whole number from 0 to 4294967295")
     return int(value)
-
-
-def _config_files(args: Sequence[str]) -> Iterator[str]:
-    """Yield the names of the config files among the arguments."""
-    for argument, value in zip(args, [*args[1:], ""], strict=False):
-        if argument in ("-c", "--config"):
-            yield value
-        elif argument.startswith(("-c=", "--config=")):
-            yield argument.partition("=")[2]
 
 
 def _config_name(config: Namespace) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from xlt.config.commands import COMMANDS, MODULES, Section
+from xlt.config.config_files import config_files, read_config
 from xlt.config.documented_keys import UNSUPPORTED_TRAINER_KEYS
 from xlt.config.signatures import Key, arguments_of, docstring_of, signature_of
 from xlt.system.signals import exit_on_signals
@@ -29,7 +30,7 @@ METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH", "Any":
 
 
 def start(command: str) -> None:
-    """Prepare this process for a command before its slow imports: end at a signal, and print help.
+    """Prepare this process for a command before its slow imports: end at a signal, print help, read configs.
 
     Args:
         command: Name of the command.
@@ -38,6 +39,12 @@ def start(command: str) -> None:
     if {"-h", "--help", ALL} & set(sys.argv[1:]):
         print(help_of(command, ALL in sys.argv[1:]), end="")
         sys.exit()
+    try:
+        for name in config_files(sys.argv[1:]):
+            read_config(name)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def help_of(command: str, is_full: bool = False) -> str:

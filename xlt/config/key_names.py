@@ -1,7 +1,8 @@
 """Suggestions for unknown keys: renamed keys, Hugging Face's names, and similar keys of the group."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 RENAMED_KEYS = {
     "data.tokens_per_batch": "data.tokens_per_micro_batch",
@@ -68,8 +69,61 @@ HUGGING_FACE_NAMES = {
 """Name of a setting in transformers' TrainingArguments and example scripts → xlt's key."""
 
 
+UNITS = {
+    "data.tokens_per_micro_batch": "It counts tokens, not examples",
+    "tokens_per_micro_batch": "It counts tokens, not examples",
+    "model.warmup_steps": "It counts optimizer steps",
+}
+"""Key of xlt → its unit, which the setting of Hugging Face may not have."""
+
 FOLLOWING_KEYS = ("data.encoder", "data.seed", "model.seed")
 """Keys that follow another key, and that no user sets."""
+
+
+def unknown_in(config: Mapping[str, Any], known: Sequence[str], group: str = "") -> Iterator[str]:
+    """Yield the dotted names of the keys of a config that a command does not have.
+
+    Args:
+        config: The config, nested or with dotted keys.
+        known: The command's keys and groups of keys.
+        group: Dotted name of the group that the config belongs to. Defaults to the whole config.
+    """
+    groups = {name.rpartition(".")[0] for name in known} - {""}
+    for name, value in config.items():
+        key = f"{group}.{name}" if group else str(name)
+        plain = key.rstrip("+")
+        if plain in groups:
+            if isinstance(value, Mapping):
+                yield from unknown_in(value, known, plain)
+        # Keys below a key are the arguments of a class, or the names of a mapping.
+        elif not any(plain == one or (plain.startswith(f"{one}.") and one not in groups) for one in known):
+            yield key
+
+
+def unknown_keys_message(places: Sequence[tuple[str, str]], known: Sequence[str]) -> str:
+    """Return the error message for unknown keys, with a suggestion for each that has one.
+
+    Args:
+        places: Unknown keys, each with the name of its file, which is empty for the command line.
+        known: The command's keys.
+    """
+    hints = {key: _hint(key, known) for key, _ in places}
+    if len(places) > 1:
+        told = [
+            f"{key} ({'; '.join(filter(None, (file and f'in {file}', hints[key])))})".removesuffix(" ()")
+            for key, file in places
+        ]
+        return f"unknown keys {', '.join(told)}. --help lists all keys"
+    ((key, file),) = places
+    hint = f"; {hints[key]}" if hints[key] else "."
+    return f"unknown key {key}{hint}{f' The key is in {file}.' if file else ''} --help lists all keys"
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    """Return the question that names the key that the user probably meant, or an empty text."""
+    meant = suggested_key(key, known)
+    unit = UNITS.get(meant or "") if key.rpartition(".")[2] in HUGGING_FACE_NAMES else None
+    return f"did you mean {meant}?{f' {unit}.' if unit else ''}" if meant else ""
 
 
 def suggested_key(key: str, known: Sequence[str]) -> str | None:

@@ -14,9 +14,10 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
+from xlt.config.config_files import ENDINGS, config_files, read_config
 from xlt.config.help import COMMANDS, help_of
 from xlt.config.jsonargparse_private import read_local_files_by, type_of
-from xlt.config.key_names import suggested_key
+from xlt.config.key_names import unknown_in, unknown_keys_message
 from xlt.config.lightning_parts import NAMES
 from xlt.config.loggers import complete_file
 from xlt.config.plain_words import allowed_values, expand_short_forms
@@ -29,6 +30,9 @@ UNKNOWN_KEY = (
 )
 """Messages of jsonargparse about an unknown key."""
 
+
+KEY = re.compile(r"--[A-Za-z][\w.+-]*")
+"""Pattern of a key on the command line, without its value."""
 
 _load_yaml = get_loader("yaml")
 
@@ -71,6 +75,7 @@ class CommandParser(ArgumentParser):
             settings: Other arguments of jsonargparse's method.
         """
         words = list(map(str, sys.argv[1:] if args is None else args))
+        self._check_names(words)
         whole = list(expand_short_forms(words, lambda key: type_of(self, key)))
         return super().parse_args(whole, *rest, **settings)
 
@@ -79,18 +84,36 @@ class CommandParser(ArgumentParser):
         for pattern in UNKNOWN_KEY:
             found = re.search(pattern, message)
             if found:
-                message = self._unknown_key_message(".".join(found.groups()))
+                message = unknown_keys_message([(".".join(found.groups()), "")], self._key_names())
         raise ValueError(self._in_words(message)) from ex
 
-    def _unknown_key_message(self, key: str) -> str:
-        """Return the error message for an unknown key, with a suggestion if there is one."""
-        suggestion = suggested_key(key, [action.dest for action in self._actions])
-        hint = f"; did you mean {suggestion}?" if suggestion else "."
-        return f"unknown key {key}{hint} --help lists all keys"
+    def _check_names(self, words: Sequence[str]) -> None:
+        """Raise ValueError for all unknown keys of the config files and the command line together."""
+        names = self._key_names()
+        options = {option for action in self._actions for option in action.option_strings}
+        places = [(key, name) for name in config_files(words) for key in unknown_in(read_config(name), names)]
+        for word in words:
+            option = word.partition("=")[0]
+            key = option.removeprefix("--")
+            if option not in options and KEY.fullmatch(option) and [*unknown_in({key: None}, names)]:
+                places.append((key, ""))
+        if places:
+            raise ValueError(unknown_keys_message(places, names))
+
+    def _key_names(self) -> list[str]:
+        """Return the names of all keys and groups of keys."""
+        return [action.dest for action in self._actions]
 
     def _in_words(self, message: str) -> str:
         """Return jsonargparse's message about a value, without its Python terms."""
         message = re.sub(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", message)
+        if value := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
+            return self._stray(value[1])
+        if option := re.fullmatch(r"argument (?:-\w/)?(--[\w.]+): expected one argument", message):
+            return f"{option[1]} has no value: write {option[1]} VALUE"
+        file = re.search(r'Parser key "([\w.]+)":\s+Unable to load config [\'"](.*?)[\'"]', message)
+        if file and not Path(file[2]).exists():
+            return f"{file[1]} is {file[2]}: it must be a YAML file that exists, or a mapping {{KEY: VALUE}}"
         key = re.search(r'Parser key "([\w.]+)":', message)
         value = re.search(r"(?:Got value|Given value): (.*)\s*\Z", message)
         if not key or not value:
@@ -111,6 +134,14 @@ class CommandParser(ArgumentParser):
         names = [name for name, reason in parts.items() if not reason]
         words = f"one of {', '.join(names)}" if names else allowed_values(type_of(self, key[1]))
         return f"{key[1]} is {value[1]}: it must be {words}" if words else message
+
+    def _stray(self, word: str) -> str:
+        """Return the error message for a word that belongs to no key."""
+        if "config" in self._key_names() and word.endswith(ENDINGS):
+            return f"{word} belongs to no key: give it as --config {word}"
+        if word.startswith("-"):
+            return f"unknown option {word}: --help lists all keys"
+        return f"{word} belongs to no key: write --KEY {word}, or --KEY '[A, B]' for a list"
 
 
 class LightningCommandParser(CommandParser, LightningArgumentParser):

@@ -1,5 +1,6 @@
 """The allowed values of a key in plain words, and arguments of the command line in their short forms."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,6 +15,9 @@ SINGLE = {
     Path: "a path",
     NoneType: "null",
 }
+
+NEGATIVE = re.compile(r"-\.?(\d|inf)")
+"""Beginning of a negative number, such as -1e-4 or -.inf."""
 
 PLURAL = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
@@ -52,8 +56,9 @@ def _options(hint: Any) -> Iterator[str]:
 def expand_short_forms(args: Sequence[str], type_of: Callable[[str], Any]) -> Iterator[str]:
     """Yield the arguments with short forms written out.
 
-    `--data.tasks mnli` becomes `--data.tasks [mnli]`, and `--dry_run` becomes `--dry_run true`. A logger that
-    needs a folder gets the run's.
+    `--data.tasks mnli` becomes `--data.tasks [mnli]`, and `--dry_run` becomes `--dry_run true`. A negative
+    number, which argparse would take for an option, is joined to its key. A logger that needs a folder gets
+    the run's.
 
     Args:
         args: The arguments.
@@ -71,6 +76,8 @@ def expand_short_forms(args: Sequence[str], type_of: Callable[[str], Any]) -> It
             yield f"{option}=true"
         elif key.rstrip("+") == "trainer.logger" and (equals or words):
             yield f"{option}={complete_text(value if equals else words.pop(0))}"
+        elif not equals and words and NEGATIVE.match(words[0]):
+            yield f"{option}={words.pop(0)}"
         elif _takes_lists_only(hint) and (equals or words):
             yield f"{option}={_as_list(value if equals else words.pop(0))}"
         else:

@@ -6,8 +6,9 @@ from typing import Any
 RUN_KEYS: dict[str, tuple[Any, str]] = {
     "epochs": (
         float | None,
-        "Length of the run in epochs, instead of trainer.max_steps: set one of the two. An epoch is as many "
-        "examples as the training volumes of all tasks hold together. Must be above 0, such as 2 or 0.5.",
+        "Length of the run in epochs, instead of trainer.max_steps. On the command line each of the two "
+        "replaces the other of a config file. An epoch is as many examples as the training volumes of all "
+        "tasks hold together. Must be above 0, such as 2 or 0.5. Defaults to trainer.max_steps.",
     ),
     "name": (
         str | None,

@@ -4,6 +4,7 @@ import math
 from inspect import signature
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -103,6 +104,23 @@ def _check_name(key: str, value: Any) -> None:
     reason = known[str(value)]
     if reason:
         raise ValueError(f"trainer.{key} is {value}, which xlt does not support: {reason}")
+
+
+def check_accelerator(name: Any) -> None:
+    """Raise ValueError if trainer.accelerator asks for a GPU and torch finds none.
+
+    Args:
+        name: Value of trainer.accelerator.
+    """
+    if name not in ("gpu", "cuda") or torch.cuda.is_available():
+        return
+    reason = (
+        "this torch is built for CPUs" if torch.version.cuda is None else "nvidia-smi tells about the driver"
+    )
+    raise ValueError(
+        f"trainer.accelerator is {name}, but torch finds no GPU here ({reason}): set it to auto or cpu, "
+        "or install torch for CUDA and check the driver"
+    )
 
 
 DDP_ARGUMENTS = ("find_unused_parameters", "gradient_as_bucket_view", "bucket_cap_mb", "broadcast_buffers")

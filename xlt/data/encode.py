@@ -19,7 +19,7 @@ from xlt.data.clusters import whole_clusters
 from xlt.data.examples import Question
 from xlt.data.sequences import ids_by_word, lengths_to_keep, special_runs
 from xlt.system.file_errors import raise_of_file
-from xlt.system.folders import model_folder
+from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
 
 ENCODING_VERSION = 1
 """Version of the code that makes token ids of texts: this module, xlt.data.sequences and xlt.data.clusters.
@@ -278,6 +278,7 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
         FileNotFoundError: There is no tokenizer.
         ValueError: The tokenizer has no tokenizer.json, or no vocabulary.
     """
+    check_encoder_exists(encoder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder))
     except (OSError, ValueError) as error:
@@ -285,7 +286,7 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
         first = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
             f"model.encoder {encoder!r} has no tokenizer ({first}): name a folder with config.json "
-            "and tokenizer.json, or a model on the hub"
+            f"and tokenizer.json, or a model on the hub. {WITHOUT_NETWORK}"
         ) from error
     # Without tokenizer files transformers makes a tokenizer of the special tokens alone.
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) < 100:

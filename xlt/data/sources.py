@@ -153,7 +153,7 @@ class Hub:
             raise FileNotFoundError(
                 f"{name}: {tried}the hub did not give it ({first_line(error)}). Set data.root "
                 f"(or XLT_DATA) to a folder that holds {name}.parquet, or run "
-                "`xlt prepare --config ...` on a machine with a network."
+                "`xlt prepare --config ...` on a machine with a network and copy its HF_HOME here"
             ) from error
         revision = _revision_used(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")

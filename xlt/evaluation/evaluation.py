@@ -1,4 +1,4 @@
-"""Zero-shot evaluation: score the heads that English taught, in all languages, and write the report."""
+"""Zero-shot evaluation: score models that were trained on English, in all languages, and report."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
-from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
+from xlt.evaluation.plan import Cell, Choice, Missing, Plan, brief, check_without_language, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
@@ -154,7 +154,7 @@ class Evaluation:
         asked = self.tasks, self._languages, self._models
         plan = make_plan(*asked, self._splits, self._chosen, self._needs_all_tasks, self._perturbations)
         check_writable(self.out, "the evaluation's folder", "out")
-        for line in in_words(plan.missing):
+        for line in brief(plan.missing, str(self.out / "summary.json")):
             log.info("missing: %s", line)
         finished = [self._folder.read(cell, self._fingerprint(cell)) for cell in plan.cells]
         report = Report(self.tasks, self._complete(plan, finished))

@@ -14,6 +14,10 @@ from xlt.kinds.task import Task
 from xlt.models.saving import load_heads
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
+from xlt.system.tables import counted
+
+MAX_REASONS = 3
+"""Maximum number of reasons in the message that nothing can be evaluated."""
 
 Choice = Literal["validation", "test"]
 
@@ -59,6 +63,27 @@ def in_words(missing: Sequence[Missing]) -> list[str]:
     for task, language, reason, perturbation in missing:
         where.setdefault((task, reason), []).extend(filter(None, (language, perturbation)))
     return [f"{' '.join([task, *dict.fromkeys(names)])}: {reason}" for (task, reason), names in where.items()]
+
+
+def brief(missing: Sequence[Missing], details: str) -> list[str]:
+    """Return a line for each task: what is missing, and the reason if there is only one.
+
+    Args:
+        missing: What is missing.
+        details: File that holds every reason.
+    """
+    lines = []
+    for task in dict.fromkeys(entry.task for entry in missing):
+        own = [entry for entry in missing if entry.task == task]
+        if len({entry.reason for entry in own}) == 1:
+            lines += in_words(own)
+            continue
+        names = dict.fromkeys(
+            filter(None, (part for entry in own for part in (entry.language, entry.perturbation)))
+        )
+        languages = counted(len({entry.language for entry in own}), "language")
+        lines.append(f"{task} {' '.join(names)}: {languages}; the reasons are in {details}")
+    return lines
 
 
 class Plan(NamedTuple):
@@ -110,8 +135,13 @@ def make_plan(
                 if cell is not None and perturbations is not None:
                     _perturb(plan, cell, perturbations)
     if not plan.cells:
-        reasons = "; ".join(dict.fromkeys(missing.reason for missing in plan.missing))
-        raise FileNotFoundError(f"nothing can be evaluated: {reasons}")
+        reasons = list(dict.fromkeys(missing.reason for missing in plan.missing))
+        more = (
+            f"; and {counted(len(reasons) - MAX_REASONS, 'more reason')}"
+            if len(reasons) > MAX_REASONS
+            else ""
+        )
+        raise FileNotFoundError(f"nothing can be evaluated: {'; '.join(reasons[:MAX_REASONS])}{more}")
     return plan
 
 

@@ -47,6 +47,11 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
         figures = {**by_language, **_averages(report)}
         run.log({"scores": _table(report), "heat_map": wandb.Image(figure), **figures})
         run.finish()
+        if wandb_mode() == "offline":
+            log.info(
+                "W&B is offline: `wandb login`, then `wandb sync %s/wandb/offline-run-*` send the scores",
+                out,
+            )
     except Exception as error:
         log.warning(
             "W&B failed (%s: %s). %s has all scores", type(error).__name__, error, out / "results.json"

@@ -8,4 +8,4 @@ _lacking = [
     if find_spec(name) is None
 ]
 if _lacking:
-    raise ImportError(f"studies need {', '.join(_lacking)}: pip install 'xlt[study]'")
+    raise ImportError(f"studies need {', '.join(_lacking)}: in your clone, pip install -e '.[study]'")

@@ -9,7 +9,6 @@ a process that is still running after the grace period, or at a second Ctrl-C, i
 import contextlib
 import os
 import select
-import shlex
 import signal
 import subprocess
 import sys
@@ -208,15 +207,6 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def command_to_repeat() -> str:
-    """Return the command of this process, to be typed again; empty if torchrun or SLURM started it."""
-    if {"TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"} & set(os.environ):
-        return ""
-    module = sys.modules["__main__"].__spec__
-    start = ["-m", module.name.removesuffix(".__main__")] if module else [sys.argv[0]]
-    return shlex.join([sys.orig_argv[0], *start, *sys.argv[1:]])
 
 
 def wait_for_launcher_exit(timeout: float) -> bool:

@@ -46,6 +46,16 @@ def _finite(values: Any) -> Any:
     return [_finite(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 step` or `1,200 steps`.
+
+    Args:
+        count: The number.
+        noun: The noun in the singular; its plural ends in -s.
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def number(value: float, sign: str = "", digits: int = 1) -> str:
     """Return a number as text, such as `+1.2` or `−0.3`; a number that rounds to zero has no sign."""
     text = f"{value:{sign}.{digits}f}"

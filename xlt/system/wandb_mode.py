@@ -49,7 +49,8 @@ def save_page_url(folder: Path, run: Any) -> None:
         folder: The folder of the run or of the evaluation.
         run: The run of wandb.
     """
-    url = getattr(run, "url", None)
+    # wandb warns if an offline run is asked for its address.
+    url = None if getattr(run, "offline", False) else getattr(run, "url", None)
     if isinstance(url, str):
         with contextlib.suppress(OSError):
             (folder / PAGE_URL).write_text(url + "\n", encoding="utf-8")

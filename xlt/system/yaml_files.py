@@ -31,7 +31,15 @@ def read_yaml(path: Path, name: str = "") -> Any:
     try:
         return load_yaml(text, name or str(path))
     except yaml.YAMLError as error:
-        raise ValueError(f"{name or path} is not YAML: {error}") from error
+        raise ValueError(f"{name or path} is not YAML: {_told(error)}") from error
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """Return place and reason of an error in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark, reason = error.problem_mark, ", ".join(filter(None, (error.context, error.problem)))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {reason}. Correct the line"
 
 
 def read_utf8(path: Path, name: str = "") -> str:

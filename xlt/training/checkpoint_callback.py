@@ -5,6 +5,7 @@ validation. Each rank receives its own signals. The ranks agree at the end of a 
 same step.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from xlt.models.finite import spoiled
 from xlt.system.checks import NotFiniteError, require
-from xlt.system.signals import STOPPED, SignalWatcher, command_to_repeat, print_line
+from xlt.system.command_words import command_to_repeat
+from xlt.system.signals import STOPPED, SignalWatcher
 from xlt.training.checkpoint_files import (
     SUFFIX,
     VerifiedCheckpointIO,
@@ -27,6 +29,8 @@ from xlt.training.checkpoint_files import (
     weights_fault,
 )
 from xlt.training.checkpoint_state import check_readable, finish_step
+
+log = logging.getLogger("xlt.training.checkpoint_callback")
 
 
 class CheckpointCallback(Checkpoint):
@@ -148,7 +152,7 @@ class CheckpointCallback(Checkpoint):
             step = f"{trainer.global_step:,}"
             command = command_to_repeat()
             again = f": {command}" if command else ""
-            print_line(f"{reason}: saved after step {step}; the same command continues from there{again}")
+            log.info("%s: saved after step %s; the same command continues from there%s", reason, step, again)
         raise SystemExit(STOPPED)
 
     def _is_due(self, step: int) -> bool:

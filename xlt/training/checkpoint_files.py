@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from xlt.models.finite import spoiled
 from xlt.system.files import discard, publish, scratch_path, write_atomically
 from xlt.system.hashing import hash_file
+from xlt.system.tables import counted
 
 SUFFIX = ".ckpt"
 
@@ -206,7 +207,7 @@ def weights_fault(path: Path) -> str:
         names = spoiled(found["state_dict"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
         return ""
-    return f"holds NaN or infinity in {len(names)} tensors, such as {names[0]}" if names else ""
+    return f"holds NaN or infinity in {counted(len(names), 'tensor')}, such as {names[0]}" if names else ""
 
 
 def _manifest(path: Path) -> Path:

@@ -1,10 +1,15 @@
-"""Progress bar with the step, the remaining time, the loss, the current task and the tokens per second."""
+"""Progress of a run: step, remaining time, loss, current task and tokens per second.
+
+A terminal shows a bar. A file or a pipe gets a line now and then.
+"""
 
 import math
 import sys
+import time
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 
@@ -13,20 +18,86 @@ from xlt.kinds.log_record import score_record
 from xlt.module import TransferModule
 from xlt.training.recorder import Recorder
 
+LINES = 10
+"""Number of lines of a short run in a file or a pipe."""
+
+SECONDS_PER_LINE = 30.0
+"""Maximum number of seconds between two lines of a long run in a file or a pipe."""
+
+
+def progress_callback(recorder: Recorder) -> LightningProgressBar:
+    """Return the callback that shows the progress: a bar in a terminal, lines in a file or a pipe.
+
+    Args:
+        recorder: Source of the loss and the tokens per second.
+    """
+    return ProgressBar(recorder) if sys.stdout.isatty() else ProgressLines(recorder)
+
+
+def _figures(recorder: Recorder, module: LightningModule, task: str) -> dict[str, str]:
+    """Return the figures of the current step, by name."""
+    assert isinstance(module, TransferModule)
+    found = {"task": task}
+    if math.isfinite(recorder.loss):  # no step is recorded yet
+        speed = f"{recorder.tokens_per_second:,.0f}"
+        found = {"loss": f"{recorder.loss:.3f}", **found, "tokens/s": speed}
+    if module.scores:
+        found["score"] = f"{score_record(module.scores)['val/score']:.1f}"
+    return found
+
+
+class ProgressLines(LightningProgressBar):
+    """Lines for a file or a pipe: one for each tenth of the run, and one every 30 seconds.
+
+    Args:
+        recorder: Source of the loss and the tokens per second.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._is_enabled = True
+        self._first_step, self._begin, self._last_line = 0, 0.0, 0.0
+
+    def enable(self) -> None:
+        """Print lines again."""
+        self._is_enabled = True
+
+    def disable(self) -> None:
+        """Print no more lines."""
+        self._is_enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock for the remaining time."""
+        self._first_step = trainer.global_step
+        self._begin = self._last_line = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print a line if one is due."""
+        step, steps, now = trainer.global_step, trainer.max_steps, time.monotonic()
+        is_tenth = step * LINES // steps > (step - 1) * LINES // steps
+        if not self._is_enabled or not (is_tenth or now - self._last_line >= SECONDS_PER_LINE):
+            return
+        self._last_line = now
+        left = (now - self._begin) / max(1, step - self._first_step) * (steps - step)
+        figures = _figures(self._recorder, pl_module, batch[0].task)
+        told = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"step {step:,} of {steps:,}, {Tqdm.format_interval(left)} left, {told}", flush=True)
+
 
 class ProgressBar(TQDMProgressBar):
     """Progress bars: one for the steps of the run, and one during a validation.
 
     Args:
         recorder: Source of the loss and the tokens per second.
-        refresh_rate: Steps between two updates; 50 times as many without a terminal. Defaults to 1.
     """
 
     BAR_FORMAT = "{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
 
-    def __init__(self, recorder: Recorder, refresh_rate: int = 1) -> None:
-        # In a file or a pipe every update adds a line.
-        super().__init__(refresh_rate if sys.stdout.isatty() else 50 * refresh_rate)
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
         self._recorder = recorder
         self._task = ""
 
@@ -57,14 +128,7 @@ class ProgressBar(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Return the figures after the bar, by name."""
-        assert isinstance(pl_module, TransferModule)
-        found: dict[str, int | str | float | dict[str, float]] = {"task": self._task}
-        if math.isfinite(self._recorder.loss):  # no step is recorded yet
-            speed = f"{self._recorder.tokens_per_second:,.0f}"
-            found = {"loss": f"{self._recorder.loss:.3f}", **found, "tokens/s": speed}
-        if pl_module.scores:
-            found["score"] = f"{score_record(pl_module.scores)['val/score']:.1f}"
-        return found
+        return {**_figures(self._recorder, pl_module, self._task)}
 
     def on_validation_batch_start(
         self,

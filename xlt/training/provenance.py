@@ -3,7 +3,6 @@
 import contextlib
 import os
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 import xlt
+from xlt.system.command_words import command_words
 
 PACKAGE = Path(xlt.__file__).parent
 
@@ -18,15 +18,6 @@ PACKAGE = Path(xlt.__file__).parent
 def now() -> str:
     """Return the time as text in UTC, such as 2026-11-30 08:15:00 UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def command_words() -> list[str]:
-    """Return the command of this process as a user would type it."""
-    first, *rest = sys.argv
-    script = Path(first)
-    if script.parent == PACKAGE:
-        return ["python", "-m", f"xlt.{script.stem}", *rest]
-    return [script.name, *rest]
 
 
 def git_commit(folder: Path, file: str = "") -> str:

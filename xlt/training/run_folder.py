@@ -140,8 +140,8 @@ class RunFolder:
         ]
         if changed:
             raise ValueError(
-                f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Set "
-                "trainer.default_root_dir to another folder, or undo the change to resume that run"
+                f"the run's folder {self.path} belongs to another config ({'; '.join(changed)}). Give "
+                "this run another --name (or trainer.default_root_dir), or undo the change to resume that run"
             )
 
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from xlt.system.tables import counted
 from xlt.training.html import environment, table_of
 from xlt.training.metrics_file import read_events
 from xlt.training.provenance import now
@@ -33,12 +34,12 @@ def render(folder: RunFolder, picture: str) -> str:
         .get_template("run.html")
         .render(
             name=folder.path.resolve().name,
-            headline=f"{_phase(config)}: {state} {record['max_steps']:,} steps",
+            headline=f"{_phase(config)}: {state} {counted(record['max_steps'], 'step')}",
             is_finished=is_finished,
             scores=_scores(record, validations, best),
             best="" if best is None else f"The best validation is that after step {best['step']:,}.",
             picture=picture if any("train/loss" in event for event in events) else "",
-            alternative=f"Learning curves of {last_step:,} steps; the numbers are in metrics.jsonl",
+            alternative=f"Learning curves of {counted(last_step, 'step')}; the numbers are in metrics.jsonl",
             mixture=mixture_rows(events),
             facts=list(_facts(config, record, events)),
             starts=_starts(starts),

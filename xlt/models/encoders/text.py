@@ -23,7 +23,8 @@ from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
-from xlt.system.folders import model_folder
+from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
+from xlt.system.tables import counted
 from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
@@ -187,13 +188,14 @@ def load_config(name: str) -> XLMRobertaConfig:
         FileNotFoundError: There is no such model.
         ValueError: xlt cannot train this type of model.
     """
+    check_encoder_exists(name)
     try:
         config = AutoConfig.from_pretrained(model_folder(name))
     except (OSError, ValueError) as error:
         raise_of_file(f"model.encoder {name!r}", error)
         raise FileNotFoundError(
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
-            f"gave ({str(error).strip().splitlines()[0]})"
+            f"gave ({str(error).strip().splitlines()[0]}). {WITHOUT_NETWORK}"
         ) from error
     if config.model_type not in KNOWN:
         raise ValueError(
@@ -270,8 +272,8 @@ def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
     missing = sorted(report["missing_keys"])
     if missing:
         raise FileNotFoundError(
-            f"model.encoder {name!r}: its weights lack {len(missing)} tensors, such as {missing[0]}. Name "
-            "a model with weights. xlt.fit can draw random weights (model.from_scratch)"
+            f"model.encoder {name!r}: its weights lack {counted(len(missing), 'tensor')}, such as "
+            f"{missing[0]}. Name a model with weights. xlt.fit can draw random weights (model.from_scratch)"
         )
     check_finite(model.state_dict(), f"model.encoder {name!r}", "name a model with finite weights")
     return model

@@ -103,7 +103,7 @@ def _check_executor(profile: object, path: Path) -> None:
         return
     plugin = f"snakemake-executor-plugin-{executor}"
     if find_spec(plugin.replace("-", "_")) is None:
-        wanted = "'xlt[slurm]'" if executor == "slurm" else plugin
+        wanted = "-e '.[slurm]'" if executor == "slurm" else plugin
         raise ValueError(
             f"executor {executor!r} in {path} needs the package {plugin}, which is not installed. "
             f"Install the package: pip install {wanted}"
