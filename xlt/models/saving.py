@@ -130,3 +130,25 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
     check_finite(flat, str(path), "take another run, or export an earlier checkpoint of this one")
     return heads, labels
+
+
+def check_encoder_shape(theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
+    """Compare the sizes of the encoder in a checkpoint with those of the run's encoder.
+
+    Args:
+        theirs: Sizes in the checkpoint by name.
+        ours: Sizes of the run's encoder by name.
+
+    Raises:
+        ValueError: A size differs.
+    """
+    differ = {
+        name: f"{theirs.get(name)} in the checkpoint, {size} in model.encoder"
+        for name, size in ours.items()
+        if theirs.get(name) != size
+    }
+    if differ:
+        raise ValueError(
+            f"the checkpoint is of another encoder: {differ}. Name the encoder that the run was "
+            "started with, or another trainer.default_root_dir"
+        )
