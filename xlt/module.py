@@ -20,7 +20,7 @@ from xlt.kinds.shared_heads import by_head
 from xlt.kinds.task import Scores, Task
 from xlt.learning.joint import joint_loss
 from xlt.learning.maml import InnerLoop, halves, summed_gradients
-from xlt.learning.meta import MetaLearning
+from xlt.learning.meta import JOINT, MetaLearning
 from xlt.models.compiling import check_compiling
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
@@ -52,7 +52,7 @@ class TransferModule(LightningModule):
         keep_heads: Start with the trained heads beside the encoder instead of new heads.
         compile: Compile the encoder's layers with torch.compile. Needs CUDA and half precision. Takes 10 to
             30 seconds at the start and makes training about 20 percent faster.
-        meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. If null, joint learning.
+        meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
         seed: Seed of the heads' initial weights. Defaults to seed_everything.
     """
 
@@ -69,7 +69,7 @@ class TransferModule(LightningModule):
         dropout: float | None = None,
         keep_heads: bool = False,
         compile: bool = False,
-        meta: MetaLearning | None = None,
+        meta: MetaLearning = JOINT,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class TransferModule(LightningModule):
         """Gradient norm of the last step before clipping."""
         self.support_loss = torch.zeros(())
         """This rank's part of the last step's support loss, as the mean over the adaptation steps."""
-        self._inner = InnerLoop(*(() if meta is None else (meta.inner_steps, meta.inner_learning_rate)))
+        self._inner = InnerLoop(meta.inner_steps, meta.inner_learning_rate)
         self.scores: dict[str, Scores] = {}
         """Scores of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -116,14 +116,13 @@ class TransferModule(LightningModule):
         Raises:
             ValueError: Tasks with a common head have different classes, or the layers cannot be compiled.
         """
-        precision = str(self.trainer.precision)
         if self.compile_layers:
-            check_compiling(self.trainer.strategy.root_device.type, precision)
+            check_compiling(self.trainer.strategy.root_device.type, str(self.trainer.precision))
             self.encoder.compile_layers()
         # Lightning's own call comes later, in a context whose device and precision change the weights.
         self.configure_model()
-        if self.meta is not None:
-            self.meta.check(precision, dict(self.heads.named_children()))
+        if self.meta.is_used:
+            self.meta.check_heads(dict(self.heads.named_children()))
             self.data.steps_type = steps_type_of(self.meta.other_language)
 
     def configure_model(self) -> None:
@@ -173,17 +172,17 @@ class TransferModule(LightningModule):
         Lightning runs the last backward pass, in which DDP sums the gradients of the ranks.
         """
         self.step_loss = torch.zeros((), device=self.device)
-        if self.meta is not None:
-            batches = self._adapt(self.meta, batches)
+        if self.meta.is_used:
+            batches = self._adapt(batches)
         return joint_loss(batches, self._loss, self._backward, self.encoder.words.holding())
 
-    def _adapt(self, meta: MetaLearning, batches: list[Batch]) -> list[Batch]:
+    def _adapt(self, batches: list[Batch]) -> list[Batch]:
         """Adapt the weights to the step's support micro-batches, and return its query micro-batches."""
         support, query = halves(batches)
-        weights = meta.adapted(self, self._head(support[0].task))
+        weights = self.meta.adapted(self, self._head(support[0].task))
         holding = self.encoder.words.holding
         self._inner.adapt(weights, lambda: summed_gradients(weights, support, self._loss, holding()))
-        self.support_loss = self.step_loss / meta.inner_steps
+        self.support_loss = self.step_loss / self.meta.inner_steps
         self.step_loss = torch.zeros_like(self.step_loss)
         return query
 

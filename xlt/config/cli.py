@@ -23,6 +23,7 @@ from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
+from xlt.data.sampling.episodes import check_episodes
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
 from xlt.system.checks import require
@@ -148,7 +149,11 @@ class CommandLine(LightningCLI):
         if isinstance(self.trainer.strategy, DDPStrategy):
             num_heads = len({task.head_key for task in self.datamodule.tasks.values()})
             prepare_ddp(self.trainer.strategy, self.config.trainer.strategy, num_heads)
-        self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
+        world_size = self.trainer.num_devices * self.trainer.num_nodes
+        self.datamodule.check_processes(world_size)
+        if self.model.meta.is_used:
+            sizes = self.datamodule.micro_batches_per_step, world_size
+            check_episodes(self.model.meta.other_language, self.datamodule.tasks, *sizes)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a Trainer with xlt's record, checkpoints, progress bar and W&B logger."""

@@ -76,11 +76,11 @@ class InnerLoop:
     """Adaptation of weights by plain SGD, which keeps the original weights.
 
     Args:
-        steps: Number of adaptation steps. Defaults to none.
-        learning_rate: Learning rate of the adaptation steps. Defaults to 0.
+        steps: Number of adaptation steps.
+        learning_rate: Learning rate of the adaptation steps.
     """
 
-    def __init__(self, steps: int = 0, learning_rate: float = 0.0) -> None:
+    def __init__(self, steps: int, learning_rate: float) -> None:
         self._steps, self._learning_rate = steps, learning_rate
         self._originals: dict[nn.Parameter, Tensor] = {}
         self._adapted: set[nn.Parameter] = set()

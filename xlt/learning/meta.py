@@ -12,12 +12,13 @@ from xlt.system.checks import require
 
 @dataclass(frozen=True)
 class MetaLearning:
-    """Meta-learning over auxiliary languages, instead of joint learning.
+    """Meta-learning over auxiliary languages.
 
     Args:
-        algorithm: Algorithm of meta-learning. Each step adapts a copy of the weights to the support rows, and
-            trains the weights by the gradient of the query rows at the adapted copy. fomaml (first-order
-            MAML) adapts all weights, anil adapts the head alone.
+        algorithm: Algorithm of a step. joint adds up the gradients of all micro-batches. fomaml and anil
+            adapt the weights to the first half, the support, and train the original weights by the gradient
+            of the second half, the query, at the adapted weights. fomaml (first-order MAML) adapts all
+            weights, anil the head alone.
         inner_steps: Number of adaptation steps by plain SGD, each on all support rows of the step. Must be at
             least 1.
         inner_learning_rate: Learning rate of the adaptation steps. Must be above 0.
@@ -30,7 +31,7 @@ class MetaLearning:
     2003.02739). Support and query in two languages: XLA-MAML (arXiv 2111.05805).
     """
 
-    algorithm: Literal["fomaml", "anil"] = "fomaml"
+    algorithm: Literal["joint", "fomaml", "anil"] = "joint"
     inner_steps: int = 1
     inner_learning_rate: float = 1e-4
     other_language: bool = False
@@ -42,34 +43,37 @@ class MetaLearning:
         Raises:
             ValueError: A value is not allowed.
         """
-        known = self.algorithm in ("fomaml", "anil")
-        require(known, "model.meta.algorithm", self.algorithm, "be fomaml or anil")
+        known = self.algorithm in ("joint", "fomaml", "anil")
+        require(known, "model.meta.algorithm", self.algorithm, "be joint, fomaml or anil")
         require(self.inner_steps >= 1, "model.meta.inner_steps", self.inner_steps, "be at least 1 step")
         rate = self.inner_learning_rate
         require(0 < rate < math.inf, "model.meta.inner_learning_rate", rate, "be above 0, and finite")
+        other, rule = self.other_language, "be false with model.meta.algorithm joint, which has no support"
+        require(self.is_used or not other, "model.meta.other_language", other, rule)
         rule = (
             "be false, because the lookup of word embeddings has no second derivative. Both algorithms use "
             "the first-order gradient"
         )
         require(not self.second_order, "model.meta.second_order", self.second_order, rule)
 
-    def check(self, precision: str, heads: Mapping[str, nn.Module]) -> None:
-        """Check that the run's precision and heads fit the algorithm.
+    @property
+    def is_used(self) -> bool:
+        """True if a step adapts weights."""
+        return self.algorithm != "joint"
+
+    def check_heads(self, heads: Mapping[str, nn.Module]) -> None:
+        """Check that ANIL has weights to adapt.
 
         Args:
-            precision: The key trainer.precision.
             heads: The heads by name.
 
         Raises:
-            ValueError: The adaptation steps would lose small gradients, or ANIL has no weights to adapt.
+            ValueError: A head has no weights.
         """
-        fits = "16" not in precision or "bf16" in precision
-        rule = "be 32-true, 64-true or bf16-mixed, because model.meta scales no gradients"
-        require(fits, "trainer.precision", precision, rule)
         for name, head in heads.items():
             if self.algorithm == "anil" and not any(True for _ in head.parameters()):
                 raise ValueError(
-                    f"model.meta.algorithm is anil, but the head {name} has no weights to adapt: set "
+                    f"model.meta.algorithm is anil, but the head of {name} has no weights to adapt: set "
                     "model.meta.algorithm to fomaml"
                 )
 
@@ -82,3 +86,7 @@ class MetaLearning:
         """
         part = head if self.algorithm == "anil" else model
         return [parameter for parameter in part.parameters() if parameter.requires_grad]
+
+
+JOINT = MetaLearning()
+"""Joint learning: no step adapts weights."""

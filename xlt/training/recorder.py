@@ -126,14 +126,15 @@ class Recorder(Callback):
         batch_idx: int,
     ) -> None:
         """Store the figures of the step until the next flush."""
-        step, task = trainer.global_step, batch[0].task
+        # In meta-learning the last micro-batches, the query, are in the step's language.
+        step, task = trainer.global_step, batch[-1].task
         self._steps_by_task[task] += 1
         tokens = sum(part.num_tokens for part in batch)
         # Kernels for variable lengths, on other devices, round nothing up.
         on_cpu = pl_module.device.type == "cpu"
         slots = sum(part.packing.num_slots for part in batch) if on_cpu else tokens
         norm = pl_module.gradient_norm.to(pl_module.device) / trainer.world_size
-        has_support = pl_module.meta is not None
+        has_support = pl_module.meta.is_used
         support = pl_module.support_loss if has_support else pl_module.step_loss
         self._tensors.append(torch.stack([pl_module.step_loss.double(), norm.double(), support.double()]))
         self._counts.append((tokens, slots))

@@ -44,7 +44,7 @@ class Episodes(TrainingSteps):
         rank: int,
         world_size: int,
     ) -> None:
-        check_halves(micro_batches_per_step, world_size)
+        check_episodes(self.other_language, schedule.tasks, micro_batches_per_step, world_size)
         self._half = micro_batches_per_step // 2
         super().__init__(schedule, tasks, tokens_per_micro_batch, self._half, seed, rank, world_size)
         query = np.array([schedule.tasks.index(schedule[step][0]) for step in range(len(schedule))], int)
@@ -55,7 +55,6 @@ class Episodes(TrainingSteps):
     def _in_other_languages(self, query: np.ndarray) -> np.ndarray:
         """Return a task of another language for the task of each step, by their numbers in the schedule."""
         names, draws = self.schedule.tasks, uniform(len(query), "support language", self._seed)
-        check_languages(names)
         others = [
             [i for i, other in enumerate(names) if other != name and _group(other) == _group(name)]
             for name in names
@@ -106,36 +105,29 @@ def _group(name: str) -> str:
     return name.partition("/")[0]
 
 
-def check_halves(micro_batches_per_step: int, world_size: int) -> None:
-    """Check that processes can share each half of the micro-batches of a step.
+def check_episodes(
+    other_language: bool, tasks: Iterable[str], micro_batches_per_step: int, world_size: int
+) -> None:
+    """Check that each step has a support and a query.
 
     Args:
+        other_language: True to take the support from another language of the step's task.
+        tasks: Names of the tasks.
         micro_batches_per_step: The key data.micro_batches_per_step.
         world_size: Number of processes.
 
     Raises:
-        ValueError: The number of micro-batches is no multiple of twice the number of processes.
+        ValueError: The processes cannot share the micro-batches of a half, or a task has one language.
     """
     if micro_batches_per_step % (2 * world_size):
         raise ValueError(
-            f"data.micro_batches_per_step is {micro_batches_per_step}, but with model.meta half of the "
-            f"micro-batches are the support, half the query, and {world_size} processes share each half: set "
-            f"it to a multiple of {2 * world_size}"
+            f"data.micro_batches_per_step is {micro_batches_per_step}, but meta-learning divides it into "
+            f"support and query, and the processes ({world_size}) share each half: set it to a multiple of "
+            f"{2 * world_size}"
         )
-
-
-def check_languages(tasks: Iterable[str]) -> None:
-    """Check that each task has a second language.
-
-    Args:
-        tasks: Names of the tasks.
-
-    Raises:
-        ValueError: A task has one language.
-    """
     groups = [_group(name) for name in tasks]
     for name in groups:
-        if groups.count(name) < 2:
+        if other_language and groups.count(name) < 2:
             raise ValueError(
                 f"model.meta.other_language is true, but data.tasks has {name} in one language: add another, "
                 f"as in [{name}/de, {name}/fr]"
