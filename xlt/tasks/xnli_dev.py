@@ -3,7 +3,7 @@
 Conneau et al. (2018), https://aclanthology.org/D18-1269. X-MAML trains on these rows after MNLI
 (Nooralahzadeh et al. 2020, https://arxiv.org/abs/2003.02739).
 
-Sizes: 2,490 rows in each language. About a tenth of the premises, drawn in each language, are the dev set.
+Sizes: 2,268 train, 222 dev (English). The held-out premises are drawn in each language.
 """
 
 from xlt.data.examples import TextPair
