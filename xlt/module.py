@@ -169,7 +169,8 @@ class TransferModule(LightningModule):
         """Return the loss of this rank's last micro-batch, after the backward passes of all others.
 
         A step's loss is the sum over its micro-batches on all ranks, divided by the sum of their weights.
-        Lightning runs the last backward pass, in which DDP sums the gradients of the ranks.
+        Lightning runs the last backward pass, in which DDP sums the gradients of the ranks. In meta-learning
+        the step's loss is that of the query micro-batches.
         """
         self.step_loss = torch.zeros((), device=self.device)
         if self.meta.is_used:

@@ -20,7 +20,7 @@ Gradients = list[Tensor | None]
 """Gradient of each parameter. None for a parameter on which the loss does not depend."""
 
 
-def halves(batches: Sequence[B]) -> tuple[Sequence[B], Sequence[B]]:
+def halves(batches: list[B]) -> tuple[list[B], list[B]]:
     """Return the support micro-batches and the query micro-batches of a step."""
     middle = len(batches) // 2
     return batches[:middle], batches[middle:]
