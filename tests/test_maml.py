@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from commands import launch
 from conftest import Command, run
 from lightning import Trainer
@@ -303,13 +304,34 @@ def test_two_processes_give_the_losses_of_one(meta_run: Command, tmp_path: Path)
     assert_close(tmp_path / "two", tmp_path / "one")
 
 
+def test_epochs_count_the_rows_of_support_and_query(meta_run: Command, tmp_path: Path):
+    folder = tmp_path / "run"
+    changes = {"epochs": 0.5, "trainer.max_steps": None, "data.tasks": "[mnli/de]"}
+    assert run(meta_run(folder, {**changes, "trainer.val_check_interval": None})) == 0
+    seen_before, seen_at_end = (event["mixture/mnli/de/epochs"] for event in steps(folder)[-2:])
+    assert seen_before < 0.5 <= seen_at_end
+
+
+def test_a_run_of_joint_learning_has_no_key_of_meta_learning(meta_run: Command, tmp_path: Path):
+    # The folder of a run from before meta-learning existed is that of the same config.
+    folder = tmp_path / "run"
+    joint = dict.fromkeys(("model.meta.inner_learning_rate", "model.meta.inner_steps"))
+    changes = {**joint, "model.meta.algorithm": "joint", "trainer.max_steps": 3}
+    assert run(meta_run(folder, {**changes, "trainer.val_check_interval": 2})) == 0
+    assert "meta" not in yaml.safe_load((folder / "config.yaml").read_text())["model"]
+    assert "train/support_loss" not in steps(folder)[0]
+    changes["model.meta.algorithm"] = None
+    assert run(meta_run(folder, {**changes, "trainer.val_check_interval": 2})) == 0
+
+
 def test_a_resumed_run_keeps_its_algorithm(
     meta_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = tmp_path / "run"
-    assert run(meta_run(folder, {"trainer.max_steps": 3})) == 0
-    message = refused(meta_run(folder, {"model.meta.algorithm": "anil"}), folder, capsys)
-    assert "model.meta.algorithm" in message
+    changes = {"trainer.max_steps": 3, "trainer.val_check_interval": 3}
+    assert run(meta_run(folder, changes)) == 0
+    message = refused(meta_run(folder, {**changes, "model.meta.algorithm": "anil"}), folder, capsys)
+    assert "(model.meta.algorithm: 'fomaml' there, 'anil' now)" in message
 
 
 # Refusals

@@ -121,9 +121,8 @@ class TransferModule(LightningModule):
             self.encoder.compile_layers()
         # Lightning's own call comes later, in a context whose device and precision change the weights.
         self.configure_model()
-        if self.meta.is_used:
-            self.meta.check_heads(dict(self.heads.named_children()))
-            self.data.steps_type = steps_type_of(self.meta.other_language)
+        self.meta.check_heads(dict(self.heads.named_children()))
+        self.data.steps_type = steps_type_of(self.meta.algorithm, self.meta.other_language)
 
     def configure_model(self) -> None:
         """Create the heads that are missing. Callbacks that copy the model call this before `setup`.

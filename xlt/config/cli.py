@@ -23,8 +23,9 @@ from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
-from xlt.data.sampling.episodes import check_episodes
+from xlt.data.sampling.episodes import check_episodes, steps_type_of
 from xlt.datamodule import TransferData
+from xlt.learning.meta import JOINT
 from xlt.module import TransferModule
 from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
@@ -115,6 +116,8 @@ class CommandLine(LightningCLI):
         name_folder(self.config, _config_name(self.config))
         self.folder = RunFolder(Path(trainer.default_root_dir))
         set_folder(_as_list(trainer.logger), trainer.default_root_dir)
+        meta = self.config.model.meta
+        data.steps_type = steps_type_of(meta.algorithm, meta.other_language)
         if self.config.epochs is not None and self._build:
             trainer.max_steps = max_steps_of(self.config.epochs, trainer.max_steps, self.folder, data)
         if isinstance(trainer.val_check_interval, float):
@@ -126,9 +129,11 @@ class CommandLine(LightningCLI):
         return load_yaml(self._config_text(), "the config")
 
     def _config_text(self) -> str:
-        """Return the whole config as YAML."""
+        """Return the whole config as YAML. Joint learning needs no settings of meta-learning."""
         config = self.config.clone()
         config.pop("config", None)
+        if config.model.meta.algorithm == JOINT.algorithm:
+            config.model.pop("meta")
         return self.parser.dump(config, skip_none=False)
 
     def _describe_run(self, data: TransferData) -> None:

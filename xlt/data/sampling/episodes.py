@@ -82,12 +82,15 @@ class CrossLanguageEpisodes(Episodes):
     other_language = True
 
 
-def steps_type_of(other_language: bool) -> type[TrainingSteps]:
-    """Return the class of the steps of meta-learning.
+def steps_type_of(algorithm: str, other_language: bool) -> type[TrainingSteps]:
+    """Return the class of a run's steps.
 
     Args:
-        other_language: True to take the support from another language of the step's task.
+        algorithm: The key model.meta.algorithm.
+        other_language: The key model.meta.other_language.
     """
+    if algorithm == "joint":
+        return TrainingSteps
     return CrossLanguageEpisodes if other_language else Episodes
 
 
