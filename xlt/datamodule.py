@@ -128,6 +128,7 @@ class TransferData(LightningDataModule):
         self._first_step = 0
         self.steps: TrainingSteps | None = None
         self._dev_scores = DevScores()
+        self.steps_type: type[TrainingSteps] = TrainingSteps
         self._masking: dict[str, Masking | None] = {}
 
     # Preparing
@@ -222,7 +223,7 @@ class TransferData(LightningDataModule):
         rows = {name: self._rows(name, "train") for name in self.encoded}
         schedule = mixture.Schedule(self.shares(), num_steps, self.seed)
         sizes = (self.tokens_per_micro_batch, self.micro_batches_per_step)
-        return TrainingSteps(schedule, rows, *sizes, self.seed, rank, world_size)
+        return self.steps_type(schedule, rows, *sizes, self.seed, rank, world_size)
 
     def _rows(self, name: str, split: Split) -> TaskRows:
         """Return the rows of a task that a split uses."""
@@ -261,7 +262,7 @@ class TransferData(LightningDataModule):
         volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
         rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
         dev_rows = {f"validation rows of {k}": s["validation"].meta.content for k, s in self.encoded.items()}
-        return settings | volumes | rows | dev_rows
+        return settings | volumes | rows | dev_rows | {"steps": self.steps_type.__name__}
 
     # Validation
 

@@ -1,6 +1,5 @@
 """The LightningModule: one shared encoder and a head for each task. A step trains one task."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,20 @@ from torch.optim import Optimizer
 
 from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
+from xlt.data.sampling.episodes import steps_type_of
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.kinds.log_record import score_record
 from xlt.kinds.shared_heads import by_head
 from xlt.kinds.task import Scores, Task
 from xlt.learning.joint import joint_loss
+from xlt.learning.maml import InnerLoop, halves, summed_gradients
+from xlt.learning.meta import JOINT, MetaLearning
+from xlt.models.compiling import check_compiling
 from xlt.models.encoders.multimodal import project_images, start_vision
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
-from xlt.models.optim import adamw, linear_schedule
+from xlt.models.optim import adamw, check_rates, linear_schedule
 from xlt.models.saving import load_heads, load_vision
 from xlt.models.transfer_model import check_shape, load_weights, logits_of, outputs_of, seeded
 from xlt.models.transformers_private import initialise
@@ -55,6 +58,7 @@ class TransferModule(LightningModule):
             its features are computed once and kept in the cache.
         compile: Compile the encoder's layers with torch.compile. Needs CUDA and half precision. Takes 10 to
             30 seconds at the start and makes training about 20 percent faster.
+        meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
         seed: Seed of the heads' initial weights. Defaults to seed_everything.
     """
 
@@ -73,24 +77,17 @@ class TransferModule(LightningModule):
         vision_encoder: str | None = None,
         vision_trainable: bool = False,
         compile: bool = False,
+        meta: MetaLearning = JOINT,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        require(0 < learning_rate < math.inf, "model.learning_rate", learning_rate, "be above 0, and finite")
-        require(warmup_steps >= 0, "model.warmup_steps", warmup_steps, "be 0 or more steps")
-        require(weight_decay >= 0, "model.weight_decay", weight_decay, "be 0 or more")
-        fits = layer_decay is None or 0 < layer_decay <= 1
-        require(fits, "model.layer_decay", layer_decay, "lie in 0 to 1, 0 excluded")
-        fits = head_learning_rate is None or 0 < head_learning_rate < math.inf
-        rule = "be above 0, and finite, or be left out"
-        require(fits, "model.head_learning_rate", head_learning_rate, rule)
-        require(0 <= head_dropout < 1, "model.head_dropout", head_dropout, "lie in 0 to 1, 1 excluded")
+        check_rates(learning_rate, warmup_steps, weight_decay, layer_decay, head_learning_rate)
+        for key, rate in (("dropout", dropout), ("head_dropout", head_dropout)):
+            require(rate is None or 0 <= rate < 1, f"model.{key}", rate, "lie in 0 to 1, 1 excluded")
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
         self.layer_decay, self.head_learning_rate = layer_decay, head_learning_rate
-        fits = dropout is None or 0 <= dropout < 1
-        require(fits, "model.dropout", dropout, "lie in 0 to 1, 1 excluded, or be left out")
-        self.compile_layers = compile
+        self.compile_layers, self.meta = compile, meta
         self.encoder = Encoder(encoder, from_scratch, dropout)
         self._trained_heads = load_heads(encoder) if keep_heads else None
         self.vision = None if from_scratch else load_vision(encoder)
@@ -100,6 +97,9 @@ class TransferModule(LightningModule):
         """This rank's part of the last step's loss."""
         self.gradient_norm = torch.zeros(())
         """Gradient norm of the last step before clipping."""
+        self.support_loss = torch.zeros(())
+        """This rank's part of the last step's support loss, as the mean over the adaptation steps."""
+        self._inner = InnerLoop(meta.inner_steps, meta.inner_learning_rate)
         self.scores: dict[str, Scores] = {}
         """Scores of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -118,9 +118,12 @@ class TransferModule(LightningModule):
             ValueError: Tasks with a common head have different classes, or the layers cannot be compiled.
         """
         if self.compile_layers:
-            self._compile()
+            check_compiling(self.trainer.strategy.root_device.type, str(self.trainer.precision))
+            self.encoder.compile_layers()
         # Lightning's own call comes later, in a context whose device and precision change the weights.
         self.configure_model()
+        self.meta.check_heads(dict(self.heads.named_children()))
+        self.data.steps_type = steps_type_of(self.meta.algorithm, self.meta.other_language)
 
     def configure_model(self) -> None:
         """Create the heads that are missing. Callbacks that copy the model call this before `setup`.
@@ -142,22 +145,6 @@ class TransferModule(LightningModule):
             if key not in self.heads:
                 self.heads[key] = self._fresh_head(task)
         self._head_keys = {task.name: task.head_key for task in self.data.tasks.values()}
-
-    def _compile(self) -> None:
-        """Compile the encoder's layers.
-
-        Raises:
-            ValueError: The device is not CUDA, or the precision is not half precision.
-        """
-        device, precision = self.trainer.strategy.root_device.type, str(self.trainer.precision)
-        require(
-            device == "cuda" and "16" in precision,
-            "model.compile",
-            True,
-            f"be false on {device} in {precision}; compiled layers need CUDA and half precision, such as "
-            "trainer.precision bf16-mixed",
-        )
-        self.encoder.compile_layers()
 
     def _fresh_head(self, task: Task[Any]) -> Head:
         """Return a head with initial weights that depend on the seed and the head's key only."""
@@ -185,10 +172,27 @@ class TransferModule(LightningModule):
         """Return the loss of this rank's last micro-batch, after the backward passes of all others.
 
         A step's loss is the sum over its micro-batches on all ranks, divided by the sum of their weights.
-        Lightning runs the last backward pass, in which DDP sums the gradients of the ranks.
+        Lightning runs the last backward pass, in which DDP sums the gradients of the ranks. In meta-learning
+        the step's loss is that of the query micro-batches.
         """
         self.step_loss = torch.zeros((), device=self.device)
+        if self.meta.is_used:
+            batches = self._adapt(batches)
         return joint_loss(batches, self._loss, self._backward, self.encoder.words.holding())
+
+    def _adapt(self, batches: list[Batch]) -> list[Batch]:
+        """Adapt the weights to the step's support micro-batches, and return its query micro-batches."""
+        support, query = halves(batches)
+        weights = self.meta.adapted(self, self._head(support[0].task))
+        holding = self.encoder.words.holding
+        self._inner.adapt(weights, lambda: summed_gradients(weights, support, self._loss, holding()))
+        self.support_loss = self.step_loss / self.meta.inner_steps
+        self.step_loss = torch.zeros_like(self.step_loss)
+        return query
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Undo the adaptation of the weights. The optimizer applies the query's gradient to the original."""
+        self._inner.restore()
 
     def _backward(self, loss: Tensor) -> None:
         """Run the backward pass of a loss."""

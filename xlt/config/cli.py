@@ -24,7 +24,9 @@ from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
 from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
 from xlt.config.trainer_keys import DEFAULTS, check_accelerator, check_trainer_keys, prepare_ddp
+from xlt.data.sampling.episodes import check_episodes, steps_type_of
 from xlt.datamodule import TransferData
+from xlt.learning.meta import JOINT
 from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
@@ -114,6 +116,8 @@ class CommandLine(LightningCLI):
         name_folder(self.config, _config_name(self.config))
         self.folder = RunFolder(Path(trainer.default_root_dir))
         set_folder(_as_list(trainer.logger), trainer.default_root_dir)
+        meta = self.config.model.meta
+        data.steps_type = steps_type_of(meta.algorithm, meta.other_language)
         if self.config.epochs is not None and self._build:
             trainer.max_steps = max_steps_of(self.config.epochs, trainer.max_steps, self.folder, data)
         if isinstance(trainer.val_check_interval, float):
@@ -125,9 +129,11 @@ class CommandLine(LightningCLI):
         return load_yaml(self._config_text(), "the config")
 
     def _config_text(self) -> str:
-        """Return the whole config as YAML."""
+        """Return the whole config as YAML. Joint learning needs no settings of meta-learning."""
         config = self.config.clone()
         config.pop("config", None)
+        if config.model.meta.algorithm == JOINT.algorithm:
+            config.model.pop("meta")
         return self.parser.dump(config, skip_none=False)
 
     def _describe_run(self, data: TransferData) -> None:
@@ -151,6 +157,9 @@ class CommandLine(LightningCLI):
             prepare_ddp(self.trainer.strategy, self.config.trainer.strategy, num_heads)
         world_size = self.trainer.num_devices * self.trainer.num_nodes
         check_world_size(self.datamodule.micro_batches_per_step, world_size)
+        if self.model.meta.is_used:
+            sizes = self.datamodule.micro_batches_per_step, world_size
+            check_episodes(self.model.meta.other_language, self.datamodule.tasks, *sizes)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a Trainer with xlt's record, checkpoints, progress bar and W&B logger."""

@@ -32,7 +32,8 @@ _SETTINGS = "xlt.config.settings"
 _RUN = (
     Section("run", _KEYS, "GeneralKeys"),
     Section("run", "xlt.config.cli"),
-    Section("model", "xlt.module", "TransferModule", "model.", ("seed",)),
+    Section("model", "xlt.module", "TransferModule", "model.", ("seed", "meta")),
+    Section("meta", "xlt.learning.meta", "MetaLearning", "model.meta.", is_further=True),
     Section("data", "xlt.datamodule", "TransferData", "data.", ("seed", "encoder")),
     Section("checkpoints", _SETTINGS, "CheckpointSettings", "checkpoints."),
     Section("preemption", _SETTINGS, "PreemptionSettings", "preemption."),

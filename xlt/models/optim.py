@@ -1,5 +1,6 @@
 """AdamW, its learning rates by layer, and their schedule in optimizer steps."""
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -8,11 +9,35 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from xlt.system.checks import require
+
 HEADS = ("heads.", "vision.projector.", "vision.grid.", "vision.number.")
 """Beginnings of the names of parameters that start with random weights in a TransferModule."""
 
 _LAYER = re.compile(r"encoder\..*\.layer\.(\d+)\.")
 """Pattern of the names of a layer's parameters in a TransferModule."""
+
+
+def check_rates(
+    learning_rate: float,
+    warmup_steps: int,
+    weight_decay: float,
+    layer_decay: float | None,
+    head_learning_rate: float | None,
+) -> None:
+    """Check the keys of the optimizer under `model.`.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    require(0 < learning_rate < math.inf, "model.learning_rate", learning_rate, "be above 0, and finite")
+    require(warmup_steps >= 0, "model.warmup_steps", warmup_steps, "be 0 or more steps")
+    require(weight_decay >= 0, "model.weight_decay", weight_decay, "be 0 or more")
+    fits = layer_decay is None or 0 < layer_decay <= 1
+    require(fits, "model.layer_decay", layer_decay, "lie in 0 to 1, 0 excluded")
+    fits = head_learning_rate is None or 0 < head_learning_rate < math.inf
+    rule = "be above 0, and finite, or be left out"
+    require(fits, "model.head_learning_rate", head_learning_rate, rule)
 
 
 def adamw(

@@ -126,19 +126,23 @@ class Recorder(Callback):
         batch_idx: int,
     ) -> None:
         """Store the figures of the step until the next flush."""
-        step, task = trainer.global_step, batch[0].task
+        # In meta-learning the last micro-batches, the query, are in the step's language.
+        step, task = trainer.global_step, batch[-1].task
         self._steps_by_task[task] += 1
         tokens = sum(part.num_tokens for part in batch)
         # Kernels for variable lengths, on other devices, round nothing up.
         on_cpu = pl_module.device.type == "cpu"
         slots = sum(part.packing.num_slots for part in batch) if on_cpu else tokens
         norm = pl_module.gradient_norm.to(pl_module.device) / trainer.world_size
-        self._tensors.append(torch.stack([pl_module.step_loss.double(), norm.double()]))
+        has_support = pl_module.meta.is_used
+        support = pl_module.support_loss if has_support else pl_module.step_loss
+        self._tensors.append(torch.stack([pl_module.step_loss.double(), norm.double(), support.double()]))
         self._counts.append((tokens, slots))
         self._pending.append(
             {
                 "step": step,
                 "task": task,
+                "has_support": has_support,
                 "train/learning_rate": self._learning_rate,
                 f"mixture/{task}/steps": self._steps_by_task[task],
                 f"mixture/{task}/epochs": training_steps(pl_module.data).epochs_after(step - 1),
@@ -180,9 +184,9 @@ class Recorder(Callback):
         """Log an event per step. The seconds are divided among the steps by their tokens."""
         if not figures:
             return
-        tokens = sum(row[2] for row in figures)
+        tokens = sum(row[3] for row in figures)
         self.tokens_per_second = tokens / seconds
-        for fields, (loss, norm, step_tokens, slots) in zip(steps, figures, strict=True):
+        for fields, (loss, norm, support, step_tokens, slots) in zip(steps, figures, strict=True):
             self.totals.tokens += int(step_tokens)
             self.totals.slots += int(slots)
             self.totals.seconds += seconds * step_tokens / tokens
@@ -192,6 +196,7 @@ class Recorder(Callback):
                 "train/loss": loss,
                 f"train/{task}/loss": loss,
                 "train/gradient_norm": norm,
+                **({"train/support_loss": support} if fields.pop("has_support") else {}),
                 **fields,
                 "train/tokens": self.totals.tokens,
                 "train/tokens_per_second": self.tokens_per_second,

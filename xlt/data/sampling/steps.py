@@ -80,7 +80,17 @@ class TrainingSteps(Dataset[list[Batch]]):
 
     def __getitem__(self, step: int) -> list[Batch]:
         """Return this process's micro-batches of a step."""
-        task, visit = self.schedule[step]
+        return self.collated(step, *self.schedule[step])
+
+    def collated(self, step: int, task: str, visit: int, first: int = 0) -> list[Batch]:
+        """Return this process's micro-batches of a part of a step.
+
+        Args:
+            step: The step.
+            task: Task of the part.
+            visit: Index of the part in the task's own order.
+            first: Number of micro-batches of the step before the part, on all processes. Defaults to 0.
+        """
         features, _, inputs, first_position, masking = self._tasks[task]
         pieces = self.stream(task).step(visit)
         weight = max(1, int(features.gather("weight", np.concatenate(pieces))[0].sum()))
@@ -93,7 +103,7 @@ class TrainingSteps(Dataset[list[Batch]]):
                 inputs,
                 first_position,
                 step_weight=weight,
-                seed=seed_of("dropout", self._seed, step, i),
+                seed=seed_of("dropout", self._seed, step, first + i),
                 masking=masking,
                 masking_key=masking_key,
             )
