@@ -6,11 +6,14 @@ file share its features.
 """
 
 import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import PIL.Image
 
 KEY_BYTES = 8
 """Number of bytes of the SHA-256 that identify an image."""
@@ -59,3 +62,15 @@ def image_of(value: Any, folder: Path = Path()) -> Image:
         f"the image must be the bytes of an image file, a struct of bytes and path, or a path, not "
         f"{type(value).__name__}" + ("" if value else " without content")
     )
+
+
+def decode(content: bytes) -> PIL.Image.Image:
+    """Return the image of a file, as RGB.
+
+    Raises:
+        ValueError: The content is not an image.
+    """
+    try:
+        return PIL.Image.open(io.BytesIO(content)).convert("RGB")
+    except OSError as error:
+        raise ValueError(f"the image cannot be read: {error}") from error
