@@ -430,12 +430,12 @@ def test_text_tasks_and_rows_with_a_single_image_are_missing_with_a_reason(
     task: WithImages, splits: Splits, tmp_path: Path
 ):
     perturbations = Perturbations({}, splits, Path(), BY_PLACE, 0)
-    with pytest.raises(Inapplicable, match="xnli cannot be tested with corrupt-fog-3: it has no images"):
+    with pytest.raises(Inapplicable, match="its examples have no images"):
         perturbations.perturbed(ImageName("corrupt", "fog", 3), tasks.load("xnli/de"), "validation", [])
     path = tmp_path / "root" / "en" / "drawn" / "pairs" / "default" / "validation.parquet"
     rows = pq.read_table(path).to_pylist()
     pq.write_table(pa.Table.from_pylist([{**row, "image": drawn(0)} for row in rows]), path)
-    with pytest.raises(Inapplicable, match=r"drawn cannot be tested with other-image: .* 1 distinct image"):
+    with pytest.raises(Inapplicable, match="its rows have 1 distinct image"):
         perturbations.perturbed(
             ImageName("other-image"), task, "validation", splits.raw_splits(task, "validation")
         )

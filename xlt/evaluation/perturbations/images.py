@@ -20,6 +20,9 @@ E = TypeVar("E")
 
 CORRUPT, NO_IMAGE, OTHER_IMAGE = "corrupt", "no-image", "other-image"
 
+NO_IMAGES = "its examples have no images"
+"""Reason why text cannot have a perturbation of images."""
+
 VERSION = 1
 """Version of the code that drops and swaps images. Raise it when a change gives other images."""
 
@@ -210,7 +213,7 @@ def why_not(name: ImageName, examples: Iterable[Any]) -> str:
     most = 0
     for example in examples:
         if not getattr(example, "images", ()):
-            return "its examples have no images"
+            return NO_IMAGES
         if isinstance(example, ImageCaption) and name.kind == NO_IMAGE:
             return "captions are matched with images, so there is nothing to match without images"
         if isinstance(example, ImageCaption) and name.kind == OTHER_IMAGE:

@@ -20,6 +20,7 @@ from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
 from xlt.evaluation.perturbations.images import (
     NO_IMAGE,
+    NO_IMAGES,
     OTHER_IMAGE,
     Corruption,
     ImageName,
@@ -185,9 +186,9 @@ class Perturbations:
         self, name: ImageName, task: Task[Any], raw_splits: Sequence[RawSplit]
     ) -> Corruption | NoImage | OtherImage:
         """Return the perturbation of the images of a task in a language."""
-        reason = why_not(name, read_examples(task, raw_splits)) if task.imagery() else "it has no images"
+        reason = why_not(name, read_examples(task, raw_splits)) if task.imagery() else NO_IMAGES
         if reason:
-            raise Inapplicable(f"{task.group} cannot be tested with {name}: {reason}")
+            raise Inapplicable(reason)
         if name.kind == NO_IMAGE:
             return NoImage()
         if name.kind == OTHER_IMAGE:
