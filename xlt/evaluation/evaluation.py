@@ -24,6 +24,7 @@ from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
+from xlt.evaluation.robustness import Robustness
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
 from xlt.evaluation.task_values import check_distinct, check_sizes, values_by_task
 from xlt.evaluation.wandb_run import show
@@ -167,7 +168,8 @@ class Evaluation:
         known = {c.name: score.rows for c, score in zip(plan.cells, finished, strict=True) if score}
         self._blind.check(plan.cells, lambda cell: known.get(cell.name) or self._num_examples(cell))
         scores = self._complete(plan, finished)
-        report = Report(self.tasks, scores, read_answers(plan.cells, self._folder), self._blind.scores)
+        answers = read_answers(plan.cells, self._folder)
+        report = Report(self.tasks, scores, Robustness(scores, answers, self._blind.scores))
         self._write(report, plan)
         return report
 

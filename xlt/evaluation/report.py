@@ -17,7 +17,7 @@ from xlt.data.languages import name_of
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.heat_map import heat_map
-from xlt.evaluation.robustness import NONE, Answers, CellKey, Robustness, is_corruption
+from xlt.evaluation.robustness import NONE, Robustness
 from xlt.evaluation.scores import CellScore
 from xlt.kinds.task import Task
 from xlt.metrics.collapse import collapse_note, verdict_of
@@ -103,19 +103,14 @@ class Report:
     Args:
         tasks: The tasks of the evaluation.
         scores: Scores of the finished cells.
-        answers: Predicted classes of examples that are translations. Defaults to none.
-        blind: Scores of the same cells without images. Defaults to none.
+        robustness: Measures of robustness. Defaults to those of the scores alone.
     """
 
     def __init__(
-        self,
-        tasks: Sequence[Task[Any]],
-        scores: Sequence[CellScore],
-        answers: Answers | None = None,
-        blind: Mapping[CellKey, CellScore] | None = None,
+        self, tasks: Sequence[Task[Any]], scores: Sequence[CellScore], robustness: Robustness | None = None
     ) -> None:
         self.tasks, self.scores = tasks, scores
-        self.robustness = Robustness(scores, answers or {}, blind or {})
+        self.robustness = robustness or Robustness(scores)
         clean = [cell for cell in scores if not cell.perturbation]
         self.by_task = {
             task.name: {cell.language: cell.mean for cell in clean if cell.task == task.name}
@@ -232,7 +227,7 @@ class Report:
         """Return a table of perturbations by tasks, with means over the languages.
 
         A mean that covers collapsed cells carries their number. Corruptions of images are followed by the
-        share of the clean score that they cost, averaged over kinds, severities and languages.
+        share of the clean score that they cost.
         """
         names = [name for name in self.by_task if self.by_task[name]]
         lines = [["", *names]]
@@ -251,9 +246,7 @@ class Report:
                 for name, mean in zip(names, means, strict=True)
             ]
             lines.append([perturbation or "clean", *texts])
-        if any(map(is_corruption, self.perturbed())):
-            drops = [self.robustness.mean_drop(name) for name in names]
-            lines.append(["corruption drop", *(NONE if d is None else f"{d:.1f} %" for d in drops)])
+        lines += self.robustness.drop_line(names)
         return aligned(lines, rule_before=2)
 
     def _collapsed_count(self, task: str, perturbation: str) -> str:

@@ -1,7 +1,7 @@
 """Measures of robustness: consistency with English, image gain, and the drop under corrupted images.
 
-Each is a figure by language, by task. Means of consistency and image gain leave English out.
-E and F examples.
+Each is a figure by language, by task. Means leave English out, as IGLUE's do (Bugliarello et al. 2022,
+https://arxiv.org/abs/2201.11732). E and F examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -113,6 +113,11 @@ def mean_of(figures: Mapping[str, float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
+def _with_means(figures: Figures) -> dict[str, dict[str, Any]]:
+    """Return the figures of each task with their mean, for JSON."""
+    return {task: {"mean": mean_of(found), "languages": found} for task, found in figures.items()}
+
+
 def language_table(found: Mapping[str, Mapping[str, float]], sign: str = "") -> str:
     """Return a table of languages by tasks, with the means over all languages but English.
 
@@ -139,28 +144,32 @@ class Robustness:
 
     Args:
         scores: All scores.
-        answers: Predicted classes of examples that are translations, by cell.
-        blind: Scores without images, by cell.
+        answers: Predicted classes of examples that are translations, by cell. Defaults to none.
+        blind: Scores without images, by cell. Defaults to none.
     """
 
     def __init__(
-        self, scores: Sequence[CellScore], answers: Answers, blind: Mapping[CellKey, CellScore]
+        self,
+        scores: Sequence[CellScore],
+        answers: Answers | None = None,
+        blind: Mapping[CellKey, CellScore] | None = None,
     ) -> None:
-        self._blind, self._answered = blind, _consistencies(answers)
+        self._blind, self._answered = blind or {}, _consistencies(answers or {})
         self.consistency: Figures = {
             task: {language: found.percent for language, found in by_language.items()}
             for task, by_language in self._answered.items()
         }
         """Percentage of the examples that are answered as in English."""
-        self.image_gain = image_gains(scores, blind)
+        self.image_gain = image_gains(scores, self._blind)
         """Score minus the score without images, in points."""
         self.corruption_drop = corruption_drops(scores)
         """Percentage of the clean score that is lost on corrupted images."""
 
-    def mean_drop(self, task: str) -> float | None:
-        """Return the mean corruption drop over a task's languages; None if there is none."""
-        drops = self.corruption_drop.get(task)
-        return float(np.mean(list(drops.values()))) if drops else None
+    def drop_line(self, tasks: Sequence[str]) -> list[list[str]]:
+        """Return a line of a table of tasks with the mean corruption drops; no line if there are no drops."""
+        drops = [mean_of(self.corruption_drop.get(task, {})) for task in tasks]
+        texts = [NONE if drop is None else f"{drop:.1f} %" for drop in drops]
+        return [["corruption drop", *texts]] if self.corruption_drop else []
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return each measure by task, with its mean over the languages, for JSON."""
@@ -172,13 +181,8 @@ class Robustness:
                 }
                 for task, by_language in self._answered.items()
             },
-            "image_gain": {
-                task: {"mean": mean_of(gains), "languages": gains} for task, gains in self.image_gain.items()
-            },
-            "corruption_drop": {
-                task: {"mean": self.mean_drop(task), "languages": drops}
-                for task, drops in self.corruption_drop.items()
-            },
+            "image_gain": _with_means(self.image_gain),
+            "corruption_drop": _with_means(self.corruption_drop),
         }
 
     def compared(self, cell: CellScore, metric: str) -> list[str]:
