@@ -86,9 +86,8 @@ def corruption_drops(scores: Sequence[CellScore]) -> Figures:
     Args:
         scores: The scores.
 
-    Source: relative to the clean score as the relative mCE of Hendrycks and Dietterich (2019),
-    https://arxiv.org/abs/1903.12261, section 4.1, but of scores instead of errors, and without a reference
-    model.
+    Source: Hendrycks and Dietterich (2019), https://arxiv.org/abs/1903.12261, whose mean corruption error is
+        a mean over kinds and severities too, but relative to the errors of AlexNet.
     """
     clean = {(cell.task, cell.language): cell.mean for cell in scores if not cell.perturbation}
     drops: dict[CellKey, list[float]] = {}
