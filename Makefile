@@ -68,7 +68,7 @@ lock:
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0 && $(PIP) setuptools -e .
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
-	$(PIP) -e '.[study,dev]'
+	$(PIP) -e '.[study,vision,dev]'
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
 	$(PYTHON) -m venv .venv/docs
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \

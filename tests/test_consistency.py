@@ -35,6 +35,8 @@ from xlt.evaluation.scores import CellScore, ScoreFolder
 from xlt.evaluation.wandb_run import _robustness
 from xlt.kinds.classification import Classification
 from xlt.kinds.task import Scores, TaskResult
+from xlt.models.encoders.multimodal import VisionSettings
+from xlt.models.saving import VISION_SETTINGS
 from xlt.splits.splits import Splits
 
 XNLI = tasks.load("xnli")
@@ -296,7 +298,8 @@ def blind(tmp_path: Path) -> Path:
     (folder / "scores").mkdir(parents=True)
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.yaml").write_text("data: {blind: true}\n")
+    settings = VisionSettings("efficientnet-lite0", 1, 0, is_blind=True)
+    (run / VISION_SETTINGS).write_text(json.dumps(settings._asdict()))
     for name in ("en", "de", "de-noise-5"):
         language, _, perturbation = name.partition("-")
         found = score(language, 40.0, perturbation, task="drawn", model=str(run), rows=3)
@@ -357,8 +360,8 @@ def test_a_damaged_score_is_refused(blind: Path):
         Blind(blind, Path("out"))
 
 
-@pytest.mark.parametrize("config", ["data: {blind: false}", "data: {}", "model: {}"])
-def test_a_run_that_saw_images_is_refused(config: str, blind: Path, tmp_path: Path):
-    (tmp_path / "run" / "config.yaml").write_text(config)
-    with pytest.raises(ValueError, match=r"run/config\.yaml does not say data\.blind: true"):
+def test_a_run_that_saw_images_is_refused(blind: Path, tmp_path: Path):
+    settings = VisionSettings("efficientnet-lite0", 1, 1280)
+    (tmp_path / "run" / VISION_SETTINGS).write_text(json.dumps(settings._asdict()))
+    with pytest.raises(ValueError, match=r"run was trained with images\. Set blind to the folder"):
         Blind(blind, Path("out"))

@@ -22,6 +22,9 @@ EXTRAS = {
 STUDY = ("xlt/studies", "xlt/study.py", "xlt/study_dashboard.py")
 """Files that may import the packages of the extra `study`."""
 
+VISION = ("xlt/models/encoders/efficientnet.py", "xlt/evaluation/perturbations/corruption.py")
+"""Files that may import the packages of the extra `vision`."""
+
 USED_WITHOUT_IMPORT = {
     "accelerate": "transformers.Trainer imports it",
     "basedpyright": "a command",
@@ -73,8 +76,9 @@ def third_party(folders: Iterable[str]) -> Iterator[tuple[set[str], Path]]:
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (("xlt",), ("vision",)),
+        (("xlt",), ()),
         (STUDY, ("study",)),
+        (VISION, ("vision",)),
         (("tests", "benchmarks", "scripts"), ("study", "vision", "dev")),
     ],
 )
@@ -83,14 +87,14 @@ def test_every_import_is_of_a_declared_package(folders: tuple[str, ...], extras:
     undeclared = {
         f"{path}: {', '.join(sorted(names))}"
         for names, path in third_party(folders)
-        if not names & known and ("study" in extras or not path.as_posix().startswith(STUDY))
+        if not names & known and (extras or not path.as_posix().startswith(STUDY + VISION))
     }
     assert undeclared == set()
 
 
 def test_every_declared_package_is_used():
     used = set[str]().union(*(names for names, _ in third_party(("xlt", "tests", "benchmarks", "scripts"))))
-    assert declared("study", "slurm", "dev") - used == set(USED_WITHOUT_IMPORT)
+    assert declared("study", "slurm", "vision", "dev") - used == set(USED_WITHOUT_IMPORT)
 
 
 @pytest.mark.parametrize("name", ["lightning", "torch", "transformers", "jsonargparse"])
@@ -139,7 +143,10 @@ OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
     ("requirements", "locks"),
     [
         (BASE, ("requirements.lock",)),
-        ([*BASE, *EXTRAS["study"], *EXTRAS["dev"]], ("requirements.lock", "requirements-dev.lock")),
+        (
+            [*BASE, *EXTRAS["study"], *EXTRAS["vision"], *EXTRAS["dev"]],
+            ("requirements.lock", "requirements-dev.lock"),
+        ),
     ],
 )
 def test_the_locks_pin_all_that_is_needed(requirements: list[Requirement], locks: tuple[str, ...]):

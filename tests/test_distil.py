@@ -19,9 +19,10 @@ from transformers import AutoModel, AutoTokenizer
 from xlt import tasks
 from xlt.batch.packing import pack
 from xlt.batch.predictions import Predictions
+from xlt.data.array_store import ArrayStore
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import Text
-from xlt.data.teacher import TEXT_KEY, TaughtFeatures, Teacher, VectorStore, text_key
+from xlt.data.teacher import TEXT_KEY, TaughtFeatures, Teacher, text_key
 from xlt.datamodule import TransferData
 from xlt.kinds import Distillation
 from xlt.models.heads.distillation import DistillationHead
@@ -166,16 +167,16 @@ def test_settings_out_of_range_are_refused():
 
 
 def test_a_write_that_was_killed_is_repaired(tmp_path: Path):
-    store = VectorStore(tmp_path, 3)
+    store = ArrayStore(tmp_path, (3,))
     keys, vectors = np.array([9, 4], np.uint64), np.arange(6, dtype=np.float16).reshape(2, 3)
     store.add(keys, vectors)
     with (tmp_path / "vectors.bin").open("ab") as file:
         file.write(b"torn off")  # a vector and a bit, whose keys were not written
-    store = VectorStore(tmp_path, 3)
+    store = ArrayStore(tmp_path, (3,))
     assert store.find(np.array([4, 5, 9], np.uint64)).tolist() == [1, -1, 0]
     store.add(np.array([5], np.uint64), np.full((1, 3), 7, np.float16))
     store.refresh()
-    assert store.vectors.tolist() == [*vectors.tolist(), [7, 7, 7]]
+    assert store.arrays.tolist() == [*vectors.tolist(), [7, 7, 7]]
     assert store.find(np.array([5], np.uint64)).tolist() == [2]
 
 
@@ -240,15 +241,15 @@ def test_an_interrupted_computation_continues_with_the_same_vectors(
 ):
     monkeypatch.setattr(teaching, "CHUNK", 8)
     whole = data_of(root, tmp_path / "whole", MINI, volume=30, validation_volume=2)
-    add, calls = VectorStore.add, []
+    add, calls = ArrayStore.add, []
 
-    def killed(store: VectorStore, keys: np.ndarray, vectors: np.ndarray) -> None:
+    def killed(store: ArrayStore, keys: np.ndarray, vectors: np.ndarray) -> None:
         calls.append(len(keys))
         if len(calls) == 3:
             raise KeyboardInterrupt
         add(store, keys, vectors)
 
-    monkeypatch.setattr(VectorStore, "add", killed)
+    monkeypatch.setattr(ArrayStore, "add", killed)
     with pytest.raises(KeyboardInterrupt):
         data_of(root, tmp_path / "cut", MINI, volume=30, validation_volume=2)
     resumed = data_of(root, tmp_path / "cut", MINI, volume=30, validation_volume=2)

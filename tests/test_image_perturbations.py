@@ -23,6 +23,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw
 from test_perturbations import BY_PLACE
 
+from benchmarks.corruptions import measure
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import ImageCaption, ImageTextPair, TextPair
@@ -189,9 +190,9 @@ def test_another_process_makes_the_same_images():
     [
         ((60, 40), (336, 224)),
         ((640, 480), (299, 224)),
-        ((1, 1), (224, 224)),
-        ((3000, 2), (896, 224)),
-        ((2, 3000), (224, 896)),
+        ((8, 8), (224, 224)),
+        ((900, 20), (896, 224)),
+        ((20, 900), (224, 896)),
     ],
 )
 def test_an_image_of_any_size_is_scaled_before_it_is_corrupted(
@@ -447,3 +448,12 @@ def test_text_tasks_and_rows_with_a_single_image_are_missing_with_a_reason(
 def test_other_types_have_no_images():
     with pytest.raises(TypeError, match="a str has no images"):
         with_images("text", ())
+
+
+# Times
+
+
+def test_the_benchmark_sorts_the_kinds_by_their_time():
+    found = measure(["glass_blur", "brightness"])
+    assert list(found) == ["brightness", "glass_blur"]
+    assert all(len(times) == 5 and min(times) > 0 for times in found.values())

@@ -49,7 +49,7 @@ def test_the_table_has_a_line_for_each_task_by_phase(capsys: pytest.CaptureFixtu
     assert sorted(line.split()[0] for line in shown) == tasks.known()
     phases = [line.split()[2] for line in shown]
     assert phases == sorted(phases, key=["pretraining", "intermediate", "target"].index)
-    assert shown[phases.index("intermediate") + 4].split()[:6] == [
+    assert shown[phases.index("intermediate") + 5].split()[:6] == [
         "hellaswag", "MultipleChoice", "intermediate", "1", "39,905", "10,042",
     ]  # fmt: skip
     assert max(map(len, shown)) < 190

@@ -8,7 +8,6 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from xlt.batch.batch import Batch
-from xlt.batch.predictions import PredictionBuffer
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling import mixture
 from xlt.data.sampling.batches import validation_batches
@@ -23,20 +22,20 @@ from xlt.data.sampling.steps import (
 )
 from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
-from xlt.kinds.task import Scores, group_of, scores_of
+from xlt.kinds.task import Scores, group_of
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.splits import data_keys
 from xlt.splits.cache import cache_folder
+from xlt.splits.dev_scores import DevScores
 from xlt.splits.encode_workers import Pool
 from xlt.splits.encoded_split import EncodedSplit
-from xlt.splits.splits import Splits, with_labels
-from xlt.splits.teaching import Teachers
+from xlt.splits.illustrating import ImageCache
+from xlt.splits.opening import open_all
+from xlt.splits.splits import Splits
 from xlt.splits.volumes import Volumes
 from xlt.system.checks import require
 from xlt.tasks import by_task, load_all
-
-SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 class TransferData(LightningDataModule):
@@ -67,7 +66,12 @@ class TransferData(LightningDataModule):
         max_length: Maximum number of tokens in a sequence, from 8 to the encoder's limit, which is 512 for
             XLM-R. Longer pairs are cut. Longer passages are read in several windows.
         stride: Number of tokens by which successive windows of a passage overlap, from 0 to max_length - 1.
+        image_tokens: Number of tokens that stand for an image: the square of a whole number, such as 1, 16 or
+            49. They do not count for max_length. 1 is a single vector of the whole image.
+        blind: Leave out all images, in training and in evaluation: the baseline that reads text alone.
         encoder: Encoder whose tokenizer is used. Follows model.encoder.
+        vision_encoder: Encoder of images. Follows model.vision_encoder.
+        vision_trainable: True if the vision encoder is trained. Follows model.vision_trainable.
         cache: Folder of encoded rows. Defaults to the variable XLT_CACHE, or ~/.cache/xlt.
         num_workers: Number of processes that prepare batches during training. 0 prepares batches in the
             training process.
@@ -88,7 +92,11 @@ class TransferData(LightningDataModule):
         micro_batches_per_step: int = 8,
         max_length: int = 384,
         stride: int = 128,
+        image_tokens: int = 49,
+        blind: bool = False,
         encoder: str = "FacebookAI/xlm-roberta-large",
+        vision_encoder: str | None = None,
+        vision_trainable: bool = False,
         cache: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -104,6 +112,9 @@ class TransferData(LightningDataModule):
         self._facts = facts_of(load_config(encoder))
         sizes = (tokens_per_micro_batch, micro_batches_per_step, max_length, stride)
         data_keys.check_sizes(*sizes, encoder, self._facts)
+        vision = vision_encoder, image_tokens, vision_trainable, blind
+        self.vision_settings = data_keys.vision_settings_of(self.tasks, *vision)
+        """Settings of the run's images, without the width until the data are prepared."""
         self._volumes = Volumes(volume, validation_volume, groups, seed)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         self.temperature, self.cap, self.weights = temperature, cap, weights
@@ -116,7 +127,7 @@ class TransferData(LightningDataModule):
         """The encoded splits of each task, once prepared."""
         self._first_step = 0
         self.steps: TrainingSteps | None = None
-        self._references: dict[str, list[Any]] = {}
+        self._dev_scores = DevScores()
         self._masking: dict[str, Masking | None] = {}
 
     # Preparing
@@ -128,23 +139,25 @@ class TransferData(LightningDataModule):
             FileNotFoundError: Rows or the tokenizer cannot be found.
             ValueError: A file or a row cannot be read.
         """
-        self.encoded = {}
-        text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride)
+        images, vision = self._image_cache(), self.vision_settings
+        num_tokens = vision.image_tokens if vision else 1
+        text = TextEncoder(load_tokenizer(self.encoder), self.max_length, self.stride, num_tokens)
         check_vocabulary(self.encoder, text.num_ids)
         with Pool(text) as pool:
-            splits = Splits(self.roots, self._cache, text, pool)
-            teachers = Teachers(self.tasks, splits)
-            for name in self.tasks:
-                self._prepare(name, splits)
-                teachers.teach(self.tasks[name], self.encoded[name], self.rows_in_use)
+            is_blind = vision is not None and vision.is_blind
+            splits = Splits(self.roots, self._cache, text, pool, is_blind)
+            self.encoded = open_all(self.tasks, splits, self._volumes, images)
+        self._masking = {name: task.masking(text) for name, task in self.tasks.items()}
 
-    def _prepare(self, name: str, splits: Splits) -> None:
-        """Open or encode both splits of a task. The training split settles the labels."""
-        self.encoded[name] = {}
-        for split in SPLITS:
-            self.encoded[name][split] = splits.for_training(self.tasks[name], split)
-            self.tasks[name] = with_labels(self.tasks[name], self.encoded[name][split])
-        self._masking[name] = self.tasks[name].masking(splits.text)
+    def _image_cache(self) -> ImageCache | None:
+        """Return the cache of the run's images, and note their width; None for a run without images."""
+        settings = self.vision_settings
+        if settings is None or settings.is_blind:
+            return None
+        chosen = settings.vision_encoder, settings.image_tokens, settings.is_trained
+        images = ImageCache(*chosen, self._cache)
+        self.vision_settings = settings._replace(width=images.width)
+        return images
 
     def setup(self, stage: str) -> None:
         """Open the encoded rows and check that each row fits into a micro-batch.
@@ -185,7 +198,7 @@ class TransferData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Return the loader of this process's micro-batches, from the first step that is not trained yet."""
         trainer = self._trainer
-        self.check_processes(trainer.world_size)
+        data_keys.check_world_size(self.micro_batches_per_step, trainer.world_size)
         self.steps = self.build_steps(trainer.max_steps, trainer.global_rank, trainer.world_size)
         num_workers = workers_to_be_had(self.num_workers, trainer.local_rank == 0)
         return DataLoader(
@@ -197,17 +210,6 @@ class TransferData(LightningDataModule):
             worker_init_fn=leave_signals_to_parent,
             pin_memory=self._pins,
         )
-
-    def check_processes(self, world_size: int) -> None:
-        """Check that the processes can share the micro-batches of a step.
-
-        Args:
-            world_size: Number of processes.
-
-        Raises:
-            ValueError: The number of micro-batches is no multiple of the number of processes.
-        """
-        data_keys.check_world_size(self.micro_batches_per_step, world_size)
 
     def build_steps(self, num_steps: int, rank: int, world_size: int) -> TrainingSteps:
         """Return the micro-batches that a process trains in each step.
@@ -271,6 +273,7 @@ class TransferData(LightningDataModule):
         ]
 
     def _validation(self, name: str) -> ValidationBatches:
+        """Return this process's dev batches of a task."""
         rows = self._rows(name, "validation")
         sizes = self.tokens_per_micro_batch, self._trainer.world_size
         batches = validation_batches(rows.features.counts("input_ids"), rows.rows, *sizes)
@@ -283,14 +286,7 @@ class TransferData(LightningDataModule):
             name: The task's name.
             parts: The head's predictions of each batch, in any order, with the numbers of the batch's `rows`.
         """
-        encoded = self.encoded[name]["validation"]
-        if name not in self._references:
-            self._references[name] = encoded.references()
-        rows = np.sort(np.concatenate([part["rows"] for part in parts]))
-        buffer = PredictionBuffer(rows)
-        for part in parts:
-            buffer.add(part["rows"], {key: value for key, value in part.items() if key != "rows"})
-        return scores_of(self.tasks[name], buffer.predictions(encoded.features, self._references[name]))
+        return self._dev_scores.score(self.tasks[name], self.encoded[name]["validation"], parts)
 
     def num_validation_examples(self, name: str) -> int:
         """Return the number of dev examples of a task, after the volume."""

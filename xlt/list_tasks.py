@@ -24,8 +24,8 @@ if __name__ == "__main__":
 
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
-from xlt.data.multilingual import Multilingual
-from xlt.data.sources import Hub, Source
+from xlt.data.image_sources import place_of
+from xlt.data.sources import Source
 from xlt.data.texts import Texts
 from xlt.kinds.task import Task
 from xlt.system.tables import aligned, as_json
@@ -122,15 +122,10 @@ def sizes_of(task: Task[Any], about: str) -> dict[str, str]:
 
 
 def _place(source: Source) -> str:
-    """Return the repository of the hub and its configuration, or the folder of a data root."""
-    if isinstance(source, Multilingual):
-        return _place(source.hub)
-    if isinstance(source, Hub):
-        return f"{source.repository} {source.config}"
+    """Return the repository of the hub and its configuration, or the folder or file of a data root."""
     if isinstance(source, Texts) and source.hub:
-        return f"data root: {source.folder}, or {_place(source.hub)}"
-    folder = getattr(source, "folder", "")
-    return f"data root: {folder}" if folder else type(source).__name__
+        return f"data root: {source.folder}, or {place_of(source.hub)}"
+    return place_of(source)
 
 
 def table(tasks: Sequence[Mapping[str, Any]]) -> str:

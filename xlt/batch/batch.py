@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from xlt.batch.images import BatchImages
 from xlt.batch.packing import Packing
 
 
@@ -26,6 +27,8 @@ class Batch(NamedTuple):
     """Number of loss terms (examples or labelled tokens) in all micro-batches of the step."""
     seed: int
     """Seed of the micro-batch's dropout."""
+    images: BatchImages | None = None
+    """Images of the rows. None if the kind reads no images."""
 
     @property
     def num_tokens(self) -> int:

@@ -1,7 +1,11 @@
-"""Images of a micro-batch. I images, T tokens of an image, C width of the vision encoder, K negatives."""
+"""Images of a micro-batch.
+
+I images, T tokens of an image, C width of the vision encoder, K negatives, N tokens, D hidden width.
+"""
 
 from typing import NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -25,3 +29,8 @@ class BatchImages(NamedTuple):
     token_indices: Tensor
     negatives: Tensor | None = None
     negative_ids: Tensor | None = None
+
+
+def put_tokens(words: Float[Tensor, "1 N D"], images: BatchImages) -> Float[Tensor, "1 N D"]:
+    """Return word embeddings in which the projected images replace the placeholders."""
+    return words.index_copy(1, images.token_indices, images.features[None].to(words.dtype))

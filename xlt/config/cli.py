@@ -25,6 +25,7 @@ from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys, prepare_ddp
 from xlt.datamodule import TransferData
 from xlt.module import TransferModule
+from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
 from xlt.system.signals import SignalWatcher
@@ -74,7 +75,8 @@ class CommandLine(LightningCLI):
         """Give module and data the same seed and encoder, and add the sections of settings."""
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
-        parser.link_arguments("model.encoder", "data.encoder")
+        for key in ("encoder", "vision_encoder", "vision_trainable"):
+            parser.link_arguments(f"model.{key}", f"data.{key}")
         for key, (hint, text) in RUN_KEYS.items():
             parser.add_argument(f"--{key}", type=hint, default=None, help=text)
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
@@ -147,8 +149,10 @@ class CommandLine(LightningCLI):
         self.folder.check(self.resolved())
         if isinstance(self.trainer.strategy, DDPStrategy):
             num_heads = len({task.head_key for task in self.datamodule.tasks.values()})
+            num_heads += self.datamodule.vision_settings is not None  # no step uses all of the projection
             prepare_ddp(self.trainer.strategy, self.config.trainer.strategy, num_heads)
-        self.datamodule.check_processes(self.trainer.num_devices * self.trainer.num_nodes)
+        world_size = self.trainer.num_devices * self.trainer.num_nodes
+        check_world_size(self.datamodule.micro_batches_per_step, world_size)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a Trainer with xlt's record, checkpoints, progress bar and W&B logger."""

@@ -9,7 +9,7 @@ values.
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,28 @@ FEATURES_VERSION = 1
 """Version of the file format. Raise it when the file of the same columns changes."""
 
 ROWS_PER_BATCH = 4096
+
+
+class ImageRows(NamedTuple):
+    """Images of some rows. I images, R rows, T tokens of an image, C width, K negatives.
+
+    Args:
+        features: Features of the images in the order of the rows, shape (I, T, C) float16; or pixels for a
+            trained vision encoder, shape (I, 3, height, width) uint8.
+        counts: Number of images of each row, shape (R,).
+        ids: Numbers that are equal for equal images, shape (I,).
+        num_tokens: Number of tokens of the packed sequence that stand for an image. 0 if the kind reads a
+            single vector.
+        negatives: Features of images that are drawn for the step, shape (K, C). None if the kind draws none.
+        negative_ids: Their numbers, as in `ids`, shape (K,).
+    """
+
+    features: np.ndarray
+    counts: np.ndarray
+    ids: np.ndarray
+    num_tokens: int
+    negatives: np.ndarray | None = None
+    negative_ids: np.ndarray | None = None
 
 
 class FeatureWriter:
@@ -145,6 +167,15 @@ class Features:
             key: Key of the step.
         """
         return {}
+
+    def images(self, rows: np.ndarray, key: int) -> ImageRows | None:
+        """Return the images of some rows. Rows of a file without images have none.
+
+        Args:
+            rows: Numbers of the rows.
+            key: Key of the step, for images that are drawn.
+        """
+        return None
 
     def counts(self, column: str) -> np.ndarray:
         """Return the number of values of every row of the split in a column, shape (R,) int32."""

@@ -2,21 +2,46 @@
 
 A row names its image by the bytes of an image file, by a struct of `bytes` and `path` as `datasets` writes
 it, or by the path of a file. The content of the file identifies the image: rows and data sets with the same
-file share its features.
+file share its features. `decode` says which image files are used, and what becomes of each format.
 """
 
 import hashlib
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
+from xlt.system.image_files import decode as decode
 
 KEY_BYTES = 8
 """Number of bytes of the SHA-256 that identify an image."""
+
+_LOCATION = ContextVar("location", default="")
+"""Path of the data file whose row is being read. Empty if no row is being read."""
+
+
+@contextmanager
+def images_beside(location: str) -> Iterator[None]:
+    """Read relative paths of images from the folder of a data file, inside the block.
+
+    Args:
+        location: Path of the data file. For any other text, such as the name of rows on the hub, the folder
+            is the working directory.
+    """
+    token = _LOCATION.set(location)
+    try:
+        yield
+    finally:
+        _LOCATION.reset(token)
+
+
+def _folder() -> Path:
+    """Return the folder of relative paths."""
+    location = Path(_LOCATION.get())
+    return location.parent if location.is_file() else Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +62,12 @@ def key_of(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:KEY_BYTES], "little")
 
 
-def image_of(value: Any, folder: Path = Path()) -> Image:
+def image_of(value: Any, folder: Path | None = None) -> Image:
     """Return the image that a value of a row stands for.
 
     Args:
         value: Bytes of an image file, a mapping with `bytes` and `path`, the path of a file, or an Image.
-        folder: Folder of a relative path.
+        folder: Folder of a relative path. Defaults to the folder of the data file whose row is being read.
 
     Raises:
         TypeError: The value is of another type, or empty.
@@ -56,21 +81,14 @@ def image_of(value: Any, folder: Path = Path()) -> Image:
         content = bytes(value)
         return Image(key_of(content), partial(bytes, content))
     if isinstance(value, str | Path) and str(value):
-        path = folder / value
-        return Image(key_of(path.read_bytes()), path.read_bytes)
+        path = (_folder() if folder is None else folder) / value
+        try:
+            return Image(key_of(path.read_bytes()), path.read_bytes)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the image {value} cannot be read at {path.absolute()} ({error.strerror})"
+            ) from error
     raise TypeError(
         f"the image must be the bytes of an image file, a struct of bytes and path, or a path, not "
         f"{type(value).__name__}" + ("" if value else " without content")
     )
-
-
-def decode(content: bytes) -> PIL.Image.Image:
-    """Return the image of a file, as RGB.
-
-    Raises:
-        ValueError: The content is not an image.
-    """
-    try:
-        return PIL.Image.open(io.BytesIO(content)).convert("RGB")
-    except OSError as error:
-        raise ValueError(f"the image cannot be read: {error}") from error

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +20,7 @@ class ParquetRows:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = pq.ParquetFile(path)
 
     @property
@@ -36,6 +38,36 @@ class ParquetRows:
         """Yield the rows in order, one at a time, as `datasets` does."""
         for batch in self._file.iter_batches():
             yield from batch.to_pylist()
+
+
+class ParquetColumn:
+    """A column of a parquet file, read by row number. The last row group that was read stays in memory.
+
+    Args:
+        path: The file.
+        column: Name of the column.
+    """
+
+    def __init__(self, path: Path, column: str) -> None:
+        self._path, self._column = path, column
+        self._open: tuple[pq.ParquetFile, np.ndarray] | None = None
+        self._group: tuple[int, pa.ChunkedArray] | None = None
+
+    def __reduce__(self) -> tuple[type["ParquetColumn"], tuple[Path, str]]:
+        """Return the arguments from which a copy or a pickle is made."""
+        return ParquetColumn, (self._path, self._column)
+
+    def __getitem__(self, row: int) -> Any:
+        """Return the value of a row."""
+        if self._open is None:
+            file = pq.ParquetFile(self._path)
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            self._open = file, np.cumsum([0, *sizes])
+        file, starts = self._open
+        group = int(np.searchsorted(starts, row, "right")) - 1
+        if self._group is None or self._group[0] != group:
+            self._group = group, file.read_row_group(group, [self._column])[self._column]
+        return self._group[1][row - int(starts[group])].as_py()
 
 
 def check_parquet(path: Path) -> None:

@@ -56,6 +56,7 @@ class RawSplit:
         keeps: Function that returns True for a row of the split. If None, all rows belong to the split.
         perturb: Function that changes an example before it is used. If None, examples stay as they are. The
             fingerprint must depend on the function.
+        is_blind: True to leave out the images of the examples.
     """
 
     name: str
@@ -65,6 +66,7 @@ class RawSplit:
     load: Callable[[], Rows]
     keeps: Callable[[Row], bool] | None = None
     perturb: Callable[[Any], Any] | None = None
+    is_blind: bool = False
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows of the file in order. Classes that the schema names know their names.
@@ -268,10 +270,17 @@ def _features_of(rows: Any) -> Any:
 
 
 def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
-    """Call `datasets.load_dataset`. The slow import waits until rows that are not encoded are read."""
+    """Call `datasets.load_dataset`, and leave images as the bytes of their files.
+
+    The slow import waits until rows that are not encoded are read.
+    """
     import datasets
 
-    return datasets.load_dataset(path, *args, **kwargs)
+    loaded: Any = datasets.load_dataset(path, *args, **kwargs)
+    for name, feature in (getattr(loaded, "features", None) or {}).items():
+        if isinstance(feature, datasets.Image):
+            loaded = loaded.cast_column(name, datasets.Image(decode=False))
+    return loaded
 
 
 def _revision_used(dataset: "Dataset") -> str | None:

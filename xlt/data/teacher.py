@@ -1,24 +1,22 @@
 """A teacher's sentence vectors: the teacher, the files of its vectors, and encoded rows with vectors.
 
-    <cache>/teacher-<key>/keys.bin      hash of each text, a uint64
-                          vectors.bin   its vector, D numbers of float16, of length 1
+    <cache>/teacher-<key>/   an `ArrayStore`: hash of each text, and its vector of length 1
 
 The key in the folder's name is a hash of the teacher. A text has one vector, whatever task, split or language
-it belongs to. Files only grow: vectors are on the disk before their keys, and a vector without a key does
-not count. R rows, K texts, D width of the teacher.
+it belongs to. R rows, K texts, D width of the teacher.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xlt.data.array_store import ArrayStore
 from xlt.data.features import Features
 from xlt.data.sampling.order import draw
-from xlt.system.files import sync
 
 TEXT_KEY = "text_key"
 """Column of the hash of the text that the teacher reads, as two int32."""
@@ -63,60 +61,6 @@ def text_key(text: str) -> list[int]:
     return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.int32).tolist()
 
 
-class VectorStore:
-    """Vectors by the hash of their text, memory-mapped.
-
-    Args:
-        folder: The folder of both files. It must exist when vectors are added.
-        width: Width of the teacher, D.
-    """
-
-    def __init__(self, folder: Path, width: int) -> None:
-        self.folder, self._width = folder, width
-        self._paths = folder / "keys.bin", folder / "vectors.bin"
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read the keys again, after another process may have added some."""
-        sizes = (8, 2 * self._width)
-        counts = [
-            path.stat().st_size // size if path.is_file() else 0
-            for path, size in zip(self._paths, sizes, strict=True)
-        ]
-        self.num_texts = min(counts)
-        shape = (self.num_texts, self._width)
-        self.vectors = np.zeros(shape, np.float16)
-        keys = np.zeros(0, np.uint64)
-        if self.num_texts:
-            keys = np.fromfile(self._paths[0], np.uint64, self.num_texts)
-            self.vectors = np.memmap(self._paths[1], np.float16, "r", shape=shape)
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
-
-    def find(self, keys: np.ndarray) -> np.ndarray:
-        """Return the index of each text's vector, shape (K,) int64, or -1 if the store lacks the text."""
-        if not self.num_texts:
-            return np.full(len(keys), -1)
-        at = np.minimum(np.searchsorted(self._sorted, keys), self.num_texts - 1)
-        return np.where(self._sorted[at] == keys, self._order[at], -1)
-
-    def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
-        """Add vectors of new texts. The caller holds the folder's lock, and calls `refresh` when done.
-
-        Args:
-            keys: Hashes of the texts, shape (K,) uint64.
-            vectors: Their vectors, shape (K, D) float16.
-        """
-        for path, rows in zip(reversed(self._paths), (vectors, keys), strict=True):
-            with path.open("r+b" if path.is_file() else "wb") as file:
-                # Cut off the rest of a write that did not finish.
-                file.truncate(self.num_texts * rows[0].nbytes)
-                file.seek(0, 2)
-                file.write(np.ascontiguousarray(rows).tobytes())
-            sync(path)
-        self.num_texts += len(keys)
-
-
 def text_keys(features: Features, rows: np.ndarray) -> np.ndarray:
     """Return the hash of the text of each row, shape (R,) uint64."""
     return np.ascontiguousarray(features.gather(TEXT_KEY, rows)[0]).view(np.uint64)
@@ -132,9 +76,9 @@ class TaughtFeatures(Features):
         num_negatives: Number of rows to draw in each step.
     """
 
-    def __init__(self, path: Path, store: VectorStore, rows: np.ndarray, num_negatives: int) -> None:
+    def __init__(self, path: Path, store: ArrayStore, rows: np.ndarray, num_negatives: int) -> None:
         super().__init__(path)
-        self._in_use, self._num_negatives, self._vectors = rows, num_negatives, store.vectors
+        self._in_use, self._num_negatives, self._vectors = rows, num_negatives, store.arrays
         self._index = np.full(self.num_rows, -1)
         self._index[rows] = store.find(text_keys(self, rows))
 
@@ -156,13 +100,3 @@ class TaughtFeatures(Features):
         picked = draw(self._num_negatives, "negatives", key) % np.uint64(len(self._in_use))
         rows = self._in_use[np.unique(picked).astype(np.int64)]
         return {NEGATIVES: self._vectors[self._index[rows]].astype(np.float32)}
-
-
-def distinct(keys: np.ndarray) -> np.ndarray:
-    """Return the index of the first occurrence of each key, ascending."""
-    return np.sort(np.unique(keys, return_index=True)[1])
-
-
-def chunks(num: int, size: int) -> Sequence[slice]:
-    """Return the slices that divide `num` items into chunks of `size`."""
-    return [slice(start, start + size) for start in range(0, num, size)]

@@ -7,8 +7,8 @@ from pathlib import Path
 from xlt.evaluation.plan import Cell
 from xlt.evaluation.robustness import CellKey
 from xlt.evaluation.scores import CellScore
+from xlt.models.saving import load_vision_settings
 from xlt.system.checks import require
-from xlt.system.yaml_files import read_yaml
 
 REMEDY = (
     "Set blind to the folder of an evaluation of runs with data.blind: true, with the same tasks, languages, "
@@ -81,9 +81,9 @@ def _scores_in(folder: Path) -> list[CellScore]:
         raise FileNotFoundError(f"blind is {folder}, but {lacking}, so no evaluation is finished. {REMEDY}")
     scores = [_read(path) for path in sorted((folder / "scores").glob("*.json"))]
     for model in dict.fromkeys(score.model for score in scores):
-        config = Path(model) / "config.yaml"
-        if config.is_file() and read_yaml(config).get("data", {}).get("blind") is not True:
-            raise ValueError(f"blind is {folder}, but {config} does not say data.blind: true. {REMEDY}")
+        vision = load_vision_settings(model)
+        if vision is not None and not vision.is_blind:
+            raise ValueError(f"blind is {folder}, but {model} was trained with images. {REMEDY}")
     return scores
 
 

@@ -18,15 +18,16 @@ from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
 from xlt.evaluation.blind import Blind
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
+from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
-from xlt.evaluation.plan import Cell, Choice, Missing, Plan, check_without_language, in_words, make_plan
+from xlt.evaluation.plan import Cell, Missing, Plan, check_without_language, in_words, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
 from xlt.evaluation.robustness import Robustness
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
-from xlt.evaluation.task_values import check_distinct, check_sizes, values_by_task
+from xlt.evaluation.task_values import Choice, check_distinct, check_sizes, splits_by_task, values_by_task
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult
 from xlt.models.encoders.facts import facts_of
@@ -126,14 +127,18 @@ class Evaluation:
         asked = values_by_task("perturbations", perturbations or [], self.tasks)
         drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
         self._blind = Blind(blind, out)
-        self._chosen = _splits_by_task(split, self.tasks)
+        self._chosen = splits_by_task(split, self.tasks)
         if checkpoint is not None:
             shutil.rmtree(out / "exports", ignore_errors=True)  # of an evaluation that was killed
             weakref.finalize(self, shutil.rmtree, out / "exports", ignore_errors=True)
         self._models = open_models(encoder, runs or [], checkpoint, layer, out / "exports")
         self._models.check(self.tasks)
         folder = cache_folder(cache)
-        self._splits = Splits(roots_of(root), folder, _text_encoder(self._models.names, max_length, stride))
+        vision = self._models.vision_settings()
+        num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
+        text = _text_encoder(self._models.names, max_length, stride, num_tokens)
+        self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
+        self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = open_device(accelerator, precision)
@@ -217,6 +222,9 @@ class Evaluation:
         rows = self._splits.folder(cell.task, cell.split, cell.raw_splits)
         layer = self._models.layer_of(cell.task, cell.model)
         settings = [self._volume, self._seed, layer, self._precision]
+        images = self._images.of(cell.task, cell.model)
+        if images is not None:
+            settings.append(images.name)
         if self._volume and cell.task.needs_training:
             for _, pivot in islice(self._splits.pivots(cell.task, cell.split), 1):
                 # The volume chooses translations of the pivot's rows.
@@ -241,6 +249,10 @@ class Evaluation:
         """Return the result of a split in the cell's language, and the numbers of its examples."""
         stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
         rows, examples = self._rows(cell.task, stored)
+        images = self._images.of(cell.task, cell.model)
+        if images is not None:
+            raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(cell.task, split)
+            images.illustrate(cell.task, raw_splits, stored, rows)
         predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
         return task.evaluate(predictions), examples
 
@@ -274,20 +286,14 @@ class Evaluation:
             show(report, figure, self.out, vars(self._wandb), self._config)
 
 
-def _splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
-    """Return the split of each task; `validation` for tasks without one."""
-    chosen: dict[str, Choice] = values_by_task("split", split, tasks)
-    return {task.name: chosen.get(task.name, "validation") for task in tasks}
-
-
-def _text_encoder(models: Sequence[str], max_length: int, stride: int) -> TextEncoder:
+def _text_encoder(models: Sequence[str], max_length: int, stride: int, image_tokens: int) -> TextEncoder:
     """Return the tokenizer of the models, with sequences that all models have positions for.
 
     Raises:
         ValueError: A model has fewer word embeddings than the tokenizer has ids.
     """
     length = min(max_length, *(facts_of(load_config(name)).max_tokens for name in models))
-    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1))
+    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1), image_tokens)
     for name in models:
         check_vocabulary(name, text.num_ids)
     return text

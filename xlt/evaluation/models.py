@@ -9,8 +9,9 @@ from typing import Any
 from xlt.data.encode import load_tokenizer
 from xlt.evaluation.task_values import check_names
 from xlt.kinds.task import Task, name_of
+from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import load_config
-from xlt.models.saving import load_heads
+from xlt.models.saving import load_heads, load_vision_settings
 from xlt.system.checks import require
 from xlt.system.folders import HEADS, MODEL, model_folder
 from xlt.tasks import by_task, load
@@ -39,6 +40,22 @@ class Models:
     def names(self) -> list[str]:
         """The encoder, if there is one, and the runs."""
         return [name for name in (self.encoder, *self.runs) if name]
+
+    def vision_settings(self) -> VisionSettings | None:
+        """Return the settings of the runs' images; None if all runs read text alone.
+
+        Raises:
+            ValueError: Runs have different settings, whose rows do not fit one evaluation.
+        """
+        found = {run: vision for run in self.runs if (vision := load_vision_settings(run)) is not None}
+        first = next(iter(found), "")
+        for run, vision in found.items():
+            if (vision.image_tokens, vision.is_blind) != (found[first].image_tokens, found[first].is_blind):
+                raise ValueError(
+                    f"{first} and {run} read images in different ways: {found[first]._asdict()} and "
+                    f"{vision._asdict()}. Evaluate them separately"
+                )
+        return found.get(first)
 
     def check(self, tasks: Sequence[Task[Any]]) -> None:
         """Compare the models with each other and with the tasks.

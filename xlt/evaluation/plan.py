@@ -5,17 +5,16 @@ All errors of the user are found here, before any work.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from xlt.data.sources import RawSplit, Split
 from xlt.evaluation.models import Models
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Perturbations
+from xlt.evaluation.task_values import Choice
 from xlt.kinds.task import Task
 from xlt.models.saving import load_heads
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
-
-Choice = Literal["validation", "test"]
 
 
 @dataclass(frozen=True)

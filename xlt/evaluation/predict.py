@@ -13,9 +13,10 @@ from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
 from xlt.kinds.task import Task
+from xlt.models.encoders.multimodal import project_images
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
-from xlt.models.saving import load_heads
+from xlt.models.saving import load_heads, load_vision
 from xlt.models.transfer_model import load_weights, outputs_of
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
@@ -41,7 +42,7 @@ class EvaluationModel(nn.Module):
         if layer is not None:
             self.encoder.cut(layer)
         self.heads = nn.ModuleDict()
-        self._trained = load_heads(name)
+        self._trained, self.vision = load_heads(name), load_vision(name)
 
     def head(self, task: Task[Any]) -> Head:
         """Return a task's head, with the weights that the run trained.
@@ -108,6 +109,7 @@ def predict(
     for batch in DataLoader(data, batch_size=None, collate_fn=as_is, pin_memory=is_cuda):
         batch = fabric.to_device(batch)
         with fabric.autocast():
+            batch = project_images(batch, model.vision)
             outputs, is_spoiled = outputs_of(model.encoder, head, batch)
         has_nan |= is_spoiled
         copies.add(task.name, {**outputs, "rows": batch.rows})

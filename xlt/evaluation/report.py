@@ -55,12 +55,23 @@ class Summary(NamedTuple):
         gap: Transfer gap; None if English or all other languages are missing.
         worst: The language with the lowest score.
         lowest: The lowest score.
+        with_english: Mean over the languages with English, for a task whose mean leaves English out. None for
+            other tasks.
     """
 
     mean: Average
     gap: float | None
     worst: str | None
     lowest: float | None
+    with_english: Average | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as JSON. A mean with English is part of them only if the task has one."""
+        means = {
+            name: value._asdict() for name, value in self._asdict().items() if isinstance(value, Average)
+        }
+        found = {**self._asdict(), **means}
+        return found if self.with_english else {k: v for k, v in found.items() if k != "with_english"}
 
 
 _GROUPS = {**GROUPS, ALL_TASKS: tuple(name for names in GROUPS.values() for name in names)}
@@ -85,16 +96,25 @@ def summarise(task: Task[Any], scores: Mapping[str, float]) -> Summary:
     """Return a task's average, transfer gap and worst language.
 
     Args:
-        task: The task. A complete average is over all its languages.
+        task: The task. A complete average is over all its languages, or over all but English.
         scores: Scores by language, in percent.
 
-    Source: Hu et al. (2020), averages of evaluate.py.
+    Source: Hu et al. (2020), averages of evaluate.py; Bugliarello et al. (2022), section 5, for means without
+        English.
     """
+    means = [_mean_over(scores, task.languages)]
+    if task.mean_without_english:
+        means.insert(0, _mean_over(scores, [code for code in task.languages if code != ENGLISH]))
     if not scores:
-        return Summary(Average(None, 0, len(task.languages)), None, None, None)
+        return Summary(means[0], None, None, None, *means[1:])
     worst = min(scores, key=lambda language: scores[language])
-    mean = Average(float(np.mean(list(scores.values()))), len(scores), len(task.languages))
-    return Summary(mean, transfer_gap(scores, ENGLISH), worst, scores[worst])
+    return Summary(means[0], transfer_gap(scores, ENGLISH), worst, scores[worst], *means[1:])
+
+
+def _mean_over(scores: Mapping[str, float], languages: Sequence[str]) -> Average:
+    """Return the mean over the languages that have a score."""
+    found = [score for language, score in scores.items() if language in languages]
+    return Average(float(np.mean(found)) if found else None, len(found), len(languages))
 
 
 class Report:
@@ -181,7 +201,7 @@ class Report:
 
     def summary(self) -> dict[str, Any]:
         """Return averages, gaps and worst languages, as JSON."""
-        tasks = {name: {**s._asdict(), "mean": s.mean._asdict()} for name, s in self.summaries.items()}
+        tasks = {name: summary.as_json() for name, summary in self.summaries.items()}
         counts = {
             g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
         }
@@ -213,9 +233,12 @@ class Report:
             lines.append([language, *(self._cell_text(name, language) for name in names)])
         sums = [self.summaries[name] for name in names]
         lines.append(["mean", *(str(s.mean) for s in sums)])
+        with_english = [NONE if s.with_english is None else str(s.with_english) for s in sums]
+        if any(s.with_english for s in sums):
+            lines.append(["with English", *with_english])
         lines.append(["gap", *(NONE if s.gap is None else f"{s.gap:.1f}" for s in sums)])
         lines.append(["worst", *(NONE if s.worst is None else f"{s.worst} {s.lowest:.1f}" for s in sums)])
-        return aligned(lines, rule_before=len(lines) - 3)
+        return aligned(lines, rule_before=1 + len(self.languages))
 
     def _cell_text(self, task: str, language: str) -> str:
         """Return a cell's score, with a star if its predictions have collapsed."""
@@ -233,10 +256,9 @@ class Report:
         lines = [["", *names]]
         for perturbation in ("", *self.perturbed()):
             found = [
-                [c.mean for c in self.scores if (c.task, c.perturbation) == (name, perturbation)]
-                for name in names
+                [c.mean for c in self._averaged(name) if c.perturbation == perturbation] for name in names
             ]
-            wanted = [len(self.by_task[name]) for name in names]
+            wanted = [sum(not c.perturbation for c in self._averaged(name)) for name in names]
             means = [
                 Average(float(np.mean(f)) if f else None, len(f), w)
                 for f, w in zip(found, wanted, strict=True)
@@ -248,6 +270,11 @@ class Report:
             lines.append([perturbation or "clean", *texts])
         lines += self.robustness.drop_line(names)
         return aligned(lines, rule_before=2)
+
+    def _averaged(self, name: str) -> list[CellScore]:
+        """Return the cells that a task's mean is over. IGLUE's means leave English out."""
+        skipped = {task.name: ENGLISH for task in self.tasks if task.mean_without_english}
+        return [c for c in self.scores if c.task == name and c.language != skipped.get(name)]
 
     def _collapsed_count(self, task: str, perturbation: str) -> str:
         """Return ` (2 collapsed)` for the cells of a task with a perturbation; an empty text without any."""

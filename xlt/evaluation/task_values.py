@@ -1,13 +1,16 @@
 """Checks of an evaluation's keys, and values for each task: one value for all, or a mapping from tasks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from xlt.kinds.task import Task, name_of
 from xlt.system.checks import require
 from xlt.tasks import by_task
 
 V = TypeVar("V")
+
+Choice = Literal["validation", "test"]
+"""Split to evaluate on."""
 
 
 def values_by_task(key: str, values: V | Mapping[str, V], tasks: Sequence[Task[Any]]) -> dict[str, V]:
@@ -51,3 +54,9 @@ def check_distinct(**keys: Sequence[str] | None) -> None:
     for key, names in keys.items():
         fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
         require(fits, key, names, "name at least one, each once, or be left out")
+
+
+def splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
+    """Return the split of each task; `validation` for tasks without one."""
+    chosen: dict[str, Choice] = values_by_task("split", split, tasks)
+    return {task.name: chosen.get(task.name, "validation") for task in tasks}

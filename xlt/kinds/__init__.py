@@ -5,6 +5,8 @@ Task files import their kind from here.
 
 from xlt.kinds.classification import Classification, XtremeClassification
 from xlt.kinds.distillation import Distillation
+from xlt.kinds.image_retrieval import VisualRetrieval
+from xlt.kinds.image_text import VisualClassification
 from xlt.kinds.language_modelling import MaskedLanguageModelling
 from xlt.kinds.multiple_choice import MultipleChoice
 from xlt.kinds.retrieval import BitextMining, TranslationRanking, TranslationRetrieval
@@ -21,6 +23,8 @@ __all__ = [
     "Tagging",
     "TranslationRanking",
     "TranslationRetrieval",
+    "VisualClassification",
+    "VisualRetrieval",
     "XtremeClassification",
     "XtremeQuestions",
     "XtremeTagging",

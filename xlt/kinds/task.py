@@ -88,6 +88,7 @@ class Task(ABC, Generic[E]):
         languages: ISO 639-1 codes of the languages to evaluate in. Empty for a task in English only.
         only_test: True if the task has one evaluation set, which is its dev set too.
         is_parallel: True if the examples in each language are translations of the English examples.
+        mean_without_english: True if the mean over the languages leaves English out, as IGLUE's does.
         module: Name of the module that holds the task. Set when the task is loaded.
         name: Name of the task's file, or `<task>/<language>` for the rows of one language. Set when the task
             is loaded.
@@ -104,6 +105,7 @@ class Task(ABC, Generic[E]):
     languages: tuple[str, ...] = ()
     only_test: bool = False
     is_parallel: bool = False
+    mean_without_english: bool = False
     module: str = ""
     name: str = ""
 

@@ -8,6 +8,9 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+HEADS = ("heads.", "vision.projector.", "vision.grid.", "vision.number.")
+"""Beginnings of the names of parameters that start with random weights in a TransferModule."""
+
 _LAYER = re.compile(r"encoder\..*\.layer\.(\d+)\.")
 """Pattern of the names of a layer's parameters in a TransferModule."""
 
@@ -27,7 +30,8 @@ def adamw(
         weight_decay: Weight decay of all other parameters.
         layer_decay: Factor from the learning rate of a layer to that of the layer below. Defaults to 1, one
             rate for the whole encoder.
-        head_learning_rate: Peak learning rate of the heads. Defaults to `learning_rate`.
+        head_learning_rate: Peak learning rate of the heads and of the projection of images. Defaults to
+            `learning_rate`.
 
     Returns:
         The optimizer. Its first parameter group has the rate `learning_rate`, unless only the heads have
@@ -67,7 +71,7 @@ def _rates(names: Iterable[str], top: float, layer_decay: float, heads: float | 
         names: Names of the parameters.
         top: Rate of the encoder's top layer.
         layer_decay: Factor from a layer to the layer below. The embeddings are below the lowest layer.
-        heads: Rate of the heads. If None, the rate of the top layer.
+        heads: Rate of the heads and of the projection of images. If None, the rate of the top layer.
     """
     levels: dict[str, int] = {}
     for name in names:
@@ -76,7 +80,7 @@ def _rates(names: Iterable[str], top: float, layer_decay: float, heads: float | 
     highest = max(levels.values(), default=0)
     head_rate = top if heads is None else heads
     return {
-        name: head_rate if name.startswith("heads.") else top * layer_decay ** (highest - level)
+        name: head_rate if name.startswith(HEADS) else top * layer_decay ** (highest - level)
         for name, level in levels.items()
     }
 

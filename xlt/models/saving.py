@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     PreTrainedTokenizerFast,
@@ -18,9 +18,12 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from xlt.models.encoders.multimodal import Vision, VisionSettings, new_vision
 from xlt.models.encoders.text import load_config, quietly
 from xlt.models.finite import check_finite
-from xlt.system.folders import HEADS, model_folder
+from xlt.system.folders import HEADS, VISION, VISION_SETTINGS, model_folder
+
+AGAIN = "If its run still has its checkpoints, xlt export writes the file again"
 
 Heads = Mapping[str, Mapping[str, Tensor]]
 """Weights of heads, by the name of the head and the name of the weight."""
@@ -35,6 +38,7 @@ def save_encoder(
     labels: Mapping[str, Sequence[str]],
     out: Path,
     precision: Literal["float16", "float32"],
+    vision: tuple[VisionSettings, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write an encoder into a folder. Each file appears only when complete, the weights last.
 
@@ -47,6 +51,7 @@ def save_encoder(
         labels: Names of each head's classes.
         out: The folder.
         precision: Precision of the weights.
+        vision: Settings of images and weights of their projection. Defaults to none.
 
     Raises:
         OSError: The folder cannot be written.
@@ -55,8 +60,9 @@ def save_encoder(
     model = _model(load_config(name), weights, masked_head)
     model.to(getattr(torch, precision))
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
+    settings, projection = vision or (None, {})
     check_finite(
-        {**model.state_dict(), **flat},
+        {**model.state_dict(), **flat, **projection},
         f"the model for {out}, in {precision},",
         "it is not exported; take an earlier checkpoint, or float32 if float16 overflows",
     )
@@ -65,11 +71,15 @@ def save_encoder(
         with quietly():
             model.save_pretrained(scratch)
         _save_heads(flat, {head: list(labels.get(head, ())) for head in heads}, Path(scratch) / HEADS)
+        if settings is not None:
+            (Path(scratch) / VISION_SETTINGS).write_text(json.dumps(settings._asdict()), encoding="utf-8")
+        if projection:
+            save_file(dict(projection), Path(scratch) / VISION)
         if not (out / "tokenizer.json").is_file():
             tokenizer.save_pretrained(scratch)
         for path in sorted(
             Path(scratch).iterdir(),
-            key=lambda path: (path.suffix == ".safetensors", path.name != HEADS, path.name),
+            key=lambda path: (path.suffix == ".safetensors", path.name not in (HEADS, VISION), path.name),
         ):
             path.chmod(0o644)
             with path.open("rb") as file:
@@ -123,10 +133,43 @@ def load_heads(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[
                 head, _, weight = key.partition(".")
                 heads.setdefault(head, {})[weight] = file.get_tensor(key)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}). If its run still has its checkpoints, xlt export writes "
-            "the file again"
-        ) from error
+        raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
     check_finite(flat, str(path), "take another run, or export an earlier checkpoint of this one")
     return heads, labels
+
+
+def load_vision_settings(name: str) -> VisionSettings | None:
+    """Return the settings of images of the model beside an encoder; None if its runs read text alone.
+
+    Args:
+        name: A name on the hub, a folder, or the folder of a finished run.
+
+    Raises:
+        FileNotFoundError: The run is not finished.
+    """
+    path = Path(model_folder(name)) / VISION_SETTINGS
+    return VisionSettings(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def load_vision(name: str) -> Vision | None:
+    """Return the projection of images beside an encoder; None if its runs read no images.
+
+    Args:
+        name: A name on the hub, a folder, or the folder of a finished run.
+
+    Raises:
+        FileNotFoundError: The run is not finished, or its vision encoder cannot be loaded.
+        ValueError: The file is damaged, or its weights are not finite.
+    """
+    settings, path = load_vision_settings(name), Path(model_folder(name)) / VISION
+    if settings is None or not path.is_file():
+        return None
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
+    check_finite(state, str(path), "take another run, or export an earlier checkpoint of this one")
+    vision = new_vision(settings, len(state["projector.weight"]))
+    vision.load_state_dict(state)
+    return vision

@@ -1,8 +1,10 @@
 """Parts of the transfer model: one shared encoder, and a head for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xlt.batch.batch import Batch
@@ -15,9 +17,9 @@ TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]
 
 
 def logits_of(encoder: Encoder, head: Head, batch: Batch) -> Tensor:
-    """Return the head's logits for a micro-batch."""
+    """Return the head's logits for a micro-batch whose images are projected."""
     token_indices = head.token_indices(batch.packing, batch.columns)
-    states = encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices)
+    states = encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices, batch.images)
     return head(states, batch.packing, batch.columns)
 
 
@@ -51,3 +53,29 @@ def load_weights(head: Head, key: str, labels: Sequence[str], trained: TrainedHe
             f"{list(labels)}. Name the classes in the task's file as in the run"
         )
     head.load_state_dict(weights[key])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator with this seed inside the block, and restore its state after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def check_shape(theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
+    """Compare the sizes of the encoder in a checkpoint with those of model.encoder.
+
+    Raises:
+        ValueError: A size differs.
+    """
+    differ = {
+        name: f"{theirs.get(name)} in the checkpoint, {size} in model.encoder"
+        for name, size in ours.items()
+        if theirs.get(name) != size
+    }
+    if differ:
+        raise ValueError(
+            f"the checkpoint is of another encoder: {differ}. Name the encoder that the run was "
+            "started with, or another trainer.default_root_dir"
+        )

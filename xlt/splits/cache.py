@@ -22,6 +22,9 @@ from xlt.splits.encoded_split import META
 from xlt.splits.reading import READING_VERSION
 from xlt.splits.user_code import content_of, held_by
 
+UNUSED = ("read", "source", "mean_without_english")
+"""Fields of a task whose values do not change its rows. The files of `read` and the rows count instead."""
+
 
 def cache_folder(cache: str | None) -> Path:
     """Return the folder of encoded rows.
@@ -56,9 +59,11 @@ def key_of(task: Task[Any], raw_splits: Sequence[RawSplit], text: TextEncoder, c
         digest.update(content_of(path))
     for split in raw_splits:
         digest.update(f"{split.name} {split.fingerprint}\n".encode())
-    settings: dict[str, Any] = {k: repr(v) for k, v in vars(task).items() if k not in ("read", "source")}
+    settings: dict[str, Any] = {k: repr(v) for k, v in vars(task).items() if k not in UNUSED}
     settings |= {"held by read": held_by(task.read)} | versions_of(task)
-    digest.update(json.dumps([settings, text.max_length, text.stride]).encode())
+    imagery = task.imagery()
+    image_tokens = [text.image_tokens] if imagery is not None and imagery.as_tokens else []
+    digest.update(json.dumps([settings, text.max_length, text.stride, *image_tokens]).encode())
     digest.update(text.definition.encode())
     return digest.hexdigest()[:16]
 

@@ -1,10 +1,12 @@
 """Checks of the keys under `data.`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from xlt.kinds.task import Task
 from xlt.models.encoders.facts import EncoderFacts
+from xlt.models.encoders.multimodal import VisionSettings
 from xlt.system.checks import require
 
 
@@ -45,6 +47,47 @@ def check_sizes(
         micro_batches_per_step >= 1, "data.micro_batches_per_step", micro_batches_per_step, "be at least 1"
     )
     require(0 <= stride < max_length, "data.stride", stride, "lie between 0 and data.max_length")
+
+
+def vision_settings_of(
+    tasks: Mapping[str, Task[Any]],
+    vision_encoder: str | None,
+    image_tokens: int,
+    is_trained: bool,
+    blind: bool,
+) -> VisionSettings | None:
+    """Return the settings of a run's images, without the width; None if its tasks read text alone.
+
+    Args:
+        tasks: The tasks by name.
+        vision_encoder: The key model.vision_encoder.
+        image_tokens: The key data.image_tokens.
+        is_trained: The key model.vision_trainable.
+        blind: The key data.blind.
+
+    Raises:
+        ValueError: A value is out of range, or does not fit the tasks.
+    """
+    side = math.isqrt(max(image_tokens, 0))
+    fits = image_tokens >= 1 and side * side == image_tokens
+    require(fits, "data.image_tokens", image_tokens, "be the square of a whole number, such as 1, 16 or 49")
+    found = {name: imagery for name, task in tasks.items() if (imagery := task.imagery()) is not None}
+    if not found:
+        require(not blind, "data.blind", True, "be false: no task of data.tasks has images")
+        return None
+    if vision_encoder is None and not blind:
+        raise ValueError(
+            f"data.tasks names {', '.join(found)}, whose examples have images: set model.vision_encoder to "
+            "an image model on the hub, such as openai/clip-vit-base-patch32, to a folder, or to "
+            "efficientnet-lite0. To train without images, set data.blind to true"
+        )
+    searching = [name for name, imagery in found.items() if not imagery.as_tokens]
+    if blind and searching:
+        raise ValueError(
+            f"data.blind is true, but {', '.join(searching)} compares texts with images: set it to false, or "
+            "take the task out of data.tasks"
+        )
+    return VisionSettings(vision_encoder or "", image_tokens, 0, is_trained and not blind, blind)
 
 
 def check_row_length(tokens_per_micro_batch: int, task: str, longest: int) -> None:

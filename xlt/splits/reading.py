@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from xlt.data.class_names import ClassMismatch, ReadRow, check_names
+from xlt.data.images import images_beside
 from xlt.data.sources import RawSplit, Row
 from xlt.kinds.task import Task
 
@@ -12,11 +14,21 @@ E = TypeVar("E")
 
 READING_VERSION = 1
 """Version of the code that makes examples of rows: this module, and xlt.data's sources, examples, class
-names, multilingual and texts. Raise it when a change there gives other examples for the same rows."""
+names, multilingual, texts, images, image rows and image sources. Raise it when a change there gives other
+examples for the same rows."""
 
 
 def read_examples(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[E]:
     """Yield the example of every row, including rows without a label.
+
+    Raises:
+        ValueError: A column is missing, or a value has the wrong type or is out of range.
+    """
+    return (example for example, _, _ in read_rows(task, raw_splits))
+
+
+def read_rows(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[tuple[E, RawSplit, int]]:
+    """Yield the example of every row with its raw split and the row's number there.
 
     Raises:
         ValueError: A column is missing, or a value has the wrong type or is out of range.
@@ -27,7 +39,12 @@ def read_examples(task: Task[E], raw_splits: Sequence[RawSplit]) -> Iterator[E]:
                 is_kept = split.keeps is None or split.keeps(row)
                 example = _read(task, split, row) if is_kept else None
             if is_kept:
-                yield example  # type: ignore[misc]
+                yield example, split, number  # type: ignore[misc]
+
+
+def place_of(task: Task[Any], split: RawSplit, number: int) -> str:
+    """Return the file, the row and the task, for errors."""
+    return f"{split.location}, row {number} (task {task.name})"
 
 
 def _read(task: Task[E], split: RawSplit, row: Row) -> E:
@@ -39,15 +56,18 @@ def _read(task: Task[E], split: RawSplit, row: Row) -> E:
         return example
     if columns.classes and task.labels:
         check_names(columns.classes, task.classes(example), task.labels)
+    if split.is_blind:
+        example = replace(example, images=())  # type: ignore[type-var]
     return example if split.perturb is None else split.perturb(example)
 
 
 @contextmanager
 def _located(task: Task[Any], split: RawSplit, row: Row, number: int) -> Iterator[None]:
     """Add the file, the row and the task to an error."""
-    where = f"{split.location}, row {number} (task {task.name})"
+    where = place_of(task, split, number)
     try:
-        yield
+        with images_beside(split.location):
+            yield
     except KeyError as error:
         raise ValueError(
             f"{where}: column {error} is missing; the columns are {', '.join(row)}. Rename the column in the "
@@ -55,5 +75,5 @@ def _located(task: Task[Any], split: RawSplit, row: Row, number: int) -> Iterato
         ) from error
     except ClassMismatch as error:
         raise ValueError(f"{where}: {error}") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, FileNotFoundError) as error:
         raise ValueError(f"{where}: {error}. Correct the row, or the task's read function") from error

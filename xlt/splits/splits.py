@@ -31,12 +31,19 @@ class Splits:
         cache: Folder of encoded rows.
         text: The tokenizer and its limits.
         pool: Processes to encode with. If None, a large split starts its own.
+        is_blind: True to leave out all images.
     """
 
     def __init__(
-        self, roots: Sequence[Path], cache: Path, text: TextEncoder, pool: Pool | None = None
+        self,
+        roots: Sequence[Path],
+        cache: Path,
+        text: TextEncoder,
+        pool: Pool | None = None,
+        is_blind: bool = False,
     ) -> None:
         self._roots, self.cache, self.text, self._pool = roots, cache, text, pool
+        self._is_blind = is_blind
 
     def raw_splits(self, task: Task[Any], split: Split) -> list[RawSplit]:
         """Return the task's own rows of a split, not encoded, one raw split for each file.
@@ -45,7 +52,10 @@ class Splits:
             FileNotFoundError: The rows cannot be found.
             ValueError: A file is damaged.
         """
-        return [raw for source in task.sources for raw in source.open(split, self._roots, task.language)]
+        found = [raw for source in task.sources for raw in source.open(split, self._roots, task.language)]
+        if self._is_blind and task.imagery() is not None:
+            return [replace(raw, fingerprint=f"{raw.fingerprint} blind", is_blind=True) for raw in found]
+        return found
 
     def open(
         self, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit] | None = None
@@ -85,15 +95,14 @@ class Splits:
             ValueError: A file or a row cannot be read, no row has a label, or the other task has other
                 classes.
         """
-        other = task.rows_of(split)
-        if not other:
-            return self.open(task, split)
-        reader = load(other + task.name.removeprefix(task.group))
+        reader = reader_of(task, split)
         encoded = self.open(reader, split)
+        if reader is task:
+            return encoded
         encoded.identify = partial(self.identities, replace(reader, is_parallel=task.is_parallel), split)
-        if tuple(encoded.meta.labels) != tuple(task.labels):
+        if task.labels and tuple(encoded.meta.labels) != tuple(task.labels):
             raise ValueError(
-                f"task {task.name} reads the rows of {other}, whose classes are {encoded.meta.labels}, "
+                f"task {task.name} reads the rows of {reader.name}, whose classes are {encoded.meta.labels}, "
                 f"not {list(task.labels)}: name the same, in the same order"
             )
         return encoded
@@ -144,6 +153,20 @@ class Splits:
                 yield other, self.raw_splits(other, split)
             except FileNotFoundError:
                 continue
+
+
+def reader_of(task: Task[Any], split: Split) -> Task[Any]:
+    """Return the task whose rows a run reads as a split of a task: mnli for the training rows of xnli.
+
+    Args:
+        task: The task. If its classes are open, those that its training rows have settled.
+        split: The split.
+    """
+    other = task.rows_of(split)
+    if not other:
+        return task
+    reader = load(other + task.name.removeprefix(task.group))
+    return replace(reader, labels=reader.labels or task.labels)
 
 
 def _indices(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[int]:

@@ -8,7 +8,7 @@ then. S sequences, E width of the teacher.
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 
 from xlt.batch.packing import pack
+from xlt.data.array_store import ArrayStore, chunks, distinct
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.batches import sorted_batches
-from xlt.data.sources import RawSplit, Split
-from xlt.data.teacher import TaughtFeatures, Teacher, Teaching, VectorStore, chunks, distinct, text_keys
+from xlt.data.sources import RawSplit
+from xlt.data.teacher import TaughtFeatures, Teacher, Teaching, text_keys
 from xlt.kinds.task import Task
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import Encoder, load_config, sum_by_sequence
 from xlt.splits.encoded_split import FEATURES, EncodedSplit
 from xlt.splits.reading import read_examples
-from xlt.splits.splits import Splits
 from xlt.system.checks import NotFiniteError, require
 from xlt.system.hashing import hash_of
 from xlt.system.lock import locked
@@ -51,15 +51,14 @@ class Teachers:
 
     Args:
         tasks: The tasks by name.
-        splits: Opens the texts of rows whose vectors the cache lacks.
+        cache: Folder of encoded rows.
 
     Raises:
         FileNotFoundError: A teacher cannot be loaded.
         ValueError: A teacher cannot be loaded, or tasks with a common head have different teachers.
     """
 
-    def __init__(self, tasks: Mapping[str, Task[Any]], splits: Splits) -> None:
-        self._splits = splits
+    def __init__(self, tasks: Mapping[str, Task[Any]], cache: Path) -> None:
         self._vectors: dict[Teacher, _Vectors] = {}
         by_head: dict[str, tuple[str, Teacher]] = {}
         for name, task in tasks.items():
@@ -75,20 +74,18 @@ class Teachers:
                     "with the same settings"
                 )
             if own not in self._vectors:
-                self._vectors[own] = _Vectors(own, splits.cache, name)
+                self._vectors[own] = _Vectors(own, cache, name)
 
     def teach(
-        self,
-        task: Task[Any],
-        encoded: Mapping[Split, EncodedSplit],
-        rows_of: Callable[[str, Split], np.ndarray],
+        self, task: Task[Any], raw_splits: Sequence[RawSplit], encoded: EncodedSplit, rows: np.ndarray
     ) -> None:
-        """Add the teacher's vectors to the encoded splits of a task, if the task has a teacher.
+        """Add the teacher's vectors to an encoded split of a task, if the task has a teacher.
 
         Args:
             task: The task.
-            encoded: Its encoded splits.
-            rows_of: Function that returns the numbers of the rows in use of a task's split.
+            raw_splits: The raw rows of the split.
+            encoded: The encoded split.
+            rows: Numbers of the rows in use, ascending.
 
         Raises:
             ValueError: A row cannot be read, or the teacher's vectors are not finite.
@@ -97,14 +94,12 @@ class Teachers:
         if teaching is None:
             return
         vectors = self._vectors[teaching.teacher]
-        for split, opened in encoded.items():
-            rows = rows_of(task.name, split)
-            vectors.complete(task, self._splits.raw_splits(task, split), opened, rows, teaching)
-            path = opened.folder / FEATURES
-            opened.features = TaughtFeatures(path, vectors.store, rows, teaching.num_negatives)
-            # A resume with another teacher is refused, as with other rows.
-            content = f"{opened.meta.content} {vectors.store.folder.name}"
-            opened.meta.content = hashlib.sha256(content.encode()).hexdigest()
+        vectors.complete(task, raw_splits, encoded, rows, teaching)
+        path = encoded.folder / FEATURES
+        encoded.features = TaughtFeatures(path, vectors.store, rows, teaching.num_negatives)
+        # A resume with another teacher is refused, as with other rows.
+        content = f"{encoded.meta.content} {vectors.store.folder.name}"
+        encoded.meta.content = hashlib.sha256(content.encode()).hexdigest()
 
 
 class _Vectors:
@@ -139,7 +134,7 @@ class _Vectors:
         self._text = TextEncoder(tokenizer, teacher.max_length, 0)
         parts = [VECTORS_VERSION, weights, self._text.definition, teacher.prefix, teacher.max_length]
         digest = hashlib.sha256(repr([*parts, teacher.precision]).encode()).hexdigest()
-        self.store = VectorStore(cache / f"teacher-{digest[:16]}", config.hidden_size)
+        self.store = ArrayStore(cache / f"teacher-{digest[:16]}", (config.hidden_size,))
 
     def complete(
         self,

@@ -4,6 +4,7 @@ A finished run holds its best checkpoint as a model of its own:
 
     <run>/model/config.json, tokenizer.json, ...   in the format of transformers
                 model.safetensors                  the encoder
+                vision.safetensors                 the projection of images, with vision.json, its settings
                 heads.safetensors                  the heads by name, with their class names in the metadata
 """
 
@@ -13,6 +14,7 @@ MODEL = "model"
 """Subfolder of a run for the model."""
 
 HEADS = "heads.safetensors"
+VISION, VISION_SETTINGS = "vision.safetensors", "vision.json"
 WEIGHTS = "model.safetensors"
 
 

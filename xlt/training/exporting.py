@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.kinds.task import group_of
+from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
 from xlt.models.saving import save_encoder
 from xlt.tasks import load
@@ -70,7 +71,10 @@ def export_run(
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
-    save_encoder(weights, name, tokenizer, masked_head, heads, _labels(folder), out, precision)
+    settings = found.get("vision")
+    vision = settings and (VisionSettings(**settings), _below(found["state_dict"], "vision."))
+    labels = _labels(folder)
+    save_encoder(weights, name, tokenizer, masked_head, heads, labels, out, precision, vision)
     write_card(folder, out, step_of(path), list(heads))
     return path
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from xlt.batch.batch import Batch
+from xlt.batch.images import BatchImages
 from xlt.batch.packing import pack
-from xlt.data.features import Features
+from xlt.data.features import Features, ImageRows
 from xlt.data.sampling.masking import Masking
 
 TOKEN_INDICES = "token_indices"
@@ -42,8 +43,11 @@ def collate(
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)
-    starts = np.cumsum(lengths) - lengths
-    positions = np.arange(len(ids)) - np.repeat(starts, lengths) + first_position
+    places = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    found = features.images(rows, masking_key)
+    images = None if found is None else _images(found, places, lengths)
+    if images is not None:
+        places = _text_places(places, lengths, found.counts * found.num_tokens)
     columns: dict[str, Tensor] = {}
     if masking is not None:
         ids, *hidden = masking.hide(ids, sizes, rows, masking_key)
@@ -60,12 +64,46 @@ def collate(
         task=task,
         rows=_long(rows),
         input_ids=_long(ids)[None],
-        position_ids=_long(positions)[None],
+        position_ids=_long(places + first_position)[None],
         packing=pack(lengths),
         columns=columns,
         step_weight=step_weight,
         seed=seed,
+        images=images,
     )
+
+
+def _images(found: ImageRows, places: np.ndarray, lengths: np.ndarray) -> BatchImages:
+    """Return the images of rows of one sequence each, whose placeholders follow the first token.
+
+    Args:
+        found: The images.
+        places: Place of each token in its sequence, from 0, shape (N,).
+        lengths: Number of tokens of each sequence, shape (R,).
+    """
+    counts = found.counts
+    numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_image = (places > 0) & (places <= np.repeat(counts * found.num_tokens, lengths))
+    return BatchImages(
+        features=torch.from_numpy(found.features),
+        numbers=_long(numbers),
+        ids=_long(found.ids),
+        token_indices=_long(np.flatnonzero(is_image)),
+        negatives=None if found.negatives is None else torch.from_numpy(found.negatives),
+        negative_ids=None if found.negative_ids is None else _long(found.negative_ids),
+    )
+
+
+def _text_places(places: np.ndarray, lengths: np.ndarray, num_tokens: np.ndarray) -> np.ndarray:
+    """Return the places of the tokens as if the text stood alone; -1, the padding's, for image tokens.
+
+    Args:
+        places: Place of each token in its sequence, from 0, shape (N,).
+        lengths: Number of tokens of each sequence, shape (R,).
+        num_tokens: Number of image tokens of each sequence, shape (R,).
+    """
+    skipped = np.repeat(num_tokens, lengths)
+    return np.where(places == 0, 0, np.where(places <= skipped, -1, places - skipped))
 
 
 def _long(values: np.ndarray) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 from transformers.utils import logging
 
+from xlt.batch.images import BatchImages, put_tokens
 from xlt.batch.packing import Packing
 from xlt.models.encoders.facts import KNOWN, EncoderFacts, facts_of
 from xlt.models.finite import check_finite
@@ -134,6 +135,7 @@ class Encoder(nn.Module):
         position_ids: Int[Tensor, "1 N"],
         packing: Packing,
         token_indices: Int[Tensor, " M"] | None = None,
+        images: BatchImages | None = None,
     ) -> Float[Tensor, "M D"]:
         """Return the last layer's states of all tokens, or of the tokens at `token_indices`.
 
@@ -144,9 +146,13 @@ class Encoder(nn.Module):
             position_ids: Position ids of the tokens. Each sequence begins at `facts.first_position`.
             packing: Lengths of the sequences.
             token_indices: Indices of the tokens to read, ascending. If None, all tokens.
+            images: Projected images, which replace the embeddings of their placeholders. Defaults to none.
         """
         layout = layout_of(packing, self.config.num_attention_heads, token_indices)
-        output = self.transformer(input_ids=input_ids, position_ids=position_ids, layout=layout)
+        read: dict[str, Any] = {"input_ids": input_ids}
+        if images is not None:
+            read = {"inputs_embeds": put_tokens(self.words(input_ids), images)}
+        output = self.transformer(**read, position_ids=position_ids, layout=layout)
         return output.last_hidden_state.squeeze(0)
 
     @torch.no_grad()
