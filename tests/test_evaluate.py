@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from benchmark_rows import read_gold_answers, read_lines, read_sentences, write_root
+from benchmark_rows import read_gold_answers, read_lines, read_sentences, write, write_root
 from commands import launch
 from conftest import REPOSITORY, Command, run
 from PIL import Image
@@ -536,6 +536,81 @@ def test_an_unknown_perturbation_is_refused_before_any_work(test: Evaluate, tmp_
     assert test(tmp_path / "out", perturbations="[typos-5]") == 2
     assert "perturbations names 'typos-5'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# Answers in other languages as in English, and the evaluation without images
+
+
+@pytest.fixture(scope="session")
+def parallel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with XNLI in English and German: the same pairs, but German lacks the fourth."""
+    path = tmp_path_factory.mktemp("parallel")
+    rows = pq.read_table(root / "google/xtreme/XNLI/validation.parquet").to_pylist()
+    english = [{**row, "language": "en"} for row in rows if row["language"] == "en"][:20]
+    german = [{**row, "language": "de"} for row in english[:3] + english[4:]]
+    write(path, "XNLI", "validation", english + german)
+    return path
+
+
+def test_the_same_pairs_are_answered_as_in_english(
+    test: Evaluate, parallel: Path, tmp_path: Path, capsys: Any
+):
+    folder = tmp_path / "out"
+    settings = {"tasks": "[xnli]", "root": parallel, "perturbations": "[noise-100]"}
+    assert test(folder, **settings) == 0
+    shown = capsys.readouterr().out
+    assert "examples answered as in English, in percent\n\n                  xnli\n" in shown
+    found = json.loads((folder / "summary.json").read_text())["consistency"]["xnli"]
+    assert found == {"mean": 100.0, "languages": {"de": {"percent": 100.0, "examples": 19}}}
+    assert sorted(path.name for path in (folder / "answers").iterdir()) == ["xnli-de.npy", "xnli-en.npy"]
+    answers = np.load(folder / "answers" / "xnli-de.npy")
+    assert answers[:, 0].tolist() == [n for n in range(20) if n != 3]
+    classes = tasks.load("xnli").labels
+    predicted = (folder / "predictions" / "xnli" / "test-de.tsv").read_text().split()
+    assert [classes[index] for index in answers[:, 1]] == predicted
+
+
+def test_a_volume_compares_the_pairs_that_both_languages_test(test: Evaluate, parallel: Path, tmp_path: Path):
+    assert test(tmp_path / "out", tasks="[xnli]", root=parallel, volume=8) == 0
+    numbers = [np.load(tmp_path / "out" / "answers" / f"xnli-{code}.npy")[:, 0] for code in ("de", "en")]
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["consistency"]["xnli"]
+    assert found["languages"]["de"]["examples"] == len(set(numbers[0]) & set(numbers[1])) >= 7
+
+
+def test_an_evaluation_of_an_older_version_resumes_without_its_answers(
+    test: Evaluate, parallel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    assert test(tmp_path / "out", tasks="[xnli]", root=parallel) == 0
+    shutil.rmtree(tmp_path / "out" / "answers")
+    seen = predicted_tasks(monkeypatch)
+    assert test(tmp_path / "out", tasks="[xnli]", root=parallel) == 0
+    assert seen == []
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["consistency"] == {}
+    (tmp_path / "out" / "scores" / "xnli-de.json").unlink()
+    (tmp_path / "out" / "scores" / "xnli-en.json").unlink()
+    assert test(tmp_path / "out", tasks="[xnli]", root=parallel) == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["consistency"] != {}
+
+
+def test_a_blind_evaluation_that_cannot_be_compared_is_refused_before_any_work(
+    test: Evaluate, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    seen = predicted_tasks(monkeypatch)
+    assert test(tmp_path / "out", blind=tmp_path / "absent") == 2
+    assert "absent, but there is no such folder" in capsys.readouterr().err
+    assert test(tmp_path / "out", blind=out) == 2
+    assert "it must be left out: none of the tasks has images" in capsys.readouterr().err
+    assert seen == []
+
+
+def test_images_of_tasks_without_images_are_missing(test: Evaluate, tmp_path: Path):
+    settings = {"tasks": "[xnli]", "languages": "[de]", "perturbations": "[corrupt-fog-3, no-image]"}
+    assert test(tmp_path / "out", **settings) == 0
+    missing = json.loads((tmp_path / "out" / "summary.json").read_text())["missing"]
+    assert [(entry["perturbation"], entry["reason"]) for entry in missing] == [
+        ("corrupt-fog-3", "its examples have no images"),
+        ("no-image", "its examples have no images"),
+    ]
 
 
 # Other checkpoints of a run

@@ -45,6 +45,8 @@ def evaluate(args: Sequence[str]) -> None:
     report = evaluation.run()
     print(f"\nscores in percent\n\n{report.table()}\n")
     print("\n".join(report.averages()))
+    for table in report.robustness.tables():
+        print(f"\n{table}")
     if report.perturbed():
         print(f"\nmeans of the languages\n\n{report.perturbed_table()}")
     print(f"\nthe evaluation's folder: {evaluation.out}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import regex
 
-from xlt.data.examples import UNLABELLED, Question, TextPair
+from xlt.data.examples import UNLABELLED, ImageCaption, Question, TextPair
 
 _ANCHOR = regex.compile(r"\d+|\p{Lu}[\p{Latin}\p{M}]{2,}")
 """Text that often stays the same in a translation: numbers, and names if the script is the same."""
@@ -46,6 +46,11 @@ def texts_of(example: Any) -> tuple[str, str]:
 @texts_of.register
 def _(example: TextPair) -> tuple[str, str]:
     return example.first, example.second or ""
+
+
+@texts_of.register
+def _(example: ImageCaption) -> tuple[str, str]:
+    return example.text, ""
 
 
 @texts_of.register

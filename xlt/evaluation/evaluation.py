@@ -8,24 +8,28 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from tqdm import tqdm
 
 from xlt.config.cli import WandbSettings
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
+from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
+from xlt.evaluation.blind import Blind
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.models import open_models
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
-from xlt.evaluation.plan import Cell, Choice, Missing, Plan, brief, check_without_language, make_plan
+from xlt.evaluation.plan import Cell, Missing, Plan, brief, check_without_language, make_plan
 from xlt.evaluation.predict import EvaluationModel, open_device, predict
 from xlt.evaluation.report import Report
+from xlt.evaluation.robustness import Robustness
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
-from xlt.evaluation.task_values import values_by_task
+from xlt.evaluation.task_values import Choice, check_distinct, check_sizes, splits_by_task, values_by_task
 from xlt.evaluation.wandb_run import show
-from xlt.kinds.task import Task, TaskResult, name_of
+from xlt.kinds.task import Task, TaskResult
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.splits.cache import cache_folder
@@ -77,10 +81,15 @@ class Evaluation:
         perturbations: Perturbed test sets to score besides, for all tasks or by task name. `noise-5` changes
             5 percent of the letters. `mix-15` replaces 15 percent of the phrases of a parallel test set by
             their translation: English is mixed with one of `languages`, other languages with English.
+            `corrupt-fog-3` corrupts images, by a kind and a severity of 1 to 5. `no-image` drops images, and
+            `other-image` takes other images of the split.
         num_mixes: Number of random mixes of each `mix-PERCENT`.
         aligner: Encoder that aligns words for `mix-PERCENT`: a name on the hub, a folder, or a finished run's
             folder. Use the same encoder in all evaluations that are compared, because another encoder mixes
             other phrases. Defaults to `encoder`, or to the first of `runs`.
+        blind: Folder of an evaluation of runs that were trained and tested without images (data.blind:
+            true), with the same tasks, languages, split, volume and seed. The report then shows the image
+            gain: the score minus that evaluation's score. Defaults to none.
         wandb: Project, group, job type and tags on Weights & Biases.
     """
 
@@ -106,17 +115,19 @@ class Evaluation:
         perturbations: list[str] | dict[str, list[str]] | None = None,
         num_mixes: int = 4,
         aligner: str | None = None,
+        blind: Path | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
-        _check_sizes(volume, max_length, stride, tokens_per_micro_batch)
+        check_sizes(volume, max_length, stride, tokens_per_micro_batch)
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
-        _check_distinct(tasks=tasks, languages=languages)
+        check_distinct(tasks=tasks, languages=languages)
         self.out, self._needs_all_tasks = out, tasks is not None
         self.tasks = [load(name) for name in tasks or NINE]
         check_without_language(self.tasks)
         asked = values_by_task("perturbations", perturbations or [], self.tasks)
         drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
-        self._chosen = _splits_by_task(split, self.tasks)
+        self._blind = Blind(blind, out)
+        self._chosen = splits_by_task(split, self.tasks)
         if checkpoint is not None:
             shutil.rmtree(out / "exports", ignore_errors=True)  # of an evaluation that was killed
             weakref.finalize(self, shutil.rmtree, out / "exports", ignore_errors=True)
@@ -135,6 +146,7 @@ class Evaluation:
         aligned = folder / "alignments", aligns
         self._perturbations = Perturbations(drawn, self._splits, *aligned, seed, languages)
         self._folder, self._has_news = ScoreFolder(out), False
+        self._english_numbers = EnglishNumbers(self._splits)
         self._hashes: dict[str, str] = {}
         self._config = {
             "encoder": encoder,
@@ -146,6 +158,7 @@ class Evaluation:
             "perturbations": perturbations,
             "num_mixes": num_mixes,
             "aligner": aligner,
+            "blind": None if blind is None else str(blind),
         }
         self._last_model: tuple[tuple[str, int | None], EvaluationModel] | None = None
 
@@ -157,9 +170,20 @@ class Evaluation:
         for line in brief(plan.missing, str(self.out / "summary.json")):
             log.info("missing: %s", line)
         finished = [self._folder.read(cell, self._fingerprint(cell)) for cell in plan.cells]
-        report = Report(self.tasks, self._complete(plan, finished))
+        known = {c.name: score.rows for c, score in zip(plan.cells, finished, strict=True) if score}
+        self._blind.check(plan.cells, lambda cell: known.get(cell.name) or self._num_examples(cell))
+        scores = self._complete(plan, finished)
+        answers = read_answers(plan.cells, self._folder)
+        report = Report(self.tasks, scores, Robustness(scores, answers, self._blind.scores))
         self._write(report, plan)
         return report
+
+    def _num_examples(self, cell: Cell) -> int:
+        """Return the number of a cell's examples within the volume, 0 if none has a label."""
+        try:
+            return len(self._rows(cell.task, self._splits.open(cell.task, cell.split, cell.raw_splits))[1])
+        except Unlabelled:
+            return 0
 
     def _complete(self, plan: Plan, finished: Sequence[CellScore | None]) -> list[CellScore]:
         """Return the scores of all cells in order, after scoring those that are not finished."""
@@ -215,27 +239,28 @@ class Evaluation:
         task = cell.task
         if cell.split == "test" and task.needs_tuning:
             task = task.tuned(self._result(cell, "validation", task)[0].scores)
-        result, num_examples = self._result(cell, cell.split, task)
-        score = score_of(cell, result, num_examples, self._fingerprint(cell))
-        self._folder.write(cell, score, result)
+        result, examples = self._result(cell, cell.split, task)
+        score = score_of(cell, result, len(examples), self._fingerprint(cell))
+        answers = answers_of(cell, examples, result.predicted_classes, self._english_numbers)
+        self._folder.write(cell, score, result, answers)
         return score
 
-    def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, int]:
-        """Return the result of a split in the cell's language, and the number of its examples."""
+    def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, np.ndarray]:
+        """Return the result of a split in the cell's language, and the numbers of its examples."""
         stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
-        rows, num_examples = self._rows(cell.task, stored)
+        rows, examples = self._rows(cell.task, stored)
         images = self._images.of(cell.task, cell.model)
         if images is not None:
             raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(cell.task, split)
             images.illustrate(cell.task, raw_splits, stored, rows)
         predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
-        return task.evaluate(predictions), num_examples
+        return task.evaluate(predictions), examples
 
-    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[Any, int]:
-        """Return the row numbers of the examples within the volume, and the number of these examples."""
+    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row numbers and the example numbers of the examples within the volume."""
         volume = self._volume if task.needs_training else None
         kept = stored.subset(volume, self._seed, task.group)
-        return stored.rows_of(kept), len(kept)
+        return stored.rows_of(kept), kept
 
     def _model(self, cell: Cell) -> EvaluationModel:
         """Return the cell's model. The last model stays loaded, since cells are in the order of models."""
@@ -259,27 +284,6 @@ class Evaluation:
         save(figure, self.out / "heat_map.png")
         if self._has_news:
             show(report, figure, self.out, vars(self._wandb), self._config)
-
-
-def _check_sizes(volume: int | None, max_length: int, stride: int, tokens_per_micro_batch: int) -> None:
-    """Raise ValueError for a size out of range."""
-    require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
-    require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
-    require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
-    require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
-
-
-def _check_distinct(**keys: Sequence[str] | None) -> None:
-    """Raise ValueError for a key with an empty list, or with a name that occurs twice."""
-    for key, names in keys.items():
-        fits = names is None or 0 < len(names) == len(set(map(name_of, names)))
-        require(fits, key, names, "name at least one, each once, or be left out")
-
-
-def _splits_by_task(split: Choice | dict[str, Choice], tasks: Sequence[Task[Any]]) -> dict[str, Choice]:
-    """Return the split of each task; `validation` for tasks without one."""
-    chosen: dict[str, Choice] = values_by_task("split", split, tasks)
-    return {task.name: chosen.get(task.name, "validation") for task in tasks}
 
 
 def _text_encoder(models: Sequence[str], max_length: int, stride: int, image_tokens: int) -> TextEncoder:

@@ -5,11 +5,12 @@ All errors of the user are found here, before any work.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from xlt.data.sources import RawSplit, Split
 from xlt.evaluation.models import Models
 from xlt.evaluation.perturbations.perturbations import Inapplicable, Perturbations
+from xlt.evaluation.task_values import Choice
 from xlt.kinds.task import Task
 from xlt.models.saving import load_heads
 from xlt.splits.splits import Splits
@@ -18,8 +19,6 @@ from xlt.system.tables import counted
 
 MAX_REASONS = 3
 """Maximum number of reasons in the message that nothing can be evaluated."""
-
-Choice = Literal["validation", "test"]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from xlt.data.languages import name_of
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.groups import GROUPS
 from xlt.evaluation.heat_map import heat_map
+from xlt.evaluation.robustness import NONE, Robustness
 from xlt.evaluation.scores import CellScore
 from xlt.kinds.task import Task
 from xlt.metrics.collapse import collapse_note, verdict_of
 from xlt.metrics.transfer_gap import transfer_gap
 from xlt.system.tables import aligned
-
-NONE = "–"
 
 MARK = "*"
 """Mark of a score whose predictions have collapsed."""
@@ -124,10 +123,14 @@ class Report:
     Args:
         tasks: The tasks of the evaluation.
         scores: Scores of the finished cells.
+        robustness: Measures of robustness. Defaults to those of the scores alone.
     """
 
-    def __init__(self, tasks: Sequence[Task[Any]], scores: Sequence[CellScore]) -> None:
+    def __init__(
+        self, tasks: Sequence[Task[Any]], scores: Sequence[CellScore], robustness: Robustness | None = None
+    ) -> None:
         self.tasks, self.scores = tasks, scores
+        self.robustness = robustness or Robustness(scores)
         clean = [cell for cell in scores if not cell.perturbation]
         self.by_task = {
             task.name: {cell.language: cell.mean for cell in clean if cell.task == task.name}
@@ -203,18 +206,19 @@ class Report:
             g: dict(zip(("found", "wanted"), c, strict=True)) for g, c in self.group_languages().items()
         }
         groups = {g: {**mean._asdict(), "languages": counts[g]} for g, mean in self.groups().items()}
-        return {"tasks": tasks, "groups": groups, "collapsed": {n: c for n, c in self.collapsed.items() if c}}
+        collapsed = {name: codes for name, codes in self.collapsed.items() if codes}
+        return {"tasks": tasks, "groups": groups, "collapsed": collapsed, **self.robustness.summary()}
 
     def csv(self) -> str:
         """Return a line for each task, language, metric and perturbation."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         titles = ["task", "language", "metric", "score", "chance", "rows", "split", "model", "perturbation"]
-        lines.writerow([*titles, "collapsed"])
+        lines.writerow([*titles, "consistency", "blind_score", "collapsed"])
         for cell in self.scores:
             for name, value in cell.metrics.items():
                 figures = [f"{value:.6f}", f"{cell.chance[name]:.6f}", cell.rows]
-                tested = [cell.split, cell.model, cell.perturbation]
+                tested = [cell.split, cell.model, cell.perturbation, *self.robustness.compared(cell, name)]
                 lines.writerow([cell.task, cell.language, name, *figures, *tested, verdict_of(cell.details)])
         return text.getvalue()
 
@@ -245,7 +249,8 @@ class Report:
     def perturbed_table(self) -> str:
         """Return a table of perturbations by tasks, with means over the languages.
 
-        A mean that covers collapsed cells carries their number.
+        A mean that covers collapsed cells carries their number. Corruptions of images are followed by the
+        share of the clean score that they cost.
         """
         names = [name for name in self.by_task if self.by_task[name]]
         lines = [["", *names]]
@@ -263,6 +268,7 @@ class Report:
                 for name, mean in zip(names, means, strict=True)
             ]
             lines.append([perturbation or "clean", *texts])
+        lines += self.robustness.drop_line(names)
         return aligned(lines, rule_before=2)
 
     def _averaged(self, name: str) -> list[CellScore]:

@@ -2,6 +2,7 @@
 
 <out>/scores/<task>-<language>[-<perturbation>].json          metrics, rows and a fingerprint
 <out>/example_scores/<task>-<language>[-<perturbation>].npy   float32, see Task.example_scores
+<out>/answers/<task>-<language>.npy                           int32 (E, 2), see ScoreFolder.answers
 <out>/predictions/<task>/test-<language>.*                    predictions in the format of XTREME's evaluator
 <out>/gold/<task>/test-<language>.*                           gold answers in the same format
 """
@@ -108,10 +109,41 @@ class ScoreFolder:
             )
         return found
 
-    def write(self, cell: Cell, score: CellScore, result: TaskResult) -> None:
-        """Write predictions and example scores of a cell, then its scores.
+    def is_finished(self, cell: Cell) -> bool:
+        """Return True if the folder has scores of the cell."""
+        return self._path(cell).is_file()
+
+    def answers(self, cell: Cell) -> np.ndarray | None:
+        """Return the answers of a finished cell, int32, shape (E, 2); None if there are none.
+
+        Each example has the row number of its English translation, -1 if it is unknown, and its predicted
+        class.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        path = self._answers_path(cell)
+        if not path.is_file():
+            return None
+        try:
+            return np.load(path)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}). Delete {self._path(cell)} to score again"
+            ) from error
+
+    def write(
+        self, cell: Cell, score: CellScore, result: TaskResult, answers: np.ndarray | None = None
+    ) -> None:
+        """Write predictions, example scores and answers of a cell, then its scores.
 
         Predictions for perturbed rows are not written.
+
+        Args:
+            cell: The cell.
+            score: Its scores.
+            result: Its result.
+            answers: Its answers, see `answers`. Defaults to none.
         """
         if result.submission is not None and not cell.perturbation:
             predictions, gold, suffix, note = result.submission
@@ -120,13 +152,24 @@ class ScoreFolder:
             for folder, text in (("predictions", predictions), ("gold", gold)):
                 write(self._out / folder / score.task / f"test-{score.language}.{suffix}", text)
         if result.example_scores is not None:
-            content = io.BytesIO()
-            np.save(content, result.example_scores.astype(np.float32))
-            write(self._out / "example_scores" / f"{cell.name}.npy", content.getvalue())
+            path = self._out / "example_scores" / f"{cell.name}.npy"
+            _write_array(path, result.example_scores.astype(np.float32))
+        if answers is not None:
+            _write_array(self._answers_path(cell), answers.astype(np.int32))
         write(self._path(cell), as_json(asdict(score)))
 
     def _path(self, cell: Cell) -> Path:
         return self._out / "scores" / f"{cell.name}.json"
+
+    def _answers_path(self, cell: Cell) -> Path:
+        return self._out / "answers" / f"{cell.name}.npy"
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as a file of numpy."""
+    content = io.BytesIO()
+    np.save(content, array)
+    write(path, content.getvalue())
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -90,8 +90,18 @@ def _averages(report: Report) -> dict[str, float]:
         for name, mean in report.groups().items()
     }
     means |= {f"gap/{name}": s.gap for name, s in report.summaries.items()}
+    means |= _robustness(report)
     means |= {f"collapsed/{name}": float(len(codes)) for name, codes in report.collapsed.items()}
     return {name: value for name, value in means.items() if value is not None}
+
+
+def _robustness(report: Report) -> dict[str, float | None]:
+    """Return consistency, image gain and corruption drop of each task, by log key."""
+    return {
+        f"{measure}/{task}": figures["mean"]
+        for measure, by_task in report.robustness.summary().items()
+        for task, figures in by_task.items()
+    }
 
 
 def _counts(**counts: tuple[int, int]) -> str:

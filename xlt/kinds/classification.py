@@ -103,6 +103,10 @@ class Classification(Task[TextPair]):
         details = collapse_details(classes.tolist(), targets.tolist())
         return Scores(self._metrics(classes, classes, targets), chance, details)
 
+    def predicted_classes(self, predictions: Predictions) -> np.ndarray:
+        """Return the index of each example's predicted class."""
+        return predictions.classes.numpy()
+
     def _metrics(self, for_accuracy: Tensor, for_f1: Tensor, targets: Tensor) -> dict[str, float]:
         """Return the metrics, each of its own predictions."""
         scores = {"accuracy": accuracy(for_accuracy, targets)}

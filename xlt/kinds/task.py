@@ -62,11 +62,13 @@ class TaskResult(NamedTuple):
         scores: The scores.
         submission: Files for the benchmark's evaluator. None if no benchmark has files for the kind.
         example_scores: Score of each example, see `Task.example_scores`.
+        predicted_classes: Class of each example, see `Task.predicted_classes`. Defaults to none.
     """
 
     scores: Scores
     submission: Submission | None
     example_scores: np.ndarray | None
+    predicted_classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +218,20 @@ class Task(ABC, Generic[E]):
         """
         return None
 
+    def predicted_classes(self, predictions: Predictions) -> np.ndarray | None:
+        """Return the predicted class of each of the E examples, by example number, shape (E,).
+
+        Return None for a kind whose answers are not classes.
+        """
+        return None
+
     def evaluate(self, predictions: Predictions) -> TaskResult:
-        """Return scores, submission and example scores of the predictions."""
+        """Return scores, submission, example scores and classes of the predictions."""
         return TaskResult(
-            scores_of(self, predictions), self.submission(predictions), self.example_scores(predictions)
+            scores_of(self, predictions),
+            self.submission(predictions),
+            self.example_scores(predictions),
+            self.predicted_classes(predictions),
         )
 
     def tuned(self, scores: Scores) -> Self:

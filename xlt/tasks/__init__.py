@@ -63,7 +63,7 @@ def load(name: str) -> Task[Any]:
 
 def _check_kind(name: str, kind: type[Task[Any]]) -> None:
     """Raise ValueError if a method of a kind that scores predictions takes other arguments than `Task`'s."""
-    for method in ("score", "submission", "example_scores", "evaluate"):
+    for method in ("score", "submission", "example_scores", "predicted_classes", "evaluate"):
         expected, found = (list(signature(getattr(owner, method)).parameters) for owner in (Task, kind))
         if len(found) != len(expected):
             raise ValueError(

@@ -1,1 +1,1 @@
-"""Perturbations of test rows: noise and code-mixing."""
+"""Perturbations of test rows: noise, code-mixing, and changes of images."""

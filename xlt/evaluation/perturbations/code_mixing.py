@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import regex
 
-from xlt.data.examples import Question, TextPair
+from xlt.data.examples import ImageCaption, Question, TextPair
 from xlt.data.parallel import joined, texts_of
 from xlt.data.sampling.order import draw, uniform
 from xlt.evaluation.perturbations import alignment
@@ -190,6 +190,12 @@ def _(example: TextPair, mixing: CodeMixing, other: str) -> TextPair:
     """Change the text, or both texts of a pair."""
     second = None if example.second is None else mixing.text(example.second, other)
     return replace(example, first=mixing.text(example.first, other), second=second)
+
+
+@_mixed.register
+def _(example: ImageCaption, mixing: CodeMixing, other: str) -> ImageCaption:
+    """Change the caption, not the image."""
+    return replace(example, text=mixing.text(example.text, other))
 
 
 @_mixed.register

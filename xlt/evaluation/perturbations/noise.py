@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 import regex
 
-from xlt.data.examples import Question, TaggedWords, Text, TextPair
+from xlt.data.examples import ImageCaption, Question, TaggedWords, Text, TextPair
 from xlt.data.sampling.order import draw, uniform
 from xlt.evaluation.perturbations.edits import Edit, edited, gold_spans, is_apart, moved
 
@@ -219,6 +219,12 @@ def _(example: TextPair, noise: Noise) -> TextPair:
 @_noisy.register
 def _(example: Text, noise: Noise) -> Text:
     """Change the text, not its translation."""
+    return replace(example, text=noise.text(example.text))
+
+
+@_noisy.register
+def _(example: ImageCaption, noise: Noise) -> ImageCaption:
+    """Change the caption, not the image."""
     return replace(example, text=noise.text(example.text))
 
 

@@ -1,7 +1,8 @@
 """Perturbed test sets by name: `noise-5` changes 5 percent of the letters, `mix-15-0` is code-mixed.
 
-A perturbation maps examples to examples when rows are read (modules noise and code_mixing), so their number
-and order do not change. Test sets that cannot be perturbed are listed as missing, with the reason.
+`corrupt-fog-3`, `no-image` and `other-image` change images. A perturbation maps examples to examples when
+rows are read (modules noise, code_mixing and images), so their number and order do not change. Test sets that
+cannot be perturbed are listed as missing, with the reason.
 """
 
 import logging
@@ -17,6 +18,17 @@ from xlt.data.multilingual import ENGLISH
 from xlt.data.sources import RawSplit, Split
 from xlt.evaluation.perturbations.alignment import WITHOUT_WORDS
 from xlt.evaluation.perturbations.code_mixing import CodeMixing, Translations
+from xlt.evaluation.perturbations.images import (
+    NO_IMAGE,
+    NO_IMAGES,
+    OTHER_IMAGE,
+    Corruption,
+    ImageName,
+    NoImage,
+    OtherImage,
+    image_name,
+    why_not,
+)
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.kinds.task import Task
@@ -56,24 +68,29 @@ class Name(NamedTuple):
         return self.level + (f"-{self.mix}" if self.kind == MIX else "")
 
 
-def names_of(perturbations: Iterable[str], num_mixes: int) -> list[Name]:
+def names_of(perturbations: Iterable[str], num_mixes: int) -> list[Name | ImageName]:
     """Return the names of all perturbations, with `num_mixes` names for each mix.
 
     Args:
-        perturbations: `noise-PERCENT` or `mix-PERCENT`.
+        perturbations: `noise-PERCENT`, `mix-PERCENT`, `corrupt-KIND-SEVERITY`, `no-image` or `other-image`.
         num_mixes: Number of mixes of each `mix-PERCENT`.
 
     Raises:
-        ValueError: A name is unknown, a percentage is not 1 to 100, or `num_mixes` is below 1.
+        ValueError: A name is unknown, a percentage is not 1 to 100, `num_mixes` is below 1, or corrupt-tta is
+            not installed.
     """
     require(num_mixes >= 1, "num_mixes", num_mixes, "be at least 1")
-    found: list[Name] = []
+    found: list[Name | ImageName] = []
     for text in dict.fromkeys(perturbations):
+        of_images = image_name(text)
+        if of_images is not None:
+            found.append(of_images)
+            continue
         kind, _, percent = text.partition("-")
         if kind not in ("noise", MIX) or not re.fullmatch(r"[0-9]+", percent):
             raise ValueError(
                 f"perturbations names {text!r}: it must be noise-PERCENT or mix-PERCENT, such as noise-5 or "
-                "mix-15"
+                "mix-15, corrupt-KIND-SEVERITY, such as corrupt-fog-3, no-image, or other-image"
             )
         require(1 <= int(percent) <= 100, f"perturbations {text}", f"{percent} percent", "be 1 to 100")
         found += [Name(kind, int(percent), mix) for mix in range(num_mixes if kind == MIX else 1)]
@@ -94,7 +111,7 @@ class Perturbations:
 
     def __init__(
         self,
-        names: Mapping[str, Sequence[Name]],
+        names: Mapping[str, Sequence[Name | ImageName]],
         splits: Splits,
         folder: Path,
         aligner: Aligner,
@@ -106,7 +123,7 @@ class Perturbations:
         self._known: dict[tuple[str, Split], Translations] = {}
 
     def perturbed(
-        self, name: Name, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]
+        self, name: Name | ImageName, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit]
     ) -> tuple[RawSplit, ...]:
         """Return the perturbed rows of a task in a language.
 
@@ -121,8 +138,12 @@ class Perturbations:
         """
         if not task.can_be_perturbed:
             raise Inapplicable(f"the examples of {task.group} are sentences whose pairs are to be found")
-        is_mix = name.kind == MIX
-        perturb = self._mixing(name, task, split) if is_mix else Noise(name.percent, self._seed)
+        if isinstance(name, ImageName):
+            perturb = self._of_images(name, task, raw_splits)
+        elif name.kind == MIX:
+            perturb = self._mixing(name, task, split)
+        else:
+            perturb = Noise(name.percent, self._seed)
         return tuple(
             replace(
                 raw,
@@ -160,6 +181,20 @@ class Perturbations:
                 translations.align(one, other)
                 bar.update()
         self._aligner.release()
+
+    def _of_images(
+        self, name: ImageName, task: Task[Any], raw_splits: Sequence[RawSplit]
+    ) -> Corruption | NoImage | OtherImage:
+        """Return the perturbation of the images of a task in a language."""
+        reason = why_not(name, read_examples(task, raw_splits)) if task.imagery() else NO_IMAGES
+        if reason:
+            raise Inapplicable(reason)
+        if name.kind == NO_IMAGE:
+            return NoImage()
+        if name.kind == OTHER_IMAGE:
+            rows = " ".join(raw.fingerprint for raw in raw_splits)
+            return OtherImage(self._seed, rows, lambda: read_examples(task, raw_splits))
+        return Corruption(name.corruption, name.severity, self._seed)
 
     def _mixing(self, name: Name, task: Task[Any], split: Split) -> CodeMixing:
         """Return the mixing of a task in a language."""
