@@ -32,14 +32,14 @@ from xlt.system.tables import aligned, as_json
 from xlt.tasks import known, load
 
 COLUMNS = {
-    "task": 13,
+    "task": 15,
     "kind": 14,
     "languages": 9,
     "train": 11,
     "dev": 10,
     "test": 12,
     "licence": 12,
-    "source": 13,
+    "source": 11,
 }
 """Facts that the table shows, and the maximum numbers of characters of their cells: 110 columns in all. The
 name of a task of your own may be longer."""

@@ -98,13 +98,15 @@ class TransferModule(LightningModule):
         self.gradient_norm = torch.zeros(())
         """Gradient norm of the last step before clipping."""
         self.support_loss = torch.zeros(())
-        """This rank's part of the last step's support loss, as the mean over the adaptation steps."""
+        """This rank's part of the last step's support loss, mean over the adaptation steps."""
         self._inner = InnerLoop(meta.inner_steps, meta.inner_learning_rate)
         self.scores: dict[str, Scores] = {}
         """Scores of the last validation, by task."""
         self._outputs: dict[str, list[dict[str, np.ndarray]]] = {}
         self._has_nan: dict[str, Tensor] = {}
-        self._copies = DeferredHostCopy(self._keep)
+        self._copies = DeferredHostCopy(
+            lambda task, outputs: self._outputs.setdefault(task, []).append(outputs)
+        )
 
     @property
     def data(self) -> TransferData:
@@ -222,9 +224,8 @@ class TransferModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradients by the Trainer's settings, and keep their norm for the log."""
-        self.gradient_norm = nn.utils.get_total_norm(
-            [p.grad for p in self.parameters() if p.grad is not None]
-        )
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.gradient_norm = nn.utils.get_total_norm(gradients)
         if gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
             nn.utils.clip_grads_with_norm_(self.parameters(), float(gradient_clip_val), self.gradient_norm)
         else:
@@ -245,10 +246,6 @@ class TransferModule(LightningModule):
         outputs, has_nan = outputs_of(self.encoder, self._head(batch.task), batch)
         self._has_nan[batch.task] = has_nan | self._has_nan.get(batch.task, False)
         self._copies.add(batch.task, {**outputs, "rows": batch.rows})
-
-    def _keep(self, task: str, outputs: dict[str, np.ndarray]) -> None:
-        """Keep the outputs of a validation batch."""
-        self._outputs.setdefault(task, []).append(outputs)
 
     def on_validation_epoch_end(self) -> None:
         """Score every task on the predictions of all ranks.

@@ -76,7 +76,7 @@ UNITS = {
 }
 """Key of xlt → its unit, which the setting of Hugging Face may not have."""
 
-FOLLOWING_KEYS = ("data.encoder", "data.seed", "model.seed")
+FOLLOWING_KEYS = ("data.encoder", "data.vision_encoder", "data.vision_trainable", "data.seed", "model.seed")
 """Keys that follow another key, and that no user sets."""
 
 

@@ -45,8 +45,9 @@ def collate(
     lengths, _ = features.gather("lengths", rows)
     places = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     found = features.images(rows, masking_key)
-    images = None if found is None else _images(found, places, lengths)
-    if images is not None:
+    images = None
+    if found is not None:
+        images = _images(found, places, lengths)
         places = _text_places(places, lengths, found.counts * found.num_tokens)
     columns: dict[str, Tensor] = {}
     if masking is not None:

@@ -121,7 +121,7 @@ def start_vision(
 ) -> Vision | None:
     """Return the projection with which a run begins; None for a run without images.
 
-    A run of the same vision encoder goes on with the weights of the earlier run. A run without images keeps
+    A run of the same vision encoder starts with the weights of the earlier run. A run without images keeps
     the projection of the earlier run as it is, for later runs.
 
     Args:
