@@ -235,7 +235,8 @@ def test_a_corrupted_example_keeps_its_text_and_reads_corrupted_images(monkeypat
     assert replace(found, images=example.images) == example
     for before, after in zip(example.images, found.images, strict=True):
         assert opened(after.read()).std((0, 1)).max() < 0.2 * opened(before.read()).std((0, 1)).max()
-        assert after.read() == corruptor.image(before).read() == pickle.loads(pickle.dumps(after)).read()
+        assert after.read() == corruptor.image(before).read()
+        assert pickle.loads(pickle.dumps(after)) == after
     caption = ImageCaption(image(1), "A dog.", "3")
     assert corruptor(caption) == replace(caption, image=found.images[0])
     monkeypatch.setattr(corruption, "VERSION", 0)

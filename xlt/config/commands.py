@@ -29,12 +29,15 @@ class Section:
 
 _KEYS = "xlt.config.documented_keys"
 _SETTINGS = "xlt.config.settings"
+_FOLLOWING = ("seed", "encoder", "vision_encoder", "vision_trainable")
+"""Keys of the data that follow a key of the model or of the run."""
+
 _RUN = (
     Section("run", _KEYS, "GeneralKeys"),
     Section("run", "xlt.config.cli"),
     Section("model", "xlt.module", "TransferModule", "model.", ("seed", "meta")),
     Section("meta", "xlt.learning.meta", "MetaLearning", "model.meta.", is_further=True),
-    Section("data", "xlt.datamodule", "TransferData", "data.", ("seed", "encoder")),
+    Section("data", "xlt.datamodule", "TransferData", "data.", _FOLLOWING),
     Section("checkpoints", _SETTINGS, "CheckpointSettings", "checkpoints."),
     Section("preemption", _SETTINGS, "PreemptionSettings", "preemption."),
     Section("wandb", _SETTINGS, "WandbSettings", "wandb."),

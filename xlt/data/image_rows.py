@@ -130,13 +130,12 @@ def _image(raw: RawSplit, row: int, column: str, value: Any, cells: Any) -> Imag
     """
     inside = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
     if isinstance(inside, bytes) and inside and cells is not None:
-        return Image(key_of(inside), partial(_content, cells, row))
+        return Image(key_of(inside), partial(_content, cells, row), row)
     try:
         return image_of(inside, Path(raw.location).parent)
     except (TypeError, OSError) as error:
-        reason = f"there is no file {error.filename}" if isinstance(error, OSError) else str(error)
         raise ValueError(
-            f"{raw.location}, row {row}, column {column}: {reason}. Put the image there, or take the row out"
+            f"{raw.location}, row {row}, column {column}: {error}. Put the image there, or take the row out"
         ) from error
 
 

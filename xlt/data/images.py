@@ -54,14 +54,16 @@ class Image:
     Args:
         key: The first 8 bytes of the file's SHA-256, as a number. Changed images have keys of their own.
         read: Function that returns the content of the file.
+        row: Number of the image's row in its data file. Images are read fastest in this order. Defaults to 0.
     """
 
     key: int
     read: Callable[[], bytes] = field(compare=False, repr=False)
+    row: int = field(default=0, compare=False, repr=False)
 
-    def __reduce__(self) -> tuple[type["Image"], tuple[int, Callable[[], bytes]]]:
+    def __reduce__(self) -> tuple[type["Image"], tuple[int, Callable[[], bytes], int]]:
         """Return the parts of a copy."""
-        return Image, (self.key, _left_out)
+        return Image, (self.key, _left_out, self.row)
 
 
 def _left_out() -> bytes:

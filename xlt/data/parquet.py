@@ -43,6 +43,8 @@ class ParquetRows:
 class ParquetColumn:
     """A column of a parquet file, read by row number. The last row group that was read stays in memory.
 
+    A single thread may read: pyarrow's files are not made for several.
+
     Args:
         path: The file.
         column: Name of the column.
@@ -66,7 +68,7 @@ class ParquetColumn:
         file, starts = self._open
         group = int(np.searchsorted(starts, row, "right")) - 1
         if self._group is None or self._group[0] != group:
-            self._group = group, file.read_row_group(group, [self._column])[self._column]
+            self._group = group, file.read_row_group(group, [self._column], use_threads=False)[self._column]
         return self._group[1][row - int(starts[group])].as_py()
 
 

@@ -34,7 +34,7 @@ from xlt.system.lock import locked
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256
+CHUNK = 512
 """Number of images that are saved at a time."""
 
 BATCH = {"cpu": 1, "cuda": 64}
@@ -169,8 +169,10 @@ class ImageCache:
             tqdm(total=num_images, desc=f"{name}: images", unit="image", disable=None, leave=False) as bar,
         ):
             done = 0
-            while chunk := list(islice(images, CHUNK)):
-                pixels = np.stack(list(threads.map(self._prepare, chunk)))
+            # Files are read in their order, by a single thread, and decoded by several.
+            while chunk := sorted(islice(images, CHUNK), key=lambda found: found[0].row):
+                contents = [_content_of(*image) for image in chunk]
+                pixels = np.stack(list(threads.map(self._prepare, contents, [where for _, where in chunk])))
                 arrays = pixels if self._is_trained else self._features(pixels, chunk, device)
                 self.store.add(np.array([image.key for image, _ in chunk], np.uint64), arrays)
                 done += len(chunk)
@@ -180,15 +182,14 @@ class ImageCache:
                     said, rate = now, done / (now - start)
                     log.info("%s: %s of %s images, %.1f a second", name, f"{done:,}", f"{num_images:,}", rate)
 
-    def _prepare(self, image: tuple[Image, str]) -> np.ndarray:
-        """Return the pixels of an image, shape (3, h, w) uint8.
+    def _prepare(self, content: bytes, where: str) -> np.ndarray:
+        """Return the pixels of an image file, shape (3, h, w) uint8.
 
         Raises:
-            ValueError: The image cannot be read.
+            ValueError: The image cannot be decoded.
         """
-        file, where = image
         try:
-            return self._encoder.prepare(file.read())
+            return self._encoder.prepare(content)
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {error}") from error
 
@@ -217,6 +218,22 @@ class ImageCache:
                 "precision. Name another in model.vision_encoder, or leave the row out"
             )
         return features
+
+
+def _content_of(image: Image, where: str) -> bytes:
+    """Return the content of an image file.
+
+    Args:
+        image: The image.
+        where: Its file, row and task.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    try:
+        return image.read()
+    except OSError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def images_of(
