@@ -91,7 +91,8 @@ def _retrieve(
         raise ValueError(f"{model.name} read text alone: name a run that was trained on images")
     images.illustrate(task, raw_splits, stored, rows)
     fabric = open_device("auto", "32-true")
-    outputs = predict(fabric.to_device(model), task, stored, rows, 16384, fabric).outputs
+    fabric.to_device(model)
+    outputs = predict(model, task, stored, rows, 16384, fabric).outputs
     examples = [example for example in read_examples(task, raw_splits) if isinstance(example, ImageCaption)]
     nearest = np.asarray(outputs["image"])[:num_images] @ np.asarray(outputs["text"]).T
     chosen = nearest.argmax(1).tolist()

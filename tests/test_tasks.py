@@ -18,9 +18,10 @@ from xlt import tasks
 from xlt.batch.predictions import Predictions
 from xlt.data.examples import Choices, Question, TaggedWords, TextPair
 from xlt.data.sources import Split
-from xlt.datamodule import SPLITS, TransferData
+from xlt.datamodule import TransferData
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
 from xlt.kinds.task import scores_of
+from xlt.splits.opening import SPLITS
 from xlt.splits.reading import read_examples
 
 SHAPES = {
