@@ -100,6 +100,11 @@ def test_images_and_text_train_in_one_mixture(mixed: Path, eye: str) -> None:
     ]
 
 
+def test_the_model_card_names_the_vision_encoder(mixed: Path, eye: str) -> None:
+    card = (mixed / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"read by the vision encoder {eye}, in 4 tokens each" in card
+
+
 def test_a_killed_run_with_images_gives_every_bit_of_an_undisturbed_one(
     mixed: Path, tiny_run: Command, keys: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -15,7 +15,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub
 from xlt.kinds.task import Task
+from xlt.models.saving import load_vision_settings
 from xlt.system.files import write_atomically
+from xlt.system.tables import counted
 from xlt.tasks import load
 from xlt.training.lineage import first_encoder
 from xlt.training.metrics_file import read_events
@@ -88,6 +90,7 @@ def card(run: RunFolder, out: Path, step: int, heads: Sequence[str]) -> str:
         _score_table(scores, record),
         USE.format(out=out, task=tasks[0].name, root=_root_key(config["data"].get("root"))),
         f"Heads: {', '.join(heads) or 'none'}.\n",
+        _images(out),
         _training(record),
         _task_list(tasks),
     ]
@@ -172,6 +175,21 @@ def _score_table(scores: Mapping[tuple[str, str], float], record: Mapping[str, A
         "|---|---|--:|--:|--:|",
     ]
     return "\n".join([*head, *lines, ""])
+
+
+def _images(out: Path) -> str:
+    """Return how the model reads images; empty for a model of text alone."""
+    vision = load_vision_settings(str(out))
+    if vision is None:
+        return ""
+    if vision.is_blind:
+        return "Its tasks have images, but the model was trained without them (`data.blind`).\n"
+    trained = ", which was trained with it" if vision.is_trained else ""
+    return (
+        f"Images are read by the vision encoder {vision.vision_encoder}{trained}, in "
+        f"{counted(vision.image_tokens, 'token')} each. Their projection is in `vision.safetensors`, which "
+        "transformers does not read.\n"
+    )
 
 
 def _training(record: Mapping[str, Any]) -> str:
