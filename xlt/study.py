@@ -123,8 +123,8 @@ def study(args: Sequence[str]) -> int:
         check_configs(plan)
     print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")
     print(cost.table(cost.costs(plan, options["tokens_per_second"]), options["jobs"] or 1))
-    for line in cost.vision_lines(plan):
-        print(line)
+    for lines in cost.vision_lines(plan):
+        print(f"\n{lines}")
     if options["dry_run"]:
         return 0
     is_stopped = False

@@ -72,11 +72,9 @@ def dashboard(args: Sequence[str]) -> None:
     folder = find_study(options.study)
     scores = read_scores(find_scores(folder))
     targets = set(scores["target"]) & set(known())
-    traits = {
-        "without_english": targets_without_english(targets),
-        "with_images": targets_with_images(targets),
-    }
-    found = Findings(StudyResults(folder.resolve().name, scores, **traits))
+    leaving, of_images = targets_without_english(targets), targets_with_images(targets)
+    study = StudyResults(folder.resolve().name, scores, without_english=leaving, with_images=of_images)
+    found = Findings(study)
     path = write_specification(found, folder, options.entity, options.project)
     if wandb_mode() != "online":
         print(

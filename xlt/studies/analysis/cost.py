@@ -18,8 +18,8 @@ DEFAULTS = {name: parameter.default for name, parameter in signature(TransferDat
 
 
 FROZEN = (
-    "The first run that needs an image computes its features and keeps them in the cache for all others; "
-    "xlt prepare does so beforehand."
+    "The first run that needs an image computes its features and keeps them in the cache; xlt prepare does "
+    "so beforehand."
 )
 TRAINED = "The vision encoder is trained, so each step reads its images anew."
 
@@ -68,7 +68,7 @@ def vision_lines(study: Study) -> list[str]:
             tokens = (DEFAULTS | node.settings["data"])["image_tokens"]
             runs[model["vision_encoder"], tokens, bool(model.get("vision_trainable"))] += 1
     return [
-        f"images: {counted(count, 'run')} with {name}, {counted(tokens, 'token')} an image. "
+        f"images: {counted(count, 'run')} with {name}, {counted(tokens, 'token')} an image.\n"
         + (TRAINED if is_trained else FROZEN)
         for (name, tokens, is_trained), count in runs.items()
     ]

@@ -1,7 +1,7 @@
 """The findings of a study, computed once for its figures, tables and page."""
 
 # pandas declares its return types too broadly.
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 from functools import cached_property
 from pathlib import Path

@@ -121,8 +121,8 @@ def perturbations_of(perturbations: Perturbations, targets: Iterable[str]) -> Pe
     if isinstance(perturbations, Mapping):
         for target, names in perturbations.items():
             task = tasks.get(name_of(target))
-            for name in names if task is not None else ():
-                reason = _why_not_images(name, task)
+            reasons = {name: _why_not_images(name, task) for name in names} if task else {}
+            for name, reason in reasons.items():
                 rule = f"be left out of {target}: {reason}"
                 require(not reason, f"evaluate.perturbations {target}", name, rule)
         return perturbations
