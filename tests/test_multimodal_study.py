@@ -292,6 +292,8 @@ def test_measures_of_images_stand_beside_the_others_and_claims_are_judged_on_tex
     assert set(found["image_gain"].by_target["common"]) == {2}
     (mnli,) = [one for one in findings().judged if one.claim.name == "mnli"]
     assert "1 of 1 targets" in mnli.words
+    # Every score of text gains 4.0 points, without any noise.
+    assert mnli.verdict == "supported"
     only = StudyResults("images", of_images().query("target == 'xvnli'"), with_images=frozenset({"xvnli"}))
     assert Findings(only).judged == []
 
@@ -334,7 +336,8 @@ def test_a_study_of_text_and_images_runs_from_plan_to_page(make: StudyKeys, tmp_
         for perturbation in ("", "blind", "corrupt-fog-3", "other-image"):
             assert lines[arm, "xvnli", perturbation] == 5
     check_projections(made)
-    assert set(consistency_of(made)["target"]) == {"xnli", "xvnli"}
+    # The rows of XNLI in this root are no translations of each other.
+    assert set(consistency_of(made)["target"]) == {"xvnli"}
     report = made.own_folder / "report"
     measures = set(pd.read_csv(report / "robustness.csv")["measure"])
     assert {"image_gain", "corruption_drop", "other_image", "consistency"} <= measures
