@@ -34,7 +34,7 @@ def name_of(path: Path) -> str:
 EVALUATED = [path for path in CONFIGS if path.parent.name == "evaluate"]
 STUDIED = [path for path in CONFIGS if path.parent.name == "study"]
 # A study's own recipes, which only the study completes.
-RECIPES = [path for path in CONFIGS if path.parent.parent.name == "study"]
+RECIPES = [path for path in CONFIGS if path.parent.parent == REPOSITORY / "configs" / "study"]
 TRAINED = [path for path in CONFIGS if path not in EVALUATED + STUDIED + RECIPES]
 
 

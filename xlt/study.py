@@ -10,7 +10,7 @@ Ctrl-C stopped the study and the same command resumes it, 2 there is an error th
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from tempfile import NamedTemporaryFile
 
 import yaml
@@ -26,6 +26,7 @@ from xlt.config.cli import ParsedCommandLine
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
 from xlt.evaluate import make_parser as make_evaluate_parser
+from xlt.evaluation.perturbations.perturbations import names_of
 from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
 from xlt.studies.analysis.collect import missing_of, results_of
@@ -122,6 +123,8 @@ def study(args: Sequence[str]) -> int:
         check_configs(plan)
     print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")
     print(cost.table(cost.costs(plan, options["tokens_per_second"]), options["jobs"] or 1))
+    for lines in cost.vision_lines(plan):
+        print(f"\n{lines}")
     if options["dry_run"]:
         return 0
     is_stopped = False
@@ -151,18 +154,25 @@ def check_configs(plan: Study) -> None:
     for node in plan.node_uses:
         # Nodes of a kind differ in seeds, volumes and parents only: one of them is checked.
         arm = node.arm if node.phase == "intermediate" else ""
-        kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None), node)
+        kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None, node.is_blind), node)
     for node in kinds.values():
         with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             yaml.safe_dump(dict(node.settings), file, allow_unicode=True)
             file.flush()
             try:
                 if node.phase == "evaluate":
-                    make_evaluate_parser().parse_args([f"--config={file.name}"])
+                    asked = make_evaluate_parser().parse_args([f"--config={file.name}"])
+                    _check_perturbations(asked.perturbations or [], asked.num_mixes)
                 else:
                     ParsedCommandLine([f"--config={file.name}"])
             except ValueError as error:
                 raise ValueError(f"the study's node {node.name}: {error}") from error
+
+
+def _check_perturbations(asked: Sequence[str] | Mapping[str, Sequence[str]], num_mixes: int) -> None:
+    """Raise ValueError for an unknown perturbation, or one whose package is not installed."""
+    for names in asked.values() if isinstance(asked, Mapping) else [asked]:
+        names_of(names, num_mixes)
 
 
 def report(plan: Study, command: str, power: float | None) -> None:

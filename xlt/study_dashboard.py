@@ -26,6 +26,7 @@ from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
+from xlt.studies.design.targets import targets_with_images, targets_without_english
 from xlt.studies.report.study_workspace import (
     CURVE,
     STUDY,
@@ -35,6 +36,7 @@ from xlt.studies.report.study_workspace import (
     workspace,
 )
 from xlt.system.wandb_mode import hashed_run_id, wandb_mode
+from xlt.tasks import known
 
 SPECIFICATION = "workspace.json"
 """File name of the workspace's specification."""
@@ -68,7 +70,11 @@ def dashboard(args: Sequence[str]) -> None:
     """
     options = make_parser().parse_args(list(args))
     folder = find_study(options.study)
-    found = Findings(StudyResults(folder.resolve().name, read_scores(find_scores(folder))))
+    scores = read_scores(find_scores(folder))
+    targets = set(scores["target"]) & set(known())
+    leaving, of_images = targets_without_english(targets), targets_with_images(targets)
+    study = StudyResults(folder.resolve().name, scores, without_english=leaving, with_images=of_images)
+    found = Findings(study)
     path = write_specification(found, folder, options.entity, options.project)
     if wandb_mode() != "online":
         print(

@@ -153,7 +153,7 @@ def load_vision_settings(name: str) -> VisionSettings | None:
 
 
 def load_vision(name: str) -> Vision | None:
-    """Return the projection of images beside an encoder; None if its runs read no images.
+    """Return the projection of images beside an encoder; None if its last run read no images, or was blind.
 
     Args:
         name: A name on the hub, a folder, or the folder of a finished run.
@@ -163,7 +163,7 @@ def load_vision(name: str) -> Vision | None:
         ValueError: The file is damaged, or its weights are not finite.
     """
     settings, path = load_vision_settings(name), Path(model_folder(name)) / VISION
-    if settings is None or not path.is_file():
+    if settings is None or settings.is_blind or not path.is_file():
         return None
     try:
         state = load_file(path)

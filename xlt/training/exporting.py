@@ -72,7 +72,9 @@ def export_run(
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
     settings = found.get("vision")
-    vision = settings and (VisionSettings(**settings), _below(found["state_dict"], "vision."))
+    # A blind run keeps the projection of an earlier run, which does not fit its settings.
+    projection = {} if settings and settings["is_blind"] else _below(found["state_dict"], "vision.")
+    vision = settings and (VisionSettings(**settings), projection)
     labels = _labels(folder)
     save_encoder(weights, name, tokenizer, masked_head, heads, labels, out, precision, vision)
     write_card(folder, out, step_of(path), list(heads))

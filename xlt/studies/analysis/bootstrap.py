@@ -24,7 +24,7 @@ from xlt.studies.analysis.robustness import clean, complete_block, require_singl
 from xlt.studies.analysis.statistics import from_draws
 from xlt.studies.design.nodes import NONE
 
-PARALLEL = frozenset({"xnli", "xquad"})
+PARALLEL = frozenset({"xnli", "xquad", "xvnli", "xgqa"})
 """Targets with the same test rows in every language, in the same order; PAWS-X lacks some rows in each."""
 
 ReadExampleScores = Callable[[str], np.ndarray]

@@ -205,7 +205,8 @@ def _decide(compared: Compared, adjusted: dict[str, float], alpha: float) -> Jud
     verdict: Verdict = "undecided"
     if p < alpha:
         # A small significant gain contradicts "no gain", even if it is also below the margin.
-        factor = p / max(min(compared.p_for, compared.p_against), 1e-300)
+        smallest = min(compared.p_for, compared.p_against)
+        factor = p / smallest if smallest > 0 else 1.0
         verdict = "contradicted" if compared.p_against * factor < alpha else "supported"
     estimate, seeds_only = contrast.estimate.interval(), contrast.seeds_only.interval()
     judged = Judged(claim, estimate, verdict, "", p, seeds_only, contrast.volume)

@@ -17,9 +17,11 @@ from xlt.kinds.task import group_of, name_of
 from xlt.metrics.collapse import verdict_of
 from xlt.studies.analysis.results import COLUMNS, KEY, RUN_COLUMNS, StudyResults
 from xlt.studies.design.configs import counted_tasks
+from xlt.studies.design.images import BLIND
 from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.nodes import NONE, Node
 from xlt.studies.design.plan import Study
+from xlt.studies.design.targets import targets_with_images, targets_without_english
 from xlt.system.wandb_mode import read_page_url
 from xlt.training.results import versions
 
@@ -71,9 +73,23 @@ def _lines(study: Study, node: Node) -> list[list[Any]]:
         example_scores = Path(node.name, "example_scores", f"{path.stem}.npy")
         saved_path = str(example_scores) if (study.folder / example_scores).is_file() else ""
         key = [node.arm, volume, node.seed, node.target_seed, cell["task"], cell["language"]]
-        rest = [cell.get("perturbation", ""), mean, cell["rows"], cell["split"], saved_path, node.name]
+        perturbation = BLIND if node.is_blind else cell.get("perturbation", "")
+        rest = [perturbation, mean, cell["rows"], cell["split"], saved_path, node.name]
         found.append([*key, *rest, verdict_of(cell.get("details", {}))])
     return found
+
+
+def consistency_of(study: Study) -> pd.DataFrame:
+    """Return the percentage of the examples that are answered as in English, for each cell that has one."""
+    lines = []
+    for node in _shown(study):
+        if node.checkpoint is not None or node.is_blind or not is_finished(study.folder, node.name):
+            continue
+        summary = json.loads((study.folder / node.name / "summary.json").read_text(encoding="utf-8"))
+        run = [node.arm, 0 if node.arm == NONE else volume_of(study, node), node.seed, node.target_seed]
+        for task, found in summary.get("consistency", {}).items():
+            lines += [[*run, task, code, cell["percent"]] for code, cell in found["languages"].items()]
+    return pd.DataFrame(lines, columns=pd.Index([*KEY[:-1], "percent"]))
 
 
 def volume_of(study: Study, node: Node) -> int:
@@ -213,4 +229,5 @@ def results_of(study: Study, command: str, words: str) -> StudyResults:
         "words": words,
     }
     tables = scores_of(study), checkpoints_of(study), missing_of(study), runs_of(study)
-    return StudyResults(study.name, *tables, about, study.folder)
+    traits = targets_without_english(study.targets), targets_with_images(study.targets)
+    return StudyResults(study.name, *tables, about, study.folder, *traits, consistency_of(study))

@@ -1,6 +1,7 @@
 """The cost of a study: nodes by phase, finished nodes, tokens, and hours estimated from finished nodes."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from inspect import signature
 from typing import NamedTuple, get_args
@@ -10,10 +11,17 @@ from xlt.studies.analysis.collect import hours_of
 from xlt.studies.design.node_files import is_finished
 from xlt.studies.design.nodes import Node, Phase
 from xlt.studies.design.plan import Study
-from xlt.system.tables import aligned
+from xlt.system.tables import aligned, counted
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(TransferData).parameters.items()}
 """Default values of the keys under `data`."""
+
+
+FROZEN = (
+    "The first run that needs an image computes its features and keeps them in the cache; xlt prepare does "
+    "so beforehand."
+)
+TRAINED = "The vision encoder is trained, so each step reads its images anew."
 
 
 class Cost(NamedTuple):
@@ -45,6 +53,25 @@ def max_tokens(node: Node) -> int:
         * data["tokens_per_micro_batch"]
         * data["micro_batches_per_step"]
     )
+
+
+def vision_lines(study: Study) -> list[str]:
+    """Return a line for each way in which the study's runs read images.
+
+    Tokens of images count as tokens of the runs. The features of an image are computed once, so the first
+    run that needs them takes longer than the others.
+    """
+    runs: Counter[tuple[str, int, bool]] = Counter()
+    for node in study.nodes.values():
+        model = node.settings.get("model", {}) if node.phase != "evaluate" else {}
+        if model.get("vision_encoder") and not node.is_blind:
+            tokens = (DEFAULTS | node.settings["data"])["image_tokens"]
+            runs[model["vision_encoder"], tokens, bool(model.get("vision_trainable"))] += 1
+    return [
+        f"images: {counted(count, 'run')} with {name}, {counted(tokens, 'token')} an image.\n"
+        + (TRAINED if is_trained else FROZEN)
+        for (name, tokens, is_trained), count in runs.items()
+    ]
 
 
 def costs(study: Study, tokens_per_second: float | None) -> list[Cost]:

@@ -1,7 +1,7 @@
 """The findings of a study, computed once for its figures, tables and page."""
 
 # pandas declares its return types too broadly.
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ class Findings:
     def __init__(self, study: StudyResults) -> None:
         self.study = study
         self.clean = robustness.clean(study.scores)
+        self.averaged = robustness.averaged(self.clean, study.without_english)
+        """The lines of `clean` that means over languages cover."""
         self.arms = names.sort_arms(self.clean["intermediate"])
         self.targets = names.sort_targets(self.clean["target"])
         self.seeds = sorted(set(self.clean["seed"]))
@@ -50,7 +52,7 @@ class Findings:
     @cached_property
     def replicates(self) -> pd.DataFrame:
         """Score of each replicate in each target: the mean over languages."""
-        return reduce_over(self.clean, "language", ["target"])
+        return reduce_over(self.averaged, "language", ["target"])
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -66,7 +68,8 @@ class Findings:
     @cached_property
     def replicate_effects(self) -> pd.DataFrame:
         """Effect of each replicate in each target: the mean over languages."""
-        return reduce_over(self.by_language, "language", ["target"], "effect")
+        own = robustness.averaged(self.by_language, self.study.without_english)
+        return reduce_over(own, "language", ["target"], "effect")
 
     @cached_property
     def effects(self) -> pd.DataFrame:
@@ -75,7 +78,7 @@ class Findings:
         points = count_collapsed(points, self.collapsed, is_paired=True)
         if self.study.folder is None or not (self.clean["example_scores"] != "").any():
             return points.assign(of_rows=False)
-        return _add_row_intervals(points, self.clean, self.study.folder)
+        return _add_row_intervals(points, self.averaged, self.study.folder)
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
@@ -93,18 +96,19 @@ class Findings:
     @cached_property
     def measures(self) -> list[Measure]:
         """Measures of robustness that the scores allow."""
-        found = measures_of(self.study.scores, self.study.checkpoints, self.by_language, len(self.seeds))
+        found = measures_of(self.study, self.by_language, len(self.seeds))
         return [measure.with_collapsed(self.collapsed) for measure in found]
 
     @cached_property
     def judged(self) -> list[Judged]:
-        """The paper's claims with their verdicts."""
-        return judge(self.study.scores)
+        """The paper's claims with their verdicts, on text targets; none if all targets have images."""
+        own = self.averaged[~self.averaged["target"].isin(list(self.study.with_images))]
+        return judge(own) if len(own) else []
 
     @cached_property
     def fits(self) -> pd.DataFrame:
         """Curves of each arm: by target over its languages, and over all targets (an empty target)."""
-        table = curves(self.clean, by_language=False)
+        table = curves(self.averaged, by_language=False)
         if table.empty:
             return table
         is_pooled = table["target"] == ""
@@ -116,7 +120,7 @@ class Findings:
     def model(self) -> pd.DataFrame:
         """The mixed model of all scores; without terms if there are too few scores."""
         try:
-            return mixed_model(self.clean)
+            return mixed_model(self.averaged)
         except ValueError:
             return pd.DataFrame(
                 columns=pd.Index(["term", "estimate", "low", "high", "p", "converged", "words"])
@@ -125,7 +129,7 @@ class Findings:
     @cached_property
     def sds(self) -> dict[str, float]:
         """SD over seeds of the effect on each target, in points."""
-        return paired_sds(self.clean)
+        return paired_sds(self.averaged)
 
 
 def _add_row_intervals(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from xlt.evaluation.perturbations.images import NO_IMAGE, OTHER_IMAGE
 from xlt.metrics.transfer_gap import transfer_gap
-from xlt.studies.analysis import robustness
+from xlt.studies.analysis import images, robustness
 from xlt.studies.analysis.collapsed import count_collapsed
 from xlt.studies.analysis.points import Reduce, average_over_seeds, average_over_targets, mean_of, reduce_over
+from xlt.studies.analysis.results import StudyResults
 
 SHOWN_LEVEL = {"noise": 10, "mix": 30}
 """Percent of characters or spans at which a measure is shown; without that level, the highest."""
@@ -60,6 +62,47 @@ PERTURBED_EXPLANATION = (
 )
 
 
+GAIN = Labels(
+    "Image gain",
+    "Gain, points",
+    "Score minus the score of a run that was trained and tested without images: higher is better. A gain "
+    "near zero means that the images do not help.",
+)
+DROP = Labels(
+    "Corruption drop",
+    "Of the clean score, %",
+    "Share of the clean score that is lost on corrupted images, averaged over kinds and severities: lower "
+    "is better. A score at chance level does not fall either.",
+)
+OF_IMAGES = {
+    NO_IMAGE: Labels(
+        "Without images",
+        "Of the clean score, %",
+        "Score of the run with images when it is tested without them, in percent of the clean score.",
+    ),
+    OTHER_IMAGE: Labels(
+        "With other images",
+        "Of the clean score, %",
+        "Score with the image of another row, in percent of the clean score: a run that reads its images "
+        "loses much.",
+    ),
+}
+CONSISTENCY = Labels(
+    "Consistency with English",
+    "Share, %",
+    "Share of the test examples that are answered as in English, right or wrong: higher is better.",
+)
+
+
+class ByLanguage(NamedTuple):
+    """A measure by language: its name, its texts, a line for each value, and the column of the values."""
+
+    name: str
+    labels: Labels
+    frame: pd.DataFrame
+    value: str
+
+
 @dataclass(frozen=True)
 class Measure:
     """A measure of robustness against the volume.
@@ -84,25 +127,30 @@ class Measure:
         return replace(self, by_target=tables[0], pooled=tables[1])
 
 
-def measures_of(
-    scores: pd.DataFrame, checkpoints: pd.DataFrame, effects: pd.DataFrame, seeds: int
-) -> list[Measure]:
+def measures_of(study: StudyResults, effects: pd.DataFrame, seeds: int) -> list[Measure]:
     """Return the measures that the scores allow.
 
+    Every measure but the transfer gap is averaged over the languages that the target's mean covers.
+
     Args:
-        scores: The study's table of scores.
-        checkpoints: Scores of intermediate checkpoints on both splits; may be empty.
+        study: Results of the study.
         effects: The effect in each language.
         seeds: Number of seeds of a complete point.
     """
-    clean = robustness.clean(scores)
+
+    def averaged(frame: pd.DataFrame) -> pd.DataFrame:
+        return robustness.averaged(frame, study.without_english)
+
+    clean, scores = robustness.clean(study.scores), study.scores
     found = [
         _reduced("transfer_gap", GAP, clean, "score", transfer_gap, seeds),
-        _reduced("worst_quarter", QUARTER, clean, "score", robustness.worst_quarter, seeds),
-        _hurt(effects, seeds),
-        *_selection(checkpoints, seeds),
-        *_perturbed(scores, seeds),
-    ]
+        _reduced("worst_quarter", QUARTER, averaged(clean), "score", robustness.worst_quarter, seeds),
+        _hurt(averaged(effects), seeds),
+        *(_reduced("selection_gap", SELECTION, averaged(gaps), "gap", mean_of, seeds)
+          for gaps in _selection(study.checkpoints)),
+        *(_reduced(name, labels, averaged(own), value, mean_of, seeds)
+          for name, labels, own, value in (*_perturbed(scores), *_of_images(scores), *_consistency(study))),
+    ]  # fmt: skip
     return [measure for measure in found if len(measure.pooled)]
 
 
@@ -138,14 +186,13 @@ def _without_interval(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
     return own[[*keys, *rest]].sort_values(keys, ignore_index=True)
 
 
-def _selection(checkpoints: pd.DataFrame, seeds: int) -> Iterator[Measure]:
+def _selection(checkpoints: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yield the selection gap in the languages that have rows of both splits."""
     if len(checkpoints):
-        gaps = robustness.selection_gap(checkpoints).dropna(subset="gap")
-        yield _reduced("selection_gap", SELECTION, gaps, "gap", mean_of, seeds)
+        yield robustness.selection_gap(checkpoints).dropna(subset="gap")
 
 
-def _perturbed(scores: pd.DataFrame, seeds: int) -> Iterator[Measure]:
+def _perturbed(scores: pd.DataFrame) -> Iterator[ByLanguage]:
     """Yield the measures of noisy and of code-mixed text, in percent of the clean score."""
     for kind, ratios in (("noise", robustness.noise_ratio), ("mix", _worst_mix_ratio)):
         if scores["perturbation"].str.startswith(f"{kind}-").any():
@@ -160,8 +207,27 @@ def _perturbed(scores: pd.DataFrame, seeds: int) -> Iterator[Measure]:
             labels = Labels(
                 f"{title}, {level} %", axis, PERTURBED_EXPLANATION.format(text=text.format(level=level))
             )
-            own = own.assign(ratio=100 * own["ratio"])
-            yield _reduced(f"{kind}_{level}", labels, own, "ratio", mean_of, seeds)
+            yield ByLanguage(f"{kind}_{level}", labels, own.assign(ratio=100 * own["ratio"]), "ratio")
+
+
+def _of_images(scores: pd.DataFrame) -> Iterator[ByLanguage]:
+    """Yield the measures of targets with images that the scores allow."""
+    gains = images.image_gain(scores).dropna(subset="gain")
+    if len(gains):
+        yield ByLanguage("image_gain", GAIN, gains, "gain")
+    drops = images.corruption_drop(scores).dropna(subset="drop")
+    if len(drops):
+        yield ByLanguage("corruption_drop", DROP, drops[drops["is_complete"]], "drop")
+    for perturbation, labels in OF_IMAGES.items():
+        ratios = images.image_ratio(scores, perturbation).dropna(subset="ratio")
+        if len(ratios):
+            yield ByLanguage(perturbation.replace("-", "_"), labels, ratios, "ratio")
+
+
+def _consistency(study: StudyResults) -> Iterator[ByLanguage]:
+    """Yield the consistency with English, if evaluations have it."""
+    if len(study.consistency):
+        yield ByLanguage("consistency", CONSISTENCY, study.consistency, "percent")
 
 
 def _worst_mix_ratio(scores: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,10 @@ TASK_NAMES = {
     "mlm": "MLM", "tlm": "TLM",
     "xnli": "XNLI", "pawsx": "PAWS-X", "udpos": "UDPOS", "panx": "PAN-X", "xquad": "XQuAD", "mlqa": "MLQA",
     "tydiqa": "TyDiQA", "bucc2018": "BUCC", "tatoeba": "Tatoeba",
+    "captions": "captions", "flickr_captions": "Flickr captions", "snli": "SNLI", "snli_ve": "SNLI-VE",
+    "gqa": "GQA", "nlvr2": "NLVR2",
+    "xvnli": "XVNLI", "xvnli_premise": "XVNLI with premise", "xgqa": "xGQA", "marvl": "MaRVL",
+    "xflickrco": "xFlickr&CO",
 }  # fmt: skip
 """Display names of arms and targets; other tasks keep their own names."""
 

@@ -50,6 +50,10 @@ class StudyResults:
             `config` is YAML.
         about: Further facts: encoder, date, versions, device, command. `words` holds sentences on what the
             study can and cannot show.
+        without_english: Targets whose means over languages leave English out.
+        with_images: Targets with images, on which claims about text are not judged.
+        consistency: Percentage of the examples that are answered as in English, with the columns of `KEY`
+            without the perturbation, and `percent`. May be empty.
         folder: Folder that the paths in the column `example_scores` are relative to; None if there are none.
     """
 
@@ -60,6 +64,9 @@ class StudyResults:
     runs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=pd.Index(RUN_COLUMNS)))
     about: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    without_english: frozenset[str] = frozenset()
+    with_images: frozenset[str] = frozenset()
+    consistency: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def read_scores(path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ both have, and every exclusion is counted.
 # pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,16 @@ def require_single(scores: pd.DataFrame, key: Sequence[str]) -> None:
 def clean(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the lines of unperturbed test rows; a table read from a file may have NaN for an empty text."""
     return scores[scores["perturbation"].fillna("") == ""]
+
+
+def averaged(frame: pd.DataFrame, without_english: Collection[str]) -> pd.DataFrame:
+    """Return the lines that means over languages cover.
+
+    Args:
+        frame: A table with the columns target and language.
+        without_english: Targets whose means leave English out, as IGLUE's do.
+    """
+    return frame[~(frame["target"].isin(list(without_english)) & (frame["language"] == ENGLISH))]
 
 
 def effects(scores: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,12 @@
 """The configs of a study's runs: reading, merging, scaling, and the settings that affect a score."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xlt.kinds.task import name_of
 from xlt.system.yaml_files import read_yaml
 from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_safe_to_change
@@ -30,6 +33,37 @@ def defining_settings(phase: str, settings: Settings) -> Settings:
     return {
         key: value for key, value in flat.items() if not is_safe_to_change(key) and key != "model.encoder"
     }
+
+
+def node_name(
+    phase: str, label: str, settings: Settings, parents: Sequence[str], hashes: Sequence[str]
+) -> str:
+    """Return the name of a node, which ends with a hash of everything that its result depends on.
+
+    Args:
+        phase: Phase of the node.
+        label: Label of the node for the reader.
+        settings: Nested keys of the node's config.
+        parents: Names of the nodes that the node starts from.
+        hashes: Hashes of the study's encoder, and of the node's vision encoder if it has one.
+    """
+    content = json.dumps([defining_settings(phase, settings), parents, *hashes], sort_keys=True)
+    return f"{phase}-{label}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+
+
+def settings_for(targets: Iterable[str], evaluate: Settings) -> dict[str, Any]:
+    """Return settings of xlt evaluate, with values by task of these targets only.
+
+    Args:
+        targets: Names of the targets.
+        evaluate: The settings for all targets.
+    """
+    known = {name_of(target) for target in targets}
+    settings = dict(evaluate)
+    for key in ("split", "layer", "perturbations"):
+        if isinstance(settings.get(key), Mapping):
+            settings[key] = {k: value for k, value in settings[key].items() if name_of(k) in known}
+    return settings
 
 
 def merge(*configs: Settings) -> dict[str, Any]:

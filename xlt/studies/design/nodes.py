@@ -35,6 +35,7 @@ class Node:
         seed: Seed of phase 2.
         target_seed: Seed of phase 3. Equals `seed` if nothing is fine-tuned.
         targets: Names of the targets that the node trains or tests. Empty in phase 2.
+        is_blind: True if the node trains or tests a target with images without its images.
     """
 
     phase: Phase
@@ -46,6 +47,7 @@ class Node:
     seed: int
     target_seed: int
     targets: tuple[str, ...] = ()
+    is_blind: bool = False
 
     @property
     def checkpoint(self) -> int | None:

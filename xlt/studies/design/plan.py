@@ -5,9 +5,6 @@ encoder's weights. Studies in one folder share the nodes that they have in commo
 never run again.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,24 +12,36 @@ from pathlib import Path
 from typing import Any
 
 from xlt.config.folder_name import escaped
-from xlt.kinds.task import name_of
 from xlt.studies.design.configs import (
     Settings,
     counted_tasks,
-    defining_settings,
     merge,
+    node_name,
     read_config,
     scale_steps,
+    settings_for,
     split_volume,
 )
+from xlt.studies.design.images import (
+    BLIND,
+    blind_config,
+    check_blind,
+    perturbations_of,
+    run_config,
+    vision_hash,
+)
+from xlt.studies.design.limits import check_names, check_replicates
 from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
-from xlt.studies.design.targets import check_head, check_selection, check_targets, config_for
+from xlt.studies.design.targets import (
+    check_head,
+    check_selection,
+    check_targets,
+    checkpoint_period,
+    config_for,
+)
 from xlt.system.checks import require
 from xlt.system.folders import model_folder
 from xlt.system.hashing import hash_of
-
-FOLDER_NAME = re.compile(r"\w[\w.+-]*")
-"""Allowed names of folders."""
 
 SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
 """Keys of xlt fit whose values are mappings of further keys."""
@@ -53,9 +62,9 @@ class Study:
             10000, null].
         seeds: Seeds of the replicates, 0 or more. Each replicate of an arm is compared with the replicate of
             "none" that has the same seed. Example: [0, 1, 2].
-        targets: Maps each XTREME task to the config that fine-tunes it, to another target whose run tests it,
-            or to null if the task needs no training. Example: {xquad: configs/target/xquad.yaml, mlqa: xquad,
-            tatoeba: null}.
+        targets: Maps each task of XTREME or IGLUE to the config that fine-tunes it, to another target whose
+            run tests it, or to null if the task needs no training. Example: {xquad:
+            configs/target/xquad.yaml, mlqa: xquad, tatoeba: null}.
         steps: Optimizer steps of phase 2 for each volume. A volume that is not named uses the steps of the
             arm's config. Warm-up and validation interval scale with the steps. Example: {1000: 300, 10000:
             1500}.
@@ -63,6 +72,9 @@ class Study:
         selection: Maps a target to its number of evenly spaced checkpoints, at least 2, that are tested on
             the development and test rows of every language for the selection gap. Each run of the target
             keeps these checkpoints. Example: {xnli: 4}.
+        blind: Targets with images that are also trained and tested without images, after each run of phase
+            2. The report then shows the image gain: the score minus the score without images. Example:
+            [xvnli].
         folder: Folder for the nodes and the studies. Studies in one folder share their nodes and must use the
             same data: data.root and root do not enter the names of nodes.
         fit: Nested keys of xlt fit for phases 2 and 3. They override the configs.
@@ -81,6 +93,7 @@ class Study:
     steps: dict[int, int] = field(default_factory=dict)
     num_target_seeds: int = 1
     selection: dict[str, int] = field(default_factory=dict)
+    blind: list[str] = field(default_factory=list)
     folder: Path = Path("runs/study")
     fit: dict[str, Any] = field(default_factory=dict)
     fit_intermediate: dict[str, Any] = field(default_factory=dict)
@@ -92,28 +105,12 @@ class Study:
         """Check the settings against each other."""
         for key in ("intermediate", "volumes", "seeds", "targets"):
             require(bool(getattr(self, key)), key, getattr(self, key), "name at least one")
-        for key in ("volumes", "seeds"):
-            require(
-                len(set(getattr(self, key))) == len(getattr(self, key)),
-                key,
-                getattr(self, key),
-                "not repeat a value",
-            )
-        require(NONE not in self.intermediate, "intermediate", NONE, "not name none, which every study has")
-        require(
-            all(v is None or v >= 1 for v in self.volumes), "volumes", self.volumes, "be 1 example or more"
-        )
-        unknown = sorted(set(self.steps) - set(self.volumes))
-        require(not unknown, "steps", self.steps, f"name only volumes of the study, which has no {unknown}")
+        check_names(self.name, self.intermediate)
+        check_replicates(self.volumes, self.seeds, self.steps)
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
         check_selection(self.selection, self.targets)
-        for key, names in (("name", [self.name]), ("intermediate", self.intermediate)):
-            for name in names:
-                fits = FOLDER_NAME.fullmatch(name) is not None
-                require(fits, key, name, "be a valid folder name: letters, digits, - _ and .")
-        require(all(seed >= 0 for seed in self.seeds), "seeds", self.seeds, "be 0 or more")
-        require(all(steps >= 1 for steps in self.steps.values()), "steps", self.steps, "be 1 or more")
         check_targets(self.targets)
+        check_blind(self.blind, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
             for section, keys in getattr(self, key).items():
                 fits = section not in SECTIONS or isinstance(keys, Mapping)
@@ -161,22 +158,25 @@ class _NodeBuilder:
         self._study = study
         model_folder(study.encoder)
         self._encoder_hash = hash_of(study.encoder)
-        self._configs = {path: read_config(path) for path in self._config_paths()}
-        for target in study.targets:
-            path = config_for(study.targets, target)
-            if path is not None:
-                check_head(target, path, self._configs[path]["data"]["tasks"])
+        arms, runs = study.intermediate, {name: config_for(study.targets, name) for name in study.targets}
+        self._arms = {arm: self._read(arms[arm], study.fit_intermediate) for arm in arms}
+        self._runs = {name: self._read(path, study.fit_target) for name, path in runs.items() if path}
+        for target, config in self._runs.items():
+            check_head(target, str(runs[target]), config["data"]["tasks"])
+        self._blind = {name: blind_config(str(runs[name]), self._runs[name]) for name in study.blind}
+        self._evaluate = dict(study.evaluate)
+        if study.evaluate.get("perturbations"):
+            found = perturbations_of(study.evaluate["perturbations"], study.targets)
+            self._evaluate["perturbations"] = found
 
-    def _config_paths(self) -> set[str]:
-        """Return the paths of the configs that the study names."""
-        study = self._study
-        runs = {run for run in study.targets.values() if run and run not in study.targets}
-        return {*study.intermediate.values(), *runs}
+    def _read(self, path: str, own: Settings) -> dict[str, Any]:
+        """Return the config of a run of phase 2 or 3 with the study's keys."""
+        return run_config(path, read_config(path), self._study.fit, own)
 
     def intermediate(self, arm: str, volume: int | None, seed: int) -> Node:
         """Return a run of phase 2."""
         study = self._study
-        config = merge(self._configs[study.intermediate[arm]], study.fit, study.fit_intermediate)
+        config = self._arms[arm]
         tasks = counted_tasks(config["data"]["tasks"])
         if volume is not None:
             require(volume >= len(tasks), "volumes", volume, f"be at least 1 example for each task of {arm}")
@@ -207,34 +207,42 @@ class _NodeBuilder:
                 if run and run not in study.targets:
                     name = f"{label}-{target}-t{replicate.target_seed}"
                     yield from self._target(target, name, start, replicate)
+                if target in study.blind:
+                    name = f"{label}-{target}-{BLIND}-t{replicate.target_seed}"
+                    yield from self._blind_target(target, name, start, replicate)
 
     def _target(self, target: str, label: str, start: Node | None, replicate: Replicate) -> Iterator[Node]:
         """Yield a fine-tuning run and the evaluations of the targets that it tests."""
-        study = self._study
-        config = merge(self._configs[str(study.targets[target])], study.fit, study.fit_target)
-        own: dict[str, Any] = {
-            "seed_everything": replicate.target_seed,
-            "model": {"encoder": self._encoder_after(start)},
-        }
-        period = self._checkpoint_period(target, config)
-        if period:
-            own["checkpoints"] = {"keep_every_n_steps": period}
-        wandb = {"wandb": {"group": study.name, "job_type": "target"}}
-        parents = (start.name,) if start else ()
-        node = self._node("target", label, merge(config, own, wandb), parents, replicate, (target,))
+        study, config = self._study, self._runs[target]
+        period = checkpoint_period(study.selection, target, config["trainer"]["max_steps"])
+        kept = {"checkpoints": {"keep_every_n_steps": period}} if period else {}
+        node = self._fine_tuned(target, label, merge(config, kept), start, replicate)
         yield node
         tested = (target, *(name for name, run in study.targets.items() if run == target))
         runs = {"runs": [str(study.folder / node.name)], "tasks": list(tested)}
         yield self._evaluation(label, runs, (node.name,), replicate, tested)
         yield from self._selection(target, label, node, period, replicate)
 
-    def _checkpoint_period(self, target: str, config: Settings) -> int | None:
-        """Return the steps between the checkpoints that a target keeps for the selection gap, or None."""
-        count, steps = self._study.selection.get(target), config["trainer"]["max_steps"]
-        if count is None:
-            return None
-        require(count <= steps, f"selection {target}", count, f"be at most the {steps} steps of its config")
-        return steps // count
+    def _blind_target(
+        self, target: str, label: str, start: Node | None, replicate: Replicate
+    ) -> Iterator[Node]:
+        """Yield a fine-tuning run without images, and its evaluation on unchanged rows without images."""
+        node = self._fine_tuned(target, label, self._blind[target], start, replicate, is_blind=True)
+        yield node
+        runs = {"runs": [str(self._study.folder / node.name)], "tasks": [target], "perturbations": []}
+        yield self._evaluation(label, runs, (node.name,), replicate, (target,), is_blind=True)
+
+    def _fine_tuned(
+        self, target: str, label: str, config: Settings, start: Node | None, replicate: Replicate,
+        is_blind: bool = False,
+    ) -> Node:  # fmt: skip
+        """Return a fine-tuning run."""
+        model = {"encoder": self._encoder_after(start)}
+        own = {"seed_everything": replicate.target_seed, "model": model}
+        wandb = {"wandb": {"group": self._study.name, "job_type": "target"}}
+        parents = (start.name,) if start else ()
+        settings = merge(config, own, wandb)
+        return self._node("target", label, settings, parents, replicate, (target,), is_blind)
 
     def _selection(
         self, target: str, label: str, node: Node, period: int | None, replicate: Replicate
@@ -256,16 +264,14 @@ class _NodeBuilder:
         parents: tuple[str, ...],
         replicate: Replicate,
         targets: tuple[str, ...],
+        is_blind: bool = False,
     ) -> Node:
         """Return an evaluation with the study's settings for the tasks that it tests."""
         job = "selection" if "checkpoint" in own else "evaluate"
         wandb = {"wandb": {"group": self._study.name, "job_type": job}}
-        settings = merge(self._study.evaluate, own, wandb)
-        for key in ("split", "layer", "perturbations"):
-            if isinstance(settings.get(key), Mapping):
-                known = {name_of(target) for target in targets}
-                settings[key] = {k: value for k, value in settings[key].items() if name_of(k) in known}
-        return self._node("evaluate", label, settings, parents, replicate, targets)
+        # A list in `own` replaces the perturbations of all targets.
+        settings = settings_for(targets, merge(self._evaluate, own, wandb))
+        return self._node("evaluate", label, settings, parents, replicate, targets, is_blind)
 
     def _encoder_after(self, node: Node | None) -> str:
         """Return the encoder that the next phase starts from: a run's folder or the study's encoder."""
@@ -279,14 +285,11 @@ class _NodeBuilder:
         parents: tuple[str, ...],
         replicate: Replicate,
         targets: tuple[str, ...] = (),
+        is_blind: bool = False,
     ) -> Node:
         """Return a node with its name and its folder."""
-        digest = hashlib.sha256(
-            json.dumps(
-                [defining_settings(phase, settings), parents, self._encoder_hash], sort_keys=True
-            ).encode()
-        )
-        name = f"{phase}-{label}-{digest.hexdigest()[:10]}"
+        hashes = [self._encoder_hash, *vision_hash(settings)]
+        name = node_name(phase, label, settings, parents, hashes)
         folder = str(self._study.folder / name)
         if phase == "evaluate":
             settings["out"] = folder
@@ -294,4 +297,4 @@ class _NodeBuilder:
             settings.setdefault("aligner", self._study.encoder)
         else:
             settings["trainer"] = {**settings["trainer"], "default_root_dir": escaped(folder)}
-        return Node(phase, name, settings, parents, *replicate, targets=targets)
+        return Node(phase, name, settings, parents, *replicate, targets=targets, is_blind=is_blind)

@@ -2,11 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 
+from xlt.kinds.task import name_of
 from xlt.system.checks import require
 from xlt.tasks import load
 
 Targets = Mapping[str, str | None]
 """Maps each target to the config that fine-tunes it, to another target, or to None."""
+
+
+def targets_without_english(targets: Iterable[str]) -> frozenset[str]:
+    """Return the names of the targets whose means leave English out, as in tables of scores."""
+    return frozenset(name_of(name) for name in targets if load(name).mean_without_english)
+
+
+def targets_with_images(targets: Iterable[str]) -> frozenset[str]:
+    """Return the names of the targets with images, as in tables of scores."""
+    return frozenset(name_of(name) for name in targets if load(name).imagery() is not None)
 
 
 def check_targets(targets: Targets) -> None:
@@ -65,3 +76,21 @@ def check_selection(selection: Mapping[str, int], targets: Targets) -> None:
         require(is_trained, "selection", target, "be a target of the study that is fine-tuned")
         require(not load(target).only_test, "selection", target, "be a task with development and test rows")
         require(count >= 2, f"selection {target}", count, "be at least 2 checkpoints")
+
+
+def checkpoint_period(selection: Mapping[str, int], target: str, steps: int) -> int | None:
+    """Return the steps between the checkpoints that a target keeps for the selection gap, or None.
+
+    Args:
+        selection: Number of checkpoints by target.
+        target: Name of the target.
+        steps: Optimizer steps of the target's run.
+
+    Raises:
+        ValueError: There are more checkpoints than steps.
+    """
+    count = selection.get(target)
+    if count is None:
+        return None
+    require(count <= steps, f"selection {target}", count, f"be at most the {steps} steps of its config")
+    return steps // count

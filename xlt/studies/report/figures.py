@@ -27,7 +27,7 @@ VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MU
 PAPER = {"squad": 8.2, "mnli": 7.5, "hellaswag": 7.0, "mixture": 8.7, "best": 8.7 - 8.2}
 """Mean gains over XLM-R Large in points, by claim. Source: Phang et al. (2020), section 4."""
 
-CHANCE = {"xnli": 100 / 3, "pawsx": 100 / 2}
+CHANCE = {"xnli": 100 / 3, "pawsx": 100 / 2, "xvnli": 100 / 3, "marvl": 100 / 2}
 """Accuracy of a uniform guess among the target's classes, in percent."""
 
 HOLLOW = "A hollow mark has fewer seeds than other marks."
@@ -68,6 +68,7 @@ def effect_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
         largest_effect(points),
         "An effect is a score minus the score of the same seed without intermediate training, averaged over "
         "all languages.",
+        *describe_means(findings),
         *_describe_bars(points, ROWS if findings.effects["of_rows"].all() else BARS),
         *_describe_coverage(points, "targets"),
         *describe_collapsed(findings),
@@ -96,6 +97,7 @@ def scores_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
     sentences = [
         "Zero-shot score in each target (mean over its languages) against the number of examples of the "
         "intermediate task.",
+        *describe_means(findings),
         "The dashed line is the score without intermediate training; the grey band is its interval. The "
         "dotted line is chance, drawn if the scores are near it.",
         *_describe_bars(findings.scores),
@@ -165,6 +167,7 @@ def robustness_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
         return
     sentences = [
         "Each measure is averaged over the targets that have it.",
+        *describe_means(findings),
         *_describe_bars(findings.measures[0].pooled),
     ]
     numbers = tables.measures_table(findings.measures)
@@ -248,6 +251,12 @@ def _describe_coverage(points: pd.DataFrame, what: str) -> list[str]:
         return []
     parts = {f"{common} of {of}" for common, of in zip(found["common"], found["of"], strict=True)}
     return [f"Means are over the {what} that all runs have: {', '.join(sorted(parts))} if some are missing."]
+
+
+def describe_means(findings: Findings) -> list[str]:
+    """Return a sentence with the targets whose means leave English out, if any."""
+    own = [names.task_name(name) for name in findings.targets if name in findings.study.without_english]
+    return [f"Means of {', '.join(own)} leave English out, as IGLUE's do."] if own else []
 
 
 def describe_collapsed(findings: Findings) -> list[str]:
