@@ -59,8 +59,9 @@ docs: .venv/docs/installed
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
+# The lock is complete, and names the OpenCV that needs no libGL.
 .venv/installed-dev: requirements-dev.lock .venv/installed
-	$(PIP) -r requirements-dev.lock
+	$(PIP) --no-deps -r requirements-dev.lock
 	touch $@
 
 lock:
@@ -69,7 +70,8 @@ lock:
 	$(PIP) torch==2.13.0 && $(PIP) setuptools -e .
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
 	$(PIP) -e '.[study,vision,dev]'
-	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock \
+		| sed 's/^opencv-python==/opencv-python-headless==/' > requirements-dev.lock
 	$(PYTHON) -m venv .venv/docs
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
 		| .venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
