@@ -252,7 +252,12 @@ class _Padded(nn.Module):
         self.transformer = transformer
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, packing: Packing, token_indices: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        packing: Packing,
+        token_indices: Tensor | None = None,
+        images: None = None,
     ) -> Tensor:
         """The last layer's state of each real token, or of those at `token_indices`."""
         column = torch.arange(packing.longest, device=input_ids.device)

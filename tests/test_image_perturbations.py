@@ -113,7 +113,7 @@ def test_a_corruption_without_its_library_is_refused(
     for name in ("corrupt_tta", "corrupt_tta.corruptions"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ValueError, match=rf"{said}.*pip install 'xlt\[vision\]'.*libGL.*headless"):
+    with pytest.raises(ValueError, match=rf"{said}.*pip install -e '\.\[vision\]'.*libGL.*headless"):
         names_of(["corrupt-fog-3"], 1)
     assert names_of(["no-image"], 1) == [ImageName("no-image")]
 

@@ -169,7 +169,7 @@ def test_a_checkpoint_that_holds_nan_is_passed_over(tiny_run: Command, calm: Pat
 
 
 def test_a_checkpoint_that_holds_nan_is_not_exported(left: Path, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"step-000000008.ckpt holds NaN or infinity in 1 tensors"):
+    with pytest.raises(FileNotFoundError, match=r"step-000000008.ckpt holds NaN or infinity in 1 tensor"):
         export_run(left, tmp_path / "out", checkpoint=8)
     assert not (tmp_path / "out").exists()
 

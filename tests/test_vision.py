@@ -257,7 +257,7 @@ def test_a_text_encoder_is_refused():
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(ValueError, match=r"packages are not installed .*pip install '\.\[vision\]'"):
+    with pytest.raises(ValueError, match=r"packages are not installed .*pip install -e '\.\[vision\]'"):
         VisionEncoder("efficientnet-lite0")
 
 

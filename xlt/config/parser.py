@@ -101,8 +101,8 @@ class CommandParser(ArgumentParser):
             raise ValueError(unknown_keys_message(places, names))
 
     def _key_names(self) -> list[str]:
-        """Return the names of all keys and groups of keys."""
-        return [action.dest for action in self._actions]
+        """Return the names of all keys and groups of keys, without jsonargparse's help of classes."""
+        return [action.dest for action in self._actions if not action.dest.endswith(".help")]
 
     def _in_words(self, message: str) -> str:
         """Return jsonargparse's message about a value, without its Python terms."""
