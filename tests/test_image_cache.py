@@ -296,7 +296,7 @@ def test_each_encoder_and_number_of_tokens_has_a_store(root: Path, tmp_path: Pat
 def test_a_build_that_was_killed_continues(
     root: Path, tmp_path: Path, vit: str, prepared: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(illustrating, "CHUNK", 2)
+    monkeypatch.setattr(illustrating, "SAVED", 2)
     add, calls = ArrayStore.add, []
 
     def killed(store: ArrayStore, keys: np.ndarray, arrays: np.ndarray) -> None:

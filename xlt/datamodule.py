@@ -66,13 +66,16 @@ class TransferData(LightningDataModule):
         max_length: Maximum number of tokens in a sequence, from 8 to the encoder's limit, which is 512 for
             XLM-R. Longer pairs are cut. Longer passages are read in several windows.
         stride: Number of tokens by which successive windows of a passage overlap, from 0 to max_length - 1.
-        image_tokens: Number of tokens that stand for an image: the square of a whole number, such as 1, 16 or
-            49. They do not count for max_length. 1 is a single vector of the whole image.
-        blind: Leave out all images, in training and in evaluation: the baseline that reads text alone.
+        image_tokens: Number of tokens that stand for an image in classification: the square of a whole
+            number, such as 1, 16 or 49, up to the vision encoder's grid. They count for
+            tokens_per_micro_batch, but not for max_length. Retrieval reads a single vector.
+        blind: Leave out all images, in training and in later evaluations of the run: the baseline that reads
+            text alone.
         encoder: Encoder whose tokenizer is used. Follows model.encoder.
         vision_encoder: Encoder of images. Follows model.vision_encoder.
         vision_trainable: True if the vision encoder is trained. Follows model.vision_trainable.
-        cache: Folder of encoded rows. Defaults to the variable XLT_CACHE, or ~/.cache/xlt.
+        cache: Folder of encoded rows and of features of images. Defaults to the variable XLT_CACHE, or
+            ~/.cache/xlt.
         num_workers: Number of processes that prepare batches during training. 0 prepares batches in the
             training process.
         seed: Seed of the order of rows, of masking, of dropout and of volumes. Follows seed_everything.

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 from xlt.config.parser import CommandParser
 from xlt.config.run_command import run_command
 from xlt.evaluation.evaluation import Evaluation
+from xlt.evaluation.report import MARK
 
 
 def make_parser() -> CommandParser:
@@ -44,6 +45,8 @@ def evaluate(args: Sequence[str]) -> None:
     evaluation = Evaluation(**vars(settings))
     report = evaluation.run()
     print(f"\nscores in percent\n\n{report.table()}")
+    if any(report.collapsed.values()):
+        print(f"{MARK} collapsed: the model gives (almost) always the same prediction")
     if averages := report.averages():
         print("\n" + "\n".join(averages))
     for table in report.robustness.tables():

@@ -27,6 +27,7 @@ from xlt.config.trainer_keys import DEFAULTS, check_accelerator, check_trainer_k
 from xlt.data.sampling.episodes import check_episodes, steps_type_of
 from xlt.datamodule import TransferData
 from xlt.learning.meta import JOINT
+from xlt.models.encoders.multimodal import check_kept_heads
 from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
@@ -150,6 +151,8 @@ class CommandLine(LightningCLI):
             return
         super().instantiate_classes()
         check_launch(self.trainer)
+        has_projection = self.model.vision is not None
+        check_kept_heads(self.datamodule.vision_settings, self.config.model.keep_heads, has_projection)
         self.folder.check(self.resolved())
         if isinstance(self.trainer.strategy, DDPStrategy):
             num_heads = len({task.head_key for task in self.datamodule.tasks.values()})

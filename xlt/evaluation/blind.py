@@ -25,7 +25,7 @@ class Blind:
 
     Raises:
         FileNotFoundError: There is no such folder, or its evaluation is not finished.
-        ValueError: The folder is `out`, a file is damaged, or a run was trained with images.
+        ValueError: The folder is `out` or a run's, a file is damaged, or a run was trained with images.
     """
 
     def __init__(self, folder: Path | None, out: Path) -> None:
@@ -76,6 +76,11 @@ def _scores_in(folder: Path) -> list[CellScore]:
         FileNotFoundError: There is no such folder, or its evaluation is not finished.
         ValueError: A file is damaged, or a run was trained with images.
     """
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(
+            f"blind is {folder}, the folder of a run. Test the run first: xlt evaluate --runs "
+            f"'[{folder}]' --out OUT. Then set blind to OUT"
+        )
     if not (folder / "results.json").is_file():
         lacking = "results.json is missing there" if folder.is_dir() else "there is no such folder"
         raise FileNotFoundError(f"blind is {folder}, but {lacking}, so no evaluation is finished. {REMEDY}")

@@ -1,7 +1,7 @@
 """Compute the features of images that the cache lacks, and add images to encoded splits.
 
 An image is read once by each vision encoder, however many rows, splits, tasks and runs share the image. One
-process computes, under a lock, and saves every CHUNK images. Other processes wait for the lock, and find the
+process computes, under a lock, and saves every SAVED images. Other processes wait for the lock, and find the
 features then. I images, T tokens, C width, h x w pixels.
 """
 
@@ -35,6 +35,9 @@ from xlt.system.lock import locked
 log = logging.getLogger(__name__)
 
 CHUNK = 512
+"""Number of images that are read in the order of their file."""
+
+SAVED = 64
 """Number of images that are saved at a time."""
 
 BATCH = {"cpu": 1, "cuda": 64}
@@ -171,16 +174,24 @@ class ImageCache:
             done = 0
             # Files are read in their order, by a single thread, and decoded by several.
             while chunk := sorted(islice(images, CHUNK), key=lambda found: found[0].row):
-                contents = [_content_of(*image) for image in chunk]
-                pixels = np.stack(list(threads.map(self._prepare, contents, [where for _, where in chunk])))
-                arrays = pixels if self._is_trained else self._features(pixels, chunk, device)
-                self.store.add(np.array([image.key for image, _ in chunk], np.uint64), arrays)
-                done += len(chunk)
-                bar.update(len(chunk))
-                now = time.perf_counter()
-                if done == num_images or (bar.disable and now - said > SECONDS_BETWEEN_LINES):
-                    said, rate = now, done / (now - start)
-                    log.info("%s: %s of %s images, %.1f a second", name, f"{done:,}", f"{num_images:,}", rate)
+                for first in range(0, len(chunk), SAVED):
+                    part = chunk[first : first + SAVED]
+                    self._save(part, threads, device)
+                    done += len(part)
+                    bar.update(len(part))
+                    now = time.perf_counter()
+                    if done == num_images or (bar.disable and now - said > SECONDS_BETWEEN_LINES):
+                        said, counts = now, f"{done:,} of {num_images:,} images"
+                        log.info("%s: %s, %.1f a second", name, counts, done / (now - start))
+
+    def _save(
+        self, images: Sequence[tuple[Image, str]], threads: ThreadPoolExecutor, device: torch.device
+    ) -> None:
+        """Compute the features of images, and save them."""
+        contents = [_content_of(*image) for image in images]
+        pixels = np.stack(list(threads.map(self._prepare, contents, [where for _, where in images])))
+        arrays = pixels if self._is_trained else self._features(pixels, images, device)
+        self.store.add(np.array([image.key for image, _ in images], np.uint64), arrays)
 
     def _prepare(self, content: bytes, where: str) -> np.ndarray:
         """Return the pixels of an image file, shape (3, h, w) uint8.

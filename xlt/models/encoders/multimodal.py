@@ -139,17 +139,31 @@ def start_vision(
         earlier.requires_grad_(False)
     if settings is None or settings.is_blind:
         return earlier
-    if keeps_heads and earlier is None:
-        raise ValueError(
-            "model.keep_heads is true, but model.encoder has no projection of images, its run read only "
-            "text. Set model.keep_heads to false, or name a run with images"
-        )
+    check_kept_heads(settings, keeps_heads, earlier is not None)
     vision = new_vision(settings, encoder.config.hidden_size)
     for part in (vision.projector, vision.grid, vision.number):
         initialise(part, encoder.transformer)
     if earlier is not None and earlier.settings.vision_encoder == settings.vision_encoder:
         _take_over(vision, earlier)
     return vision
+
+
+def check_kept_heads(settings: VisionSettings | None, keeps_heads: bool, has_projection: bool) -> None:
+    """Check that a run on images does not keep the heads of a run on text.
+
+    Args:
+        settings: Settings of the run's images. None if its tasks read text alone.
+        keeps_heads: True if the run begins with trained heads.
+        has_projection: True if the encoder's folder has a projection of images.
+
+    Raises:
+        ValueError: The encoder's folder has heads without a projection.
+    """
+    if settings is not None and not settings.is_blind and keeps_heads and not has_projection:
+        raise ValueError(
+            "model.keep_heads is true, but model.encoder has no projection of images, because its run read "
+            "only text. Set model.keep_heads to false, or name a run with images"
+        )
 
 
 def _take_over(vision: Vision, earlier: Vision) -> None:
