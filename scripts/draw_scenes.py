@@ -78,6 +78,7 @@ def draw_scenes(out: Path, train: int = 400, validation: int = 60, test: int = 6
     _write(out / "xvnli_images.parquet", [_image(name, content) for name, _, content in numbered["xvnli"]])
     _write(out / "xvnli_train.parquet", _pairs(numbered["train"], ["en"], rng))
     _write(out / "xvnli_validation.parquet", _pairs(numbered["train"][:validation], ["en"], rng))
+    print(f"{sum(sizes.values()):,} scenes are in {out}")
 
 
 def _drawn(scene: Scene, rng: random.Random) -> tuple[Scene, bytes]:

@@ -74,6 +74,7 @@ def retrieval_figure(
     for language in languages:
         found[language], images = _retrieve(model, root, language, num_images, cache)
     _draw(images, found, boxes).savefig(out, dpi=150, bbox_inches="tight")
+    print(f"{out} is written")
 
 
 def _retrieve(
