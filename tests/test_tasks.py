@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import NINE, REPOSITORY, Command, run
+from PIL import Image
 
 from xlt import tasks
 from xlt.batch.predictions import Predictions
@@ -190,7 +191,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def whole_task() -> str:
     """The task file that docs/add-a-task.md shows."""
-    found, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    found, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert "SciTail" in found
     return found
 
@@ -255,9 +256,22 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
         tasks.load("mylab.other")
 
 
+def test_the_shown_task_with_images_reads_paths_beside_its_rows(own_folder: Path):
+    _, shapes, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (own_folder / "mylab" / "shapes.py").write_text(shapes)
+    Image.new("RGB", (16, 16), "red").save(own_folder / "red.png")
+    row = {"image": "red.png", "statement": "A red square.", "label": "true", "language": "en"}
+    pq.write_table(pa.Table.from_pylist([row]), own_folder / "shapes.parquet")
+    task = tasks.load("mylab.shapes")
+    (raw,) = task.sources[0].open("train", [own_folder])
+    (example,) = read_examples(task, [raw])
+    assert (example.first, example.label) == ("A red square.", 1)
+    assert example.images[0].read() == (own_folder / "red.png").read_bytes()
+
+
 def own_kind() -> str:
     """The kind of one's own that docs/add-a-task.md shows, and a task of it."""
-    _, kind = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    *_, kind = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     task = whole_task().split('"""', 2)[2].replace("TASK = Classification(", "TASK = ByError(")
     return kind + task
 
