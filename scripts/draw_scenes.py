@@ -9,7 +9,8 @@ of photos. The same seed gives the same scenes.
     flickr/{train,validation,test}.parquet     image, image_id, captions_en (list), caption_de, _fr, _cs
     xflickrco.parquet, xflickrco_images.parquet    the test scenes, captions in 8 languages
     xvnli.parquet, xvnli_images.parquet            statements about further scenes in 5 languages
-    xvnli_train.parquet, xvnli_validation.parquet  English statements about the training scenes
+    xvnli_train.parquet                            statements about the training scenes in the same languages
+    xvnli_validation.parquet                       English statements about some training scenes
 """
 
 import io
@@ -76,7 +77,7 @@ def draw_scenes(out: Path, train: int = 400, validation: int = 60, test: int = 6
     _write(out / "xflickrco_images.parquet", [_image(name, content) for name, _, content in numbered["test"]])
     _write(out / "xvnli.parquet", _pairs(numbered["xvnli"], XVNLI, rng))
     _write(out / "xvnli_images.parquet", [_image(name, content) for name, _, content in numbered["xvnli"]])
-    _write(out / "xvnli_train.parquet", _pairs(numbered["train"], ["en"], rng))
+    _write(out / "xvnli_train.parquet", _pairs(numbered["train"], XVNLI, rng))
     _write(out / "xvnli_validation.parquet", _pairs(numbered["train"][:validation], ["en"], rng))
     print(f"{sum(sizes.values()):,} scenes are in {out}")
 

@@ -17,6 +17,7 @@ from xlt.config.cli import ParsedCommandLine
 from xlt.config.commands import MODULES
 from xlt.evaluate import make_parser
 from xlt.evaluation.groups import GROUPS
+from xlt.splits.data_keys import vision_settings_of
 from xlt.studies.design.plan import Study
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
@@ -116,6 +117,16 @@ def test_each_run_and_evaluation_of_a_study_parses(
 def test_tasks_of_a_config_load(path: Path):
     for name in yaml.safe_load(path.read_text())["data"]["tasks"]:
         assert tasks.load(name).name == name
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=name_of)
+def test_a_config_of_tasks_with_images_names_a_vision_encoder(path: Path):
+    config = yaml.safe_load(path.read_text())
+    model, data = config["model"], config["data"]
+    loaded = {name: tasks.load(name) for name in data["tasks"]}
+    chosen = model.get("vision_encoder"), data.get("image_tokens", 49), model.get("vision_trainable", False)
+    settings = vision_settings_of(loaded, *chosen, data.get("blind", False))
+    assert (settings is not None) == ("vision_encoder" in model)
 
 
 def test_each_of_the_nine_tasks_and_the_mixture_has_a_config():

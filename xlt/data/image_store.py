@@ -14,7 +14,7 @@ import numpy as np
 from xlt.data.array_store import ArrayStore, distinct
 from xlt.data.features import Features, ImageRows
 from xlt.data.images import Image
-from xlt.data.sampling.order import draw
+from xlt.data.sampling.order import sample
 
 IMAGE_KEY = "image_key"
 """Column of the keys of a row's images, two int32 for each image. Rows without an image have no value."""
@@ -87,6 +87,5 @@ class IllustratedFeatures(Features):
         found = ImageRows(self._store.arrays[ids, part], counts, ids, num_tokens)
         if not self._imagery.num_negatives or not len(self._pool):
             return found
-        picked = draw(self._imagery.num_negatives, "negatives", key) % np.uint64(len(self._pool))
-        drawn = self._pool[np.unique(picked).astype(np.int64)]
+        drawn = sample(self._pool, self._imagery.num_negatives, "negatives", key)
         return found._replace(negatives=self._store.arrays[drawn, 0], negative_ids=drawn)

@@ -16,7 +16,7 @@ import numpy as np
 
 from xlt.data.array_store import ArrayStore
 from xlt.data.features import Features
-from xlt.data.sampling.order import draw
+from xlt.data.sampling.order import sample
 
 TEXT_KEY = "text_key"
 """Column of the hash of the text that the teacher reads, as two int32."""
@@ -97,6 +97,5 @@ class TaughtFeatures(Features):
         All micro-batches of a step get the same vectors, so that no loss depends on how the rows of a step
         are divided.
         """
-        picked = draw(self._num_negatives, "negatives", key) % np.uint64(len(self._in_use))
-        rows = self._in_use[np.unique(picked).astype(np.int64)]
+        rows = sample(self._in_use, self._num_negatives, "negatives", key)
         return {NEGATIVES: self._vectors[self._index[rows]].astype(np.float32)}

@@ -181,7 +181,7 @@ class Evaluation:
     def _num_examples(self, cell: Cell) -> int:
         """Return the number of a cell's examples within the volume, 0 if none has a label."""
         try:
-            return len(self._rows(cell.task, self._splits.open(cell.task, cell.split, cell.raw_splits))[1])
+            return self._rows(cell.task, self._splits.open(cell.task, cell.split, cell.raw_splits))[1]
         except Unlabelled:
             return 0
 
@@ -248,7 +248,8 @@ class Evaluation:
     def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, np.ndarray]:
         """Return the result of a split in the cell's language, and the numbers of its examples."""
         stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
-        rows, examples = self._rows(cell.task, stored)
+        examples = self._examples(cell.task, stored)
+        rows = stored.rows_of(examples)
         images = self._images.of(cell.task, cell.model)
         if images is not None:
             raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(cell.task, split)
@@ -256,11 +257,14 @@ class Evaluation:
         predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
         return task.evaluate(predictions), examples
 
-    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
-        """Return the row numbers and the example numbers of the examples within the volume."""
-        volume = self._volume if task.needs_training else None
-        kept = stored.subset(volume, self._seed, task.group)
-        return stored.rows_of(kept), kept
+    def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[np.ndarray, int]:
+        """Return the row numbers of the examples within the volume, and the number of these examples."""
+        kept = self._examples(task, stored)
+        return stored.rows_of(kept), len(kept)
+
+    def _examples(self, task: Task[Any], stored: EncodedSplit) -> np.ndarray:
+        """Return the numbers of the examples within the volume."""
+        return stored.subset(self._volume if task.needs_training else None, self._seed, task.group)
 
     def _model(self, cell: Cell) -> EvaluationModel:
         """Return the cell's model. The last model stays loaded, since cells are in the order of models."""

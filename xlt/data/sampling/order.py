@@ -19,6 +19,11 @@ def uniform(num: int, *key: object) -> np.ndarray:
     return (draw(num, *key) >> np.uint64(11)) * 2.0**-53
 
 
+def sample(pool: np.ndarray, num: int, *key: object) -> np.ndarray:
+    """Return the distinct members of `num` draws from a pool, in the pool's order. Draws may repeat."""
+    return pool[np.unique(draw(num, *key) % np.uint64(len(pool))).astype(np.int64)]
+
+
 def permutation(num: int, *key: object) -> np.ndarray:
     """Return the numbers 0 … num - 1 in random order, shape (num,) int64."""
     return np.argsort(draw(num, *key), kind="stable")

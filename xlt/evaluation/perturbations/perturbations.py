@@ -32,7 +32,7 @@ from xlt.evaluation.perturbations.images import (
 from xlt.evaluation.perturbations.noise import Noise
 from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.kinds.task import Task
-from xlt.splits.reading import read_examples
+from xlt.splits.reading import read_examples, without_images
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
 
@@ -250,7 +250,8 @@ class Perturbations:
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
         """The labelled examples of a task in a language."""
         raw_splits = self._splits.raw_splits(task, split)
-        return [example for example in read_examples(task, raw_splits) if task.is_labelled(example)]
+        examples = read_examples(task, raw_splits)
+        return without_images(example for example in examples if task.is_labelled(example))
 
 
 def _in(task: Task[Any], language: str) -> Task[Any]:
