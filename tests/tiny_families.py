@@ -4,16 +4,11 @@ import string
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import BertProcessing
 from transformers import (
     BertConfig,
+    BertTokenizer,
     ModernBertConfig,
     PretrainedConfig,
-    PreTrainedTokenizerFast,
     RobertaConfig,
     XLMRobertaConfig,
     XLMRobertaXLConfig,
@@ -71,10 +66,6 @@ def write_wordpiece(folder: Path, **changes: Any) -> int:
     """
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [*SPECIAL, *characters, *(f"##{c}" for c in characters)]
-    fast = Tokenizer(WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    fast.normalizer, fast.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
-    fast.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    named = dict(zip(names, SPECIAL, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=fast, **named, **changes).save_pretrained(str(folder))
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    BertTokenizer(vocabulary, **changes).save_pretrained(str(folder))
     return len(pieces)

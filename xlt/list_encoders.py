@@ -37,7 +37,8 @@ def make_parser() -> CommandParser:
         nargs="?",
         type=str,
         default="",
-        help="Encoder to compare: a name on the hub, a folder, or the folder of a finished run.",
+        help="Encoder to compare: a name on the hub, a folder, or the folder of a finished run. Defaults to "
+        "none: the families are listed.",
     )
     return parser
 

@@ -3,7 +3,8 @@
 The encoder's linear layers, norms and embeddings read (1, N) tokens. Here the queries of each sequence see
 only the sequence's own keys. `packed_attention` chooses the kernel. On the CPU: batched products over blocks
 of similar length. On CUDA: flash attention in half precision, else memory-efficient attention. Elsewhere:
-torch's jagged nested tensors. N tokens, M of them queries, S sequences, H heads, K width of a head.
+torch's jagged nested tensors. N tokens, M of them queries, S sequences, H heads, K width of a head, D hidden
+width.
 """
 
 from typing import NamedTuple
