@@ -86,7 +86,7 @@ def test_transformers_loads_the_model_of_a_run(finished: Path):
 def test_a_run_is_evaluated_in_retrieval(finished: Path, samples: list[str], cache: str, tmp_path: Path):
     root = write_root(Path(samples[0]), tmp_path)
     settings = {"encoder": finished, "tasks": "[tatoeba]", "root": root, "cache": cache, "accelerator": "cpu"}
-    settings |= {"out": tmp_path / "out", "max_length": 128}
+    settings |= {"out": tmp_path / "out", "max_length": 128, "stride": 32}
     assert run([f"--{key}={value}" for key, value in settings.items()], evaluate) == 0
     results = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert "tatoeba" in json.dumps(results)

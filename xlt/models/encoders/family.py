@@ -129,8 +129,9 @@ class Family:
 
     def segments(self, config: PretrainedConfig, input_ids: Tensor, segment_ids: Tensor | None) -> Tensor:
         """Return the segment ids that a model reads: 0 if there are none, or if the model has one segment."""
-        is_used = segment_ids is not None and config.type_vocab_size > 1
-        return segment_ids if is_used else torch.zeros_like(input_ids)
+        if segment_ids is None or config.type_vocab_size < 2:
+            return torch.zeros_like(input_ids)
+        return segment_ids
 
     def refusal(self, config: PretrainedConfig) -> str:
         """Return why a config cannot be served; an empty string if it can."""

@@ -5,6 +5,7 @@ one place before the first token. N tokens, M of them read, D hidden width.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,14 +30,13 @@ class ModernBertReadLayer(ModernBertEncoderLayer):
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         *,
         layout: Layout,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> Float[Tensor, "1 M D"]:
         """Return the states at the layout's token indices."""
         indices, own = layout.token_indices, self.attn
         if indices is None or own.sliding_window is not None or position_embeddings is None:
-            states = super().forward(
-                hidden_states, attention_mask, position_embeddings, layout=layout, **kwargs
-            )
+            kwargs["layout"] = layout
+            states = super().forward(hidden_states, attention_mask, position_embeddings, **kwargs)
             return states if indices is None else states.index_select(1, indices)
         products = own.Wqkv(self.attn_norm(hidden_states)).unflatten(-1, (3, -1, own.head_dim))
         query, key, value = (states.transpose(1, 2) for states in products.unbind(-3))
