@@ -10,7 +10,7 @@ import torch
 from test_attention import TOKEN_INDICES, assert_gradients_agree, error, gradients
 from tiny_families import CONFIGS, WINDOW, config_of, write_family
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForMaskedLM, ElectraConfig
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertModel, ElectraConfig
 from transformers.models.modernbert.modeling_modernbert import ModernBertModel
 
 from xlt.batch.images import BatchImages
@@ -262,6 +262,25 @@ def test_a_masked_head_with_weights_of_its_own_is_refused(tmp_path: Path):
     encoder = encoder_of(tmp_path, "bert", tie_word_embeddings=False)
     with pytest.raises(ValueError, match=r"tie_word_embeddings is false .* Name another encoder"):
         encoder.masked_head()
+
+
+def test_an_xlm_r_in_the_form_of_bert_has_the_same_states(tmp_path: Path):
+    # As multilingual-e5-small is on the hub: positions from 0, two segments, and another pad token.
+    ours = Encoder(str(MINI)).eval()
+    sizes = {name: size for name, size in ours.config.to_dict().items() if name in BertConfig().to_dict()}
+    sizes |= {"model_type": "bert", "type_vocab_size": 2, "max_position_embeddings": 512, "pad_token_id": 0}
+    model = BertModel(BertConfig(**sizes), add_pooling_layer=False)
+    state = ours.transformer.state_dict()
+    state["embeddings.position_embeddings.weight"] = state["embeddings.position_embeddings.weight"][2:]
+    state["embeddings.token_type_embeddings.weight"] = state[
+        "embeddings.token_type_embeddings.weight"
+    ].repeat(2, 1)
+    model.load_state_dict(state)
+    model.save_pretrained(tmp_path)
+    ids, _ = random_sequences(ours, [512, 1, 30])
+    theirs = Encoder(str(tmp_path)).eval()
+    assert theirs.facts == (0, 512)
+    assert error(run_packed(theirs, ids), run_packed(ours, ids)) < 1e-5
 
 
 # Images
