@@ -258,6 +258,7 @@ class _Padded(nn.Module):
         packing: Packing,
         token_indices: Tensor | None = None,
         images: None = None,
+        segment_ids: None = None,
     ) -> Tensor:
         """The last layer's state of each real token, or of those at `token_indices`."""
         column = torch.arange(packing.longest, device=input_ids.device)

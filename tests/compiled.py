@@ -62,7 +62,8 @@ def main(config: str) -> None:
     for lengths in ([30, 512, 1, 29, 7], [3, 80, 80, 1], [40, 2, 7]):
         packing = Packing(*(p.to(DEVICE) if isinstance(p, Tensor) else p for p in pack(lengths)))
         ids = torch.randint(3, 50, (1, sum(lengths)), device=DEVICE)
-        positions = torch.cat([torch.arange(length) for length in lengths])[None].to(DEVICE) + 2
+        places = torch.cat([torch.arange(length) for length in lengths])[None].to(DEVICE)
+        positions = places + plain.facts.first_position
         for token_indices in (None, packing.starts, torch.arange(0, sum(lengths), 3, device=DEVICE)):
             for training in (True, False):
                 states = []

@@ -657,11 +657,11 @@ def test_encoder_that_does_not_exist_is_named(refusal: Refusal, tmp_path: Path):
 
 
 def test_encoder_of_another_architecture_is_refused(refusal: Refusal, tmp_path: Path):
-    (tmp_path / "bert").mkdir()
-    (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    message = refusal({"model.encoder": tmp_path / "bert"})
+    (tmp_path / "electra").mkdir()
+    (tmp_path / "electra" / "config.json").write_text(json.dumps({"model_type": "electra"}))
+    message = refusal({"model.encoder": tmp_path / "electra"})
     assert "model.encoder" in message
-    assert "bert" in message
+    assert "electra" in message
     assert "xlm-roberta" in message
 
 

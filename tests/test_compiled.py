@@ -3,24 +3,34 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from commands import launch
-from transformers import XLMRobertaConfig
+from tiny_families import CONFIGS, SHIFTED
 
+from xlt.models.encoders.families import FAMILIES
 from xlt.models.encoders.text import VARIANTS
 
+OWN = {
+    "xlm-roberta": SHIFTED,
+    "xlm-roberta-xl": SHIFTED,
+    "modernbert": {"layer_types": ["full_attention"] * 3, "pad_token_id": 0},
+}
+"""Settings of the config of each family whose layer is computed in another way."""
 
-def test_compiled_layers_have_the_states_and_gradients_of_the_others(tmp_path: Path) -> None:
-    XLMRobertaConfig(
+
+@pytest.mark.parametrize("kind", OWN)
+def test_compiled_layers_have_the_states_and_gradients_of_the_others(kind: str, tmp_path: Path) -> None:
+    config = CONFIGS[kind][0](
         vocab_size=50,
         hidden_size=128,
         num_hidden_layers=3,
         num_attention_heads=2,
         intermediate_size=256,
-        max_position_embeddings=514,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    ).save_pretrained(tmp_path)
+        **OWN[kind],
+    )
+    FAMILIES[kind].drop_with(config, 0.0)
+    config.save_pretrained(tmp_path)
     # Tracing a layer would trace the checks of shapes, too, that tests are under.
     code, output = launch([str(tmp_path)], "compiled")
     assert code == 0, output[-3000:]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import XLMRobertaModel
 
 import xlt.data.encode
 import xlt.data.sources
@@ -108,7 +109,7 @@ def test_the_cache_of_an_encoder_that_cannot_be_written_is_named(
     for owner, load in (
         (xlt.data.encode.AutoTokenizer, lambda: load_tokenizer("org/encoder")),
         (xlt.models.encoders.text.AutoConfig, lambda: load_config("org/encoder")),
-        (xlt.models.encoders.text.XLMRobertaModel, lambda: Encoder(encoder_with_weights)),
+        (XLMRobertaModel, lambda: Encoder(encoder_with_weights)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, "from_pretrained", raises(wrapped))

@@ -32,11 +32,11 @@ from xlt.system.checks import NotFiniteError, require
 
 
 class TransferModule(LightningModule):
-    """A shared XLM-R encoder and a head for each task.
+    """A shared encoder and a head for each task.
 
     Args:
-        encoder: XLM-R to start from: a name on the hub, a folder with config, tokenizer and weights, or the
-            folder of a finished run, whose best checkpoint is loaded.
+        encoder: Encoder to start from: a name on the hub, a folder with config, tokenizer and weights, or the
+            folder of a finished run, whose best checkpoint is loaded. `xlt encoders` lists the families.
         learning_rate: Peak learning rate of AdamW, for the encoder's top layer.
         warmup_steps: Optimizer steps in which the learning rate rises linearly to its peak. It then falls
             linearly to 0 at trainer.max_steps.

@@ -29,6 +29,8 @@ class Batch(NamedTuple):
     """Seed of the micro-batch's dropout."""
     images: BatchImages | None = None
     """Images of the rows. None if the kind reads no images."""
+    segment_ids: Tensor | None = None
+    """(1, N) 0 for the tokens of a first text, 1 for those of a second. None if the tokenizer gives none."""
 
     @property
     def num_tokens(self) -> int:

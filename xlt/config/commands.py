@@ -61,8 +61,11 @@ COMMANDS: dict[str, tuple[Section, ...]] = {
     "study_dashboard": (Section("keys", "xlt.study_dashboard"),),
     "wandb_sync": (Section("keys", "xlt.wandb_sync"),),
     "tasks": (Section("keys", "xlt.list_tasks"),),
+    "encoders": (Section("keys", "xlt.list_encoders"),),
 }
 """Sections of each command's keys, in the order of the help."""
 
-MODULES = {name: "xlt.list_tasks" if name == "tasks" else f"xlt.{name}" for name in COMMANDS}
+_LISTS = ("tasks", "encoders")
+
+MODULES = {name: f"xlt.list_{name}" if name in _LISTS else f"xlt.{name}" for name in COMMANDS}
 """Module of each command."""

@@ -8,8 +8,6 @@ choices and a passage with several questions. The ids are the same as in the tok
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -17,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xlt.data.clusters import whole_clusters
 from xlt.data.examples import Question
-from xlt.data.sequences import ids_by_word, lengths_to_keep, special_runs
+from xlt.data.sequences import Pair, Template, Window, ids_by_word, lengths_to_keep, template_of
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
 
@@ -27,34 +25,6 @@ Raise it when a change there gives other ids for the same texts."""
 
 MAX_QUESTION_TOKENS = 64
 """Number of tokens after which questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
-
-
-class Pair(NamedTuple):
-    """A text or a pair of texts as one sequence.
-
-    Args:
-        ids: Token ids, special tokens included.
-        is_cut: True if text was lost to the length limit.
-    """
-
-    ids: list[int]
-    is_cut: bool
-
-
-class Window(NamedTuple):
-    """A question with a part of its passage.
-
-    Args:
-        ids: Token ids, special tokens included.
-        begin: Index of the passage's first token.
-        offsets: First character of each token of the passage and one after its last, shape (tokens, 2).
-        is_cut: True if the question was cut.
-    """
-
-    ids: list[int]
-    begin: int
-    offsets: np.ndarray
-    is_cut: bool
 
 
 @dataclass(frozen=True)
@@ -87,20 +57,25 @@ class TextEncoder:
         return self._fast.to_str()
 
     @cached_property
-    def _single(self) -> tuple[list[int], ...]:
-        """Return the special tokens before and after a single text."""
-        return special_runs(self._fast.encode(self._sample))
-
-    @cached_property
-    def _double(self) -> tuple[list[int], ...]:
-        """Return the special tokens before, between and after two texts."""
-        return special_runs(self._fast.encode(self._sample, self._sample))
+    def _template(self) -> Template:
+        """Return the special tokens and segments of single texts and of pairs."""
+        has_segments = "token_type_ids" in self.tokenizer.model_input_names
+        return template_of(self._fast, has_segments)
 
     @property
-    def _sample(self) -> str:
-        """Return a text of at least one token: `a`, or another piece if the vocabulary cannot spell `a`."""
-        texts = chain("a", self._fast.get_vocab())
-        return next(t for t in texts if self._fast.encode(t, add_special_tokens=False).ids)
+    def _single(self) -> tuple[list[int], ...]:
+        """Return the special tokens before and after a single text."""
+        return self._template.single
+
+    @property
+    def _double(self) -> tuple[list[int], ...]:
+        """Return the special tokens before, between and after two texts."""
+        return self._template.double
+
+    @property
+    def has_segments(self) -> bool:
+        """Return True if the tokens of a second text have a segment id of their own."""
+        return self._template.separators_of_first is not None
 
     @property
     def _room(self) -> int:
@@ -147,7 +122,8 @@ class TextEncoder:
         before, after = self._single
         ids = self._fast.encode(text, add_special_tokens=False).ids
         room = self._room
-        return [Pair(before + ids[i : i + room] + after, False) for i in range(0, max(1, len(ids)), room)]
+        parts = [before + ids[i : i + room] + after for i in range(0, max(1, len(ids)), room)]
+        return [Pair(part, False, self._template.first_segment(None, part)) for part in parts]
 
     def located(self, texts: Sequence[str]) -> list[list[Window]]:
         """Encode each text as sequences of at most `max_length`, with the characters of every token."""
@@ -163,14 +139,15 @@ class TextEncoder:
 
     def _encode_single(self, ids: list[int]) -> Pair:
         before, after = self._single
-        return Pair(before + ids[: self._room] + after, len(ids) > self._room)
+        sequence = before + ids[: self._room] + after
+        return Pair(sequence, len(ids) > self._room, self._template.first_segment(None, sequence))
 
     def _encode_pair(self, first: list[int], second: list[int]) -> Pair:
         before, between, after = self._double
         room = self.max_length - len(before) - len(between) - len(after)
         one, other = lengths_to_keep(len(first), len(second), room)
         ids = before + first[:one] + between + second[:other] + after
-        return Pair(ids, len(first) + len(second) > room)
+        return Pair(ids, len(first) + len(second) > room, self._template.first_segment(one, ids))
 
     def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
         """Encode each question with as many overlapping windows as its passage needs."""
@@ -195,11 +172,12 @@ class TextEncoder:
         """Return the windows of a passage. An empty passage has one window."""
         before, between, after = self._double
         start, is_cut = before + question[:limit] + between, len(question) > limit
+        segment = self._template.first_segment(min(len(question), limit), start)
         room = self.max_length - len(start) - len(after)
         step = room - stride
         count = 1 + -(-max(0, len(passage) - room) // step)
         return [
-            Window(start + passage[p : p + room] + after, len(start), offsets[p : p + room], is_cut)
+            Window(start + passage[p : p + room] + after, len(start), offsets[p : p + room], is_cut, segment)
             for p in range(0, count * step, step)
         ]
 

@@ -17,6 +17,9 @@ import pyarrow as pa
 Columns = Mapping[str, list[list[int]]]
 """Column name to a list of integers for each row."""
 
+FIRST_SEGMENTS = "first_segments"
+"""Column of the number of tokens of segment 0 of each sequence, if the tokenizer gives segment ids."""
+
 FEATURES_VERSION = 1
 """Version of the file format. Raise it when the file of the same columns changes."""
 

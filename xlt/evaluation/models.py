@@ -6,17 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlt.data.encode import load_tokenizer
+from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.evaluation.task_values import check_names
 from xlt.kinds.task import Task, name_of
+from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.multimodal import VisionSettings
-from xlt.models.encoders.text import load_config
+from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.models.saving import load_heads, load_vision_settings
 from xlt.system.checks import require
 from xlt.system.folders import HEADS, MODEL, model_folder
 from xlt.tasks import by_task, load
 from xlt.training.exporting import export_run
 from xlt.training.run_folder import RunFolder
+
+MAX_LENGTH = 512
+"""Default of the maximum number of tokens in a sequence, unless the encoder's limit is lower."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +200,22 @@ def _tasks_of(run: str) -> list[str]:
 def _heads_of(run: str) -> list[str]:
     """Return the heads of the tasks in a run's config; none without a config."""
     return [load(name).head_key for name in _tasks_of(run)]
+
+
+def text_encoder(
+    models: Sequence[str], max_length: int | None, stride: int, image_tokens: int
+) -> TextEncoder:
+    """Return the tokenizer of the models, with sequences that all models have positions for.
+
+    Raises:
+        ValueError: The sequences are longer than a model's limit, or a model has fewer word embeddings than
+            the tokenizer has ids.
+    """
+    limits = {name: facts_of(load_config(name)).max_tokens for name in models}
+    length = min(MAX_LENGTH, *limits.values()) if max_length is None else max_length
+    for name, limit in limits.items():
+        require(length <= limit, "max_length", length, f"be at most {limit} tokens, the limit of {name}")
+    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1), image_tokens)
+    for name in models:
+        check_vocabulary(name, text.num_ids)
+    return text

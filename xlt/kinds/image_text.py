@@ -13,7 +13,7 @@ from xlt.batch.predictions import Predictions
 from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, ImageTextPair, TextPair
-from xlt.data.features import Columns
+from xlt.data.features import FIRST_SEGMENTS, Columns
 from xlt.data.image_store import IMAGE_KEY, Imagery, image_keys
 from xlt.kinds.classification import Classification
 from xlt.kinds.task import Scores
@@ -95,6 +95,9 @@ class VisualClassification(Classification):
         rows = zip(columns["input_ids"], pads, strict=True)
         ids = [[*tokens[:1], *pad, *tokens[1:]] for tokens, pad in rows]
         changed = {"input_ids": ids, "lengths": [[len(tokens)] for tokens in ids]}
+        if FIRST_SEGMENTS in columns:
+            firsts = zip(columns[FIRST_SEGMENTS], pads, strict=True)
+            changed[FIRST_SEGMENTS] = [[first + len(pad)] for (first,), pad in firsts]
         return {**columns, **changed, IMAGE_KEY: [image_keys(own) for own in images]}, num_cut
 
     def imagery(self) -> Imagery:

@@ -17,6 +17,7 @@ from xlt.data.examples import Question
 from xlt.data.features import Columns
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import keys_of
+from xlt.data.sequences import segment_columns
 from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.squad import best_threshold, f1, squad_scores
@@ -85,7 +86,8 @@ class SpanExtraction(Task[Question]):
                 columns["targets"].append(answer_tokens(example, window))
                 columns["passage"].append([window.begin, window.begin + len(window.offsets)])
                 columns["offsets"].append(window.offsets.ravel().tolist())
-        return columns, num_cut
+        windows = [[window] for windows in encoded for window in windows]
+        return columns | segment_columns(windows), num_cut
 
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new span head."""

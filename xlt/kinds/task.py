@@ -9,10 +9,11 @@ import numpy as np
 
 from xlt.batch.predictions import Predictions
 from xlt.data.class_names import by_name
-from xlt.data.encode import Pair, TextEncoder
+from xlt.data.encode import TextEncoder
 from xlt.data.features import Columns
 from xlt.data.image_store import Imagery
 from xlt.data.sampling.masking import Masking
+from xlt.data.sequences import Pair, segment_columns
 from xlt.data.sources import Row, Source, Split
 from xlt.data.teacher import Teaching
 from xlt.models.heads.head import Head
@@ -265,13 +266,15 @@ def name_of(name: str) -> str:
 def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
     """Return the columns common to all rows of sequences: input_ids, lengths, weight and example.
 
+    If the tokenizer gives segment ids, column `first_segments` holds the tokens of segment 0 by sequence.
+
     Args:
         encoded: Sequences of all rows, in order.
         per_row: Number of sequences of each row.
         first: Example number of the first row.
     """
     rows = [encoded[i : i + per_row] for i in range(0, len(encoded), per_row)]
-    return {
+    return segment_columns(rows) | {
         "input_ids": [[token for piece in row for token in piece.ids] for row in rows],
         "lengths": [[len(piece.ids) for piece in row] for row in rows],
         "weight": [[1]] * len(rows),

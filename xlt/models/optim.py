@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,8 +14,11 @@ from xlt.system.checks import require
 HEADS = ("heads.", "vision.projector.", "vision.grid.", "vision.number.")
 """Beginnings of the names of parameters that start with random weights in a TransferModule."""
 
-_LAYER = re.compile(r"encoder\..*\.layer\.(\d+)\.")
+_LAYER = re.compile(r"encoder\..*\.layers?\.(\d+)\.")
 """Pattern of the names of a layer's parameters in a TransferModule."""
+
+_FINAL_NORM = re.compile(r"encoder\..*\.(final_norm|encoder\.LayerNorm)\.")
+"""Pattern of the names of the norm after the last layer, which has the top layer's rate."""
 
 
 def check_rates(
@@ -89,7 +92,7 @@ def _groups(parameters: Iterable[nn.Parameter], rate: float, weight_decay: float
     ]
 
 
-def _rates(names: Iterable[str], top: float, layer_decay: float, heads: float | None) -> dict[str, float]:
+def _rates(names: Sequence[str], top: float, layer_decay: float, heads: float | None) -> dict[str, float]:
     """Return the peak learning rate of each parameter of a TransferModule by its name.
 
     Args:
@@ -103,6 +106,7 @@ def _rates(names: Iterable[str], top: float, layer_decay: float, heads: float | 
         found = _LAYER.match(name)
         levels[name] = int(found[1]) + 1 if found else 0
     highest = max(levels.values(), default=0)
+    levels |= dict.fromkeys(filter(_FINAL_NORM.match, names), highest)
     head_rate = top if heads is None else heads
     return {
         name: head_rate if name.startswith(HEADS) else top * layer_decay ** (highest - level)

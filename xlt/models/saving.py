@@ -11,15 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import (
-    PreTrainedTokenizerFast,
-    XLMRobertaConfig,
-    XLMRobertaForMaskedLM,
-    XLMRobertaModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from xlt.models.encoders.families import family_of
+from xlt.models.encoders.loading import quietly
 from xlt.models.encoders.multimodal import Vision, VisionSettings, new_vision
-from xlt.models.encoders.text import load_config, quietly
+from xlt.models.encoders.text import load_config
 from xlt.models.finite import check_finite
 from xlt.system.folders import HEADS, VISION, VISION_SETTINGS, model_folder
 
@@ -43,7 +40,7 @@ def save_encoder(
     """Write an encoder into a folder. Each file appears only when complete, the weights last.
 
     Args:
-        weights: Weights of the encoder, by their names in XLMRobertaModel. They are not copied.
+        weights: Weights of the encoder, by their names in transformers. They are not copied.
         name: Name of the encoder that training began with, which has the config.
         tokenizer: The tokenizer. It is written if the folder has none.
         masked_head: Weights of the encoder's own head for masked tokens. Empty if it has none.
@@ -88,19 +85,17 @@ def save_encoder(
 
 
 def _model(
-    config: XLMRobertaConfig, weights: Mapping[str, Tensor], masked_head: Mapping[str, Tensor]
-) -> XLMRobertaModel | XLMRobertaForMaskedLM:
+    config: PretrainedConfig, weights: Mapping[str, Tensor], masked_head: Mapping[str, Tensor]
+) -> PreTrainedModel:
     """Return a model of transformers that shares the memory of its weights."""
-    state = dict(weights)
+    state, family = dict(weights), family_of(config)
     with torch.device("meta"):
         if not masked_head:
-            model = XLMRobertaModel(config, add_pooling_layer=False)
+            model = family.bare(config)
         else:
-            model = XLMRobertaForMaskedLM(config)
-            table = state["embeddings.word_embeddings.weight"]
-            head = {**masked_head, "decoder.weight": table, "decoder.bias": masked_head["bias"]}
-            state = {f"roberta.{name}": tensor for name, tensor in state.items()}
-            state |= {f"lm_head.{name}": tensor for name, tensor in head.items()}
+            model = family.masked(config)
+            head = family.masked_state(masked_head, state[f"{family.words}.weight"])
+            state = {f"{model.base_model_prefix}.{name}": tensor for name, tensor in state.items()} | head
     model.load_state_dict(state, assign=True)
     model.tie_weights()
     return model

@@ -19,7 +19,8 @@ TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]
 def logits_of(encoder: Encoder, head: Head, batch: Batch) -> Tensor:
     """Return the head's logits for a micro-batch whose images are projected."""
     token_indices = head.token_indices(batch.packing, batch.columns)
-    states = encoder(batch.input_ids, batch.position_ids, batch.packing, token_indices, batch.images)
+    tokens = batch.input_ids, batch.position_ids, batch.packing
+    states = encoder(*tokens, token_indices, batch.images, batch.segment_ids)
     return head(states, batch.packing, batch.columns)
 
 

@@ -63,7 +63,8 @@ def key_of(task: Task[Any], raw_splits: Sequence[RawSplit], text: TextEncoder, c
     settings |= {"held by read": held_by(task.read)} | versions_of(task)
     imagery = task.imagery()
     image_tokens = [text.image_tokens] if imagery is not None and imagery.as_tokens else []
-    digest.update(json.dumps([settings, text.max_length, text.stride, *image_tokens]).encode())
+    segments = ["segments"] if text.has_segments else []
+    digest.update(json.dumps([settings, text.max_length, text.stride, *image_tokens, *segments]).encode())
     digest.update(text.definition.encode())
     return digest.hexdigest()[:16]
 

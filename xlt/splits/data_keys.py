@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xlt.kinds.task import Task
-from xlt.models.encoders.facts import EncoderFacts
+from xlt.models.encoders.family import EncoderFacts
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.system.checks import require
 

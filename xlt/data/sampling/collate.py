@@ -9,7 +9,7 @@ from torch import Tensor
 from xlt.batch.batch import Batch
 from xlt.batch.images import BatchImages
 from xlt.batch.packing import pack
-from xlt.data.features import Features, ImageRows
+from xlt.data.features import FIRST_SEGMENTS, Features, ImageRows
 from xlt.data.sampling.masking import Masking
 
 TOKEN_INDICES = "token_indices"
@@ -43,12 +43,16 @@ def collate(
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)
-    places = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     found = features.images(rows, masking_key)
     images = None
     if found is not None:
         images = _images(found, places, lengths)
         places = _text_places(places, lengths, found.counts * found.num_tokens)
+    segment_ids = None
+    if FIRST_SEGMENTS in features.columns:
+        firsts, _ = features.gather(FIRST_SEGMENTS, rows)
+        segment_ids = _long(within >= np.repeat(firsts, lengths))[None]
     columns: dict[str, Tensor] = {}
     if masking is not None:
         ids, *hidden = masking.hide(ids, sizes, rows, masking_key)
@@ -71,6 +75,7 @@ def collate(
         step_weight=step_weight,
         seed=seed,
         images=images,
+        segment_ids=segment_ids,
     )
 
 
@@ -96,7 +101,9 @@ def _images(found: ImageRows, places: np.ndarray, lengths: np.ndarray) -> BatchI
 
 
 def _text_places(places: np.ndarray, lengths: np.ndarray, num_tokens: np.ndarray) -> np.ndarray:
-    """Return the places of the tokens as if the text stood alone; -1, the padding's, for image tokens.
+    """Return the places of the tokens as if the text stood alone; -1 for image tokens.
+
+    In XLM-R, place -1 has the position id of padding. Other families: `xlt.models.encoders`.
 
     Args:
         places: Place of each token in its sequence, from 0, shape (N,).

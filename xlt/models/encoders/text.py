@@ -1,30 +1,27 @@
-"""The shared encoder: the XLM-R of `transformers`, which reads packed sequences.
+"""The shared encoder: a model of `transformers` without a head, which reads packed sequences.
 
 N tokens, S sequences, M tokens read, L layers (the embeddings count as one), D hidden width.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
-from transformers.utils import logging
+from transformers import AutoConfig, PretrainedConfig
 
 from xlt.batch.images import BatchImages, put_tokens
 from xlt.batch.packing import Packing
-from xlt.models.encoders.facts import KNOWN, EncoderFacts, facts_of
-from xlt.models.finite import check_finite
-from xlt.models.kernels.attention import NAME, ReadLayer, layout_of
+from xlt.models.encoders.bert import Positions
+from xlt.models.encoders.families import check_config, family_of
+from xlt.models.encoders.family import EncoderFacts, Family
+from xlt.models.encoders.loading import load_model, quietly
+from xlt.models.kernels.attention import NAME, layout_of
 from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
-from xlt.system.tables import counted
 from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
@@ -32,7 +29,7 @@ VARIANTS = 32
 
 
 class Encoder(nn.Module):
-    """XLM-R whose attention stays within each packed sequence.
+    """A model of a known family whose attention stays within each packed sequence.
 
     Args:
         name: A name on the hub, a folder, or the folder of a finished run. With `from_scratch` a folder needs
@@ -42,43 +39,51 @@ class Encoder(nn.Module):
 
     Raises:
         FileNotFoundError: There is no such model, or it has no weights.
-        ValueError: The model is not an XLM-R.
+        ValueError: The model is of no family that xlt packs.
     """
 
     def __init__(self, name: str, from_scratch: bool = False, dropout: float | None = None) -> None:
         super().__init__()
         self._pretrained = None if from_scratch else model_folder(name)
         config = load_config(name)
+        family = family_of(config)
         if dropout is not None:
-            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        if from_scratch:
-            self.transformer = XLMRobertaModel(config, add_pooling_layer=False)
-        else:
-            self.transformer = _pretrained(name, config)
+            family.drop_with(config, dropout)
+        self.transformer = family.bare(config) if from_scratch else load_model(name, config)
         self.transformer.set_attn_implementation(NAME)
         replace_dropout(self.transformer)
         replace_linear(self.transformer)
-        become(self.transformer.encoder.layer[-1], ReadLayer)
-        hold_gradients(self.transformer.embeddings.word_embeddings)
+        become(self.layers[-1], family.read_layer)
+        hold_gradients(self.transformer.get_submodule(family.words))  # type: ignore[arg-type]
+        if family.positions:
+            become(self.transformer.get_submodule(family.positions), Positions)
         # Loading weights leaves a model without dropout.
         self.transformer.train()
 
     @property
-    def words(self) -> WordEmbedding:
-        """Return the table of word embeddings."""
-        table = self.transformer.embeddings.word_embeddings
-        assert isinstance(table, WordEmbedding)
-        return table
+    def family(self) -> Family:
+        """Return the family, which names the parts of the transformer."""
+        return family_of(self.config)
 
     @property
-    def config(self) -> XLMRobertaConfig:
+    def words(self) -> WordEmbedding:
+        """Return the table of word embeddings."""
+        return self.family.words_of(self.transformer)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Return the layers, the lowest first."""
+        return self.family.layers_of(self.transformer)
+
+    @property
+    def config(self) -> PretrainedConfig:
         """Return the config, which holds the sizes and dropout probabilities."""
         return self.transformer.config
 
     @property
     def facts(self) -> EncoderFacts:
         """Return the first position and the longest input."""
-        return facts_of(self.config)
+        return self.family.facts(self.config)
 
     @property
     def shape(self) -> dict[str, int]:
@@ -88,21 +93,35 @@ class Encoder(nn.Module):
     def masked_head(self) -> dict[str, Tensor]:
         """Return the weights of the encoder's own head for masked tokens; empty if it has none.
 
-        The head's output weights are the word embeddings and are left out.
+        The names are those of `MaskedHead`. The head's output weights are the word embeddings and are left
+        out.
+
+        Raises:
+            ValueError: The head has output weights of its own.
         """
+        if not getattr(self.config, "tie_word_embeddings", True):
+            raise ValueError(
+                "tie_word_embeddings is false in the config.json of model.encoder: its head for masked "
+                "tokens has output weights of its own, which xlt does not train. Name another encoder"
+            )
         if self._pretrained is None:
             return {}
         with quietly():
-            loaded: Any = XLMRobertaForMaskedLM.from_pretrained(
+            loaded: Any = self.family.masked.from_pretrained(
                 self._pretrained, output_loading_info=True, dtype="float32"
             )
         model, report = loaded
-        state = model.lm_head.state_dict()
-        found = {name: tensor for name, tensor in state.items() if not name.startswith("decoder")}
-        return {} if any(f"lm_head.{name}" in report["missing_keys"] for name in found) else found
+        names, state = self.family.masked_names.parts, model.state_dict()
+        found = {own: name for own, name in names.items() if name in state}
+        if not set(report["missing_keys"]).isdisjoint(found.values()):
+            return {}
+        return {own: state[name] for own, name in found.items()}
 
     def cut(self, layers: int) -> None:
         """Drop the upper layers, so that the states of a layer inside the network can be read.
+
+        The states are those that transformers returns as `hidden_states`: below the last layer, without the
+        norm that some families have after the last layer.
 
         Args:
             layers: Number of layers to keep.
@@ -110,11 +129,10 @@ class Encoder(nn.Module):
         Raises:
             ValueError: The encoder has fewer layers.
         """
-        stack = self.transformer.encoder.layer
-        if not 1 <= layers <= len(stack):
-            raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(stack)}")
-        self.transformer.encoder.layer = stack[:layers]
-        become(self.transformer.encoder.layer[-1], ReadLayer)
+        if not 1 <= layers <= len(self.layers):
+            raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(self.layers)}")
+        self.family.cut(self.transformer, layers)
+        become(self.layers[-1], self.family.read_layer)
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Compile the layers. On CUDA, a single kernel then does the work between two matrix products.
@@ -127,7 +145,7 @@ class Encoder(nn.Module):
         """
         # One variant each for training and evaluation, each kind of layer, and each way to read states.
         set_recompile_limit(VARIANTS)
-        for layer in self.transformer.encoder.layer:
+        for layer in self.layers:
             layer.compile(fullgraph=True, dynamic=True, backend=backend)
 
     def forward(
@@ -137,6 +155,7 @@ class Encoder(nn.Module):
         packing: Packing,
         token_indices: Int[Tensor, " M"] | None = None,
         images: BatchImages | None = None,
+        segment_ids: Int[Tensor, "1 N"] | None = None,
     ) -> Float[Tensor, "M D"]:
         """Return the last layer's states of all tokens, or of the tokens at `token_indices`.
 
@@ -148,11 +167,15 @@ class Encoder(nn.Module):
             packing: Lengths of the sequences.
             token_indices: Indices of the tokens to read, ascending. If None, all tokens.
             images: Projected images, which replace the embeddings of their placeholders. Defaults to none.
+            segment_ids: Numbers of the segments of the tokens. Defaults to 0. A family without segments does
+                not read them.
         """
         layout = layout_of(packing, self.config.num_attention_heads, token_indices)
         read: dict[str, Any] = {"input_ids": input_ids}
         if images is not None:
             read = {"inputs_embeds": put_tokens(self.words(input_ids), images)}
+        if self.family.has_segments:
+            read["token_type_ids"] = self.family.segments(self.config, input_ids, segment_ids)
         output = self.transformer(**read, position_ids=position_ids, layout=layout)
         return output.last_hidden_state.squeeze(0)
 
@@ -178,7 +201,7 @@ def sum_by_sequence(states: Float[Tensor, "N D"], packing: Packing) -> Float[Ten
     return sums.index_add(0, sequence, states.float())
 
 
-def load_config(name: str) -> XLMRobertaConfig:
+def load_config(name: str) -> PretrainedConfig:
     """Return the config of an encoder.
 
     Args:
@@ -197,15 +220,11 @@ def load_config(name: str) -> XLMRobertaConfig:
             f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
             f"gave ({str(error).strip().splitlines()[0]}). {WITHOUT_NETWORK}"
         ) from error
-    if config.model_type not in KNOWN:
-        raise ValueError(
-            f"model.encoder {name!r} is a {config.model_type}, not an {' or '.join(KNOWN)}. Name "
-            "another model"
-        )
-    return config  # type: ignore[return-value]
+    check_config(name, config)
+    return config
 
 
-def shape_of(config: XLMRobertaConfig) -> dict[str, int]:
+def shape_of(config: PretrainedConfig) -> dict[str, int]:
     """Return the sizes that the weights of a config must have."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     return {name: getattr(config, name) for name in names}
@@ -229,51 +248,3 @@ def check_vocabulary(name: str, num_ids: int) -> None:
             f"model.resize_token_embeddings({num_ids}) and model.save_pretrained, or take the added tokens "
             "out of the tokenizer's files"
         )
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Hide the progress bars and the table of missing weights of transformers inside the block."""
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _pretrained(name: str, config: XLMRobertaConfig) -> XLMRobertaModel:
-    """Return the model with its weights in single precision.
-
-    Raises:
-        FileNotFoundError: The weights cannot be loaded, or some are missing.
-        NotFiniteError: A weight is NaN or infinite.
-    """
-    try:
-        with quietly():
-            loaded: Any = XLMRobertaModel.from_pretrained(
-                model_folder(name),
-                config=config,
-                add_pooling_layer=False,
-                dtype="float32",
-                output_loading_info=True,
-            )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise_of_file(f"the weights of model.encoder {name!r}", error)
-        raise FileNotFoundError(
-            f"model.encoder {name!r}: its weights cannot be loaded "
-            f"({str(error).strip().splitlines()[0]}). "
-            "Name a model with weights. xlt.fit can draw random weights (model.from_scratch)"
-        ) from error
-    model, report = loaded
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise FileNotFoundError(
-            f"model.encoder {name!r}: its weights lack {counted(len(missing), 'tensor')}, such as "
-            f"{missing[0]}. Name a model with weights. xlt.fit can draw random weights (model.from_scratch)"
-        )
-    check_finite(model.state_dict(), f"model.encoder {name!r}", "name a model with finite weights")
-    return model

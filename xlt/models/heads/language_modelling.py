@@ -11,9 +11,9 @@ from xlt.models.heads.head import Columns, Head
 
 
 class MaskedHead(Head):
-    """XLM-R's head for hidden tokens, whose output weights are the encoder's word embeddings.
+    """The encoder's own head for hidden tokens, whose output weights are the word embeddings.
 
-    The parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM.
+    The parameters have the names of `lm_head` in transformers' XLMRobertaForMaskedLM, in all families.
 
     Args:
         hidden_size: Width of the encoder, D.
@@ -30,6 +30,13 @@ class MaskedHead(Head):
 
     def tie(self, encoder: Encoder) -> None:
         """Share the encoder's word embeddings, and load the encoder's pretrained head if there is one."""
+        names, config = encoder.family.masked_names, encoder.config
+        if names.epsilon:
+            self.layer_norm.eps = getattr(config, names.epsilon)
+        if not getattr(config, "classifier_bias", True):
+            self.dense.register_parameter("bias", None)
+        if not getattr(config, "norm_bias", True):
+            self.layer_norm.register_parameter("bias", None)
         # A list keeps the table from being registered as a parameter a second time.
         self._words = [encoder.words]
         self.bias = nn.Parameter(torch.zeros(encoder.words.num_embeddings))

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nested import nested_tensor_from_jagged
 from transformers import AttentionInterface
-from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer
 
 from xlt.batch.packing import Packing
 from xlt.models.kernels.blocks import Side, block_attention, lay_out
@@ -195,43 +194,6 @@ def jagged_attention(
         scale=scaling,
     )
     return attended.transpose(1, 2).values()
-
-
-class ReadLayer(XLMRobertaLayer):
-    """The last layer of an encoder, which computes only the states that are read.
-
-    Every token is a key and a value. Only tokens that are read are queries and pass the feed-forward part. A
-    head that reads one token of each sequence saves five sixths of the layer's products.
-    """
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "1 N D"],
-        attention_mask: Tensor | None = None,
-        *args: object,
-        layout: Layout,
-        **kwargs: object,
-    ) -> Float[Tensor, "1 M D"]:
-        """Return the states at the layout's token indices."""
-        if layout.token_indices is None:
-            return super().forward(hidden_states, attention_mask, *args, layout=layout, **kwargs)  # type: ignore[arg-type]
-        own = self.attention.self
-        read = hidden_states.index_select(1, layout.token_indices)
-        query, key, value = (
-            linear(states).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)
-            for linear, states in ((own.query, read), (own.key, hidden_states), (own.value, hidden_states))
-        )
-        attended, _ = packed_attention(
-            own,
-            query,
-            key,
-            value,
-            None,
-            layout=layout,
-            scaling=own.scaling,
-            dropout=own.dropout.p if self.training else 0.0,
-        )
-        return self.feed_forward_chunk(self.attention.output(attended.flatten(2), read))
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -8,13 +8,17 @@ torch's compiler replaces linear layers on a CPU by the same operator
 (torch/_inductor/fx_passes/mkldnn_fusion.py). N tokens, I inputs and O outputs of a layer.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
+from transformers.models.bert.modeling_bert import BertIntermediate
+from transformers.models.roberta.modeling_roberta import RobertaIntermediate
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaIntermediate
+from transformers.models.xlm_roberta_xl.modeling_xlm_roberta_xl import XLMRobertaXLIntermediate
 
 from xlt.system.torch_private import become, linear_pointwise, onednn_takes
 
@@ -59,14 +63,39 @@ class Linear(nn.Linear):
         return _product(self, input, "none") if _serves(input) else super().forward(input)
 
 
-class Intermediate(XLMRobertaIntermediate):
+class Fused(nn.Module):
     """The wide linear layer of an encoder layer with its GELU, which oneDNN computes in the same pass."""
+
+    dense: nn.Linear
 
     def forward(self, hidden_states: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
         """Return GELU of the linear layer's output."""
         if _serves(hidden_states):
             return _product(self.dense, hidden_states, "gelu")
-        return super().forward(hidden_states)
+        return super().forward(hidden_states)  # type: ignore[misc, no-any-return]
+
+
+class Intermediate(Fused, XLMRobertaIntermediate):
+    """XLM-R's wide layer."""
+
+
+class XLIntermediate(Fused, XLMRobertaXLIntermediate):
+    """XLM-R XL's wide layer."""
+
+
+class WideRoberta(Fused, RobertaIntermediate):
+    """RoBERTa's wide layer."""
+
+
+class WideBert(Fused, BertIntermediate):
+    """BERT's wide layer."""
+
+
+FUSED: Mapping[type[nn.Module], type[Fused]] = {
+    kind.__bases__[1]: kind for kind in (Intermediate, XLIntermediate, WideRoberta, WideBert)
+}
+"""For each wide layer of transformers that ends with GELU, the layer that replaces it. ModernBERT multiplies
+GELU by a gate, which oneDNN has no operator for."""
 
 
 def replace_linear(model: nn.Module) -> None:
@@ -74,7 +103,5 @@ def replace_linear(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.Linear:
             become(module, Linear)
-        elif type(module) is XLMRobertaIntermediate and isinstance(
-            module.intermediate_act_fn, GELUActivation
-        ):
-            become(module, Intermediate)
+        elif type(module) in FUSED and isinstance(module.intermediate_act_fn, GELUActivation):
+            become(module, FUSED[type(module)])
