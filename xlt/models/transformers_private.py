@@ -1,7 +1,12 @@
 """Private parts of transformers, read in version 5.23: the only module of xlt that touches them."""
 
+from collections.abc import Iterable
+from functools import partial
+
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 def initialise(module: nn.Module, model: PreTrainedModel) -> None:
@@ -12,3 +17,17 @@ def initialise(module: nn.Module, model: PreTrainedModel) -> None:
         model: The model, whose config has the standard deviation.
     """
     module.apply(model._init_weights)
+
+
+def recompute(layers: Iterable[nn.Module]) -> None:
+    """Let layers compute their activations again in the backward pass, with the same random numbers.
+
+    transformers' own method also lets the embeddings require gradients, which frozen embeddings must not.
+
+    Args:
+        layers: Layers of a model of transformers.
+    """
+    for layer in layers:
+        assert isinstance(layer, GradientCheckpointingLayer)
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
