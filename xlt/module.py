@@ -60,7 +60,7 @@ class TransferModule(LightningModule):
         compile: Compile the encoder's layers with torch.compile. Needs CUDA and half precision. Takes 10 to
             30 seconds at the start and makes training about 20 percent faster.
         gradient_checkpointing: Compute each layer's activations again in the backward pass instead of keeping
-            them: less memory for the same gradients, and about a third more time.
+            them: less memory and the same gradients, for the time of a second forward pass.
         meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
         seed: Seed of the heads' initial weights. Defaults to seed_everything.
     """

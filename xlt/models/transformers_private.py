@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -30,4 +31,5 @@ def recompute(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
         assert isinstance(layer, GradientCheckpointingLayer)
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        function: Any = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = function
