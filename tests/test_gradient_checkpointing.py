@@ -161,6 +161,14 @@ def test_a_run_has_the_same_losses_and_weights(plain_run: Path, tiny_run: Comman
     assert_same_weights(weights(folder), weights(plain_run))
 
 
+def test_meta_learning_has_the_same_losses_and_weights(tiny_run: Command, tmp_path: Path) -> None:
+    keys = {**SHORT, "model.meta.algorithm": "fomaml", "model.meta.inner_learning_rate": 0.1}
+    for name, changes in (("plain", {}), ("again", ON)):
+        assert run(tiny_run(tmp_path / name, {**keys, **changes, "data.micro_batches_per_step": 4})) == 0
+    assert timeless(events(tmp_path / "again")) == timeless(events(tmp_path / "plain"))
+    assert_same_weights(weights(tmp_path / "again"), weights(tmp_path / "plain"))
+
+
 def test_a_run_may_resume_with_gradient_checkpointing(
     plain_run: Path, tiny_run: Command, tmp_path: Path
 ) -> None:
