@@ -135,7 +135,7 @@ def test_evaluation_is_untouched(folder: str, tmp_path: Path) -> None:
 def test_layers_of_transformers_still_compute_their_activations_again(folder: str) -> None:
     model = XLMRobertaModel(XLMRobertaConfig.from_pretrained(folder), add_pooling_layer=False).train()
     calls: list[str] = []
-    recompute(model.encoder.layer)
+    recompute(model)
     model.encoder.layer[0].intermediate.register_forward_hook(lambda *_: calls.append("layer"))
     states = model(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state
     assert len(calls) == 1

@@ -1,6 +1,5 @@
 """Private parts of transformers, read in version 5.23: the only module of xlt that touches them."""
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -20,16 +19,17 @@ def initialise(module: nn.Module, model: PreTrainedModel) -> None:
     module.apply(model._init_weights)
 
 
-def recompute(layers: Iterable[nn.Module]) -> None:
-    """Let layers compute their activations again in the backward pass, with the same random numbers.
+def recompute(model: PreTrainedModel) -> None:
+    """Let a model's layers compute their activations again in the backward pass, with the same random numbers.
 
     transformers' own method also lets the embeddings require gradients, which frozen embeddings must not.
 
     Args:
-        layers: Layers of a model of transformers.
+        model: The model.
     """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    assert layers
     for layer in layers:
-        assert isinstance(layer, GradientCheckpointingLayer)
         layer.gradient_checkpointing = True
         function: Any = partial(checkpoint, use_reentrant=False)
         layer._gradient_checkpointing_func = function

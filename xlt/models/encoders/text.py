@@ -136,7 +136,7 @@ class Encoder(nn.Module):
 
         A layer then keeps only its input. Gradients and dropout masks stay the same, bit for bit.
         """
-        recompute(self.transformer.encoder.layer)
+        recompute(self.transformer)
 
     def forward(
         self,
