@@ -20,7 +20,7 @@ def initialise(module: nn.Module, model: PreTrainedModel) -> None:
 
 
 def recompute(model: PreTrainedModel) -> None:
-    """Let a model's layers compute their activations again in the backward pass, with the same random numbers.
+    """Let the layers of a model compute their activations again in the backward pass, with the same dropout.
 
     transformers' own method also lets the embeddings require gradients, which frozen embeddings must not.
 
