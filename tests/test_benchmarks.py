@@ -1,5 +1,6 @@
 """What the benchmarks count, and that their systems do the same work."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks import __main__ as command
-from benchmarks import ceiling, rows_in_use
+from benchmarks import ceiling, rows_in_use, windows
 from benchmarks import compare as comparison
 from benchmarks.compare import TRIALS, Options, Plan, Rates, best_options, compare, loss_difference
 from benchmarks.systems import (
@@ -204,6 +205,17 @@ def test_systems_in_turn_do_the_work_they_do_alone(setting: Setting, rows: tuple
     assert found.ratios["train_vs_trainer_best"][0] == pytest.approx(
         found.train["xlt"] / found.train["trainer best"]
     )
+
+
+def test_windows_shows_time_and_memory_of_local_and_global_attention(capsys: pytest.CaptureFixture[str]):
+    windows.main(lengths=(24, 400), heads=1, width=8, reach=8, passes=1)
+    *table, figures = capsys.readouterr().out.splitlines()
+    found = json.loads(figures)["found"]
+    assert [line.split()[0] for line in table[2:]] == ["24", "400"]
+    # 24 tokens are one chunk. 400 are 50 chunks of 8 queries and 24 keys.
+    assert [found[n]["local"]["scores"] for n in ("24", "400")] == [24 * 24, 50 * 8 * 24]
+    assert found["400"]["global"]["scores"] == 400 * 400
+    assert all(cost["seconds"] > 0 for pair in found.values() for cost in pair.values())
 
 
 def test_rows_in_use_shows_memory_of_both_tables(

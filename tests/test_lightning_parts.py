@@ -565,6 +565,31 @@ def test_a_run_with_a_part_that_does_not_work_ends_before_training_with_one_mess
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(name for name in NAMES["strategy"] if name.startswith(("fsdp", "deepspeed"))),
+        {"class_path": "FSDPStrategy"},
+        {"class_path": "DeepSpeedStrategy"},
+        {"class_path": "ModelParallelStrategy"},
+    ],
+    ids=str,
+)
+def test_a_strategy_that_splits_the_weights_is_refused_with_what_saves_memory_instead(
+    strategy: str | dict[str, Any], tiny_run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    cache = tmp_path / "cache"
+    assert run_with({"strategy": strategy}, tiny_run, tmp_path, **{"data.cache": cache}) == 2
+    message = the_message(capsys.readouterr().err)
+    name = strategy if isinstance(strategy, str) else strategy["class_path"]
+    assert name in message
+    assert "whole weights on every rank" in message
+    assert "auto or ddp" in message
+    for key in ("model.lora", "model.gradient_checkpointing", "data.tokens_per_micro_batch"):
+        assert key in message
+    assert not cache.exists()
+
+
 @pytest.mark.parametrize("name", NEEDED_PACKAGES)
 def test_a_part_whose_package_is_missing_names_the_package(
     name: str,

@@ -31,6 +31,7 @@ HUGGING_FACE_NAMES = {
     "evaluation_strategy": "trainer.val_check_interval",
     "fp16": "trainer.precision",
     "gradient_accumulation_steps": "data.micro_batches_per_step",
+    "gradient_checkpointing": "model.gradient_checkpointing",
     "hidden_dropout_prob": "model.dropout",
     "learning_rate": "model.learning_rate",
     "logging_steps": "trainer.log_every_n_steps",

@@ -80,8 +80,20 @@ REFUSED_CLASSES = {
 }
 """Refused class of Lightning → the reason, and the alternative."""
 
+_WHOLE_WEIGHTS = (
+    "checkpoints, exact resume, clipping and the gradient of the word embeddings need whole weights on every "
+    "rank"
+)
+_LESS_MEMORY = (
+    "If memory is short, set model.lora, set model.gradient_checkpointing to true, or lower "
+    "data.tokens_per_micro_batch; of the word embeddings, only the rows in use take gradients and moments"
+)
+
 REFUSED_KINDS = {
-    "Strategy": "xlt trains on one device or by DDP: set trainer.strategy to auto or ddp",
+    "Strategy": (
+        f"xlt trains on one device or by DDP, because {_WHOLE_WEIGHTS}: set trainer.strategy to auto or ddp. "
+        f"{_LESS_MEMORY}"
+    ),
     "Accelerator": "set trainer.accelerator to auto, cpu or gpu",
     "Precision": "set trainer.precision instead",
     "CheckpointIO": _OWN_SAVES,
@@ -92,7 +104,9 @@ REFUSED_KINDS = {
 
 _GPU_OR_CPU = "xlt trains on CPUs and CUDA devices: set trainer.accelerator to cpu or gpu"
 _SPAWNED = "the scores of the processes that it starts would be lost: use ddp"
-_SHARDED = "checkpoints and heads need whole weights on every rank: use ddp"
+_SHARDED = (
+    f"it splits weights or moments among the ranks, but {_WHOLE_WEIGHTS}. Use auto or ddp. {_LESS_MEMORY}"
+)
 _UNTESTED_XLA = "xlt trains on CPUs and CUDA devices: use auto or ddp"
 
 NAMES: dict[str, dict[str, str]] = {

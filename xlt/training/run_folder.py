@@ -35,6 +35,7 @@ KEYS_SAFE_TO_CHANGE = (
     "trainer.profiler",
     "trainer.detect_anomaly",
     "trainer.benchmark",
+    "model.gradient_checkpointing",
     "data.num_workers",
     "data.cache",
     "data.root",

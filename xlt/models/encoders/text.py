@@ -20,6 +20,7 @@ from xlt.models.kernels.attention import NAME, layout_of
 from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
+from xlt.models.transformers_private import recompute
 from xlt.system.file_errors import raise_of_file
 from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
 from xlt.system.torch_private import become, set_recompile_limit
@@ -147,6 +148,13 @@ class Encoder(nn.Module):
         set_recompile_limit(VARIANTS)
         for layer in self.layers:
             layer.compile(fullgraph=True, dynamic=True, backend=backend)
+
+    def recompute_activations(self) -> None:
+        """Compute the layers' activations again in the backward pass instead of keeping them.
+
+        A layer then keeps only its input. Gradients and dropout masks stay the same, bit for bit.
+        """
+        recompute(self.transformer)
 
     def forward(
         self,

@@ -1,8 +1,9 @@
 """Attention over packed sequences in blocks of similar length: batched products, the fastest way on a CPU.
 
 Rows of queries, keys and values are gathered once into blocks (sequence, head, position). A batched product
-takes the slice of a block without another copy. M query tokens, N key tokens, S sequences, H heads, K width
-of a head, P slots of the blocks: tokens and padding.
+takes the slice of a block without another copy. `xlt.models.kernels.windows` lays out the blocks of local
+attention, in which the keys of neighbouring products overlap. M query tokens, N key tokens, S sequences, H
+heads, K width of a head, P slots of the blocks: tokens and padding.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xlt.batch.packing import Packing, round_up
+from xlt.batch.packing import Block, Packing, round_up
 from xlt.models.kernels.dropout import keep_mask, scale_of
 
 
@@ -26,13 +27,21 @@ class Side(NamedTuple):
         slots: The inverse: slot of each of the tokens' rows, shape (N · H,).
         shapes: For each block, the number of products (sequences · heads) and the number of slots of each.
         floors: For each block, values to add to the scores, shape (sequences, 1, 1, last slots): -inf for
-            padding, else 0. None if the block has no padding.
+            padding, else 0. None if the block has no padding. Local attention has other shapes.
+        steps: For each block, the number of slots from the first slot of a product to that of the next. Below
+            the number of slots of a product if the products overlap.
     """
 
     rows: Tensor
     slots: Tensor
     shapes: list[tuple[int, int]]
     floors: list[Tensor | None]
+    steps: list[int]
+
+    def to(self, device: torch.device) -> "Side":
+        """Return the blocks on a device."""
+        floors = [floor if floor is None else floor.to(device) for floor in self.floors]
+        return self._replace(rows=self.rows.to(device), slots=self.slots.to(device), floors=floors)
 
 
 def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
@@ -49,20 +58,50 @@ def lay_out(counts: Int[Tensor, " S"], packing: Packing, heads: int) -> Side:
         members = packing.order[block.first : block.first + block.sequences]
         sizes = counts[members]
         least, most = int(sizes.min()), int(sizes.max())
-        column = torch.arange(most if most <= 1 else min(round_up(most), block.length))
+        column = torch.arange(num_slots(most, block))
         padding = column >= sizes[:, None]
         tokens = (begins[members, None] + column).masked_fill_(padding, 0)
         rows.append((tokens[:, None] * heads + head).flatten())
         real.append((~padding)[:, None].expand(-1, heads, -1).flatten())
         shapes.append((block.sequences * heads, len(column)))
-        floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None, least:]
-        floors.append(floor if floor.numel() else None)
+        floors.append(padding_floor(padding, least))
     joined = torch.cat(rows) if rows else begins
-    slots = torch.empty(int(counts.sum()) * heads, dtype=torch.long)
-    if rows:
-        kept = torch.cat(real).nonzero().squeeze(1)
-        slots[joined[kept]] = kept
-    return Side(joined, slots, shapes, floors)
+    slots = slots_of(joined, torch.cat(real)) if rows else begins
+    return Side(joined, slots, shapes, floors, [slots for _, slots in shapes])
+
+
+def num_slots(most: int, block: Block) -> int:
+    """Return the number of slots for each sequence of a block.
+
+    Args:
+        most: Largest number of tokens that a sequence has in the block.
+        block: The block of all tokens.
+    """
+    return most if most <= 1 else min(round_up(most), block.length)
+
+
+def padding_floor(padding: Bool[Tensor, "S L"], least: int) -> Float[Tensor, "S 1 1 _"] | None:
+    """Return the values to add to the scores of a block. None if the block has no padding.
+
+    Args:
+        padding: True for slots without a token.
+        least: Smallest number of tokens of a sequence.
+    """
+    floor = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None, least:]
+    return floor if floor.numel() else None
+
+
+def slots_of(rows: Int[Tensor, " P"], real: Bool[Tensor, " P"]) -> Int[Tensor, " N"]:
+    """Return the slot of each of the tokens' rows.
+
+    Args:
+        rows: Row of each slot.
+        real: True for slots with a token.
+    """
+    kept = real.nonzero().squeeze(1)
+    slots = torch.empty_like(kept)
+    slots[rows[kept]] = kept
+    return slots
 
 
 def block_attention(
@@ -109,7 +148,8 @@ class _Blocks(torch.autograd.Function):
             torch.bmm(q_block, k_block.transpose(1, 2), out=scores)
             if floor is not None:
                 rounded = scores[..., -floor.shape[-1] :]
-                rounded.unflatten(0, (len(floor), -1)).add_(floor.to(scores.dtype))
+                shape = len(floor), -1, *floor.shape[2:-2]
+                rounded.unflatten(0, shape).add_(floor.to(scores.dtype))
             torch.softmax(scores, -1, out=scores)
         kept = keep_mask(weights, dropout).mul_(weights) if dropout > 0 else weights
         attended = torch.empty_like(q)
@@ -130,7 +170,7 @@ class _Blocks(torch.autograd.Function):
         outs, to_values = _rows(grad_out, queries), _rows(grad_v, keys)
         blocks = zip(_cut(kept, shapes), _cut(slopes, shapes), outs, _rows(v, keys), to_values, strict=True)
         for weight, slope, out, v_block, to_value in blocks:
-            torch.bmm(weight.transpose(1, 2), out, out=to_value)
+            _multiply(weight.transpose(1, 2), out, to_value)
             torch.bmm(out, v_block.transpose(1, 2), out=slope)
         # Gradient of the softmax with dropout: kept · slope - weight · (sum of kept · slope).
         slopes.mul_(kept)
@@ -139,7 +179,7 @@ class _Blocks(torch.autograd.Function):
         for weight, slope, q_block, to_query, k_block, to_key in blocks:
             slope.addcmul_(weight, slope.sum(-1, keepdim=True), value=-1)
             torch.bmm(slope, k_block, out=to_query)
-            torch.bmm(slope.transpose(1, 2), q_block, out=to_key)
+            _multiply(slope.transpose(1, 2), q_block, to_key)
         return (
             grad_q.index_select(0, queries.slots).mul_(scaling),
             grad_k.index_select(0, keys.slots),
@@ -148,9 +188,27 @@ class _Blocks(torch.autograd.Function):
         )
 
 
+def _multiply(one: Tensor, other: Tensor, out: Tensor) -> None:
+    """Write the batched product into `out`. Slots that belong to several products get the sum."""
+    step = out.stride(0) // out.shape[2]
+    if step >= out.shape[1]:
+        torch.bmm(one, other, out=out)
+        return
+    product = torch.bmm(one, other)
+    out.zero_()
+    # No two products share a slot in a part of `step` slots.
+    for first in range(0, out.shape[1], step):
+        out[:, first : first + step].add_(product[:, first : first + step])
+
+
 def _rows(states: Tensor, side: Side) -> list[Tensor]:
-    """Return the rows of each block, shape (sequences · heads, slots, K)."""
-    return _cut(states, [(*shape, states.shape[1]) for shape in side.shapes])
+    """Return the rows of each block, shape (products, slots, K)."""
+    found, first, width = [], 0, states.shape[1]
+    for (products, slots), step in zip(side.shapes, side.steps, strict=True):
+        shape, strides = (products, slots, width), (step * width, width, 1)
+        found.append(states.as_strided(shape, strides, first * width))
+        first += (products - 1) * step + slots
+    return found
 
 
 def _cut(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:

@@ -52,6 +52,8 @@ def keep_mask(states: Tensor, probability: float) -> Tensor:
     dropped = round(probability * 2**16)
     if dropped == 2**16:
         return torch.zeros_like(states)
+    if states.device.type != "cpu":
+        return torch.empty_like(states).bernoulli_(1 - dropped / 2**16)
     seed = int(torch.empty((), dtype=torch.int64).random_(2**63 - 1))
     # A mask in the states' own dtype needs a single multiplication. numpy sees half precision as bits.
     mask = torch.empty(states.shape, dtype=states.dtype)
