@@ -20,12 +20,13 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, ModernBertConfig, ModernBertModel
 
-import xlt.evaluation.predict
+import xlt.evaluation.evaluation
+import xlt.models.transfer_model
 from xlt import tasks
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.evaluate import evaluate
-from xlt.evaluation.predict import EvaluationModel
+from xlt.evaluation.predict import EvaluationModel, open_device
 from xlt.export import export
 from xlt.kinds import Classification, Tagging
 from xlt.kinds.retrieval import retrieval_layer
@@ -36,6 +37,7 @@ from xlt.models.heads.span_extraction import SpanHead
 from xlt.models.heads.tagging import TaggingHead
 from xlt.models.heads.transform import head_transform
 from xlt.models.portable import portable_model
+from xlt.splits.splits import Splits
 from xlt.training.exporting import export_run
 from xlt.training.head_export import sentence_files
 from xlt.training.snippets import snippet
@@ -47,7 +49,9 @@ MASKED = [
     "I [MASK] tea.",
 ]
 HEADS = ("mnli", "squad_v2", "commonsenseqa", "udpos", "mlm", "tatoeba", "ranking")
-TESTED = ("mnli", "squad_v2", "commonsenseqa", "udpos", "tatoeba")
+TESTED = {"mnli": "xnli", "udpos": "udpos", "tatoeba": "tatoeba"}
+"""Heads that the evaluation scores, and the tasks that it scores them with."""
+
 NUM = 16
 
 
@@ -73,8 +77,10 @@ def finished(roots: list[str], tiny_run: Command, tmp_path_factory: pytest.TempP
         "model.from_scratch": None,
         "data.tasks": "[mnli, squad_v2, commonsenseqa, udpos, mlm, ranking]",
         "data.root": f"[{', '.join(roots)}]",
-        "trainer.max_steps": 12,
-        "trainer.val_check_interval": 12,
+        "data.weights": "{mnli: 1, squad_v2: 3, commonsenseqa: 1, udpos: 4, mlm: 1, ranking: 1}",
+        "model.head_learning_rate": 1e-2,
+        "trainer.max_steps": 24,
+        "trainer.val_check_interval": 24,
     }
     assert run(tiny_run(folder, changes)) == 0
     return folder
@@ -90,7 +96,7 @@ def ours(
     """An evaluation's folder, the logits of its batches by task, and its predictions by task."""
     logits: Found = {}
     predictions: dict[str, Any] = {}
-    original, whole = xlt.evaluation.predict.logits_of, xlt.evaluation.evaluation.predict
+    original, whole = xlt.models.transfer_model.logits_of, xlt.evaluation.evaluation.predict
 
     def record(encoder: Encoder, head: Head, batch: Any) -> Tensor:
         found = original(encoder, head, batch)
@@ -106,7 +112,12 @@ def ours(
         patch.setattr("xlt.models.transfer_model.logits_of", record)
         patch.setattr("xlt.evaluation.evaluation.predict", keep)
         keys = {"out": out, "encoder": finished, "runs": f"[{finished}]", "cache": cache, "volume": NUM}
-        keys |= {"tasks": f"[{', '.join(TESTED)}]", "languages": "[de, en]", "max_length": 128, "stride": 32}
+        keys |= {
+            "tasks": f"[{', '.join(TESTED.values())}]",
+            "languages": "[de, en]",
+            "max_length": 128,
+            "stride": 32,
+        }
         keys |= {
             "root": f"[{', '.join(roots)}]",
             "accelerator": "cpu",
@@ -114,6 +125,16 @@ def ours(
             "layer": 3,
         }
         assert run([f"--{key}={value}" for key, value in keys.items()], evaluate) == 0
+        text = TextEncoder(load_tokenizer(str(finished)), 128, 32)
+        splits, model = (
+            Splits(list(map(Path, roots)), Path(cache), text),
+            EvaluationModel(str(finished)).eval(),
+        )
+        for name in ("squad_v2", "commonsenseqa"):
+            task = tasks.load(name)
+            stored = splits.open(task, "validation")
+            chosen = stored.rows_of(stored.subset(NUM, 0, name))
+            keep(model, task, stored, chosen, 1024, open_device("cpu", "32-true"))
     return out, logits, predictions
 
 
@@ -139,33 +160,32 @@ def examples_of(name: str, roots: list[str]) -> list[Any]:
     return [task.by_name(task.read(row)) for part in parts for row in part.rows()]
 
 
-def text_of(name: str, example: Any) -> Any:
+def text_of(head: str, example: Any) -> Any:
     """An example as by_transformers reads it."""
     return {
         "mnli": lambda e: [e.first, e.second],
         "squad_v2": lambda e: [e.question, e.context],
         "commonsenseqa": lambda e: [e.context, list(e.choices)],
         "udpos": lambda e: list(e.words),
-    }[name.partition("/")[0]](example)
+    }[head](example)
 
 
 @pytest.fixture(scope="session")
 def rows(ours: tuple[Path, Found, dict[str, Any]], roots: list[str]) -> dict[str, list[Any]]:
     """The evaluated examples of each task, in order."""
-    chosen = {"mnli": "mnli", "squad_v2": "squad_v2", "commonsenseqa": "commonsenseqa", "udpos": "udpos/de"}
+    chosen = {
+        "mnli": "xnli/de",
+        "squad_v2": "squad_v2",
+        "commonsenseqa": "commonsenseqa",
+        "udpos": "udpos/de",
+    }
     found = {}
-    for task, name in chosen.items():
-        numbers = sorted(set(ours[2][named(ours[2], name)].examples))
+    for head, name in chosen.items():
         examples = examples_of(name, roots)
-        found[task] = [text_of(name, examples[number]) for number in numbers]
+        found[head] = [text_of(head, examples[number]) for number in sorted(set(ours[2][name].examples))]
     pairs = examples_of("tatoeba/de", roots)
     sides = [side for example in pairs for side in (example.text, example.translation)]
     return {**found, "tatoeba": sides, "ranking": sides, "mlm": MASKED}
-
-
-def named(by_name: dict[str, Any], name: str) -> str:
-    """The key of a task, whose English rows may have a name with or without the language."""
-    return next(key for key in (name, f"{name}/en") if key in by_name)
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +235,7 @@ def test_tags_are_those_of_the_evaluation(ours, theirs, rows):
 
 def test_classes_are_those_of_the_evaluation(ours, theirs):
     _, logits, predictions = ours
-    key = named(logits, "mnli")
+    key = "xnli/de"
     mine, found = torch.stack(by_row(logits[key], lambda _, values: list(values))), theirs["mnli"]
     assert_close(mine, found["logits"])
     labels = tasks.load("mnli").labels
@@ -227,7 +247,7 @@ def test_classes_are_those_of_the_evaluation(ours, theirs):
 
 def test_choices_are_those_of_the_evaluation(ours, theirs):
     _, logits, predictions = ours
-    key = named(logits, "commonsenseqa")
+    key = "commonsenseqa"
     mine = torch.stack(by_row(logits[key], lambda _, values: list(values)))
     assert_close(mine, theirs["commonsenseqa"]["logits"])
     found = torch.tensor(theirs["commonsenseqa"]["logits"]).argmax(-1)
@@ -236,7 +256,7 @@ def test_choices_are_those_of_the_evaluation(ours, theirs):
 
 def test_answers_are_those_of_the_evaluation(ours, theirs):
     _, logits, predictions = ours
-    key = named(logits, "squad_v2")
+    key = "squad_v2"
     task, found = tasks.load("squad_v2"), theirs["squad_v2"]
     settings = {"null_threshold": 0.0, "num_best": 20, "max_answer_length": 30, "stride": 32}
     assert found["settings"] == settings
@@ -351,7 +371,16 @@ def test_the_model_of_a_run_is_an_encoder_whose_card_says_so(tiny_run, roots, tm
 def modernbert(**changes: Any) -> ModernBertConfig:
     keys = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     keys |= {"vocab_size": 99, "pad_token_id": 0, "classifier_activation": "gelu", "num_labels": 3}
+    keys |= dict.fromkeys(("bos_token_id", "cls_token_id"), 1) | dict.fromkeys(
+        ("eos_token_id", "sep_token_id"), 2
+    )
     return ModernBertConfig(**{**keys, **changes})
+
+
+def reloaded(model: Any, folder: Path) -> Any:
+    """The model as transformers loads it, since a model on meta has no positions."""
+    model.save_pretrained(folder)
+    return type(model).from_pretrained(folder).eval()
 
 
 CASES: list[tuple[str, Callable[[], Head], dict[str, Any]]] = [
@@ -362,57 +391,40 @@ CASES: list[tuple[str, Callable[[], Head], dict[str, Any]]] = [
 ]
 
 
+def config_of(family: str, **changes: Any) -> Any:
+    if family == "modernbert":
+        return modernbert(**changes)
+    keys = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return AutoConfig.for_model(family, vocab_size=99, pad_token_id=0, **keys, **changes)
+
+
+def logits_by_transformers(form: str, model: Any, ids: Tensor) -> Tensor:
+    if form == "multiple-choice":
+        return model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None]).logits
+    output = model(input_ids=ids)
+    if form == "question-answering":
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    return output.logits
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "modernbert"])
 @pytest.mark.parametrize(("form", "make", "changes"), CASES, ids=[case[0] for case in CASES])
-def test_heads_on_modernbert_are_those_of_transformers(form, make, changes):
+def test_heads_have_the_form_of_transformers_in_every_family(family, form, make, changes, tmp_path):
     torch.manual_seed(0)
-    config = modernbert(**changes)
-    encoder, head = ModernBertModel(config).eval(), make().eval()
+    config = config_of(family, **changes)
+    bare = {} if family == "modernbert" else {"add_pooling_layer": False}
+    encoder, head = AutoModel.from_config(config, **bare).eval(), make().eval()
     head.adapt(head_transform(config))
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    model = portable_model(form, config, encoder.state_dict(), head.state_dict()).eval()
-    ids = torch.randint(1, 99, (2, 7))
+    model = reloaded(portable_model(form, config, encoder.state_dict(), head.state_dict()), tmp_path)
+    ids = torch.randint(3, 99, (2, 7))
     with torch.no_grad():
-        states = encoder(input_ids=ids).last_hidden_state
-        packing = pack([7, 7])
-        columns = {"passage": torch.tensor([1, 7, 1, 7])}
-        if form in ("text-classification", "multiple-choice"):
-            mine = head(states[:, 0], packing, columns)
-        else:
-            mine = head(states.flatten(0, 1), packing, columns)
-        if form == "multiple-choice":
-            found = model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None]).logits
-        elif form == "question-answering":
-            output = model(input_ids=ids)
-            found = torch.stack([output.start_logits, output.end_logits], -1)
-        else:
-            found = model(input_ids=ids).logits
-    assert_close(mine.view_as(found), found.tolist(), 1e-5)
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta-xl"])
-@pytest.mark.parametrize(("form", "make", "changes"), CASES, ids=[case[0] for case in CASES])
-def test_heads_on_other_families_have_a_place_in_transformers(family, form, make, changes):
-    keys = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = AutoConfig.for_model(family, vocab_size=99, pad_token_id=1, **keys, **changes)
-    torch.manual_seed(0)
-    encoder = AutoModel.from_config(config, add_pooling_layer=False).eval()
-    head = make().eval()
-    head.adapt(head_transform(config))
-    model = portable_model(form, config, encoder.state_dict(), head.state_dict()).eval()
-    ids = torch.randint(2, 99, (2, 7))
-    with torch.no_grad():
-        states = encoder(input_ids=ids).last_hidden_state
-        if form == "text-classification":
-            found, mine = model(input_ids=ids).logits, head(states[:, 0], pack([7, 7]), {})
-        elif form == "multiple-choice":
-            found, mine = model(input_ids=ids[None]).logits, head(states[:, 0], pack([7, 7]), {})
-        elif form == "token-classification":
-            found, mine = model(input_ids=ids).logits, head(states, pack([7, 7]), {})
-        else:
-            columns = {"passage": torch.tensor([1, 7, 1, 7])}
-            mine, output = head(states.flatten(0, 1), pack([7, 7]), columns), model(input_ids=ids)
-            found = torch.stack([output.start_logits, output.end_logits], -1)
+        states, packing = encoder(input_ids=ids).last_hidden_state, pack([7, 7])
+        is_pooled = form in ("text-classification", "multiple-choice")
+        read = states[:, 0] if is_pooled else states.flatten(0, 1)
+        mine = head(read, packing, {"passage": torch.tensor([1, 7, 1, 7])})
+        found = logits_by_transformers(form, model, ids)
     assert_close(mine.view_as(found), found.tolist(), 1e-5)
 
 
