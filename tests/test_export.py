@@ -154,10 +154,10 @@ def exported(
 def examples_of(name: str, roots: list[str]) -> list[Any]:
     """All dev examples of a task, by example number."""
     task = tasks.load(name)
-    parts = task.sources[0].open(
-        "validation", list(map(Path, roots)), *([task.language] * bool(task.language))
-    )
-    return [task.by_name(task.read(row)) for part in parts for row in part.rows()]
+    language = [task.language] * bool(task.language)
+    parts = task.sources[0].open("validation", list(map(Path, roots)), *language)
+    rows = [row for part in parts for row in part.rows() if part.keeps is None or part.keeps(row)]
+    return [task.by_name(task.read(row)) for row in rows]
 
 
 def text_of(head: str, example: Any) -> Any:
@@ -343,7 +343,12 @@ def test_a_card_has_the_metadata_of_the_hub_and_the_scores_of_each_language(ours
     assert "## Training" in card.text
     sentence = ModelCard.load(exported["tatoeba"] / "README.md").data
     assert (sentence.library_name, sentence.pipeline_tag) == ("sentence-transformers", "sentence-similarity")
-    assert ModelCard.load(exported["ranking"] / "README.md").data.eval_results  # the run's dev score
+    trained = ModelCard.load(exported["ranking"] / "README.md")
+    assert trained.data.language == ["multilingual", "aa", "bb", "en"]
+    (score,) = trained.data.eval_results
+    run_scores = json.loads((finished / "results.json").read_text())
+    assert score.metric_value == pytest.approx(run_scores["ranking/aa-bb"]["accuracy"], abs=0.005)
+    assert "| ranking | Afar and bb | validation | accuracy |" in trained.text
 
 
 def test_the_tokenizer_cuts_where_the_run_did(exported):

@@ -163,7 +163,7 @@ def test_without_a_token_or_a_network_the_folder_stays(finished: Path, tmp_path:
     assert (tmp_path / "one" / "model.safetensors").is_file()
     code, output = push(finished, tmp_path / "two", "http://127.0.0.1:9", "hf_x", "--push_to_hub=me/mnli")
     assert code == 2
-    assert "not uploaded to me/mnli: the hub cannot be reached (there is no connection to 127.0.0.1" in output
+    assert "not uploaded to me/mnli: the hub cannot be reached (" in output
     assert "Traceback" not in output
     assert (tmp_path / "two" / "model.safetensors").is_file()
 

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult
 from xlt.data.languages import name_of
 from xlt.data.multilingual import ENGLISH, Multilingual
 from xlt.data.sources import Hub
-from xlt.kinds.task import Task
+from xlt.kinds.task import Task, group_of
 from xlt.models.heads.head import Form
 from xlt.system.files import write_atomically
 from xlt.tasks import load
@@ -37,7 +37,7 @@ class Figure(NamedTuple):
 
     Args:
         task: The task.
-        language: ISO 639-1 code.
+        language: ISO 639-1 code, or those of a pair of languages, such as en-de.
         split: The split.
         metric: Name of the metric.
         value: The metric in percent.
@@ -58,19 +58,19 @@ def figures_of_run(run: RunFolder, tasks: Sequence[Task[Any]], step: int) -> lis
     """Return the dev scores of a run's tasks at a step; none if the step was not validated."""
     record = json.loads(run.starts.read_text(encoding="utf-8")) if run.starts.is_file() else {}
     found = scores_at(run, step, record.get("chance", {}))
+    groups = {task.group: task for task in tasks}
     return [
         Figure(
-            task,
-            task.language or ENGLISH,
+            groups[group_of(name)],
+            name.partition("/")[2] or ENGLISH,
             "validation",
             metric,
             value,
             record["chance"][name][metric],
             record["rows"][name],
         )
-        for task in tasks
         for (name, metric), value in found.items()
-        if name == task.name
+        if group_of(name) in groups
     ]
 
 
@@ -165,12 +165,13 @@ def write_head_card(
     trained = [load(name) for name in config["data"]["tasks"]]
     record = json.loads(run.starts.read_text(encoding="utf-8")) if run.starts.is_file() else {}
     name = f"{run.path.resolve().name}-{task.head_key}"
+    languages = [*(task.language or ENGLISH for task in trained), *(figure.language for figure in figures)]
     encoder, is_sentence = config["model"]["encoder"], form == "sentence-similarity"
     data = metadata(
         name,
         encoder,
         trained,
-        [*(task.language or ENGLISH for task in trained), *(figure.language for figure in figures)],
+        [code for code in languages for code in code.split("-")],
         [_eval_result(figure, form) for figure in figures],
         "sentence-transformers" if is_sentence else "transformers",
         ["sentence-transformers", "feature-extraction"] if is_sentence else [],
@@ -204,9 +205,14 @@ def _eval_result(figure: Figure, form: Form) -> EvalResult:
         dataset_split=figure.split,
         metric_type=figure.metric,
         metric_value=round(figure.value, 2),
-        metric_name=f"{figure.metric}, {name_of(figure.language)}",
+        metric_name=f"{figure.metric}, {_name_of(figure.language)}",
         metric_args={"language": figure.language},
     )
+
+
+def _name_of(language: str) -> str:
+    """Return the name of a language, or the names of a pair of languages, such as en-de."""
+    return " and ".join(map(name_of, language.split("-")))
 
 
 def _hub_of(task: Task[Any]) -> tuple[Hub | None, Mapping[str, str]]:
@@ -229,8 +235,8 @@ def _score_table(figures: Sequence[Figure]) -> str:
     if not figures:
         return ""
     lines = [
-        f"| {f.task.group} | {name_of(f.language)} | {f.split} | {f.metric} | {f.value:.1f} | {f.chance:.1f} "
-        f"| {f.rows:,} |"
+        f"| {f.task.group} | {_name_of(f.language)} | {f.split} | {f.metric} | {f.value:.1f} "
+        f"| {f.chance:.1f} | {f.rows:,} |"
         for f in figures
     ]
     head = [
