@@ -169,14 +169,14 @@ def _cut(config: PretrainedConfig, task: Task[Any], layer: int | None) -> int:
     Raises:
         ValueError: The encoder has no such layer.
     """
-    most = config.num_hidden_layers
-    if layer is None:
-        layer = most if task.needs_training else retrieval_layer(most)
-    require(1 <= layer <= most, "layer", layer, f"be one of the {most} layers of the encoder, from 1 on")
-    config.num_hidden_layers = layer
+    most: int = config.num_hidden_layers or 0
+    default = most if task.needs_training else retrieval_layer(most)
+    chosen = default if layer is None else layer
+    require(1 <= chosen <= most, "layer", chosen, f"be one of the {most} layers of the encoder, from 1 on")
+    config.num_hidden_layers = chosen
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layer]
-    return layer
+        config.layer_types = config.layer_types[:chosen]
+    return chosen
 
 
 def _describe(
