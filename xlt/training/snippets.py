@@ -112,7 +112,8 @@ NOTES: Mapping[Form, str] = {
     ),
     "sentence-similarity": (
         "A sentence's vector is the mean of the states of layer {layer} over all its tokens, special tokens "
-        "included, with length 1. Texts get no prefix."
+        "included, with length 1. Texts get no prefix. A report of missing weights of a `pooler` does not "
+        "matter, because the mean does not read them."
     ),
 }
 """Remarks below the snippets."""
