@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import launch
 from conftest import REPOSITORY, Command, run
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from xlt import tasks
@@ -28,6 +29,7 @@ from xlt.kinds import Distillation
 from xlt.models.heads.distillation import DistillationHead
 from xlt.splits import teaching
 from xlt.system.checks import NotFiniteError
+from xlt.training.exporting import export_run
 
 MINI = str(REPOSITORY / "encoders" / "mini")
 DDP = {"trainer.devices": 2, "trainer.strategy": "ddp_find_unused_parameters_true"}
@@ -388,6 +390,14 @@ def test_a_student_comes_nearer_its_teacher_and_a_killed_run_continues_with_ever
     assert events(folder) == found
     state = torch.load(folder / "checkpoints" / "step-000000030.ckpt", weights_only=True)["state_dict"]
     assert [key for key in state if key.startswith("heads.")] == ["heads.distil.map.weight"]
+    export_run(finished, tmp_path / "sentences", head="distil")
+    assert (tmp_path / "sentences" / "modules.json").is_file()
+    best = json.loads((finished / "results.json").read_text())["run"]["best_step"]
+    path = finished / "checkpoints" / f"step-{best:09d}.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    student = load_file(tmp_path / "sentences" / "model.safetensors")
+    assert len(student) == sum(key.startswith("encoder.transformer.") for key in state)
+    assert all(torch.equal(state[f"encoder.transformer.{name}"], tensor) for name, tensor in student.items())
 
 
 @pytest.mark.slow

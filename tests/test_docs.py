@@ -164,9 +164,14 @@ def test_the_python_of_the_readme_and_of_the_models_page_runs(clone: Path):
     asked = '"--name", "tags"]'
     assert asked in code
     fewer_steps = '"--name", "tags", "--trainer.max_steps", "20", "--trainer.val_check_interval", "20"]'
-    (use,) = blocks(DOCS / "use-the-model.md")
+    use = "\n".join(blocks(DOCS / "use-the-model.md"))
     assert "runs/small/udpos" in use
-    whole = code.replace(asked, fewer_steps) + use.replace("runs/small/udpos", "runs/small/tags")
+    exports = "".join(
+        f'export_run(Path("runs/small/tags"), Path("runs/exported/{folder}"), head="{head}")\n'
+        for folder, head in (("udpos", "udpos"), ("sentences", "tatoeba"))
+    )
+    exports = f"from pathlib import Path\nfrom xlt.training.exporting import export_run\n{exports}"
+    whole = code.replace(asked, fewer_steps) + exports + use.replace("runs/small/udpos", "runs/small/tags")
     own = 'print(len(report.by_task["udpos"]), states.shape[-1])'
     done = subprocess.run(
         [sys.executable, "-c", whole + own], capture_output=True, text=True, check=False, cwd=clone

@@ -1,9 +1,13 @@
-"""Turn a run's checkpoint into an encoder that transformers loads.
+"""Turn a run's checkpoint into a model that transformers loads.
 
-xlt export --run runs/mnli --out exports/mnli
+xlt export --run runs/mnli --head mnli --out exports/mnli
 
-The folder holds config, tokenizer, weights and heads of the best checkpoint. transformers finds the head for
-masked tokens in the weights. A finished run has the same files in its own folder, as model/.
+The folder holds config, tokenizer, encoder and head of the best checkpoint, and a model card. transformers
+loads the model with its head, and pipelines work on it. A retrieval task gives a model of
+sentence-transformers. --push_to_hub uploads the folder.
+
+Without --head, the folder holds the encoder, and the heads in a file that only xlt reads. transformers finds
+the head for masked tokens in the weights. A finished run has the same files in its own folder, as model/.
 
 --checkpoint STEP exports another checkpoint that the run still has: the best, the newest
 checkpoints.keep_last, and those of checkpoints.keep_every_n_steps. xlt evaluate --checkpoint STEP tests a

@@ -8,6 +8,7 @@ from typing import Any
 
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.evaluation.task_values import check_names
+from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task, name_of
 from xlt.models.encoders.facts import facts_of
 from xlt.models.encoders.multimodal import VisionSettings
@@ -110,7 +111,7 @@ class Models:
             return None
         layers = load_config(model).num_hidden_layers
         layer = by_task(self.layer).get(task.group) if isinstance(self.layer, Mapping) else self.layer
-        return min(layers, layers // 2 + 2) if layer is None else layer
+        return retrieval_layer(layers) if layer is None else layer
 
     def of(self, task: Task[Any]) -> str | None:
         """Return the model to test a task with: the run that trained its head, or the encoder as it is.

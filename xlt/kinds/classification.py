@@ -6,6 +6,7 @@ https://github.com/google-research/xtreme for metrics and file formats.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,10 @@ class Classification(Task[TextPair]):
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new classification head."""
         return ClassificationHead(hidden_size, len(self.labels), dropout)
+
+    def export_settings(self) -> dict[str, Any]:
+        """Return True as `single_text` for a task of single texts."""
+        return {"single_text": self.single_text}
 
     def score(self, predictions: Predictions) -> Scores:
         """Return accuracy, and F1 if the task asks for it. Chance is the majority class, for F1 class 1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
@@ -48,6 +49,10 @@ class MultipleChoice(Task[Choices]):
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new multiple-choice head."""
         return ChoiceHead(hidden_size, self.num_choices, dropout)
+
+    def export_settings(self) -> dict[str, Any]:
+        """Return the number of choices."""
+        return {"num_choices": self.num_choices}
 
     def score(self, predictions: Predictions) -> Scores:
         """Return accuracy. Chance is the majority choice."""

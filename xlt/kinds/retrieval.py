@@ -32,6 +32,17 @@ Source: Artetxe and Schwenk (2019), section 3.2; XTREME's default.
 """
 
 
+def retrieval_layer(num_layers: int) -> int:
+    """Return the layer that retrieval without training reads: two above the middle.
+
+    Args:
+        num_layers: Number of layers of the encoder.
+
+    Source: XTREME's scripts for Tatoeba, which read layer 14 of 24.
+    """
+    return min(num_layers, num_layers // 2 + 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TranslationRanking(Task[Text]):
     """Ranking of each sentence's translation among the translations of the micro-batch, to train retrieval.

@@ -93,6 +93,15 @@ class SpanExtraction(Task[Question]):
         """Return a new span head."""
         return SpanHead(hidden_size, dropout, self.num_best, self.max_answer_length)
 
+    def export_settings(self) -> dict[str, Any]:
+        """Return the settings that choose an answer. A threshold of infinity is None."""
+        has_threshold = self.null_threshold < float("inf")
+        return {
+            "null_threshold": self.null_threshold if has_threshold else None,
+            "num_best": self.num_best,
+            "max_answer_length": self.max_answer_length,
+        }
+
     def reference(self, example: Question) -> Any:
         """Return the id, the passage and the gold answers."""
         return {"id": example.id, "context": example.context, "answers": list(example.answers)}

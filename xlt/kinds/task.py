@@ -239,6 +239,13 @@ class Task(ABC, Generic[E]):
         """Return the task with the settings for the test set that the dev set's scores determine."""
         return self
 
+    def export_settings(self) -> dict[str, Any]:
+        """Return what a user of the exported head needs besides its logits, by name, as plain JSON.
+
+        `xlt export --head` writes the settings into the model's config.
+        """
+        return {}
+
     def teaching(self) -> Teaching | None:
         """Return the teacher whose sentence vectors the rows get; None if the kind has no teacher."""
         return None

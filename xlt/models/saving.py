@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -54,17 +55,12 @@ def save_encoder(
         OSError: The folder cannot be written.
         NotFiniteError: A weight is NaN or infinite, or becomes so in this precision.
     """
-    model = _model(load_config(name), weights, masked_head)
+    model = encoder_model(load_config(name), weights, masked_head)
     model.to(getattr(torch, precision))
     flat = {f"{head}.{key}": tensor for head, state in heads.items() for key, tensor in state.items()}
     settings, projection = vision or (None, {})
-    check_finite(
-        {**model.state_dict(), **flat, **projection},
-        f"the model for {out}, in {precision},",
-        "it is not exported; take an earlier checkpoint, or float32 if float16 overflows",
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
+    _check_exported({**model.state_dict(), **flat, **projection}, out, precision)
+    with _scratch(out) as scratch:
         with quietly():
             model.save_pretrained(scratch)
         _save_heads(flat, {head: list(labels.get(head, ())) for head in heads}, Path(scratch) / HEADS)
@@ -74,20 +70,77 @@ def save_encoder(
             save_file(dict(projection), Path(scratch) / VISION)
         if not (out / "tokenizer.json").is_file():
             tokenizer.save_pretrained(scratch)
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    files: Mapping[str, str],
+    out: Path,
+    precision: Literal["float16", "float32"],
+) -> None:
+    """Write a model of transformers into a folder. Each file appears only when complete, the weights last.
+
+    Args:
+        model: The model.
+        tokenizer: The tokenizer.
+        files: Content of further files, by their path in the folder.
+        out: The folder.
+        precision: Precision of the weights.
+
+    Raises:
+        OSError: The folder cannot be written.
+        NotFiniteError: A weight is NaN or infinite, or becomes so in this precision.
+    """
+    model.to(getattr(torch, precision))  # type: ignore[arg-type]
+    _check_exported(model.state_dict(), out, precision)
+    with _scratch(out) as scratch:
+        with quietly():
+            model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        for name, content in files.items():
+            path = Path(scratch) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+
+
+def _check_exported(weights: Mapping[str, Tensor], out: Path, precision: str) -> None:
+    """Raise NotFiniteError if a weight is NaN or infinite in the precision of an export."""
+    check_finite(
+        weights,
+        f"the model for {out}, in {precision},",
+        "it is not exported; take an earlier checkpoint, or float32 if float16 overflows",
+    )
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[str]:
+    """Give a folder for new files, and move the files into `out` after the block, the weights last."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
+        yield scratch
         for path in sorted(
-            Path(scratch).iterdir(),
+            (path for path in Path(scratch).rglob("*") if path.is_file()),
             key=lambda path: (path.suffix == ".safetensors", path.name not in (HEADS, VISION), path.name),
         ):
             path.chmod(0o644)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            path.replace(out / path.name)
+            target = out / path.relative_to(scratch)
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
 
 
-def _model(
+def encoder_model(
     config: PretrainedConfig, weights: Mapping[str, Tensor], masked_head: Mapping[str, Tensor]
 ) -> PreTrainedModel:
-    """Return a model of transformers that shares the memory of its weights."""
+    """Return the bare model or the model for masked tokens, which shares the memory of its weights.
+
+    Args:
+        config: Config of the encoder.
+        weights: Weights of the encoder.
+        masked_head: Weights of the head for masked tokens. Empty for the bare model.
+    """
     state, family = dict(weights), family_of(config)
     with torch.device("meta"):
         if not masked_head:

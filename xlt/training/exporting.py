@@ -1,9 +1,10 @@
 """Export of a run's checkpoint as a model: config, tokenizer, encoder and heads."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -13,6 +14,7 @@ from xlt.kinds.task import group_of
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
 from xlt.models.saving import save_encoder
+from xlt.system.checks import require
 from xlt.tasks import load
 from xlt.training.checkpoint_files import (
     SUFFIX,
@@ -23,8 +25,13 @@ from xlt.training.checkpoint_files import (
     step_of,
     weights_fault,
 )
+from xlt.training.head_card import figures_of_evaluation, figures_of_run, write_head_card
+from xlt.training.head_export import plan_head
+from xlt.training.hub_upload import check_hub_name, push
 from xlt.training.model_card import write_card
 from xlt.training.run_folder import RunFolder, check_writable
+
+log = logging.getLogger(__name__)
 
 MASKED = "mlm"
 """Key of the masked language modelling head, which transformers stores with the encoder."""
@@ -35,6 +42,11 @@ def export_run(
     out: Path,
     precision: Literal["float16", "float32"] = "float32",
     checkpoint: int | None = None,
+    head: str | None = None,
+    layer: int | None = None,
+    scores: Path | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
 ) -> Path:
     """Write a run's encoder and heads into a folder, and return the path of the exported checkpoint.
 
@@ -43,13 +55,28 @@ def export_run(
         out: Folder to write into. Its other files stay.
         precision: Precision of the weights: float32 or float16. Defaults to float32.
         checkpoint: Step of the checkpoint to export, such as 500. Defaults to the best checkpoint.
+        head: Head to export as a model that transformers loads with the head, such as udpos. A retrieval
+            task, such as tatoeba or ranking, gives a model of sentence-transformers. Defaults to the encoder
+            with all heads beside it, which xlt reads.
+        layer: Layer whose states a sentence's vector averages, 1 the lowest. Needs the head of a retrieval
+            task. Defaults to the layer that xlt reads: the last for a trained task, two above the middle for
+            a task without training.
+        scores: Folder of an evaluation of the run, whose scores by language the model card shows. Needs
+            `head`. Defaults to the dev scores of the run.
+        push_to_hub: Name of a model on the Hugging Face hub to upload the folder to, such as me/udpos. The
+            token is HF_TOKEN or that of `hf auth login`. Defaults to no upload.
+        private: True to create the model on the hub as a private one. Defaults to false.
 
     Raises:
         FileNotFoundError: The run or the checkpoint does not exist, or the checkpoint is damaged.
-        OSError: The folder cannot be written.
+        OSError: The folder cannot be written or uploaded.
         ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed its size,
-            or its tokenizer has more ids than its embedding has rows.
+            its tokenizer has more ids than its embedding has rows, or the head cannot be exported.
     """
+    require(head is not None or scores is None, "scores", scores, "be left out, or head must be set too")
+    require(head is not None or layer is None, "layer", layer, "be left out, or head must be set too")
+    if push_to_hub is not None:
+        check_hub_name(push_to_hub)
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is not a run's folder: {folder.config.name} is missing")
@@ -64,10 +91,30 @@ def export_run(
             f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {shape} now. "
             f"Restore the config.json of {name} with which the run was started"
         )
-    weights = _below(found["state_dict"], "encoder.transformer.")
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, num_ids(tokenizer))
     _check_tokenizer(out, tokenizer)
+    if head is None:
+        _write_encoder(folder, found, tokenizer, out, precision, step_of(path))
+    else:
+        model = push_to_hub or str(out)
+        _write_head(folder, found, tokenizer, out, precision, step_of(path), head, layer, scores, model)
+    if push_to_hub is not None:
+        log.info("%s is uploaded to %s", out, push(out, push_to_hub, private))
+    return path
+
+
+def _write_encoder(
+    folder: RunFolder,
+    found: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    precision: Literal["float16", "float32"],
+    step: int,
+) -> None:
+    """Write the encoder of a checkpoint with its heads beside it, and its card."""
+    name = folder.read_config()["model"]["encoder"]
+    weights = _below(found["state_dict"], "encoder.transformer.")
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
@@ -75,10 +122,34 @@ def export_run(
     # A blind run keeps the projection of an earlier run, which does not fit its settings.
     projection = {} if settings and settings["is_blind"] else _below(found["state_dict"], "vision.")
     vision = settings and (VisionSettings(**settings), projection)
-    labels = _labels(folder)
-    save_encoder(weights, name, tokenizer, masked_head, heads, labels, out, precision, vision)
-    write_card(folder, out, step_of(path), list(heads))
-    return path
+    save_encoder(weights, name, tokenizer, masked_head, heads, _labels(folder), out, precision, vision)
+    write_card(folder, out, step, list(heads))
+
+
+def _write_head(
+    folder: RunFolder,
+    found: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    precision: Literal["float16", "float32"],
+    step: int,
+    head: str,
+    layer: int | None,
+    scores: Path | None,
+    model: str,
+) -> None:
+    """Write a head of a checkpoint with its encoder as a model of transformers, and its card."""
+    heads = _heads(_below(found["state_dict"], "heads."))
+    plan = plan_head(folder, head, layer, heads, _labels(folder), tokenizer, out)
+    if scores is None:
+        trained = [load(name) for name in folder.read_config()["data"]["tasks"]]
+        same = [task for task in trained if task.head_key == plan.task.head_key]
+        figures = figures_of_run(folder, same, step)
+    else:
+        figures = figures_of_evaluation(scores, folder, plan.task)
+    check_writable(out, "the export's folder", "out")
+    plan.write(_below(found["state_dict"], "encoder.transformer."), out, precision)
+    write_head_card(folder, out, plan.task, plan.form, plan.settings, figures, step, model)
 
 
 def _chosen(folder: Path, step: int | None) -> Path:

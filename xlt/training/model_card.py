@@ -5,14 +5,14 @@ Source of the metadata: https://huggingface.co/docs/hub/model-cards.
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from xlt.data.multilingual import Multilingual
+from xlt.data.multilingual import ENGLISH, Multilingual
 from xlt.data.sources import Hub
 from xlt.kinds.task import Task
 from xlt.models.saving import load_vision_settings
@@ -31,12 +31,21 @@ LICENCES = {"FacebookAI/xlm-roberta-base": "mit", "FacebookAI/xlm-roberta-large"
 SIGN = "trained-with-xlt"
 """Tag by which a card that xlt has written is known. Other cards are never replaced."""
 
+BARE = """\
+This folder holds an encoder alone. The trained heads of its tasks are in `heads.safetensors`, which
+transformers does not read: its pipelines for these tasks would start with a random head.
+"""
+
+EXPORT = """\
+`xlt export` writes a folder that transformers loads with a trained head:
+
+    xlt export --run {run} --head {head} --out {run}-{head}
+"""
+
 USE = """\
 ## How to use this folder
 
-The folder loads as an encoder without a head: `AutoModel.from_pretrained("{out}")`. The heads of the tasks
-are in `heads.safetensors`, which transformers does not read: its pipelines start with a random head. xlt
-reads the heads:
+It loads as an encoder without a head: `AutoModel.from_pretrained("{out}")`. xlt reads its heads:
 
     xlt evaluate --runs '[{out}]' --tasks '[{task}]'{root} --out {out}-evaluation
     xlt fit --config ... --model.encoder {out} --model.keep_heads true
@@ -78,23 +87,31 @@ def card(run: RunFolder, out: Path, step: int, heads: Sequence[str]) -> str:
     config = run.read_config()
     tasks = [load(name) for name in config["data"]["tasks"]]
     record = json.loads(run.starts.read_text(encoding="utf-8")) if run.starts.is_file() else {}
-    scores = _scores_at(run, step, record.get("chance", {}))
+    scores = scores_at(run, step, record.get("chance", {}))
     name = run.path.resolve().name
     encoder = config["model"]["encoder"]
     phase, trained_on = config["wandb"]["job_type"], ", ".join(task.name for task in tasks)
     parts = [
-        f"---\n{_metadata(name, encoder, tasks, scores)}\n---\n",
+        f"---\n{_metadata(name, encoder, tasks, scores).to_yaml()}\n---\n",
         f"# {name}\n",
+        BARE if heads else "",
+        *(EXPORT.format(run=run.path, head=head) for head in _readable(tasks, heads)[:1]),
         f"{encoder} after {phase} training on {trained_on}. The checkpoint is that after step {step:,} of "
         f"{config['trainer']['max_steps']:,}; the seed is {config['seed_everything']}.\n",
         _score_table(scores, record),
         USE.format(out=out, task=tasks[0].name, root=_root_key(config["data"].get("root"))),
         f"Heads: {', '.join(heads) or 'none'}.\n",
         _images(out),
-        _training(record),
-        _task_list(tasks),
+        training_section(record),
+        data_section(tasks),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _readable(tasks: Sequence[Task[Any]], heads: Sequence[str]) -> list[str]:
+    """Return the heads that read text alone, which transformers may have a class for."""
+    with_images = {task.head_key for task in tasks if task.imagery() is not None}
+    return [head for head in heads if head not in with_images]
 
 
 def _root_key(root: str | list[str] | None) -> str:
@@ -103,9 +120,11 @@ def _root_key(root: str | list[str] | None) -> str:
     return f" --root '[{', '.join(roots)}]'" if roots else ""
 
 
-def _metadata(name: str, encoder: str, tasks: Sequence[Task[Any]], scores: Mapping[Any, float]) -> str:
-    """Return the metadata as YAML, without the entries that are not known."""
-    hubs = {task.name: _hubs(task) for task in tasks}
+def _metadata(
+    name: str, encoder: str, tasks: Sequence[Task[Any]], scores: Mapping[Any, float]
+) -> ModelCardData:
+    """Return the metadata, without the entries that are not known."""
+    hubs = {task.name: hubs_of(task) for task in tasks}
     # The hub knows no name for a task of several data sets.
     results = [
         EvalResult(
@@ -122,19 +141,46 @@ def _metadata(name: str, encoder: str, tasks: Sequence[Task[Any]], scores: Mappi
         for (name, metric), value in scores.items()
         if name == task.name
     ]
+    return metadata(name, encoder, tasks, [task.language or ENGLISH for task in tasks], results)
+
+
+def metadata(
+    name: str,
+    encoder: str,
+    tasks: Sequence[Task[Any]],
+    languages: Iterable[str],
+    results: Sequence[EvalResult],
+    library: str = "transformers",
+    tags: Sequence[str] = (),
+    pipeline_tag: str | None = None,
+) -> ModelCardData:
+    """Return the metadata of a model, without the entries that are not known.
+
+    Args:
+        name: Name of the model.
+        encoder: Encoder that its run began with.
+        tasks: Tasks that the model was trained on.
+        languages: ISO 639-1 codes of the languages that the model was trained or tested in.
+        results: Scores of the model.
+        library: Library that loads the model. Defaults to transformers.
+        tags: Further tags. Defaults to none.
+        pipeline_tag: Name of the model's task on the hub. Defaults to none.
+    """
     base = first_encoder(encoder)
     known = front_matter(Path(base) / CARD)
+    hubs = [hub.repository for task in tasks for hub in hubs_of(task)]
     return ModelCardData(
         base_model=(known.get("base_model") or Path(base).name) if Path(base).is_dir() else base,
-        language=["multilingual", *sorted({task.language or "en" for task in tasks})],
+        language=["multilingual", *sorted(set(languages))],
         license=LICENCES.get(base) or known.get("license"),
-        library_name="transformers",
-        datasets=list(dict.fromkeys(hub.repository for found in hubs.values() for hub in found)) or None,
-        metrics=list(dict.fromkeys(metric for _, metric in scores)) or None,
-        tags=["xlt", SIGN, "cross-lingual-transfer"],
+        library_name=library,
+        pipeline_tag=pipeline_tag,
+        datasets=list(dict.fromkeys(hubs)) or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        tags=["xlt", SIGN, "cross-lingual-transfer", *tags],
         model_name=name if results else None,
-        eval_results=results or None,
-    ).to_yaml()
+        eval_results=list(results) or None,
+    )
 
 
 def _hyphenated(name: str) -> str:
@@ -142,14 +188,14 @@ def _hyphenated(name: str) -> str:
     return "".join(f"-{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
 
-def _hubs(task: Task[Any]) -> list[Hub]:
+def hubs_of(task: Task[Any]) -> list[Hub]:
     """Return the data sets on the hub that a task's training rows come from."""
     sources = (load(task.trains_on) if task.trains_on else task).sources
     parts = [source.hub if isinstance(source, Multilingual) else source for source in sources]
     return [part for part in parts if isinstance(part, Hub)]
 
 
-def _scores_at(run: RunFolder, step: int, metrics: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+def scores_at(run: RunFolder, step: int, metrics: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     """Return the dev scores at a step, by task and metric; empty if the step was not validated."""
     found = [e for e in read_events(run.metrics) if e["step"] == step and e.get("val/score") is not None]
     return {
@@ -192,7 +238,7 @@ def _images(out: Path) -> str:
     )
 
 
-def _training(record: Mapping[str, Any]) -> str:
+def training_section(record: Mapping[str, Any]) -> str:
     """Return command, commit, device and versions of the training, as Markdown."""
     if not record.get("starts"):
         return ""
@@ -203,7 +249,7 @@ def _training(record: Mapping[str, Any]) -> str:
     return f"## Training\n\n    {command}\n\nOn {last['device']}{commit}. Versions: {versions}.\n"
 
 
-def _task_list(tasks: Sequence[Task[Any]]) -> str:
+def data_section(tasks: Sequence[Task[Any]]) -> str:
     """Return licence and citation of each task, as Markdown."""
     lines = [f"- {task.name}: {task.licence or 'licence not known'}. {task.citation}" for task in tasks]
     return "\n".join(["## Training data\n", *lines, ""])

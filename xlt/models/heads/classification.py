@@ -1,12 +1,14 @@
 """Heads for classification and multiple choice. S sequences, R rows, D hidden width, C classes or choices."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 from xlt.models.kernels.dropout import Dropout
 
 
@@ -26,9 +28,17 @@ class Pooler(nn.Module):
         self.dropout = Dropout(dropout)
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, num_outputs)
+        self.transform: nn.Module | None = None
+
+    def adapt(self, transform: nn.Module) -> None:
+        """Replace the hidden layer with the encoder's own transform of states."""
+        del self.dense
+        self.transform = transform
 
     def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
         """Return one vector of outputs a sequence, from its first token's state."""
+        if self.transform is not None:
+            return self.out_proj(self.dropout(self.transform(states))).float()
         hidden = self.dropout(torch.tanh(self.dense(self.dropout(states))))
         return self.out_proj(hidden).float()
 
@@ -42,9 +52,16 @@ class ClassificationHead(Head):
         dropout: Dropout probability.
     """
 
+    form: ClassVar[Form | None] = "text-classification"
+
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.pooler = Pooler(hidden_size, num_labels, dropout)
+
+    def adapt(self, transform: nn.Module | None) -> None:
+        """Replace the hidden layer with the encoder's own transform of states, if there is one."""
+        if transform is not None:
+            self.pooler.adapt(transform)
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
         """Return the first token of each sequence."""
@@ -73,6 +90,8 @@ class ChoiceHead(ClassificationHead):
         num_choices: Number of choices of every row, C.
         dropout: Dropout probability.
     """
+
+    form: ClassVar[Form | None] = "multiple-choice"
 
     def __init__(self, hidden_size: int, num_choices: int, dropout: float) -> None:
         super().__init__(hidden_size, 1, dropout)

@@ -1,5 +1,7 @@
 """Head for distillation. N tokens, R rows, K negatives, D hidden width of the student, E of the teacher."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
 from xlt.models.encoders.text import sum_by_sequence
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 
 SAME = 1e-4
 """Tolerance of cosine 1. A negative within the tolerance of a row's own vector is the same sentence."""
@@ -30,6 +32,8 @@ class DistillationHead(Head):
         equation 1. For vectors of length 1 their squared distance is 2 (1 - cosine). The contrast is that of
         van den Oord et al. (2018), https://arxiv.org/abs/1807.03748, equation 4.
     """
+
+    form: ClassVar[Form | None] = "sentence-similarity"
 
     def __init__(self, hidden_size: int, teacher_size: int, temperature: float, contrast: float) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ N tokens, M of them read, S sequences, D hidden width.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,9 +15,42 @@ from xlt.models.encoders.text import Encoder
 Columns = dict[str, Tensor]
 """A batch's columns by name."""
 
+Form = Literal[
+    "text-classification",
+    "multiple-choice",
+    "token-classification",
+    "question-answering",
+    "fill-mask",
+    "sentence-similarity",
+]
+"""Name of a task on the Hugging Face hub, and of the form that transformers gives to the task's model.
+
+Source: https://huggingface.co/tasks.
+"""
+
 
 class Head(nn.Module, ABC):
     """The task's part of the model, on top of the shared encoder."""
+
+    form: ClassVar[Form | None] = None
+    """Form of the head in transformers, in which `xlt export` writes it; None if transformers has none.
+
+    A subclass with another `forward` names its own form."""
+
+    @classmethod
+    def exported_form(cls) -> Form | None:
+        """Return the form of the head in transformers; None if it has no form, or another `forward`."""
+        bases = cls.mro()
+        named = next(i for i, base in enumerate(bases) if "form" in vars(base))
+        computed = next(i for i, base in enumerate(bases) if "forward" in vars(base))
+        return cls.form if named <= computed else None
+
+    def adapt(self, transform: nn.Module | None) -> None:
+        """Take the encoder's own transform of states, before weights are drawn or loaded.
+
+        Args:
+            transform: The transform that `head_transform` returns. If None, the head stays as it is.
+        """
 
     def tie(self, encoder: Encoder) -> None:
         """Share parameters with the encoder. Called once, before training."""

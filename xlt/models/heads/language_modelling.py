@@ -1,5 +1,7 @@
 """Head for masked language modelling. M hidden tokens, D hidden width, V vocabulary."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
 from xlt.models.encoders.text import Encoder
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 
 
 class MaskedHead(Head):
@@ -20,6 +22,8 @@ class MaskedHead(Head):
 
     Source: Liu et al. (2019), as implemented in `XLMRobertaLMHead` of transformers.
     """
+
+    form: ClassVar[Form | None] = "fill-mask"
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()

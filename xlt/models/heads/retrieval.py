@@ -1,5 +1,7 @@
 """Head for retrieval. N tokens, S sequences, R rows, D hidden width."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from xlt.batch.packing import Packing
 from xlt.models.encoders.text import sum_by_sequence
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 
 SAME = 1e-5
 """Tolerance of cosine 1. Vectors within the tolerance belong to the same sentence."""
@@ -24,6 +26,8 @@ class RankingHead(Head):
         margin: Cosine that is subtracted from the cosine of a true pair.
         sides: Number of sentences a row: 2 for a sentence and its translation, 1 for a single sentence.
     """
+
+    form: ClassVar[Form | None] = "sentence-similarity"
 
     def __init__(self, scale: float, margin: float, sides: int = 2) -> None:
         super().__init__()

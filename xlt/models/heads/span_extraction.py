@@ -1,12 +1,14 @@
 """Head for span extraction. N tokens, S sequences, D hidden width, W positions of the longest sequence."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 from xlt.models.kernels.dropout import Dropout
 
 
@@ -22,16 +24,25 @@ class SpanHead(Head):
     Source: Devlin et al. (2019), section 4.2–4.3, and run_squad (n-best, spans of at most 30 tokens).
     """
 
+    form: ClassVar[Form | None] = "question-answering"
+
     def __init__(self, hidden_size: int, dropout: float, num_best: int, max_answer_length: int) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, 2)
         self.num_best, self.max_answer_length = num_best, max_answer_length
+        self.transform: nn.Module | None = None
+
+    def adapt(self, transform: nn.Module | None) -> None:
+        """Read states through the encoder's own transform, if there is one."""
+        self.transform = transform
 
     def forward(
         self, states: Float[Tensor, "N D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "S W 2"]:
         """Return start and end logits at each position; -inf outside the first token and the passage."""
+        if self.transform is not None:
+            states = self.transform(states)
         logits = self.out_proj(self.dropout(states)).float()
         position = torch.arange(packing.longest, device=logits.device)
         passage = columns["passage"].view(-1, 2)

@@ -1,11 +1,13 @@
 """Head for tagging. D hidden width, C classes."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xlt.batch.packing import Packing
-from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.head import Columns, Form, Head
 from xlt.models.kernels.dropout import Dropout
 
 
@@ -18,10 +20,17 @@ class TaggingHead(Head):
         dropout: Dropout probability.
     """
 
+    form: ClassVar[Form | None] = "token-classification"
+
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, num_labels)
+        self.transform: nn.Module | None = None
+
+    def adapt(self, transform: nn.Module | None) -> None:
+        """Read states through the encoder's own transform, if there is one."""
+        self.transform = transform
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
         """Return the first token of each word."""
@@ -31,6 +40,8 @@ class TaggingHead(Head):
         self, states: Float[Tensor, "words D"], packing: Packing, columns: Columns
     ) -> Float[Tensor, "words C"]:
         """Return class logits of each word."""
+        if self.transform is not None:
+            states = self.transform(states)
         return self.out_proj(self.dropout(states)).float()
 
     def loss(self, logits: Tensor, packing: Packing, columns: Columns) -> Float[Tensor, ""]:

@@ -1,0 +1,232 @@
+"""Export of a trained head with its encoder, as a model that transformers or sentence-transformers loads."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+from xlt.kinds.retrieval import retrieval_layer
+from xlt.kinds.task import Task
+from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.text import load_config
+from xlt.models.heads.head import Form
+from xlt.models.portable import CLASSES, portable_model
+from xlt.models.saving import Heads, encoder_model, save_model
+from xlt.system.checks import require
+from xlt.system.folders import HEADS
+from xlt.tasks import load
+from xlt.training.run_folder import RunFolder
+
+MODULES = "modules.json"
+"""List of the parts of a model of sentence-transformers."""
+
+
+@dataclass(frozen=True)
+class HeadExport:
+    """A head to export, and its model's config.
+
+    Args:
+        task: A task with the head.
+        form: Form of the head in transformers.
+        config: Config of the exported model.
+        settings: Settings of the task, see `Task.export_settings`, with `stride` and `layer`.
+        tokenizer: The tokenizer, with the run's longest input.
+        weights: Weights of the head. Empty for a head without weights.
+    """
+
+    task: Task[Any]
+    form: Form
+    config: PretrainedConfig
+    settings: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerFast
+    weights: Mapping[str, Tensor]
+
+    def write(
+        self, encoder: Mapping[str, Tensor], out: Path, precision: Literal["float16", "float32"]
+    ) -> None:
+        """Write the model into a folder.
+
+        Args:
+            encoder: Weights of the encoder, by their names in the bare model.
+            out: The folder.
+            precision: Precision of the weights.
+
+        Raises:
+            OSError: The folder cannot be written.
+            ValueError: The head does not fit the class of transformers, or a weight is not finite.
+        """
+        files: dict[str, str] = {}
+        config: Any = self.config
+        if self.form in CLASSES:
+            model = portable_model(self.form, config, encoder, self.weights)
+        elif self.form == "fill-mask":
+            model = encoder_model(config, encoder, self.weights)
+        else:
+            model = encoder_model(config, _lower_layers(encoder, config.num_hidden_layers), {})
+            files = sentence_files(config.hidden_size, self.tokenizer.model_max_length)
+        save_model(model, self.tokenizer, files, out, precision)
+
+
+def plan_head(
+    folder: RunFolder,
+    head: str,
+    layer: int | None,
+    heads: Heads,
+    labels: Mapping[str, Sequence[str]],
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+) -> HeadExport:
+    """Return what to export. No file is written.
+
+    Args:
+        folder: The run's folder.
+        head: Name of a head of the run, of a task of the run, or of a retrieval task.
+        layer: Layer whose states a sentence's vector averages. If None, the layer that xlt reads.
+        heads: Weights of the run's heads.
+        labels: Names of each head's classes.
+        tokenizer: The tokenizer. Its longest input becomes the run's.
+        out: Folder of the export.
+
+    Raises:
+        ValueError: The run has no such head, transformers has no class for it, the encoder has no such layer,
+            or the folder holds another export.
+    """
+    run, name = folder.read_config(), folder.read_config()["model"]["encoder"]
+    task = _task(folder, head, run["data"]["tasks"])
+    task = replace(task, labels=tuple(labels.get(task.head_key) or task.labels))
+    config = load_config(name)
+    form = _form(task, head, config.hidden_size, heads)
+    holds = MODULES if form != "sentence-similarity" else ""
+    for file in (HEADS, holds):
+        if file and (out / file).is_file():
+            raise ValueError(f"{out} holds another export, with {file}: set out to another folder")
+    longest = facts_of(config).max_tokens
+    tokenizer.model_max_length = min(run["data"].get("max_length") or longest, longest)
+    settings = task.export_settings()
+    if form == "question-answering":
+        settings |= {"stride": min(run["data"]["stride"], tokenizer.model_max_length - 1)}
+    if form == "sentence-similarity":
+        settings |= {"layer": _cut(config, task, layer)}
+    else:
+        require(layer is None, "layer", layer, f"be left out: {head} reads the last layer")
+    _describe(config, form, task.labels, settings)
+    return HeadExport(task, form, config, settings, tokenizer, heads.get(task.head_key, {}))
+
+
+def _task(folder: RunFolder, head: str, names: Sequence[str]) -> Task[Any]:
+    """Return a task with a head: one of the run's tasks, or a task without training.
+
+    Raises:
+        ValueError: The run has no such head.
+    """
+    tasks = [load(name) for name in names]
+    for task in tasks:
+        if head in (task.head_key, task.name, task.group):
+            return task
+    try:
+        other = load(head)
+    except ValueError:
+        other = None
+    if other is None or other.needs_training:
+        known = ", ".join(dict.fromkeys(task.head_key for task in tasks))
+        raise ValueError(
+            f"head is {head!r}, which {folder.path} has not trained. Its heads are {known}. Set head to one "
+            "of them, or to a task without training, such as tatoeba"
+        )
+    return other
+
+
+def _form(task: Task[Any], head: str, hidden_size: int, heads: Heads) -> Form:
+    """Return the form of a head in transformers.
+
+    Raises:
+        ValueError: transformers has no class for it, or the checkpoint lacks its weights.
+    """
+    kind = type(task).__name__
+    own = task.head(hidden_size, 0.0)
+    form = own.exported_form()
+    if form is None or task.imagery() is not None:
+        raise ValueError(
+            f"head {head!r} is of the kind {kind}, for which transformers has no class. Leave head out: the "
+            f"folder then holds the encoder, and its heads in {HEADS}, which xlt reads"
+        )
+    if own.state_dict() and task.head_key not in heads:
+        raise ValueError(
+            f"the checkpoint has no weights of the head {task.head_key}: its heads are "
+            f"{', '.join(heads) or 'none'}. Set head to one of them"
+        )
+    return form
+
+
+def _cut(config: PretrainedConfig, task: Task[Any], layer: int | None) -> int:
+    """Leave out the layers above the one that is read, and return the number of layers that stay.
+
+    Raises:
+        ValueError: The encoder has no such layer.
+    """
+    most: int = config.num_hidden_layers or 0
+    default = most if task.needs_training else retrieval_layer(most)
+    chosen = default if layer is None else layer
+    require(1 <= chosen <= most, "layer", chosen, f"be one of the {most} layers of the encoder, from 1 on")
+    config.num_hidden_layers = chosen
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:chosen]
+    return chosen
+
+
+def _describe(
+    config: PretrainedConfig, form: Form, labels: Sequence[str], settings: Mapping[str, Any]
+) -> None:
+    """Write the classes and settings of a head into the config of its model."""
+    if form in ("text-classification", "token-classification"):
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+    elif form == "question-answering":
+        config.num_labels = 2
+    config.problem_type = "single_label_classification" if form == "text-classification" else None
+    if hasattr(config, "classifier_pooling"):
+        config.classifier_pooling = "cls"
+    if settings:
+        config.xlt = dict(settings)
+
+
+def _lower_layers(weights: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
+    """Return the weights of an encoder without those of the layers above the first `num_layers`."""
+    found = {name: re.search(r"(?:^|\.)layers?\.(\d+)\.", name) for name in weights}
+    return {name: weights[name] for name, at in found.items() if at is None or int(at[1]) < num_layers}
+
+
+def sentence_files(hidden_size: int, max_length: int) -> dict[str, str]:
+    """Return the files by which sentence-transformers reads a mean of states of length 1, by their path.
+
+    Args:
+        hidden_size: Width of the encoder.
+        max_length: Maximum number of tokens in a sentence, special tokens included.
+
+    Source: the files that sentence-transformers 6.2 writes, with names that all versions from 2 read.
+    """
+    parts = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for i, (path, name) in enumerate(parts.items())
+    ]
+    pooling = {
+        "word_embedding_dimension": hidden_size,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    contents: dict[str, Any] = {
+        MODULES: modules,
+        "1_Pooling/config.json": pooling,
+        "2_Normalize/config.json": {},
+        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {"prompts": {}, "similarity_fn_name": "cosine"},
+    }
+    return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
