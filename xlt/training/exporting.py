@@ -1,6 +1,7 @@
 """Export of a run's checkpoint as a model: config, tokenizer, encoder and heads."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.kinds.task import group_of
+from xlt.models.adapters import FOLDER, Adapter, save_adapter
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
+from xlt.models.lean import KEY, complete
 from xlt.models.saving import save_encoder
 from xlt.tasks import load
 from xlt.training.checkpoint_files import (
@@ -35,6 +38,7 @@ def export_run(
     out: Path,
     precision: Literal["float16", "float32"] = "float32",
     checkpoint: int | None = None,
+    unmerged: bool = False,
 ) -> Path:
     """Write a run's encoder and heads into a folder, and return the path of the exported checkpoint.
 
@@ -43,12 +47,14 @@ def export_run(
         out: Folder to write into. Its other files stay.
         precision: Precision of the weights: float32 or float16. Defaults to float32.
         checkpoint: Step of the checkpoint to export, such as 500. Defaults to the best checkpoint.
+        unmerged: Write the LoRA of a run with model.lora as a folder for peft, without the encoder and the
+            heads. If false, the LoRA is added to the encoder's weights, and is also written beside them.
 
     Raises:
         FileNotFoundError: The run or the checkpoint does not exist, or the checkpoint is damaged.
         OSError: The folder cannot be written.
-        ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed its size,
-            or its tokenizer has more ids than its embedding has rows.
+        ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed, its
+            tokenizer has more ids than its embedding has rows, or the run has no LoRA to write unmerged.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
@@ -56,7 +62,8 @@ def export_run(
     if RunFolder(out).config.is_file() and RunFolder(out).checkpoints.is_dir():
         raise ValueError(f"{out} is a run's folder: set out to another folder, such as {out}-export")
     path = _chosen(folder.checkpoints, checkpoint)
-    name = folder.read_config()["model"]["encoder"]
+    model = folder.read_config()["model"]
+    name = model["encoder"]
     found = read_checkpoint(path, mmap=True)
     shape = shape_of(load_config(name))
     if found["encoder_shape"] != shape:
@@ -64,7 +71,11 @@ def export_run(
             f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {shape} now. "
             f"Restore the config.json of {name} with which the run was started"
         )
-    weights = _below(found["state_dict"], "encoder.transformer.")
+    trained = _below(found["state_dict"], "encoder.transformer.")
+    weights, adapter = complete(trained, found.get(KEY), name, model.get("language_lora"), path)
+    if unmerged:
+        _save_unmerged(adapter, run, out)
+        return path
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, num_ids(tokenizer))
     _check_tokenizer(out, tokenizer)
@@ -76,9 +87,28 @@ def export_run(
     projection = {} if settings and settings["is_blind"] else _below(found["state_dict"], "vision.")
     vision = settings and (VisionSettings(**settings), projection)
     labels = _labels(folder)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)  # of an earlier export
+    if adapter is not None:
+        save_adapter(adapter, out / FOLDER)
     save_encoder(weights, name, tokenizer, masked_head, heads, labels, out, precision, vision)
     write_card(folder, out, step_of(path), list(heads))
     return path
+
+
+def _save_unmerged(adapter: Adapter | None, run: Path, out: Path) -> None:
+    """Write the LoRA of a run as a folder for peft.
+
+    Raises:
+        ValueError: The run has no LoRA, or the folder holds a model.
+    """
+    if adapter is None:
+        raise ValueError(
+            f"{run} was trained without model.lora: it has no LoRA to write. Leave out --unmerged"
+        )
+    if (out / "config.json").is_file():
+        raise ValueError(f"{out} holds a model (config.json): set --out to another folder")
+    check_writable(out, "the export's folder", "out")
+    save_adapter(adapter, out)
 
 
 def _chosen(folder: Path, step: int | None) -> Path:

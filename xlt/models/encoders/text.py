@@ -71,6 +71,16 @@ class Encoder(nn.Module):
         return table
 
     @property
+    def embeddings(self) -> nn.Module:
+        """Return the module below the lowest layer: the embeddings and their norm."""
+        return self.transformer.embeddings
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Return the layers, the lowest first."""
+        return self.transformer.encoder.layer
+
+    @property
     def config(self) -> XLMRobertaConfig:
         """Return the config, which holds the sizes and dropout probabilities."""
         return self.transformer.config

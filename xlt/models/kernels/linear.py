@@ -64,7 +64,8 @@ class Intermediate(XLMRobertaIntermediate):
 
     def forward(self, hidden_states: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
         """Return GELU of the linear layer's output."""
-        if _serves(hidden_states):
+        # A LoRA layer of peft, which is no nn.Linear, adds its own product before GELU.
+        if isinstance(self.dense, nn.Linear) and _serves(hidden_states):
             return _product(self.dense, hidden_states, "gelu")
         return super().forward(hidden_states)
 
