@@ -117,6 +117,15 @@ def test_states_and_gradients_are_those_of_a_hand_written_lora(
         assert (gradient - theirs).norm() <= 1e-4 * theirs.norm() + 1e-6, name
 
 
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_states_in_half_precision_are_close_to_those_in_single(folder: str, batch: Batch, is_trained: bool):
+    encoder = with_lora(folder, ["all-linear"])
+    expected = run_packed(encoder, batch).detach()
+    with torch.set_grad_enabled(is_trained), torch.autocast("cpu", torch.bfloat16):
+        found = run_packed(encoder, batch).detach()
+    assert (found.float() - expected).norm() < 0.03 * expected.norm()
+
+
 def test_all_linear_targets_every_linear_layer(folder: str):
     names = {name.split(".lora_")[0] for name in trained(with_lora(folder, ["all-linear"]))}
     assert len(names) == 2 * 6  # query, key, value, and three dense layers in each of two layers

@@ -47,7 +47,8 @@ def _product(
     weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled("cpu"):
         in_format = torch.get_autocast_dtype("cpu")
-        states, weight, bias = (operand.to(in_format) for operand in (states, weight, bias))
+        states, weight = states.to(in_format), weight.to(in_format)
+        bias = None if bias is None else bias.to(in_format)
     return linear_pointwise(states, weight, bias, then)
 
 
