@@ -9,6 +9,8 @@ sentence-transformers. --push_to_hub uploads the folder.
 Without --head, the folder holds the encoder, and the heads in a file that only xlt reads. transformers finds
 the head for masked tokens in the weights. A finished run has the same files in its own folder, as model/.
 
+--unmerged true writes the LoRA of a run with model.lora alone, as a folder that peft loads.
+
 --checkpoint STEP exports another checkpoint that the run still has: the best, the newest
 checkpoints.keep_last, and those of checkpoints.keep_every_n_steps. xlt evaluate --checkpoint STEP tests a
 checkpoint without export.

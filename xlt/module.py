@@ -15,8 +15,8 @@ from xlt.data.sampling.episodes import steps_type_of
 from xlt.data.sampling.order import seed_of
 from xlt.datamodule import TransferData
 from xlt.kinds.log_record import score_record
-from xlt.kinds.shared_heads import by_head
-from xlt.kinds.task import Scores, Task
+from xlt.kinds.shared_heads import by_head, fresh_head
+from xlt.kinds.task import Scores
 from xlt.learning.joint import joint_loss
 from xlt.learning.maml import InnerLoop, halves, summed_gradients
 from xlt.learning.meta import JOINT, MetaLearning
@@ -24,11 +24,11 @@ from xlt.models.compiling import check_checkpointing, check_compiling
 from xlt.models.encoders.multimodal import project_images, start_vision
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
-from xlt.models.heads.transform import head_transform
+from xlt.models.lean import Lean, check_keys
+from xlt.models.lora import NO_LORA, Lora
 from xlt.models.optim import adamw, check_rates, linear_schedule
 from xlt.models.saving import load_heads, load_vision
-from xlt.models.transfer_model import check_shape, load_weights, logits_of, outputs_of, seeded
-from xlt.models.transformers_private import initialise
+from xlt.models.transfer_model import check_shape, logits_of, outputs_of, seeded
 from xlt.system.checks import NotFiniteError, require
 from xlt.system.ranks import from_all_ranks
 
@@ -63,7 +63,13 @@ class TransferModule(LightningModule):
         gradient_checkpointing: Compute each layer's activations again in the backward pass instead of keeping
             them: less memory and the same gradients, for the time of a second forward pass.
         meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
-        seed: Seed of the heads' initial weights. Defaults to seed_everything.
+        lora: LoRA to train instead of the encoder's weights, such as {rank: 8}. Defaults to none.
+        language_lora: Run with LoRA whose weights are added to the frozen encoder before training, such as
+            masked language modelling in English. xlt evaluate exchanges it for those of other languages
+            (language_loras). Defaults to none.
+        frozen_layers: Freeze the embeddings and this many of the lowest layers. 0 freezes the embeddings
+            alone. Defaults to no frozen weights.
+        seed: Seed of the initial weights of heads and LoRA. Defaults to seed_everything.
     """
 
     def __init__(
@@ -83,9 +89,13 @@ class TransferModule(LightningModule):
         compile: bool = False,
         gradient_checkpointing: bool = False,
         meta: MetaLearning = JOINT,
+        lora: Lora = NO_LORA,
+        language_lora: str | None = None,
+        frozen_layers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_keys(lora, frozen_layers, language_lora, from_scratch, compile)
         check_rates(learning_rate, warmup_steps, weight_decay, layer_decay, head_learning_rate)
         for key, rate in (("dropout", dropout), ("head_dropout", head_dropout)):
             require(rate is None or 0 <= rate < 1, f"model.{key}", rate, "lie in 0 to 1, 1 excluded")
@@ -97,6 +107,7 @@ class TransferModule(LightningModule):
         self.encoder = Encoder(encoder, from_scratch, dropout)
         if gradient_checkpointing:
             self.encoder.recompute_activations()
+        self._lean = Lean(self.encoder, encoder, lora, frozen_layers, language_lora, seed_of("lora", seed))
         self._trained_heads = load_heads(encoder) if keep_heads else None
         self.vision = None if from_scratch else load_vision(encoder)
         self.heads = nn.ModuleDict()
@@ -146,29 +157,16 @@ class TransferModule(LightningModule):
             ValueError: Tasks with a common head have different classes, or the images do not fit the encoder.
         """
         if not self.heads:
-            if (ids := self.data.token_ids()) is not None:
+            if self.encoder.words.weight.requires_grad and (ids := self.data.token_ids()) is not None:
                 self.encoder.words.train_only(torch.from_numpy(ids))
             with seeded(seed_of("vision", self.seed)):
                 is_kept = self._trained_heads is not None
                 self.vision = start_vision(self.data.vision_settings, self.encoder, self.vision, is_kept)
         for key, task in by_head(self.data.tasks.values()).items():
             if key not in self.heads:
-                self.heads[key] = self._fresh_head(task)
+                about = self.encoder, self.head_dropout, self.seed, self._trained_heads
+                self.heads[key] = fresh_head(task, *about)
         self._head_keys = {task.name: task.head_key for task in self.data.tasks.values()}
-
-    def _fresh_head(self, task: Task[Any]) -> Head:
-        """Return a head with initial weights that depend on the seed and the head's key only."""
-        with seeded(seed_of("head", self.seed, task.head_key)):
-            head = task.head(self.encoder.config.hidden_size, self.head_dropout)
-            head.adapt(head_transform(self.encoder.config))
-            initialise(head, self.encoder.transformer)
-        if self._trained_heads is not None:
-            try:
-                load_weights(head, task.head_key, task.labels, self._trained_heads)
-            except ValueError as error:
-                raise ValueError(f"model.keep_heads is true, but {error}, or set it to false") from error
-        head.tie(self.encoder)
-        return head
 
     def logits(self, batch: Batch) -> Tensor:
         """Return the task's logits for a micro-batch whose images are projected."""
@@ -274,7 +272,7 @@ class TransferModule(LightningModule):
         scores = {
             name: self.data.score(name, outputs)
             for name in self.data.tasks
-            if (outputs := [output for part in parts for output in part.get(name, [])])
+            if (outputs := [output for part, _ in parts for output in part.get(name, [])])
         }
         if self.trainer.sanity_checking:
             return  # the sanity check scores only a part of the rows
@@ -283,20 +281,22 @@ class TransferModule(LightningModule):
             self.log(key, value, logger=False, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the sizes of the encoder and the settings of images."""
+        """Store the sizes of the encoder and the settings of images, and leave frozen weights out."""
+        self._lean.leave_out(checkpoint, self.encoder)
         checkpoint["encoder_shape"] = self.encoder.shape
         settings = self.data.vision_settings or (self.vision and self.vision.settings)
         checkpoint["vision"] = settings and settings._asdict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare the encoder's sizes with those of the checkpoint, and cut the optimizer's state to size.
+        """Compare the encoder with that of the checkpoint, and cut the optimizer's state to size.
 
         A checkpoint may hold the moments of all word embeddings, also of those that the run does not train.
 
         Raises:
-            ValueError: A size differs.
+            ValueError: A size differs, or frozen weights have changed.
         """
         check_shape(checkpoint.get("encoder_shape", {}), self.encoder.shape)
+        self._lean.put_back(checkpoint, self.encoder)
         for optimizer in checkpoint["optimizer_states"]:
             states = optimizer["state"]
             states.update({i: self.encoder.words.moments_in_use(state) for i, state in states.items()})

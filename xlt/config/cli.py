@@ -28,6 +28,7 @@ from xlt.data.sampling.episodes import check_episodes, steps_type_of
 from xlt.datamodule import TransferData
 from xlt.learning.meta import JOINT
 from xlt.models.encoders.multimodal import check_kept_heads
+from xlt.models.lora import NO_LORA
 from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
@@ -130,11 +131,13 @@ class CommandLine(LightningCLI):
         return load_yaml(self._config_text(), "the config")
 
     def _config_text(self) -> str:
-        """Return the whole config as YAML. Joint learning needs no settings of meta-learning."""
+        """Return the whole config as YAML, without unused settings of meta-learning and LoRA."""
         config = self.config.clone()
         config.pop("config", None)
         if config.model.meta.algorithm == JOINT.algorithm:
             config.model.pop("meta")
+        if config.model.lora.rank == NO_LORA.rank:
+            config.model.pop("lora")
         return self.parser.dump(config, skip_none=False)
 
     def _describe_run(self, data: TransferData) -> None:

@@ -18,6 +18,7 @@ from xlt.evaluation.blind import Blind
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.image_caches import ImageCaches
+from xlt.evaluation.language_loras import LanguageLoras
 from xlt.evaluation.models import MAX_LENGTH, open_models, text_encoder
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
@@ -88,6 +89,9 @@ class Evaluation:
         blind: Folder of an evaluation of runs that were trained and tested without images (data.blind:
             true), with the same tasks, languages, split, volume and seed. The report then shows the image
             gain: the score minus that evaluation's score. Defaults to none.
+        language_loras: Runs with the LoRA of test languages, such as {de: runs/lora-de}. In these languages,
+            they replace the language LoRA that the runs were trained on (model.language_lora). Other
+            languages keep that of the training. Defaults to none.
         wandb: Project, group, job type and tags on Weights & Biases.
     """
 
@@ -114,6 +118,7 @@ class Evaluation:
         num_mixes: int = 4,
         aligner: str | None = None,
         blind: Path | None = None,
+        language_loras: dict[str, str] | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         check_sizes(volume, max_length or MAX_LENGTH, stride, tokens_per_micro_batch)
@@ -131,6 +136,7 @@ class Evaluation:
             weakref.finalize(self, shutil.rmtree, out / "exports", ignore_errors=True)
         self._models = open_models(encoder, runs or [], checkpoint, layer, out / "exports")
         self._models.check(self.tasks)
+        self._language_loras = LanguageLoras(language_loras or {}, self._models.runs, self.tasks)
         folder = cache_folder(cache)
         vision = self._models.vision_settings()
         num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
@@ -157,8 +163,9 @@ class Evaluation:
             "num_mixes": num_mixes,
             "aligner": aligner,
             "blind": None if blind is None else str(blind),
+            "language_loras": language_loras,
         }
-        self._last_model: tuple[tuple[str, int | None], EvaluationModel] | None = None
+        self._last_model: tuple[tuple[str, int | None, str | None], EvaluationModel] | None = None
 
     def run(self) -> Report:
         """Score the cells that are not finished, write the results, and return the report."""
@@ -223,6 +230,7 @@ class Evaluation:
         images = self._images.of(cell.task, cell.model)
         if images is not None:
             settings.append(images.name)
+        settings += self._language_loras.settings(cell)
         if self._volume and cell.task.needs_training:
             for _, pivot in islice(self._splits.pivots(cell.task, cell.split), 1):
                 # The volume chooses translations of the pivot's rows.
@@ -266,7 +274,8 @@ class Evaluation:
 
     def _model(self, cell: Cell) -> EvaluationModel:
         """Return the cell's model. The last model stays loaded, since cells are in the order of models."""
-        key = cell.model, self._models.layer_of(cell.task, cell.model)
+        layer = self._models.layer_of(cell.task, cell.model)
+        key = cell.model, layer, self._language_loras.of(cell)
         if self._last_model is None or self._last_model[0] != key:
             self._last_model = None
             model = EvaluationModel(*key).eval()
@@ -280,6 +289,7 @@ class Evaluation:
         if report.perturbed():
             write(self.out / "perturbed.json", as_json(report.perturbed()))
         summary = report.summary() | {"missing": [missing._asdict() for missing in plan.missing]}
+        summary |= self._language_loras.summary(plan.cells)
         write(self.out / "summary.json", as_json(summary))
         write(self.out / "results.csv", report.csv())
         figure = report.figure()

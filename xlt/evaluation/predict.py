@@ -13,6 +13,7 @@ from xlt.batch.predictions import PredictionBuffer, Predictions
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
 from xlt.kinds.task import Task
+from xlt.models.adapters import exchanged
 from xlt.models.encoders.multimodal import project_images
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
@@ -31,15 +32,16 @@ class EvaluationModel(nn.Module):
     Args:
         name: The encoder: a name on the hub, a folder, or a finished run's folder.
         layer: Layer whose states the heads read, 1 the lowest. Defaults to the last.
+        language_lora: Language LoRA below the run's own LoRA. Defaults to that of the run's training.
 
     Raises:
-        ValueError: The encoder has no such layer.
+        ValueError: The encoder has no such layer, or the language LoRA is of another encoder.
     """
 
-    def __init__(self, name: str, layer: int | None = None) -> None:
+    def __init__(self, name: str, layer: int | None = None, language_lora: str | None = None) -> None:
         super().__init__()
         self.name = name
-        self.encoder = Encoder(name)
+        self.encoder = Encoder(name) if language_lora is None else exchanged(name, language_lora)
         if layer is not None:
             self.encoder.cut(layer)
         self.heads = nn.ModuleDict()

@@ -6,6 +6,7 @@ A finished run holds its best checkpoint as a model of its own:
                 model.safetensors                  the encoder
                 vision.safetensors                 the projection of images, with vision.json, its settings
                 heads.safetensors                  the heads by name, with their class names in the metadata
+                adapter/                           the LoRA of a run with model.lora, in the format of peft
 """
 
 import difflib

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.kinds.task import group_of
+from xlt.models.adapters import FOLDER, Adapter, save_adapter
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
+from xlt.models.lean import KEY, complete
 from xlt.models.saving import save_encoder
 from xlt.system.checks import require
 from xlt.tasks import load
@@ -42,6 +45,7 @@ def export_run(
     out: Path,
     precision: Literal["float16", "float32"] = "float32",
     checkpoint: int | None = None,
+    unmerged: bool = False,
     head: str | None = None,
     layer: int | None = None,
     scores: Path | None = None,
@@ -55,6 +59,8 @@ def export_run(
         out: Folder to write into. Its other files stay.
         precision: Precision of the weights: float32 or float16. Defaults to float32.
         checkpoint: Step of the checkpoint to export, such as 500. Defaults to the best checkpoint.
+        unmerged: Write the LoRA of a run with model.lora as a folder for peft, without the encoder and the
+            heads. If false, the LoRA is added to the encoder's weights, and is also written beside them.
         head: Head to export as a model that transformers loads with the head, such as udpos. A retrieval
             task, such as tatoeba or ranking, gives a model of sentence-transformers. Defaults to the encoder
             with all heads beside it, which xlt reads.
@@ -70,8 +76,9 @@ def export_run(
     Raises:
         FileNotFoundError: The run or the checkpoint does not exist, or the checkpoint is damaged.
         OSError: The folder cannot be written or uploaded.
-        ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed its size,
-            its tokenizer has more ids than its embedding has rows, or the head cannot be exported.
+        ValueError: The folder is a run's or holds another tokenizer, the run's encoder has changed, its
+            tokenizer has more ids than its embedding has rows, the head cannot be exported, or the run has no
+            LoRA to write unmerged.
     """
     require(head is not None or scores is None, "scores", scores, "be left out, or head must be set too")
     require(head is not None or layer is None, "layer", layer, "be left out, or head must be set too")
@@ -83,7 +90,8 @@ def export_run(
     if RunFolder(out).config.is_file() and RunFolder(out).checkpoints.is_dir():
         raise ValueError(f"{out} is a run's folder: set out to another folder, such as {out}-export")
     path = _chosen(folder.checkpoints, checkpoint)
-    name = folder.read_config()["model"]["encoder"]
+    model = folder.read_config()["model"]
+    name = model["encoder"]
     found = read_checkpoint(path, mmap=True)
     shape = shape_of(load_config(name))
     if found["encoder_shape"] != shape:
@@ -91,14 +99,20 @@ def export_run(
             f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {shape} now. "
             f"Restore the config.json of {name} with which the run was started"
         )
+    trained = _below(found["state_dict"], "encoder.transformer.")
+    weights, adapter = complete(trained, found.get(KEY), name, model.get("language_lora"), path)
+    if unmerged:
+        require(head is None, "unmerged", True, "be false with head: a model with its head is merged")
+        _save_unmerged(adapter, run, out)
+        return path
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, num_ids(tokenizer))
     _check_tokenizer(out, tokenizer)
     if head is None:
-        _write_encoder(folder, found, tokenizer, out, precision, step_of(path))
+        _write_encoder(folder, found, weights, adapter, tokenizer, out, precision, step_of(path))
     else:
-        model = push_to_hub or str(out)
-        _write_head(folder, found, tokenizer, out, precision, step_of(path), head, layer, scores, model)
+        about = head, layer, scores, push_to_hub or str(out)
+        _write_head(folder, found, weights, tokenizer, out, precision, step_of(path), *about)
     if push_to_hub is not None:
         log.info("%s is uploaded to %s", out, push(out, push_to_hub, private))
     return path
@@ -107,6 +121,8 @@ def export_run(
 def _write_encoder(
     folder: RunFolder,
     found: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    adapter: Adapter | None,
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
     precision: Literal["float16", "float32"],
@@ -114,7 +130,6 @@ def _write_encoder(
 ) -> None:
     """Write the encoder of a checkpoint with its heads beside it, and its card."""
     name = folder.read_config()["model"]["encoder"]
-    weights = _below(found["state_dict"], "encoder.transformer.")
     heads = _heads(_below(found["state_dict"], "heads."))
     masked_head = heads.pop(MASKED, {})
     check_writable(out, "the export's folder", "out")
@@ -122,6 +137,9 @@ def _write_encoder(
     # A blind run keeps the projection of an earlier run, which does not fit its settings.
     projection = {} if settings and settings["is_blind"] else _below(found["state_dict"], "vision.")
     vision = settings and (VisionSettings(**settings), projection)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)  # of an earlier export
+    if adapter is not None:
+        save_adapter(adapter, out / FOLDER)
     save_encoder(weights, name, tokenizer, masked_head, heads, _labels(folder), out, precision, vision)
     write_card(folder, out, step, list(heads))
 
@@ -129,6 +147,7 @@ def _write_encoder(
 def _write_head(
     folder: RunFolder,
     found: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
     precision: Literal["float16", "float32"],
@@ -148,8 +167,24 @@ def _write_head(
     else:
         figures = figures_of_evaluation(scores, folder, plan.task)
     check_writable(out, "the export's folder", "out")
-    plan.write(_below(found["state_dict"], "encoder.transformer."), out, precision)
+    plan.write(weights, out, precision)
     write_head_card(folder, out, plan.task, plan.form, plan.settings, figures, step, model)
+
+
+def _save_unmerged(adapter: Adapter | None, run: Path, out: Path) -> None:
+    """Write the LoRA of a run as a folder for peft.
+
+    Raises:
+        ValueError: The run has no LoRA, or the folder holds a model.
+    """
+    if adapter is None:
+        raise ValueError(
+            f"{run} was trained without model.lora: it has no LoRA to write. Leave out --unmerged"
+        )
+    if (out / "config.json").is_file():
+        raise ValueError(f"{out} holds a model (config.json): set --out to another folder")
+    check_writable(out, "the export's folder", "out")
+    save_adapter(adapter, out)
 
 
 def _chosen(folder: Path, step: int | None) -> Path:

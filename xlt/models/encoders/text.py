@@ -72,6 +72,11 @@ class Encoder(nn.Module):
         return self.family.words_of(self.transformer)
 
     @property
+    def embeddings(self) -> nn.Module:
+        """Return the module below the lowest layer: the embeddings and their norm."""
+        return self.transformer.embeddings
+
+    @property
     def layers(self) -> nn.ModuleList:
         """Return the layers, the lowest first."""
         return self.family.layers_of(self.transformer)

@@ -51,7 +51,8 @@ def _product(
     weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled("cpu"):
         in_format = torch.get_autocast_dtype("cpu")
-        states, weight, bias = (operand.to(in_format) for operand in (states, weight, bias))
+        states, weight = states.to(in_format), weight.to(in_format)
+        bias = None if bias is None else bias.to(in_format)
     return linear_pointwise(states, weight, bias, then)
 
 
@@ -70,7 +71,8 @@ class Fused(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
         """Return GELU of the linear layer's output."""
-        if _serves(hidden_states):
+        # A LoRA layer of peft, which is no nn.Linear, adds its own product before GELU.
+        if isinstance(self.dense, nn.Linear) and _serves(hidden_states):
             return _product(self.dense, hidden_states, "gelu")
         return super().forward(hidden_states)  # type: ignore[misc, no-any-return]
 
