@@ -12,14 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from xlt.config.cli import WandbSettings
-from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sources import Split, roots_of
 from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
 from xlt.evaluation.blind import Blind
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.image_caches import ImageCaches
-from xlt.evaluation.models import open_models
+from xlt.evaluation.models import open_models, text_encoder
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Missing, Plan, brief, check_without_language, make_plan
@@ -30,8 +29,6 @@ from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of,
 from xlt.evaluation.task_values import Choice, check_distinct, check_sizes, splits_by_task, values_by_task
 from xlt.evaluation.wandb_run import show
 from xlt.kinds.task import Task, TaskResult
-from xlt.models.encoders.facts import facts_of
-from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.splits.cache import cache_folder
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
@@ -136,7 +133,7 @@ class Evaluation:
         folder = cache_folder(cache)
         vision = self._models.vision_settings()
         num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
-        text = _text_encoder(self._models.names, max_length, stride, num_tokens)
+        text = text_encoder(self._models.names, max_length, stride, num_tokens)
         self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
         self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
@@ -288,16 +285,3 @@ class Evaluation:
         save(figure, self.out / "heat_map.png")
         if self._has_news:
             show(report, figure, self.out, vars(self._wandb), self._config)
-
-
-def _text_encoder(models: Sequence[str], max_length: int, stride: int, image_tokens: int) -> TextEncoder:
-    """Return the tokenizer of the models, with sequences that all models have positions for.
-
-    Raises:
-        ValueError: A model has fewer word embeddings than the tokenizer has ids.
-    """
-    length = min(max_length, *(facts_of(load_config(name)).max_tokens for name in models))
-    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1), image_tokens)
-    for name in models:
-        check_vocabulary(name, text.num_ids)
-    return text
