@@ -119,9 +119,9 @@ def _columns(example: Any, outcome: Outcome) -> dict[str, Any]:
     texts = {f.name: getattr(example, f.name) for f in fields(example) if f.name not in NO_TEXTS}
     return {
         **texts,
+        **outcome.details,
         "gold": outcome.gold,
         "prediction": outcome.prediction,
-        **outcome.details,
         "probability": outcome.probability,
         "gold_probability": outcome.gold_probability,
         "correct": outcome.score == 100,

@@ -114,7 +114,9 @@ class Tagging(Task[TaggedWords]):
             tags = [self.labels[place] for place in places]
             gold = list(example.tags) if self.is_labelled(example) else None
             score = 0.0 if gold is None else self._sentence_score(tags, gold)
-            yield outcome_of(predictions.outputs, i, self.labels, tags, gold, score)
+            yield outcome_of(
+                predictions.outputs, i, self.labels, tags, gold, score, words=list(example.words)
+            )
 
     def _sentence_score(self, tags: Sequence[str], gold: Sequence[str]) -> float:
         """Return the score of a sentence in percent: its accuracy over words."""

@@ -27,6 +27,9 @@ from xlt.tasks import load
 
 log = logging.getLogger(__name__)
 
+DIGITS = 6
+"""Number of digits of a probability after the point. Further digits depend on the chunk of a row."""
+
 
 def predict_file(
     run: str,
@@ -180,13 +183,22 @@ def with_outcome(row: UserRow, outcome: Outcome) -> dict[str, Any]:
     Raises:
         ValueError: The row has a column of that name.
     """
-    added = {"prediction": outcome.prediction, **outcome.details, "probability": outcome.probability}
+    added = {**outcome.details, "prediction": outcome.prediction, "probability": rounded(outcome.probability)}
     if outcome.probabilities is not None:
-        added["probabilities"] = outcome.probabilities
-    taken = [name for name in added if name in row.values]
+        added["probabilities"] = rounded(outcome.probabilities)
+    taken = [name for name in added if row.values.get(name, added[name]) != added[name]]
     if taken:
         raise ValueError(
             f"{row.place}: the column {taken[0]} exists already, and a prediction gets this name. Rename the "
             "column in the input"
         )
     return {**row.values, **added}
+
+
+def rounded(values: Any) -> Any:
+    """Return probabilities with DIGITS digits after the point."""
+    if isinstance(values, dict):
+        return {name: rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return None if values is None else round(values, DIGITS)
