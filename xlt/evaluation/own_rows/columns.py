@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from xlt.data.examples import TaggedWords
-from xlt.evaluation.own_rows.reading import LINE, UserRow, UserRows
+from xlt.evaluation.own_rows.reading import DELIMITERS, LINE, UserRow, UserRows
 from xlt.kinds.task import Task
 
 UNREAD = ("label", "tags", "answers", "starts", "id")
@@ -62,6 +62,8 @@ class _Trial:
         """Columns that `read` asks for."""
         self.lacking: list[str] = []
         """Columns that `read` asks for and the row lacks."""
+        self.fault = ""
+        """Reason why the row could not be read, if it could not."""
 
     def texts(self, changes: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what the encoder reads of a row with some changes; None if the row cannot be read."""
@@ -71,7 +73,8 @@ class _Trial:
         except _MissingColumn as error:
             self.lacking.append(error.args[0])
             return None
-        except FAULTS:
+        except FAULTS as error:
+            self.fault = str(error)
             return None
         finally:
             self.asked.update(row.read)
@@ -127,7 +130,8 @@ class RowReader:
     """
 
     def __init__(self, task: Task[Any], rows: UserRows, columns: Mapping[str, str]) -> None:
-        self._task, self._suffix, first = task, rows.suffix, rows.first.values
+        self._task, first = task, rows.first.values
+        self._hint = ". Lists need JSON lines or parquet" if rows.suffix in DELIMITERS else ""
         empty = _Trial(task, {})
         changes = empty.readable()
         self._columns = dict(columns)
@@ -144,9 +148,13 @@ class RowReader:
             raise ValueError(self._missing(rows, unknown, "names"))
         trial = empty if changes is not None else _Trial(task, self._renamed(first))
         changes = trial.readable() if changes is None else changes
-        if changes is None and trial.lacking:
-            raise ValueError(self._missing(rows, trial.lacking, "reads"))
-        self._unread = {} if changes is None else trial.unread(changes)
+        if changes is None:
+            raise ValueError(
+                f"{rows.first.place}: task {task.name} cannot read the row ({trial.fault}). The task "
+                f"reads the columns {', '.join(trial.asked)}, of which labels and ids may be left out; the row has "
+                f"{', '.join(first)}{self._hint}"
+            )
+        self._unread = trial.unread(changes)
         texts = [column for column in trial.asked if column not in self._unread]
         stray = [column for column in self._columns if column not in trial.asked]
         if stray:
@@ -175,8 +183,7 @@ class RowReader:
                 f"{row.place}: column {error} is missing; the columns are {', '.join(row.values)}"
             ) from error
         except FAULTS as error:
-            lists = ". Lists need JSON lines or parquet" if self._suffix in (".csv", ".tsv") else ""
-            raise ValueError(f"{row.place}: {error}{lists}") from error
+            raise ValueError(f"{row.place}: {error}{self._hint}") from error
         return example
 
     def _renamed(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,13 +119,13 @@ def _parquet(path: Path) -> Iterator[Write]:
     opened: list[pq.ParquetWriter] = []
 
     def write(rows: Rows) -> None:
-        if not opened:
-            opened.append(pq.ParquetWriter(path, schema_of(rows)))
-        schema = opened[0].schema
+        names = opened[0].schema.names if opened else list(rows[0])
         for row in rows:
-            _check_columns(row, schema.names)
+            _check_columns(row, names)
         try:
-            opened[0].write_table(pa.Table.from_pylist(list(rows), schema=schema))
+            if not opened:
+                opened.append(pq.ParquetWriter(path, schema_of(rows)))
+            opened[0].write_table(pa.Table.from_pylist(list(rows), schema=opened[0].schema))
         except pa.ArrowException as error:
             raise ValueError(
                 f"a value does not have the type of its column in the first rows ({error}): set out to a "
