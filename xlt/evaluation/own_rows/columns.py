@@ -151,8 +151,8 @@ class RowReader:
         if changes is None:
             raise ValueError(
                 f"{rows.first.place}: task {task.name} cannot read the row ({trial.fault}). The task "
-                f"reads the columns {', '.join(trial.asked)}, of which labels and ids may be left out; the row has "
-                f"{', '.join(first)}{self._hint}"
+                f"reads the columns {', '.join(trial.asked)}, of which labels and ids may be left out; the "
+                f"row has {', '.join(first)}{self._hint}"
             )
         self._unread = trial.unread(changes)
         texts = [column for column in trial.asked if column not in self._unread]
