@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[Section, ...]] = {
         Section("keys", "xlt.evaluation.evaluation", "Evaluation", skipped=("wandb",)),
         Section("wandb", _SETTINGS, "WandbSettings", "wandb.", defaults={"job_type": "evaluate"}),
     ),
+    "predict": (Section("keys", "xlt.evaluation.own_rows.predictor", "predict_file"),),
     "export": (Section("keys", "xlt.training.exporting", "export_run"),),
     "study": (
         Section("call", "xlt.study"),

@@ -31,6 +31,7 @@ class EnglishNumbers:
     def __init__(self, splits: Splits) -> None:
         self._splits = splits
         self._english: dict[tuple[str, Split], list[Any]] = {}
+        self._last: tuple[tuple[str, Split], np.ndarray] | None = None
 
     def of(self, task: Task[Any], split: Split) -> np.ndarray:
         """Return the row number of the English translation of each labelled example; -1 if it is unknown.
@@ -39,6 +40,12 @@ class EnglishNumbers:
             task: The task in a language. Its examples are translations of the English ones.
             split: The split.
         """
+        if self._last is None or self._last[0] != (task.name, split):
+            self._last = (task.name, split), self._numbers(task, split)
+        return self._last[1]
+
+    def _numbers(self, task: Task[Any], split: Split) -> np.ndarray:
+        """Return the row numbers of the translations."""
         own = self._read(task, split)
         numbers = np.arange(len(own))
         if task.language != ENGLISH:

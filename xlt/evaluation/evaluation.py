@@ -11,15 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from xlt.batch.predictions import Predictions
 from xlt.config.cli import WandbSettings
-from xlt.data.sources import Split, roots_of
+from xlt.data.sources import RawSplit, Split, roots_of
 from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
 from xlt.evaluation.blind import Blind
+from xlt.evaluation.example_tables import write_examples
 from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.language_loras import LanguageLoras
 from xlt.evaluation.models import MAX_LENGTH, open_models, text_encoder
+from xlt.evaluation.page import render
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
 from xlt.evaluation.plan import Cell, Missing, Plan, brief, check_without_language, make_plan
@@ -29,7 +32,7 @@ from xlt.evaluation.robustness import Robustness
 from xlt.evaluation.scores import CellScore, ScoreFolder, fingerprint, score_of, write
 from xlt.evaluation.task_values import Choice, check_distinct, check_sizes, splits_by_task, values_by_task
 from xlt.evaluation.wandb_run import show
-from xlt.kinds.task import Task, TaskResult
+from xlt.kinds.task import Task
 from xlt.splits.cache import cache_folder
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import Unlabelled
@@ -165,6 +168,8 @@ class Evaluation:
             "blind": None if blind is None else str(blind),
             "language_loras": language_loras,
         }
+        sizes = {"max_length": text.max_length, "stride": text.stride, "precision": precision}
+        self._settings = self._config | sizes
         self._last_model: tuple[tuple[str, int | None, str | None], EvaluationModel] | None = None
 
     def run(self) -> Report:
@@ -216,9 +221,8 @@ class Evaluation:
         return [score for score in scores if score is not None]
 
     def _align(self, cells: Sequence[Cell]) -> None:
-        """Make the word alignments for the cells' rows that are not encoded yet."""
-        rows = [cell for cell in cells if not self._splits.is_encoded(cell.task, cell.split, cell.raw_splits)]
-        self._perturbations.align(part for cell in rows for part in cell.raw_splits)
+        """Make the word alignments that the cells' rows need."""
+        self._perturbations.align(part for cell in cells for part in cell.raw_splits)
 
     def _fingerprint(self, cell: Cell) -> str:
         """Return a hash of everything that the cell's scores depend on."""
@@ -244,24 +248,30 @@ class Evaluation:
         """Score a cell, and write its files."""
         task = cell.task
         if cell.split == "test" and task.needs_tuning:
-            task = task.tuned(self._result(cell, "validation", task)[0].scores)
-        result, examples = self._result(cell, cell.split, task)
+            task = task.tuned(task.evaluate(self._predict(cell, "validation")[0]).scores)
+        predictions, examples, raw_splits = self._predict(cell, cell.split)
+        result = task.evaluate(predictions)
         score = score_of(cell, result, len(examples), self._fingerprint(cell))
-        answers = answers_of(cell, examples, result.predicted_classes, self._english_numbers)
+        english = self._english_numbers
+        is_aligned = task.is_parallel and not cell.perturbation
+        numbers = english.of(task, cell.split)[examples] if is_aligned else None
+        write_examples(self.out, cell, task, predictions, raw_splits, examples, numbers)
+        answers = answers_of(cell, examples, result.predicted_classes, english)
         self._folder.write(cell, score, result, answers)
         return score
 
-    def _result(self, cell: Cell, split: Split, task: Task[Any]) -> tuple[TaskResult, np.ndarray]:
-        """Return the result of a split in the cell's language, and the numbers of its examples."""
-        stored = self._splits.open(cell.task, split, cell.raw_splits if split == cell.split else None)
-        examples = self._examples(cell.task, stored)
+    def _predict(self, cell: Cell, split: Split) -> tuple[Predictions, np.ndarray, Sequence[RawSplit]]:
+        """Return predictions for a split in the cell's language, the numbers of its examples and its rows."""
+        task = cell.task
+        raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(task, split)
+        stored = self._splits.open(task, split, raw_splits)
+        examples = self._examples(task, stored)
         rows = stored.rows_of(examples)
-        images = self._images.of(cell.task, cell.model)
+        images = self._images.of(task, cell.model)
         if images is not None:
-            raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(cell.task, split)
-            images.illustrate(cell.task, raw_splits, stored, rows)
-        predictions = predict(self._model(cell), cell.task, stored, rows, self._tokens, self._fabric)
-        return task.evaluate(predictions), examples
+            images.illustrate(task, raw_splits, stored, rows)
+        predictions = predict(self._model(cell), task, stored, rows, self._tokens, self._fabric)
+        return predictions, examples, raw_splits
 
     def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[np.ndarray, int]:
         """Return the row numbers of the examples within the volume, and the number of these examples."""
@@ -294,5 +304,7 @@ class Evaluation:
         write(self.out / "results.csv", report.csv())
         figure = report.figure()
         save(figure, self.out / "heat_map.png")
+        page = self.out, report, plan.cells, plan.missing, self._settings, self._splits, self._fabric.device
+        write(self.out / "report.html", render(*page))
         if self._has_news:
             show(report, figure, self.out, vars(self._wandb), self._config)

@@ -122,7 +122,7 @@ class Models:
         if not task.needs_training:
             return self.encoder
         able = [run for run in self.runs if task.head_key in load_heads(run)[0]]
-        named = [run for run in able if task.name in map(name_of, _tasks_of(run))]
+        named = [run for run in able if task.name in map(name_of, tasks_of(run))]
         chosen = named or able
         if len(chosen) > 1:
             raise ValueError(
@@ -163,7 +163,7 @@ def open_models(
     for number, run in enumerate(runs):
         try:
             if checkpoint is None:
-                _check_run(run)
+                check_run(run)
                 found.append(run)
             else:
                 found.append(_export(run, checkpoint, exports / f"{number}-{Path(run).name}"))
@@ -185,14 +185,14 @@ def _export(run: str, step: int, out: Path) -> str:
     return str(out)
 
 
-def _check_run(run: str) -> None:
+def check_run(run: str) -> None:
     """Raise FileNotFoundError for a folder that is not a run's or an export's, and for an unfinished run."""
     if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
         raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
     model_folder(run)
 
 
-def _tasks_of(run: str) -> list[str]:
+def tasks_of(run: str) -> list[str]:
     """Return the tasks in a run's config; none for an export."""
     folder = RunFolder(Path(run))
     return folder.read_config()["data"]["tasks"] if folder.config.is_file() else []
@@ -200,13 +200,19 @@ def _tasks_of(run: str) -> list[str]:
 
 def _heads_of(run: str) -> list[str]:
     """Return the heads of the tasks in a run's config; none without a config."""
-    return [load(name).head_key for name in _tasks_of(run)]
+    return [load(name).head_key for name in tasks_of(run)]
 
 
 def text_encoder(
     models: Sequence[str], max_length: int | None, stride: int, image_tokens: int
 ) -> TextEncoder:
     """Return the tokenizer of the models, with sequences that all models have positions for.
+
+    Args:
+        models: Names of encoders, or folders of runs.
+        max_length: Maximum number of tokens in a sequence. Defaults to MAX_LENGTH, or to the models' limit.
+        stride: Overlap of the windows of a passage, in tokens.
+        image_tokens: Number of tokens that stand for an image.
 
     Raises:
         ValueError: The sequences are longer than a model's limit, or a model has fewer word embeddings than

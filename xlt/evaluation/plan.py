@@ -127,7 +127,7 @@ def make_plan(
                 raise ValueError(f"task {task.name} cannot be tested: {_why_no_model(task)}")
             plan.missing.append(Missing(task.name, "", absent or _why_no_model(task)))
             continue
-        task = _with_classes(task, model)
+        task = with_classes(task, model)
         for language in task.languages:
             if languages is None or language in languages:
                 cell = _add(plan, task, language, model, splits, chosen[task.name], languages is not None)
@@ -204,7 +204,7 @@ def _check_languages(tasks: Sequence[Task[Any]], languages: Sequence[str] | None
         )
 
 
-def _with_classes(task: Task[Any], model: str) -> Task[Any]:
+def with_classes(task: Task[Any], model: str) -> Task[Any]:
     """Return the task, with the classes of the model's head if the task's file names none."""
     labels = load_heads(model)[1].get(task.head_key, ()) if task.needs_training else ()
     return replace(task, labels=task.labels or tuple(labels))

@@ -5,21 +5,24 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from xlt.batch.batch import Batch
 from xlt.batch.host_copy import DeferredHostCopy
 from xlt.batch.predictions import PredictionBuffer, Predictions
+from xlt.data.features import Features
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sampling.steps import TaskRows, ValidationBatches, as_is
 from xlt.kinds.task import Task
 from xlt.models.adapters import exchanged
 from xlt.models.encoders.multimodal import project_images
 from xlt.models.encoders.text import Encoder
-from xlt.models.heads.head import Head
+from xlt.models.finite import has_nan
+from xlt.models.heads.head import Columns, Head
 from xlt.models.heads.transform import head_transform
 from xlt.models.saving import load_heads, load_vision
-from xlt.models.transfer_model import load_weights, outputs_of
+from xlt.models.transfer_model import load_weights, logits_of
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
 from xlt.system.memory import keep_freed_memory
@@ -79,7 +82,6 @@ def open_device(accelerator: str, precision: Literal["32-true", "bf16-mixed"]) -
     return fabric
 
 
-@torch.no_grad()
 def predict(
     model: EvaluationModel,
     task: Task[Any],
@@ -101,8 +103,36 @@ def predict(
     Raises:
         NotFiniteError: A logit is NaN or infinite.
     """
-    head, has_nan = model.head(task), torch.zeros((), dtype=torch.bool, device=fabric.device)
-    features = stored.features
+    buffer = run_model(model, task, stored.features, rows, tokens_per_micro_batch, fabric)
+    return buffer.predictions(stored.features, stored.references())
+
+
+@torch.no_grad()
+def run_model(
+    model: EvaluationModel,
+    task: Task[Any],
+    features: Features,
+    rows: np.ndarray,
+    tokens_per_micro_batch: int,
+    fabric: Fabric,
+    probabilities: Literal["gold", "all", "predicted"] = "gold",
+) -> PredictionBuffer:
+    """Return the outputs of the task's head for encoded rows, with the probability of each prediction.
+
+    Args:
+        model: The model, on the fabric's device.
+        task: The task.
+        features: The encoded rows.
+        rows: Numbers of the rows to predict, ascending, shape (R,).
+        tokens_per_micro_batch: Maximum number of tokens per micro-batch. A longer row is a micro-batch alone.
+        fabric: Device and precision.
+        probabilities: Further probabilities to keep: those of the gold classes, those of all classes, or
+            none. Defaults to the gold classes.
+
+    Raises:
+        NotFiniteError: A logit is NaN or infinite.
+    """
+    head, is_spoiled = model.head(task), torch.zeros((), dtype=torch.bool, device=fabric.device)
     longest = int(features.counts("input_ids")[rows].max())
     batches = sorted_batches(features.counts("input_ids"), rows, max(tokens_per_micro_batch, longest))
     used = TaskRows(features, rows, task.inputs, model.encoder.facts.first_position)
@@ -114,13 +144,33 @@ def predict(
         batch = fabric.to_device(batch)
         with fabric.autocast():
             batch = project_images(batch, model.vision)
-            outputs, is_spoiled = outputs_of(model.encoder, head, batch)
-        has_nan |= is_spoiled
+            logits = logits_of(model.encoder, head, batch)
+            outputs = head.predict(logits, batch.packing, batch.columns)
+        is_spoiled |= has_nan(logits)
+        outputs |= _probabilities(head, logits, outputs, batch, probabilities)
         copies.add(task.name, {**outputs, "rows": batch.rows})
     copies.finish()
-    if has_nan:
+    if is_spoiled:
         raise NotFiniteError(
             f"{model.name} gives logits that are not finite for {task.name}, so the task is not scored. Use "
             "another run or checkpoint, or precision 32-true"
         )
-    return buffer.predictions(features, stored.references())
+    return buffer
+
+
+def _probabilities(head: Head, logits: Tensor, outputs: Columns, batch: Batch, kept: str) -> Columns:
+    """Return the probabilities to keep, by name; none for a head that does not choose among classes.
+
+    The probability of a gold answer that is not a class is NaN.
+    """
+    found = head.probabilities(logits)
+    if found is None:
+        return {}
+    chosen = {"probability": found.gather(-1, outputs["prediction"][:, None])[:, 0]}
+    if kept == "all":
+        return chosen | {"probabilities": found}
+    if kept == "predicted":
+        return chosen
+    targets = batch.columns["targets"]
+    gold = found.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
+    return chosen | {"gold_probability": gold.masked_fill(targets < 0, torch.nan)}

@@ -3,6 +3,7 @@
 <out>/scores/<task>-<language>[-<perturbation>].json          metrics, rows and a fingerprint
 <out>/example_scores/<task>-<language>[-<perturbation>].npy   float32, see Task.example_scores
 <out>/answers/<task>-<language>.npy                           int32 (E, 2), see ScoreFolder.answers
+<out>/examples/<task>/<language>[-<perturbation>].parquet     see xlt.evaluation.example_tables
 <out>/predictions/<task>/test-<language>.*                    predictions in the format of XTREME's evaluator
 <out>/gold/<task>/test-<language>.*                           gold answers in the same format
 """
@@ -11,7 +12,8 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -178,9 +180,20 @@ def write(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    with writing(path):
+        write_atomically(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file in an evaluation's folder, and explain an error inside the block.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        yield
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({error.strerror}). Set out to a folder that can be written"

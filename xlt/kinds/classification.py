@@ -4,7 +4,7 @@ Source: Hu et al. (2020), https://arxiv.org/abs/2003.11080, and `evaluate.py` of
 https://github.com/google-research/xtreme for metrics and file formats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from xlt.data.class_names import is_missing
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, TextPair
 from xlt.data.features import Columns
+from xlt.kinds.outcome import Outcome, outcome_of
 from xlt.kinds.task import Scores, Submission, Task, one_per_line, sequence_columns
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.collapse import collapse_details
@@ -111,6 +112,13 @@ class Classification(Task[TextPair]):
     def predicted_classes(self, predictions: Predictions) -> np.ndarray:
         """Return the index of each example's predicted class."""
         return predictions.classes.numpy()
+
+    def outcomes(self, predictions: Predictions, examples: Iterable[TextPair]) -> Iterator[Outcome]:
+        """Yield the name of each example's predicted class, with the name of its label."""
+        for i, (example, place) in enumerate(zip(examples, predictions.classes.tolist(), strict=True)):
+            gold = self.classes(example)[0] if self.is_labelled(example) else None
+            name = self.labels[place]
+            yield outcome_of(predictions.outputs, i, self.labels, name, gold, 100.0 * (name == gold))
 
     def _metrics(self, for_accuracy: Tensor, for_f1: Tensor, targets: Tensor) -> dict[str, float]:
         """Return the metrics, each of its own predictions."""

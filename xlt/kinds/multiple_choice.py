@@ -1,6 +1,6 @@
 """Multiple choice: one of several continuations or answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, Choices
 from xlt.data.features import Columns
+from xlt.kinds.outcome import Outcome, outcome_of
 from xlt.kinds.task import Scores, Task, sequence_columns
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import collapse_details
@@ -62,3 +63,11 @@ class MultipleChoice(Task[Choices]):
             {"accuracy": accuracy(majority(targets), targets)},
             collapse_details(predictions.classes.tolist(), targets.tolist()),
         )
+
+    def outcomes(self, predictions: Predictions, examples: Iterable[Choices]) -> Iterator[Outcome]:
+        """Yield the index of each example's predicted choice, from 0, with the choice's text."""
+        names = [str(i) for i in range(self.num_choices)]
+        for i, (example, place) in enumerate(zip(examples, predictions.classes.tolist(), strict=True)):
+            gold = example.label if self.is_labelled(example) else None
+            score, text = 100.0 * (place == gold), example.choices[place]
+            yield outcome_of(predictions.outputs, i, names, place, gold, score, prediction_text=text)

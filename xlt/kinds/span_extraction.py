@@ -5,9 +5,9 @@ https://github.com/google-research/xtreme for metrics and file formats.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from xlt.data.features import Columns
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import keys_of
 from xlt.data.sequences import segment_columns
+from xlt.kinds.outcome import Outcome
 from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.squad import best_threshold, f1, squad_scores
@@ -30,6 +31,24 @@ from xlt.metrics.xtreme_qa import (
 )
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
+
+
+class BestSpan(NamedTuple):
+    """The best span of all windows of a question.
+
+    Args:
+        text: Its text, without spaces around.
+        gain: Score of no answer, the smallest of the windows, minus the span's score.
+        start: Its first character in the passage.
+        probability: Its probability in its window, 0 to 1. NaN if the head gives none.
+        null_probability: Probability of no answer, the smallest of the windows.
+    """
+
+    text: str
+    gain: float
+    start: int
+    probability: float
+    null_probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +129,7 @@ class SpanExtraction(Task[Question]):
         """Return exact match and F1 at the task's threshold; details hold F1 at the best threshold."""
         spans = self._best_spans(predictions)
         gold = [predictions.references[number]["answers"] for number in spans]
-        texts = [self._answer(*span) for span in spans.values()]
+        texts = [self._answer(span) for span in spans.values()]
         metrics, chance = self._metrics(texts, gold), self._metrics([""] * len(gold), gold)
         return Scores(
             metrics, chance, self._best_threshold(list(spans.values()), gold) | _collapse(texts, gold)
@@ -118,47 +137,63 @@ class SpanExtraction(Task[Question]):
 
     def answers(self, predictions: Predictions) -> dict[int, str]:
         """Return the answer to each question, by example number."""
-        return {number: self._answer(*span) for number, span in self._best_spans(predictions).items()}
+        return {number: self._answer(span) for number, span in self._best_spans(predictions).items()}
 
-    def _answer(self, text: str, gain: float) -> str:
+    def outcomes(self, predictions: Predictions, examples: Iterable[Question]) -> Iterator[Outcome]:
+        """Yield the answer to each question, its first character and the character after its last."""
+        spans = self._best_spans(predictions).values()
+        for example, span in zip(examples, spans, strict=True):
+            text = self._answer(span)
+            gold = list(example.answers) if self.is_labelled(example) else None
+            scores = [] if gold is None else self._metrics([text], [gold]).values()
+            score = sum(scores) / len(scores) if scores else None
+            probability = span.probability if text else span.null_probability
+            start, end = (span.start, span.start + len(text)) if text else (None, None)
+            yield Outcome(text, probability, gold, score=score, details={"start": start, "end": end})
+
+    def _answer(self, span: BestSpan) -> str:
         """Return the best span's text, or an empty string if its gain exceeds the threshold."""
-        return text if gain <= self.null_threshold else ""
+        return span.text if span.gain <= self.null_threshold else ""
 
     def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
         """Return exact match and F1."""
         return squad_scores(texts, gold)
 
-    def _best_spans(self, predictions: Predictions) -> dict[int, tuple[str, float]]:
-        """Return, by example, the text of the best span of all windows, and the null score minus its score.
+    def _best_spans(self, predictions: Predictions) -> dict[int, BestSpan]:
+        """Return the best span of each question's windows, by example.
 
         The null score is the smallest of the windows (Devlin et al. 2019, run_squad).
         """
-        best: dict[int, tuple[float, str]] = {}
-        null: dict[int, float] = {}
+        best: dict[int, tuple[float, BestSpan]] = {}
+        null: dict[int, tuple[float, float]] = {}
         begins = predictions.gather("passage")[::2].tolist()
         outputs, all_offsets = predictions.outputs, predictions.by_row("offsets")
+        totals = outputs.get("total", np.full(len(predictions), np.nan))
         for i, (example, begin) in enumerate(zip(predictions.examples, begins, strict=True)):
             offsets = all_offsets[i].reshape(-1, 2)
-            score = float(outputs["score"][i])
-            text = ""
+            score, total, no_answer = (float(v[i]) for v in (outputs["score"], totals, outputs["null"]))
+            start, text = 0, ""
             if score > -np.inf:
-                start = offsets[outputs["start"][i] - begin][0]
+                start = int(offsets[outputs["start"][i] - begin][0])
                 end = offsets[outputs["end"][i] - begin][1]
-                text = predictions.references[example]["context"][start:end].strip()
+                text = predictions.references[example]["context"][start:end]
+                start, text = start + len(text) - len(text.lstrip()), text.strip()
             if example not in best or score > best[example][0]:
-                best[example] = (score, text)
-            null[example] = min(null.get(example, np.inf), float(outputs["null"][i]))
-        return {e: (text, null[e] - score) for e, (score, text) in best.items()}
+                best[example] = score, BestSpan(text, 0.0, start, float(np.exp(score - total)), 0.0)
+            least = null.get(example, (np.inf, np.inf))
+            null[example] = min(least[0], no_answer), min(least[1], float(np.exp(no_answer - total)))
+        return {
+            e: span._replace(gain=null[e][0] - score, null_probability=null[e][1])
+            for e, (score, span) in best.items()
+        }
 
-    def _best_threshold(
-        self, spans: Sequence[tuple[str, float]], gold: Sequence[Sequence[str]]
-    ) -> dict[str, float]:
+    def _best_threshold(self, spans: Sequence[BestSpan], gold: Sequence[Sequence[str]]) -> dict[str, float]:
         """Return the threshold that is best on these questions and its F1; nothing if all have answers."""
         if self.null_threshold == float("inf"):
             return {}
-        answered = [f1(text, answers) for (text, _), answers in zip(spans, gold, strict=True)]
+        answered = [f1(span.text, answers) for span, answers in zip(spans, gold, strict=True)]
         empty = [f1("", answers) for answers in gold]
-        gains = [gain for _, gain in spans]
+        gains = [span.gain for span in spans]
         threshold = best_threshold(gains, answered, empty)
         tuned = [a if g <= threshold else e for a, e, g in zip(answered, empty, gains, strict=True)]
         return {"best_f1": 100 * sum(tuned) / len(tuned), "best_threshold": threshold}

@@ -4,7 +4,7 @@ Source: Hu et al. (2020), https://arxiv.org/abs/2003.11080, and `evaluate.py` of
 https://github.com/google-research/xtreme for metrics and file formats.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -15,6 +15,7 @@ from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.features import Columns
+from xlt.kinds.outcome import Outcome, outcome_of
 from xlt.kinds.task import Scores, Submission, Task, one_per_line
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import collapse_details
@@ -106,6 +107,21 @@ class Tagging(Task[TaggedWords]):
             | collapse_details(predictions.classes.tolist(), targets.tolist()),
         )
 
+    def outcomes(self, predictions: Predictions, examples: Iterable[TaggedWords]) -> Iterator[Outcome]:
+        """Yield the predicted tags of each sentence, with the gold tags and the probability of each word."""
+        found = predictions.outputs["prediction"]
+        for i, (example, places) in enumerate(zip(examples, found, strict=True)):
+            tags = [self.labels[place] for place in places]
+            gold = list(example.tags) if self.is_labelled(example) else None
+            score = 0.0 if gold is None else self._sentence_score(tags, gold)
+            yield outcome_of(
+                predictions.outputs, i, self.labels, tags, gold, score, words=list(example.words)
+            )
+
+    def _sentence_score(self, tags: Sequence[str], gold: Sequence[str]) -> float:
+        """Return the score of a sentence in percent: its accuracy over words."""
+        return 100 * sum(a == b for a, b in zip(tags, gold, strict=True)) / len(gold)
+
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeTagging(Tagging):
@@ -146,3 +162,8 @@ class XtremeTagging(Tagging):
     def example_scores(self, predictions: Predictions) -> np.ndarray:
         """Return correct, predicted and gold spans of each sentence."""
         return span_counts(*self._tags(predictions))
+
+    def _sentence_score(self, tags: Sequence[str], gold: Sequence[str]) -> float:
+        """Return F1 of the sentence's spans in percent; without spans, 100 if all tags are right, else 0."""
+        right, found, wanted = span_counts([tags], [gold])[0].tolist()
+        return 200 * right / (found + wanted) if found + wanted else 100.0 * (list(tags) == list(gold))

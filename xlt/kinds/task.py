@@ -1,7 +1,7 @@
 """Task: a dataset to learn, and the hooks through which its kind encodes, heads and scores it. R rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -16,6 +16,7 @@ from xlt.data.sampling.masking import Masking
 from xlt.data.sequences import Pair, segment_columns
 from xlt.data.sources import Row, Source, Split
 from xlt.data.teacher import Teaching
+from xlt.kinds.outcome import Outcome
 from xlt.models.heads.head import Head
 
 E = TypeVar("E")
@@ -204,10 +205,7 @@ class Task(ABC, Generic[E]):
         return None
 
     def submission(self, predictions: Predictions) -> Submission | None:
-        """Return predictions and gold answers in the format of the benchmark's evaluator.
-
-        Return None for a kind that no benchmark has a format for.
-        """
+        """Return the files that the benchmark's evaluator compares; None if no benchmark reads any."""
         return None
 
     def example_scores(self, predictions: Predictions) -> np.ndarray | None:
@@ -224,6 +222,10 @@ class Task(ABC, Generic[E]):
 
         Return None for a kind whose answers are not classes.
         """
+        return None
+
+    def outcomes(self, predictions: Predictions, examples: Iterable[E]) -> Iterator[Outcome] | None:
+        """Return the outcome of each example, in order; None if the kind does not predict single examples."""
         return None
 
     def evaluate(self, predictions: Predictions) -> TaskResult:

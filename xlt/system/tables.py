@@ -34,16 +34,16 @@ def as_json(values: Any, indent: int | None = 1) -> str:
         values: Content of the file.
         indent: Spaces per level, or None to write one line. Defaults to 1.
     """
-    return json.dumps(_finite(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _finite(values: Any) -> Any:
+def finite(values: Any) -> Any:
     """Return the values with None for each NaN and infinity."""
     if isinstance(values, float) and not math.isfinite(values):
         return None
     if isinstance(values, Mapping):
-        return {key: _finite(value) for key, value in values.items()}
-    return [_finite(value) for value in values] if isinstance(values, (list, tuple)) else values
+        return {key: finite(value) for key, value in values.items()}
+    return [finite(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
 def counted(count: int, noun: str) -> str:

@@ -81,6 +81,10 @@ class ClassificationHead(Head):
         """Return the most probable class of each row."""
         return {"prediction": logits.argmax(-1)}
 
+    def probabilities(self, logits: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
+        """Return the softmax of each row's logits."""
+        return logits.softmax(-1)
+
 
 class ChoiceHead(ClassificationHead):
     """Head that chooses one of a row's neighbouring sequences by a score of each.

@@ -1,6 +1,6 @@
 """Head: the task's part of the model, which reads token states of the shared encoder.
 
-N tokens, M of them read, S sequences, D hidden width.
+N tokens, M of them read, S sequences, D hidden width, C classes.
 """
 
 from abc import ABC, abstractmethod
@@ -73,3 +73,10 @@ class Head(nn.Module, ABC):
 
         If rows have several values, the values lie end to end, and `counts` holds their number in each row.
         """
+
+    def probabilities(self, logits: Tensor) -> Float[Tensor, "values C"] | None:
+        """Return the probability of each class for each value of `prediction`.
+
+        Return None for a head that does not choose among classes.
+        """
+        return None

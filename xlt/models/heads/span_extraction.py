@@ -59,7 +59,8 @@ class SpanHead(Head):
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
         """Return start, end and score of each sequence's best span, and the score of no answer (`null`).
 
-        The score is -inf if no span fits into the passage.
+        The score is -inf if no span fits into the passage. A span's probability is exp(score - total), where
+        `total` is the log-sum-exp of all starts plus that of all ends.
         """
         null = logits[:, 0].sum(-1)
         inner = logits.clone()
@@ -78,4 +79,5 @@ class SpanHead(Head):
             "end": end_at.gather(1, best % width)[:, 0],
             "score": scores[:, 0],
             "null": null,
+            "total": logits.logsumexp(1).sum(-1),
         }

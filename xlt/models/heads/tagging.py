@@ -51,3 +51,7 @@ class TaggingHead(Head):
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
         """Return the most probable class of each word."""
         return {"prediction": logits.argmax(-1), "counts": columns["counts"]}
+
+    def probabilities(self, logits: Float[Tensor, "words C"]) -> Float[Tensor, "words C"]:
+        """Return the softmax of each word's logits."""
+        return logits.softmax(-1)
