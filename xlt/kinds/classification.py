@@ -107,6 +107,10 @@ class Classification(Task[TextPair]):
         """Return the index of each example's predicted class."""
         return predictions.classes.numpy()
 
+    def example_scores(self, predictions: Predictions) -> np.ndarray | None:
+        """Return 100 for each correct class, else 0; None if the task scores F1, which has no such parts."""
+        return None if self.f1 else 100.0 * (predictions.classes == predictions.targets).numpy()
+
     def _metrics(self, for_accuracy: Tensor, for_f1: Tensor, targets: Tensor) -> dict[str, float]:
         """Return the metrics, each of its own predictions."""
         scores = {"accuracy": accuracy(for_accuracy, targets)}
@@ -124,7 +128,3 @@ class XtremeClassification(Classification):
             for classes in (predictions.classes.tolist(), predictions.targets.tolist())
         )
         return Submission(predicted, gold)
-
-    def example_scores(self, predictions: Predictions) -> np.ndarray:
-        """Return 100 for each correct class, else 0."""
-        return 100.0 * (predictions.classes == predictions.targets).numpy()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, Choices
@@ -57,3 +59,11 @@ class MultipleChoice(Task[Choices]):
             {"accuracy": accuracy(majority(targets), targets)},
             collapse_details(predictions.classes.tolist(), targets.tolist()),
         )
+
+    def example_scores(self, predictions: Predictions) -> np.ndarray:
+        """Return 100 for each correct choice, else 0."""
+        return 100.0 * (predictions.classes == predictions.targets).numpy()
+
+    def predicted_classes(self, predictions: Predictions) -> np.ndarray:
+        """Return the index of each example's predicted choice."""
+        return predictions.classes.numpy()
