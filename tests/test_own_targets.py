@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from conftest import REPOSITORY, Command, run
 
 import xlt.data.sources
 from xlt import tasks
+from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.image_sources import place_of
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub, RawSplit
@@ -22,6 +24,7 @@ from xlt.evaluate import evaluate
 from xlt.evaluation.groups import NINE
 from xlt.kinds.task import Task
 from xlt.splits.reading import read_examples
+from xlt.splits.splits import Splits
 from xlt.studies.design.plan import Study
 
 PAGE = REPOSITORY / "docs" / "add-a-task.md"
@@ -148,6 +151,10 @@ def test_xcopa_trains_on_copa_and_is_tested_in_every_language(
         assert list(found) == languages
         assert {cell["rows"] for cell in found.values()} == {count}
         assert {cell["chance"] for cell in found.values()} == {50}
+        for language, cell in found.items():
+            each = np.load(out / "example_scores" / f"xcopa-{language}.npy")
+            assert set(each) <= {0, 100}
+            assert each.mean() == pytest.approx(cell["accuracy"])
         missing = {line["language"]: line["reason"] for line in read_json(out / "summary.json")["missing"]}
         assert set(missing) == set(tasks.load("xcopa").languages) - set(languages)
         if split == "test":
@@ -176,6 +183,20 @@ def test_xcopa_asks_copas_question_and_keeps_the_number_of_the_row(tmp_path: Pat
     assert (one.label, one.id) == (other.label, other.id) == (0, "2")
     (first, *_) = examples_of(tasks.load("copa"), "train", [tmp_path])
     assert first.context == "The street got wet 0. What was the CAUSE of this?"
+
+
+def test_rows_that_another_task_reads_are_logged_with_the_task_that_needs_them(
+    tmp_path: Path, tiny_encoder: str, caplog: pytest.LogCaptureFixture
+):
+    write_xcopa(tmp_path)
+    splits = Splits([tmp_path], tmp_path / "cache", TextEncoder(load_tokenizer(tiny_encoder), 64, 16))
+    with caplog.at_level("INFO"):
+        splits.for_training(tasks.load("xcopa"), "train")
+        splits.for_training(tasks.load("xcopa"), "validation")
+    assert [record.getMessage() for record in caplog.records if "encoding" in record.getMessage()] == [
+        "encoding xcopa (rows of copa): aps/super_glue/copa/train",
+        "encoding xcopa: aps/super_glue/copa/validation",
+    ]
 
 
 def test_siqa_counts_its_labels_from_one(tmp_path: Path):

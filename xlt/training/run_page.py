@@ -114,7 +114,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], events: Sequenc
     if last["xlt_commit"] != last["commit"]:
         yield "Git commit of xlt", last["xlt_commit"] or "an installed package"
     yield "Encoder", config["model"]["encoder"]
-    yield from _images(config)
+    yield from image_facts(config)
     yield "Seed", str(config["seed_everything"])
     yield "Device", f"{last['device']}, {_counted(last['processes'], 'process', 'processes')}"
     yield "Host", last["host"] + (f", SLURM job {last['slurm_job']}" if last["slurm_job"] else "")
@@ -131,7 +131,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], events: Sequenc
     yield "Versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())
 
 
-def _images(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def image_facts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the vision encoder and the image tokens of a run with images; nothing for any other run."""
     model, data = config["model"], config["data"]
     if not model.get("vision_encoder"):
