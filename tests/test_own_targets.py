@@ -216,6 +216,11 @@ def test_siqa_counts_its_labels_from_one(tmp_path: Path):
     assert not tasks.load("siqa").is_labelled(unlabelled)
 
 
+def test_the_list_of_tasks_names_both_repositories_of_xcopa():
+    source = tasks.load("xcopa").sources[0]
+    assert place_of(source) == "cambridgeltl/xcopa {language}; aps/super_glue copa"
+
+
 def test_xcopa_is_not_one_of_xtremes_nine():
     assert "xcopa" not in NINE
     assert len(NINE) == 9
@@ -342,6 +347,11 @@ def test_files_without_configs_are_read_by_datasets(tmp_path: Path):
             'row["text"]',
             'row["review"]',
             r"column 'review' is missing; the columns are text, label, lang, part",
+        ),
+        (
+            'row["label"])',
+            'str(len(row["label"]) - 3))',
+            r"label '1' .* and int\(\.\.\.\) for the number of a class",
         ),
         ('language="lang"', 'language="language"', r"has no column language; its columns are text"),
         ("reviews.csv", "review.csv", r"review\.csv is in none of .*Put the file there"),

@@ -262,6 +262,8 @@ def place_of(source: Any) -> str:
         return f"{source.repository} {source.files or source.config}"
     if isinstance(source, Files):
         return f"files: {source.path}"
+    if getattr(source, "english", None) is not None:
+        return f"{place_of(source.hub)}; {place_of(source.english)}"
     inside = getattr(source, "rows", None) or getattr(source, "hub", None)
     if inside is not None:
         return place_of(inside)

@@ -79,9 +79,10 @@ class Classification(Task[TextPair]):
         if isinstance(label, int) and 0 <= label < len(self.labels):
             return label
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
+        digits = isinstance(label, str) and label.isdecimal()
         raise ValueError(
             f"label {label!r} is not one of: {names}. Give null, -1 or an empty text for an example "
-            "without a label"
+            f"without a label{', and int(...) for the number of a class' if digits else ''}"
         )
 
     def encode(self, examples: Sequence[TextPair], first: int, text: TextEncoder) -> tuple[Columns, int]:

@@ -197,10 +197,10 @@ class ImageCache:
         """Compute and save the features of images; return an error for each image that cannot be read."""
         contents = [_content_of(image) for image, _ in images]
         prepared = list(threads.map(self._prepare, contents))
-        good = [i for i, pixels in enumerate(prepared) if isinstance(pixels, np.ndarray)]
+        pairs = zip(images, prepared, strict=True)
+        good = [(image, pixels) for image, pixels in pairs if isinstance(pixels, np.ndarray)]
         if good:
-            kept = [images[i] for i in good]
-            pixels = np.stack([prepared[i] for i in good])
+            kept, pixels = [image for image, _ in good], np.stack([pixels for _, pixels in good])
             arrays = pixels if self._is_trained else self._features(pixels, kept, device)
             self.store.add(np.array([image.key for image, _ in kept], np.uint64), arrays)
         return [

@@ -10,6 +10,8 @@ from xlt.data.examples import Choices
 from xlt.data.sources import Hub, Row
 from xlt.kinds import MultipleChoice
 
+SOURCE = Hub("aps/super_glue", "copa")
+
 QUESTIONS = {"cause": "What was the CAUSE of this?", "effect": "What happened as a RESULT?"}
 """COPA's own question for each value of the column."""
 
@@ -21,7 +23,7 @@ def read(row: Row) -> Choices:
 
 
 TASK = MultipleChoice(
-    source=Hub("aps/super_glue", "copa"),
+    source=SOURCE,
     read=read,
     num_choices=2,
     licence="BSD 2-Clause",

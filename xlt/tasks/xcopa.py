@@ -12,7 +12,7 @@ from xlt.kinds import MultipleChoice
 from xlt.tasks import copa
 
 TASK = MultipleChoice(
-    source=Multilingual(Hub("cambridgeltl/xcopa", "{language}"), english=copa.TASK.source),
+    source=Multilingual(Hub("cambridgeltl/xcopa", "{language}"), english=copa.SOURCE),
     read=copa.read,
     num_choices=2,
     trains_on="copa",
