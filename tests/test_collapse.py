@@ -181,6 +181,15 @@ def test_the_table_of_a_run_names_the_collapsed_tasks() -> None:
     assert shown.splitlines()[-1] == "mean of 2 tasks: 40.0"
 
 
+def test_the_mean_of_a_run_on_one_task_is_called_a_mean_of_its_languages() -> None:
+    scores = {name: Scores({"f1": 60.0}, {"f1": 0.0}, OTHER) for name in ("panx", "panx/de", "panx/sw")}
+    results: dict[str, Any] = {name: {"f1": 60.0, **OTHER, "rows": 9} for name in scores}
+    for names, what in (("panx",), "1 task"), (tuple(scores), "3 languages"):
+        module: Any = SimpleNamespace(scores={name: scores[name] for name in names})
+        shown = table({**results, "run": {"score": 60.0}}, module)
+        assert shown.splitlines()[-1] == f"mean of {what}: 60.0"
+
+
 def report(*details: Mapping[str, float]) -> Report:
     """A report of XNLI in English, German and Swahili."""
     cells = [

@@ -402,6 +402,19 @@ def test_a_bad_image_names_file_row_and_task(tmp_path: Path, vit: str):
         opened(tmp_path, tmp_path).illustrate(ImageCache(vit, 4, False, tmp_path))
 
 
+def test_all_bad_images_are_named_at_once_and_the_others_are_kept(tmp_path: Path, vit: str):
+    write(tmp_path, [[photo(n) if n % 2 else b"no image %d" % n] for n in range(24)])
+    cache = ImageCache(vit, 4, False, tmp_path)
+    with pytest.raises(ValueError, match=r"12 images of seen cannot be used\. The first 10:") as raised:
+        opened(tmp_path, tmp_path).illustrate(cache)
+    _, *lines = str(raised.value).splitlines()
+    assert len(lines) == 10
+    for row, line in zip(range(0, 24, 2), lines, strict=False):
+        assert f"train.parquet, row {row} (task seen): the image file is not of a known format" in line
+    good = np.array([key_of(photo(n)) for n in range(1, 24, 2)], np.uint64)
+    assert (ImageCache(vit, 4, False, tmp_path).store.find(good) >= 0).all()
+
+
 def test_a_bad_image_of_a_row_that_is_not_used_does_no_harm(tmp_path: Path, vit: str):
     write(tmp_path, [[photo(0)], [b"no image"], [b"nor this"]], ["yes", "yes", ""])
     opened(tmp_path, tmp_path).illustrate(ImageCache(vit, 4, False, tmp_path), np.array([0]))

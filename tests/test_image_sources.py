@@ -171,6 +171,38 @@ def test_missing_columns_images_and_files_are_named(tmp_path: Path):
         RootFile("other").open("train", [])
 
 
+def test_all_images_that_are_none_are_named_at_once(tmp_path: Path):
+    (tmp_path / "0.png").write_bytes(PNGS[0])
+    names = ["0.png", *(f"no{i}.png" for i in range(12)), "0.png"]
+    write(tmp_path, "rows", [{"image": name} for name in names])
+    source = Illustrated(RootFile("rows"))
+    with pytest.raises(
+        ValueError, match=r"12 images of .*rows\.parquet cannot be used\. The first 10:"
+    ) as raised:
+        rows_of(source.open("train", [tmp_path]))
+    _, *lines = str(raised.value).splitlines()
+    assert [f"row {i}, column image: the image no{i - 1}.png" in line for i, line in enumerate(lines, 1)] == (
+        [True] * 10
+    )
+    write(tmp_path, "rows", [{"of": name} for name in ("a", "b", "c")])
+    write(tmp_path, "images", [{"image_id": "b", "image": PNGS[0]}])
+    with pytest.raises(
+        ValueError, match=r"2 images of .*cannot be used:\n.*row 0: of 'a' .*\n.*row 2: of 'c'"
+    ):
+        rows_of(Illustrated(RootFile("rows"), images=RootFile("images"), on="of").open("train", [tmp_path]))
+
+
+@pytest.mark.parametrize("address", ["http://a.org/1.jpg", "HTTPS://a.org/1.jpg"])
+def test_addresses_of_the_web_give_one_message(tmp_path: Path, address: str):
+    write(tmp_path, "rows", [{"image": address}] * 3)
+    message = (
+        rf"rows\.parquet, row 0, column image: the image {address} is an address of the web, but images must"
+    )
+    with pytest.raises(ValueError, match=message) as raised:
+        rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
+    assert len(str(raised.value).splitlines()) == 1
+
+
 # Which rows
 
 

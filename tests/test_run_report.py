@@ -28,7 +28,7 @@ from xlt.training.lineage import ancestors, first_encoder, lineage
 from xlt.training.model_card import LICENCES, write_card
 from xlt.training.provenance import git_commit
 from xlt.training.run_folder import RunFolder
-from xlt.training.run_page import mixture_rows
+from xlt.training.run_page import image_facts, mixture_rows
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -91,6 +91,19 @@ def test_report_shows_scores_chance_and_config_without_a_network(finished: Path)
     assert "4 steps" in text
     with Image.open(finished / "curves.png") as picture:
         assert picture.width > 800
+
+
+def test_the_page_of_a_run_with_images_names_the_vision_encoder():
+    data = {"image_tokens": 16, "blind": False}
+    config = {"model": {"vision_encoder": "lab/vit", "vision_trainable": False}, "data": data}
+    shown = [("Vision encoder", "lab/vit"), ("Image tokens", "16 for each image")]
+    assert list(image_facts(config)) == shown
+    config["model"]["vision_trainable"], data["blind"] = True, True
+    assert [value for _, value in image_facts(config)] == [
+        "lab/vit (trained)",
+        "16 for each image, left out (data.blind)",
+    ]
+    assert list(image_facts({"model": {"vision_encoder": None}, "data": data})) == []
 
 
 def test_examples_seen_are_those_of_the_batches(

@@ -257,7 +257,7 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
 
 
 def test_the_shown_task_with_images_reads_paths_beside_its_rows(own_folder: Path):
-    _, shapes, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    _, shapes, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (own_folder / "mylab" / "shapes.py").write_text(shapes)
     Image.new("RGB", (16, 16), "red").save(own_folder / "red.png")
     row = {"image": "red.png", "statement": "A red square.", "label": "true", "language": "en"}

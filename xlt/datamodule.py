@@ -59,6 +59,8 @@ class TransferData(LightningDataModule):
             as {mnli: 1000} limits single tasks. Smaller volumes are subsets of larger volumes. The languages
             of a parallel task get translations of the same examples. If null, all examples.
         validation_volume: Maximum number of dev examples of each task, at least 1. If null, all examples.
+        volume_seed: Seed of the draw of the volume's training examples, at least 0. Runs that differ in this
+            key alone train on other draws of examples. If null, seed.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch, at least max_length. Raise it until
             the device's memory is nearly full. Dev batches hold up to twice as many tokens.
         micro_batches_per_step: Number of micro-batches per optimizer step, summed over all processes. Must be
@@ -91,6 +93,7 @@ class TransferData(LightningDataModule):
         language_temperature: float = 1 / 0.3,
         volume: int | dict[str, int] | None = None,
         validation_volume: int | None = None,
+        volume_seed: int | None = None,
         tokens_per_micro_batch: int = 4096,
         micro_batches_per_step: int = 8,
         max_length: int = 384,
@@ -118,7 +121,7 @@ class TransferData(LightningDataModule):
         vision = vision_encoder, image_tokens, vision_trainable, blind
         self.vision_settings = data_keys.vision_settings_of(self.tasks, *vision)
         """Settings of the run's images, without the width until the data are prepared."""
-        self._volumes = Volumes(volume, validation_volume, groups, seed)
+        self._volumes = Volumes(volume, validation_volume, groups, seed, volume_seed)
         require(num_workers >= 0, "data.num_workers", num_workers, "be 0 or more processes")
         self.temperature, self.cap, self.weights = temperature, cap, weights
         self.language_temperature = language_temperature
@@ -262,10 +265,9 @@ class TransferData(LightningDataModule):
         names = ("temperature", "cap", "weights", "language_temperature", "tokens_per_micro_batch")
         names += ("micro_batches_per_step", "seed")
         settings = {"tasks": list(self.tasks)} | {name: getattr(self, name) for name in names}
-        volumes = {f"volume of {group}": volume for group, volume in self._volumes.training.items()}
         rows = {f"rows of {name}": splits["train"].meta.content for name, splits in self.encoded.items()}
         dev_rows = {f"validation rows of {k}": s["validation"].meta.content for k, s in self.encoded.items()}
-        return settings | volumes | rows | dev_rows | {"steps": self.steps_type.__name__}
+        return settings | self._volumes.settings() | rows | dev_rows | {"steps": self.steps_type.__name__}
 
     # Validation
 

@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 from xlt.data.images import Image, image_of, key_of
 from xlt.data.parquet import ParquetColumn, ParquetRows
 from xlt.data.sources import RawSplit, Rows
+from xlt.system.checks import at_once
 
 ROWS_WITH_IMAGES = 64
 """Number of rows with images that memory holds at a time."""
 
 CAPTION = "caption"
 """Column of the text of a row that is made for each text of an image."""
+
+
+class BadImage(ValueError):
+    """Raised when the value of a row is no image. Other rows are still read, to name all of them at once."""
 
 
 class Join(NamedTuple):
@@ -59,41 +64,47 @@ class ImageRows:
         """Yield the rows in order as columns, at most `batch_size` rows of the file at a time.
 
         Raises:
-            ValueError: An image column is missing, or a value is no image.
+            ValueError: An image column is missing, or values are no images. The message names all of them,
+                or the first and their number.
         """
-        first = 0
+        first, bad = 0, []
         for part in self._rows.iter(batch_size=min(batch_size, ROWS_WITH_IMAGES)):
             chunk = dict(part)
             size = len(next(iter(chunk.values())))
-            chunk |= self._joined(chunk, first) if self._join else self._own(chunk, first)
-            yield self._by_text(chunk) if self._text else chunk
+            images = self._joined(chunk, first, bad) if self._join else self._own(chunk, first, bad)
+            if not bad:
+                chunk |= images
+                yield self._by_text(chunk) if self._text else chunk
             first += size
+        if bad:
+            raise ValueError(at_once(f"images of {self._raw.location} cannot be used", bad))
 
-    def _own(self, chunk: Mapping[str, list[Any]], first: int) -> dict[str, list[Image]]:
-        """Return the images of the rows' own columns."""
-        found = {}
+    def _own(self, chunk: Mapping[str, list[Any]], first: int, bad: list[str]) -> dict[str, list[Image]]:
+        """Return the images of the rows' own columns, and add an error to `bad` for each that is none."""
+        found: dict[str, list[Image]] = {}
         for column in self._columns:
             values, cells = _column(self._raw, chunk, column), self._cells[column]
-            found[column] = [_image(self._raw, first + i, column, v, cells) for i, v in enumerate(values)]
+            images = found[column] = []
+            for i, value in enumerate(values):
+                try:
+                    images.append(_image(self._raw, first + i, column, value, cells))
+                except BadImage as error:
+                    bad.append(str(error))
         return found
 
-    def _joined(self, chunk: Mapping[str, list[Any]], first: int) -> dict[str, list[Image]]:
-        """Return the images that stand apart.
-
-        Raises:
-            ValueError: An image is missing.
-        """
+    def _joined(self, chunk: Mapping[str, list[Any]], first: int, bad: list[str]) -> dict[str, list[Image]]:
+        """Return the images that stand apart, and add an error to `bad` for each that is missing."""
         assert self._join is not None
         known = _index(self._join)
         ids = _column(self._raw, chunk, self._join.on)
-        for i, name in enumerate(ids):
-            if str(name) not in known:
-                places = ", ".join(raw.location for raw in self._join.images)
-                raise ValueError(
-                    f"{self._raw.location}, row {first + i}: {self._join.on} {name!r} is not in the column "
-                    f"{self._join.image_id} of {places}. Add the image, or take the row out"
-                )
-        return {self._columns[0]: [known[str(name)] for name in ids]}
+        places = ", ".join(raw.location for raw in self._join.images)
+        bad += [
+            f"{self._raw.location}, row {first + i}: {self._join.on} {name!r} is not in the column "
+            f"{self._join.image_id} of {places}. Add the image, or take the row out"
+            for i, name in enumerate(ids)
+            if str(name) not in known
+        ]
+        return {self._columns[0]: [known[str(name)] for name in ids if str(name) in known]}
 
     def _by_text(self, chunk: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return a row for each text. A row without a text keeps an empty one."""
@@ -126,7 +137,8 @@ def _image(raw: RawSplit, row: int, column: str, value: Any, cells: Any) -> Imag
     """Return the image of a row. Its content is read again from its cell when it is needed.
 
     Raises:
-        ValueError: The value is no image, or its file does not exist.
+        BadImage: The value is no image, or its file does not exist.
+        ValueError: The value is an address of the web.
     """
     inside = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
     if isinstance(inside, bytes) and inside and cells is not None:
@@ -134,9 +146,11 @@ def _image(raw: RawSplit, row: int, column: str, value: Any, cells: Any) -> Imag
     try:
         return image_of(inside, Path(raw.location).parent)
     except (TypeError, OSError) as error:
-        raise ValueError(
+        raise BadImage(
             f"{raw.location}, row {row}, column {column}: {error}. Put the image there, or take the row out"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{raw.location}, row {row}, column {column}: {error}") from error
 
 
 def _cells(rows: Rows, column: str) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from xlt.data.files import Files
 from xlt.data.image_rows import ImageRows, Join
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parquet import unreadable
@@ -258,7 +259,11 @@ def place_of(source: Any) -> str:
         found = map(place_of, filter(None, (source.train, source.validation, source.test)))
         return "; ".join(dict.fromkeys(found))
     if isinstance(source, Hub):
-        return f"{source.repository} {source.config}"
+        return f"{source.repository} {source.files or source.config}"
+    if isinstance(source, Files):
+        return f"files: {source.path}"
+    if getattr(source, "english", None) is not None:
+        return f"{place_of(source.hub)}; {place_of(source.english)}"
     inside = getattr(source, "rows", None) or getattr(source, "hub", None)
     if inside is not None:
         return place_of(inside)

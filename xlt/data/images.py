@@ -90,6 +90,7 @@ def image_of(value: Any, folder: Path | None = None) -> Image:
     Raises:
         TypeError: The value is of another type, or empty.
         FileNotFoundError: There is no such file.
+        ValueError: The value is an address of the web.
     """
     if isinstance(value, Image):
         return value
@@ -98,6 +99,11 @@ def image_of(value: Any, folder: Path | None = None) -> Image:
     if isinstance(value, bytes | bytearray | memoryview) and len(value):
         content = bytes(value)
         return Image(key_of(content), partial(bytes, content))
+    if isinstance(value, str) and value.lower().startswith(("http://", "https://")):
+        raise ValueError(
+            f"the image {value} is an address of the web, but images must be files or bytes. Download the "
+            "images, and write their paths or bytes into the rows"
+        )
     if isinstance(value, str | Path) and str(value):
         path = (_folder() if folder is None else folder) / value
         try:

@@ -4,6 +4,7 @@ A language is an ISO 639-1 code, such as `sw`. The tables here hold the few lang
 papers use another name or code than langcodes does.
 """
 
+import re
 from collections.abc import Iterable
 
 from langcodes import Language, tag_is_valid
@@ -28,6 +29,22 @@ def name_of(code: str) -> str:
 def names_of(codes: Iterable[str]) -> dict[str, str]:
     """Return the English name of each language."""
     return {code: name_of(code) for code in codes}
+
+
+def hint(code: str, names: Iterable[str]) -> str:
+    """Return a sentence on a name that seems to mean a language; an empty text if there is none.
+
+    Args:
+        code: ISO 639-1 code of the language, such as `zh`.
+        names: Names of languages in a data set, such as `zh-CN`, `zh_Hans`, `cmn`, `ZH` or `Chinese`.
+    """
+    forms = {code.lower(), name_of(code).lower()}
+    if tag_is_valid(code):
+        forms |= {Language.get(code).to_alpha3(), tatoeba_code(code)}
+    for name in names:
+        if {name.lower(), re.split("[-_]", name.lower())[0]} & forms:
+            return f' If {name} is {code}, write names={{"{code}": "{name}"}} in the task\'s source'
+    return ""
 
 
 def tatoeba_code(code: str) -> str:

@@ -2,6 +2,7 @@
 
 google/xtreme PAN-X.sw    each language has a config of its own
 google/xtreme XNLI        a single config has all languages; each row names its language
+floschne/xvnli ar         each language has a split of its own
 """
 
 import hashlib
@@ -11,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from xlt.data.class_names import name_of
-from xlt.data.sources import Hub, RawSplit, Row, Split
+from xlt.data.languages import hint
+from xlt.data.sources import Hub, RawSplit, Row, Source, Split
 
 ENGLISH = "en"
 """The language of the training rows."""
@@ -22,13 +24,15 @@ class Multilingual:
     """A repository in several languages. If no language is named, its English rows.
 
     Args:
-        hub: The repository. `{language}` in its config stands for the repository's name of the language.
+        hub: The repository. `{language}` in its config, in the names of its splits or in the path of its
+            files stands for the repository's name of the language.
         names: ISO 639-1 code to the repository's name of the language, for languages where they differ.
         language_of: Function that returns the repository's name of a row's language, if a single config holds
             all languages.
         held_out: If above 0, the repository has no English dev split, and one of `held_out` training passages
             is used for it.
         passage: Column of the passage. All rows of a passage are held out together.
+        english: Source of the English rows, if the repository has none. Defaults to the repository.
     """
 
     hub: Hub
@@ -36,6 +40,7 @@ class Multilingual:
     language_of: Callable[[Row], str] | None = None
     held_out: int = 0
     passage: str = "context"
+    english: Source | None = None
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
         """Return no language: training uses English unless the user names another."""
@@ -50,14 +55,16 @@ class Multilingual:
             FileNotFoundError: The language has no such split.
             ValueError: A file is damaged.
         """
+        if self.english is not None and language in ("", ENGLISH):
+            return self.english.open(split, roots)
         name = self.names.get(language or ENGLISH, language or ENGLISH)
-        hub = replace(self.hub, config=self.hub.config.format(language=name))
+        hub = self.hub.in_language(name)
         divided = self.held_out > 0 and split != "test"
         asked: Split = "train" if divided else split
         if self.language_of is None:
             raw_splits = hub.open(asked, roots)
         else:
-            raw_splits = _with_rows_in(name, self.language_of, hub, asked, roots)
+            raw_splits = _with_rows_in(language or ENGLISH, name, self.language_of, hub, asked, roots)
         return [self._in_language(raw, name, split if divided else None) for raw in raw_splits]
 
     def _in_language(self, raw: RawSplit, name: str, split: Split | None) -> RawSplit:
@@ -83,9 +90,17 @@ class Multilingual:
 
 
 def _with_rows_in(
-    name: str, language_of: Callable[[Row], str], hub: Hub, split: Split, roots: Sequence[Path]
+    code: str, name: str, language_of: Callable[[Row], str], hub: Hub, split: Split, roots: Sequence[Path]
 ) -> list[RawSplit]:
     """Return the raw splits that have rows in a language, of the first root that has any.
+
+    Args:
+        code: ISO 639-1 code of the language.
+        name: The repository's name of the language.
+        language_of: Function that returns the repository's name of a row's language.
+        hub: The repository.
+        split: The split.
+        roots: Data roots.
 
     Raises:
         FileNotFoundError: No root has the split, or none has rows in the language.
@@ -103,7 +118,9 @@ def _with_rows_in(
         if found:
             return found
         reasons += [
-            f"{where} has no row in {name}, but in {', '.join(other)}" for where, other in known.items()
+            f"{where} has no row in {name}, but in {', '.join(other)}"
+            + (f".{suggested}" if (suggested := hint(code, other)) else "")
+            for where, other in known.items()
         ]
     raise FileNotFoundError("; ".join(reasons))
 

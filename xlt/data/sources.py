@@ -6,27 +6,25 @@ A data root holds `<org>/<name>/<config>/<split>.parquet` and takes precedence o
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from xlt.data.class_names import classes_in, named
-from xlt.data.datasets_private import fingerprint_of
+from xlt.data.datasets_private import fingerprint_of, revision_of
 from xlt.data.parquet import ParquetRows, check_parquet, find_in_roots, first_line, unreadable
 from xlt.system.file_errors import raise_of_file
 from xlt.system.hashing import hash_file
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Row = Mapping[str, Any]
 """Row of a data set: column name to value."""
 
 Split = Literal["train", "validation", "test"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 ROWS_AT_A_TIME = 1000
 
@@ -101,6 +99,7 @@ class Hub:
         validation: Name or names of the dev split.
         test: Name or names of the test split.
         revision: Branch, tag or commit. If None, the newest commit. A copy in a data root has no revision.
+        files: Path of the rows in a repository without configurations, such as `data/{split}.jsonl`.
     """
 
     repository: str
@@ -109,6 +108,17 @@ class Hub:
     validation: str | tuple[str, ...] = "validation"
     test: str | tuple[str, ...] = "test"
     revision: str | None = None
+    files: str = ""
+
+    def in_language(self, name: str) -> "Hub":
+        """Return the repository with the name of a language in the place of `{language}`."""
+        config = self.config.format(language=name)
+        if "{language}" in self.files and config == self.config:
+            config = name  # a copy in a data root needs a folder for each language
+        splits: dict[str, Any] = {
+            split: tuple(part.replace("{language}", name) for part in _names(self, split)) for split in SPLITS
+        }
+        return replace(self, config=config, files=self.files.replace("{language}", name), **splits)
 
     def languages(self, roots: Sequence[Path]) -> list[str]:
         """Return no language: the rows are in one language unless the user names another."""
@@ -144,7 +154,10 @@ class Hub:
         try:
             if self.repository in _UNREACHABLE:
                 raise ConnectionError(f"{self.repository} could not be reached before")
-            dataset = load_dataset(self.repository, self.config, split=split, revision=self.revision)
+            files = {"data_files": {split: self.files.replace("{split}", split)}} if self.files else {}
+            config = () if self.files else (self.config,)
+            chosen = {**files, "split": split, "revision": self.revision}
+            dataset = load_dataset(self.repository, *config, **chosen)
         except Exception as error:
             if isinstance(error, ConnectionError):
                 _UNREACHABLE.add(self.repository)
@@ -155,7 +168,7 @@ class Hub:
                 f"(or XLT_DATA) to a folder that holds {name}.parquet, or run "
                 "`xlt prepare --config ...` on a machine with a network and copy its HF_HOME here"
             ) from error
-        revision = _revision_used(dataset) or self.revision
+        revision = revision_of(dataset) or self.revision
         location = f"hub:{self.repository}" + (f"@{revision}" if revision else "")
         names = json.dumps(_features_of(dataset), sort_keys=True, default=str)
         fingerprint = f"{fingerprint_of(dataset)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
@@ -281,12 +294,3 @@ def load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
         if isinstance(feature, datasets.Image):
             loaded = loaded.cast_column(name, datasets.Image(decode=False))
     return loaded
-
-
-def _revision_used(dataset: "Dataset") -> str | None:
-    """Return the commit that `datasets` downloaded, from its record of checksums; None if it has none."""
-    for url in dataset.info.download_checksums or {}:
-        found = re.search(r"@([0-9a-f]{40})/", str(url))
-        if found:
-            return found.group(1)
-    return None

@@ -81,9 +81,10 @@ class Classification(Task[TextPair]):
         if isinstance(label, int) and 0 <= label < len(self.labels):
             return label
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
+        digits = isinstance(label, str) and label.isdecimal()
         raise ValueError(
             f"label {label!r} is not one of: {names}. Give null, -1 or an empty text for an example "
-            "without a label"
+            f"without a label{', and int(...) for the number of a class' if digits else ''}"
         )
 
     def encode(self, examples: Sequence[TextPair], first: int, text: TextEncoder) -> tuple[Columns, int]:
@@ -113,6 +114,10 @@ class Classification(Task[TextPair]):
         """Return the index of each example's predicted class."""
         return predictions.classes.numpy()
 
+    def example_scores(self, predictions: Predictions) -> np.ndarray | None:
+        """Return 100 for each correct class, else 0; None if the task scores F1, which has no such parts."""
+        return None if self.f1 else 100.0 * (predictions.classes == predictions.targets).numpy()
+
     def outcomes(self, predictions: Predictions, examples: Iterable[TextPair]) -> Iterator[Outcome]:
         """Yield the name of each example's predicted class, with the name of its label."""
         for i, (example, place) in enumerate(zip(examples, predictions.classes.tolist(), strict=True)):
@@ -137,7 +142,3 @@ class XtremeClassification(Classification):
             for classes in (predictions.classes.tolist(), predictions.targets.tolist())
         )
         return Submission(predicted, gold)
-
-    def example_scores(self, predictions: Predictions) -> np.ndarray:
-        """Return 100 for each correct class, else 0."""
-        return 100.0 * (predictions.classes == predictions.targets).numpy()

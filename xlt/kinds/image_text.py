@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-
 from xlt.batch.predictions import Predictions
 from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder
@@ -115,10 +113,6 @@ class VisualClassification(Classification):
             return scores
         unseen = float((predictions.targets == UNSEEN).sum())
         return scores._replace(details={"unseen_answers": unseen} | scores.details)
-
-    def example_scores(self, predictions: Predictions) -> np.ndarray:
-        """Return 100 for each correct class, else 0."""
-        return 100.0 * (predictions.classes == predictions.targets).numpy()
 
 
 def _pad_token(text: TextEncoder) -> int:

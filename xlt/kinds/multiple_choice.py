@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, Choices
@@ -63,6 +65,14 @@ class MultipleChoice(Task[Choices]):
             {"accuracy": accuracy(majority(targets), targets)},
             collapse_details(predictions.classes.tolist(), targets.tolist()),
         )
+
+    def example_scores(self, predictions: Predictions) -> np.ndarray:
+        """Return 100 for each correct choice, else 0."""
+        return 100.0 * (predictions.classes == predictions.targets).numpy()
+
+    def predicted_classes(self, predictions: Predictions) -> np.ndarray:
+        """Return the index of each example's predicted choice."""
+        return predictions.classes.numpy()
 
     def outcomes(self, predictions: Predictions, examples: Iterable[Choices]) -> Iterator[Outcome]:
         """Yield the index of each example's predicted choice, from 0, with the choice's text."""

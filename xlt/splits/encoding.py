@@ -33,6 +33,7 @@ def encode_split(
     text: TextEncoder,
     folder: Path,
     pool: Pool | None = None,
+    reason: str = "",
 ) -> EncodedSplit:
     """Encode raw splits into a folder, unless the folder is complete already, and open the folder.
 
@@ -42,6 +43,7 @@ def encode_split(
         text: The tokenizer and its limits.
         folder: The folder to write.
         pool: Processes to encode with. If None, a large split starts its own.
+        reason: Name of the task that needs the rows, for the log. Defaults to the task itself.
 
     Raises:
         ValueError: A row cannot be read, or no row has a label.
@@ -49,7 +51,8 @@ def encode_split(
     """
     if not is_complete(folder):
         with new_folder(folder) as scratch:
-            log.info("encoding %s: %s", task.name, ", ".join(split.name for split in raw_splits))
+            what = f"{reason} (rows of {task.name})" if reason else task.name
+            log.info("encoding %s: %s", what, ", ".join(split.name for split in raw_splits))
             _write(task, raw_splits, text, scratch, pool)
     return EncodedSplit(folder)
 

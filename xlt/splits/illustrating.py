@@ -29,7 +29,7 @@ from xlt.kinds.task import Task
 from xlt.models.encoders.vision import VisionEncoder
 from xlt.splits.encoded_split import FEATURES, EncodedSplit
 from xlt.splits.reading import place_of, read_rows
-from xlt.system.checks import NotFiniteError
+from xlt.system.checks import NotFiniteError, at_once
 from xlt.system.lock import locked
 
 log = logging.getLogger(__name__)
@@ -165,8 +165,13 @@ class ImageCache:
     def _add(
         self, name: str, images: Iterator[tuple[Image, str]], num_images: int, device: torch.device
     ) -> None:
-        """Compute the features of new images, and save them chunk by chunk."""
+        """Compute the features of new images, and save them chunk by chunk.
+
+        Raises:
+            ValueError: Images cannot be read. The features of all others are saved.
+        """
         start = said = time.perf_counter()
+        bad: list[str] = []
         with (
             ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
             tqdm(total=num_images, desc=f"{name}: images", unit="image", disable=None, leave=False) as bar,
@@ -176,33 +181,42 @@ class ImageCache:
             while chunk := sorted(islice(images, CHUNK), key=lambda found: found[0].row):
                 for first in range(0, len(chunk), SAVED):
                     part = chunk[first : first + SAVED]
-                    self._save(part, threads, device)
+                    bad += self._save(part, threads, device)
                     done += len(part)
                     bar.update(len(part))
                     now = time.perf_counter()
                     if done == num_images or (bar.disable and now - said > SECONDS_BETWEEN_LINES):
                         said, counts = now, f"{done:,} of {num_images:,} images"
                         log.info("%s: %s, %.1f a second", name, counts, done / (now - start))
+        if bad:
+            raise ValueError(at_once(f"images of {name} cannot be used", bad))
 
     def _save(
         self, images: Sequence[tuple[Image, str]], threads: ThreadPoolExecutor, device: torch.device
-    ) -> None:
-        """Compute the features of images, and save them."""
-        contents = [_content_of(*image) for image in images]
-        pixels = np.stack(list(threads.map(self._prepare, contents, [where for _, where in images])))
-        arrays = pixels if self._is_trained else self._features(pixels, images, device)
-        self.store.add(np.array([image.key for image, _ in images], np.uint64), arrays)
+    ) -> list[str]:
+        """Compute and save the features of images; return an error for each image that cannot be read."""
+        contents = [_content_of(image) for image, _ in images]
+        prepared = list(threads.map(self._prepare, contents))
+        pairs = zip(images, prepared, strict=True)
+        good = [(image, pixels) for image, pixels in pairs if isinstance(pixels, np.ndarray)]
+        if good:
+            kept, pixels = [image for image, _ in good], np.stack([pixels for _, pixels in good])
+            arrays = pixels if self._is_trained else self._features(pixels, kept, device)
+            self.store.add(np.array([image.key for image, _ in kept], np.uint64), arrays)
+        return [
+            f"{where}: {error}"
+            for error, (_, where) in zip(prepared, images, strict=True)
+            if isinstance(error, Exception)
+        ]
 
-    def _prepare(self, content: bytes, where: str) -> np.ndarray:
-        """Return the pixels of an image file, shape (3, h, w) uint8.
-
-        Raises:
-            ValueError: The image cannot be decoded.
-        """
+    def _prepare(self, content: bytes | OSError) -> np.ndarray | Exception:
+        """Return the pixels of an image file, shape (3, h, w) uint8, or the error for a bad image."""
+        if isinstance(content, OSError):
+            return content
         try:
             return self._encoder.prepare(content)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{where}: {error}") from error
+            return error
 
     @torch.inference_mode()
     def _features(
@@ -231,20 +245,12 @@ class ImageCache:
         return features
 
 
-def _content_of(image: Image, where: str) -> bytes:
-    """Return the content of an image file.
-
-    Args:
-        image: The image.
-        where: Its file, row and task.
-
-    Raises:
-        ValueError: The file cannot be read.
-    """
+def _content_of(image: Image) -> bytes | OSError:
+    """Return the content of an image file, or the error for a file that cannot be read."""
     try:
         return image.read()
     except OSError as error:
-        raise ValueError(f"{where}: {error}") from error
+        return error
 
 
 def images_of(

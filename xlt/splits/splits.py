@@ -58,7 +58,11 @@ class Splits:
         return found
 
     def open(
-        self, task: Task[Any], split: Split, raw_splits: Sequence[RawSplit] | None = None
+        self,
+        task: Task[Any],
+        split: Split,
+        raw_splits: Sequence[RawSplit] | None = None,
+        reason: str = "",
     ) -> EncodedSplit:
         """Return the rows of a split, encoded.
 
@@ -66,13 +70,15 @@ class Splits:
             task: The task.
             split: The split.
             raw_splits: The rows, such as perturbed rows. If None, the task's own rows of the split.
+            reason: Name of the task that needs the rows, for the log. Defaults to the task itself.
 
         Raises:
             FileNotFoundError: The rows cannot be found.
             ValueError: A file or a row cannot be read.
         """
         raw_splits = self.raw_splits(task, split) if raw_splits is None else raw_splits
-        encoded = encode_split(task, raw_splits, self.text, self.folder(task, split, raw_splits), self._pool)
+        folder = self.folder(task, split, raw_splits)
+        encoded = encode_split(task, raw_splits, self.text, folder, self._pool, reason)
         encoded.identify = partial(self.identities, task, split)
         return encoded
 
@@ -96,7 +102,7 @@ class Splits:
                 classes.
         """
         reader = reader_of(task, split)
-        encoded = self.open(reader, split)
+        encoded = self.open(reader, split, reason="" if reader is task else task.name)
         if reader is task:
             return encoded
         encoded.identify = partial(self.identities, replace(reader, is_parallel=task.is_parallel), split)

@@ -22,6 +22,7 @@ class Volumes:
         validation: The key data.validation_volume: dev examples of each task. If None, all.
         tasks: Names of the tasks, without languages.
         seed: Seed of the draw of examples.
+        draw: Seed of the draw of training examples. Defaults to `seed`.
 
     Raises:
         ValueError: A volume is below 1, or belongs to no task.
@@ -33,15 +34,24 @@ class Volumes:
         validation: int | None,
         tasks: Sequence[str],
         seed: int,
+        draw: int | None = None,
     ) -> None:
         self.training = _by_task(training, tasks)
         fits = validation is None or validation >= 1
         require(fits, "data.validation_volume", validation, "be at least 1 example")
-        self._validation, self._seed = validation, seed
+        require(draw is None or draw >= 0, "data.volume_seed", draw, "be 0 or more")
+        self._validation = validation
+        self._seeds: dict[Split, int] = {"train": seed if draw is None else draw, "validation": seed}
 
     def _of(self, name: str, split: Split) -> int | None:
         """Return the volume of a task in a split; None for all examples."""
         return self.training[group_of(name)] if split == "train" else self._validation
+
+    def settings(self) -> dict[str, int | None]:
+        """Return the settings on which the training examples in use depend, by name."""
+        return {"volume_seed": self._seeds["train"]} | {
+            f"volume of {group}": volume for group, volume in self.training.items()
+        }
 
     def num_examples(self, name: str, split: Split, encoded: EncodedSplit) -> int:
         """Return the number of examples of a task that a split uses."""
@@ -55,11 +65,11 @@ class Volumes:
             split: The split.
             encoded: The task's rows of the split.
         """
-        volume = self._of(task.name, split)
+        volume, seed = self._of(task.name, split), self._seeds[split]
         if task.is_parallel:
-            kept = encoded.subset(volume, self._seed, task.group, split)
+            kept = encoded.subset(volume, seed, task.group, split)
         else:
-            kept = nested_subset(encoded.meta.examples, volume, self._seed, task.name, split)
+            kept = nested_subset(encoded.meta.examples, volume, seed, task.name, split)
         return encoded.rows_of(kept)
 
     def token_ids(

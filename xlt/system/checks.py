@@ -1,6 +1,7 @@
 """Checks of config values and of installed packages."""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 
@@ -18,6 +19,24 @@ def require(fits: bool, key: str, value: object, rule: str) -> None:
     """
     if not fits:
         raise ValueError(f"{key} is {value}: it must {rule}")
+
+
+SHOWN_AT_ONCE = 10
+"""Maximum number of errors in one message."""
+
+
+def at_once(what: str, errors: Sequence[str]) -> str:
+    """Return one message for several errors of the same sort: the only one, or their number and the first.
+
+    Args:
+        what: The things that are wrong, in words that follow their number.
+        errors: A message for each of them.
+    """
+    if len(errors) == 1:
+        return errors[0]
+    shown = errors[:SHOWN_AT_ONCE]
+    first = "" if len(errors) == len(shown) else f". The first {len(shown)}"
+    return "\n".join([f"{len(errors):,} {what}{first}:", *(f"  {error}" for error in shown)])
 
 
 class NotFiniteError(ValueError):

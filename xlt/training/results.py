@@ -12,7 +12,7 @@ from xlt.kinds.log_record import score_record
 from xlt.kinds.task import group_of
 from xlt.metrics.collapse import collapse_note, is_collapsed
 from xlt.module import TransferModule
-from xlt.system.tables import aligned
+from xlt.system.tables import aligned, counted
 from xlt.training.metrics_file import read_events
 from xlt.training.recorder import Totals
 from xlt.training.run_folder import RunFolder
@@ -74,7 +74,8 @@ def peak_rss_bytes() -> int:
 def table(results: Mapping[str, Any], module: TransferModule) -> str:
     """Return a text table with one line per metric: task, metric, score, chance and number of rows.
 
-    A last line holds the mean of the tasks, and names the tasks whose predictions have collapsed.
+    A last line holds the mean of the tasks, or of the languages of a single task, and names the tasks whose
+    predictions have collapsed.
     """
     lines = [("task", "metric", "score", "chance", "rows")]
     for task, found in module.scores.items():
@@ -90,6 +91,7 @@ def table(results: Mapping[str, Any], module: TransferModule) -> str:
                 )
             )
     collapsed = collapse_note(task for task in module.scores if is_collapsed(results[task]))
-    count = len(set(map(group_of, module.scores)))
-    mean = f"mean of {count:,} task{'s' * (count > 1)}: {results['run']['score']:.1f}"
+    num_tasks, num_scores = len(set(map(group_of, module.scores))), len(module.scores)
+    means = counted(num_scores, "language") if num_tasks == 1 < num_scores else counted(num_tasks, "task")
+    mean = f"mean of {means}: {results['run']['score']:.1f}"
     return f"{aligned(lines, num_left=2)}\n\n{', '.join(filter(None, [mean, collapsed]))}"

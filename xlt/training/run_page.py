@@ -114,6 +114,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], events: Sequenc
     if last["xlt_commit"] != last["commit"]:
         yield "Git commit of xlt", last["xlt_commit"] or "an installed package"
     yield "Encoder", config["model"]["encoder"]
+    yield from image_facts(config)
     yield "Seed", str(config["seed_everything"])
     yield "Device", f"{last['device']}, {_counted(last['processes'], 'process', 'processes')}"
     yield "Host", last["host"] + (f", SLURM job {last['slurm_job']}" if last["slurm_job"] else "")
@@ -128,6 +129,17 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], events: Sequenc
         yield "Trained tokens", f"{trained[-1]['train/tokens']:,}"
     yield "Peak memory", _memory(starts)
     yield "Versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+
+
+def image_facts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the vision encoder and the image tokens of a run with images; nothing for any other run."""
+    model, data = config["model"], config["data"]
+    if not model.get("vision_encoder"):
+        return
+    trained = " (trained)" if model.get("vision_trainable") else ""
+    yield "Vision encoder", f"{model['vision_encoder']}{trained}"
+    blind = ", left out (data.blind)" if data.get("blind") else ""
+    yield "Image tokens", f"{data['image_tokens']} for each image{blind}"
 
 
 def _memory(starts: Sequence[Mapping[str, Any]]) -> str:
