@@ -43,9 +43,8 @@ class TransferModule(LightningModule):
         warmup_steps: Optimizer steps in which the learning rate rises linearly to its peak. It then falls
             linearly to 0 at trainer.max_steps.
         weight_decay: Weight decay of AdamW. Biases and norms have none.
-        layer_decay: Factor from the learning rate of an encoder layer to that of the layer below, such as
-            0.9. The embeddings are below the lowest layer. Must lie in 0 to 1, 0 excluded. Defaults to one
-            rate for all layers.
+        layer_decay: Factor from the learning rate of a layer to that of the layer below, such as 0.9. The
+            lowest are the embeddings. Above 0, at most 1. Defaults to one rate for all layers.
         head_learning_rate: Peak learning rate of the heads, and of the projection of images. Must be above
             0. Defaults to learning_rate.
         head_dropout: Dropout probability before and inside the heads.
@@ -64,9 +63,8 @@ class TransferModule(LightningModule):
             them: less memory and the same gradients, for the time of a second forward pass.
         meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
         lora: LoRA to train instead of the encoder's weights, such as {rank: 8}. Defaults to none.
-        language_lora: Run with LoRA whose weights are added to the frozen encoder before training, such as
-            masked language modelling in English. xlt evaluate exchanges it for those of other languages
-            (language_loras). Defaults to none.
+        language_lora: Run with LoRA to add to the frozen encoder before training, such as masked language
+            modelling in English. xlt evaluate exchanges it (language_loras). Defaults to none.
         frozen_layers: Freeze the embeddings and this many of the lowest layers. 0 freezes the embeddings
             alone. Defaults to no frozen weights.
         seed: Seed of the initial weights of heads and LoRA. Defaults to seed_everything.
@@ -272,7 +270,7 @@ class TransferModule(LightningModule):
         scores = {
             name: self.data.score(name, outputs)
             for name in self.data.tasks
-            if (outputs := [output for part, _ in parts for output in part.get(name, [])])
+            if (outputs := [output for part in parts for output in part.get(name, [])])
         }
         if self.trainer.sanity_checking:
             return  # the sanity check scores only a part of the rows

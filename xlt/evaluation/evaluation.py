@@ -144,8 +144,10 @@ class Evaluation:
         vision = self._models.vision_settings()
         num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
         text = text_encoder(self._models.names, max_length, stride, num_tokens)
-        self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
-        self._images = ImageCaches(folder)
+        self._splits, self._images = (
+            Splits(roots_of(root), folder, text, is_blind=is_blind),
+            ImageCaches(folder),
+        )
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
         self._fabric = open_device(accelerator, precision)
@@ -155,19 +157,11 @@ class Evaluation:
         self._folder, self._has_news = ScoreFolder(out), False
         self._english_numbers = EnglishNumbers(self._splits)
         self._hashes: dict[str, str] = {}
-        self._config = {
-            "encoder": encoder,
-            "runs": runs,
-            "checkpoint": checkpoint,
-            "split": self._chosen,
-            "volume": volume,
-            "seed": seed,
-            "perturbations": perturbations,
-            "num_mixes": num_mixes,
-            "aligner": aligner,
-            "blind": None if blind is None else str(blind),
-            "language_loras": language_loras,
-        }
+        self._config: dict[str, Any] = {
+            "encoder": encoder, "runs": runs, "checkpoint": checkpoint, "split": self._chosen,
+            "volume": volume, "seed": seed, "perturbations": perturbations, "num_mixes": num_mixes,
+            "aligner": aligner, "blind": blind and str(blind), "language_loras": language_loras,
+        }  # fmt: skip
         sizes = {"max_length": text.max_length, "stride": text.stride, "precision": precision}
         self._settings = self._config | sizes
         self._last_model: tuple[tuple[str, int | None, str | None], EvaluationModel] | None = None
@@ -199,7 +193,7 @@ class Evaluation:
         """Return the scores of all cells in order, after scoring those that are not finished."""
         scores = list(finished)
         todo = [i for i, score in enumerate(scores) if score is None]
-        self._align([plan.cells[i] for i in todo])
+        self._perturbations.align(part for i in todo for part in plan.cells[i].raw_splits)
         # A file or a pipe gets a line a cell instead of the bar.
         with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
             for i in todo:
@@ -219,10 +213,6 @@ class Evaluation:
         if not any(scores):
             raise ValueError("nothing could be scored: no row of any split has a label")
         return [score for score in scores if score is not None]
-
-    def _align(self, cells: Sequence[Cell]) -> None:
-        """Make the word alignments that the cells' rows need."""
-        self._perturbations.align(part for cell in cells for part in cell.raw_splits)
 
     def _fingerprint(self, cell: Cell) -> str:
         """Return a hash of everything that the cell's scores depend on."""
@@ -252,11 +242,11 @@ class Evaluation:
         predictions, examples, raw_splits = self._predict(cell, cell.split)
         result = task.evaluate(predictions)
         score = score_of(cell, result, len(examples), self._fingerprint(cell))
-        english = self._english_numbers
-        is_aligned = task.is_parallel and not cell.perturbation
-        numbers = english.of(task, cell.split)[examples] if is_aligned else None
+        numbers = None
+        if task.is_parallel and not cell.perturbation:
+            numbers = self._english_numbers.of(task, cell.split)[examples]
         write_examples(self.out, cell, task, predictions, raw_splits, examples, numbers)
-        answers = answers_of(cell, examples, result.predicted_classes, english)
+        answers = answers_of(cell, examples, result.predicted_classes, self._english_numbers)
         self._folder.write(cell, score, result, answers)
         return score
 

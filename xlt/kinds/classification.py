@@ -17,8 +17,9 @@ from xlt.data.class_names import is_missing
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, TextPair
 from xlt.data.features import Columns
+from xlt.kinds.columns import one_per_line, sequence_columns
 from xlt.kinds.outcome import Outcome, outcome_of
-from xlt.kinds.task import Scores, Submission, Task, one_per_line, sequence_columns
+from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.classification import accuracy, majority, positive_f1
 from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.classification import ClassificationHead

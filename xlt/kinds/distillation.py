@@ -12,8 +12,9 @@ from xlt.data.encode import TextEncoder
 from xlt.data.examples import Text
 from xlt.data.features import Columns
 from xlt.data.teacher import TEACHER, TEXT_KEY, Teacher, Teaching, text_key
+from xlt.kinds.columns import sequence_columns
 from xlt.kinds.language_modelling import check_translation
-from xlt.kinds.task import Scores, Task, sequence_columns
+from xlt.kinds.task import Scores, Task
 from xlt.metrics.neighbours import nearest
 from xlt.models.encoders.text import load_config
 from xlt.models.heads.distillation import DistillationHead

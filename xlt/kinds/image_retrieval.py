@@ -16,7 +16,8 @@ from xlt.data.encode import TextEncoder
 from xlt.data.examples import ImageCaption
 from xlt.data.features import Columns
 from xlt.data.image_store import IMAGE_KEY, Imagery, image_keys
-from xlt.kinds.task import Scores, Task, sequence_columns
+from xlt.kinds.columns import sequence_columns
+from xlt.kinds.task import Scores, Task
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.image_retrieval import Ranking, rank
 from xlt.models.heads.head import Head

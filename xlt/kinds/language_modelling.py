@@ -11,7 +11,8 @@ from xlt.data.encode import TextEncoder
 from xlt.data.examples import Text
 from xlt.data.features import Columns
 from xlt.data.sampling.masking import Masking
-from xlt.kinds.task import Scores, Task, sequence_columns
+from xlt.kinds.columns import sequence_columns
+from xlt.kinds.task import Scores, Task
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.head import Head

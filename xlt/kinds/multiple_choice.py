@@ -10,8 +10,9 @@ from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import UNLABELLED, Choices
 from xlt.data.features import Columns
+from xlt.kinds.columns import sequence_columns
 from xlt.kinds.outcome import Outcome, outcome_of
-from xlt.kinds.task import Scores, Task, sequence_columns
+from xlt.kinds.task import Scores, Task
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import collapse_details
 from xlt.models.heads.classification import ChoiceHead

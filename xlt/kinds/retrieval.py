@@ -14,8 +14,9 @@ from xlt.batch.predictions import Predictions
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import Sentence, Text
 from xlt.data.features import Columns
+from xlt.kinds.columns import one_per_line, sequence_columns
 from xlt.kinds.language_modelling import check_translation
-from xlt.kinds.task import Scores, Submission, Task, TaskResult, one_per_line, sequence_columns
+from xlt.kinds.task import Scores, Submission, Task, TaskResult
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.mining import Pair, best_mining_threshold, mining_scores, ratio_margin_pairs
 from xlt.metrics.neighbours import both_ways, nearest

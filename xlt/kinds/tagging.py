@@ -15,8 +15,9 @@ from xlt.data.class_names import ClassNumber, is_missing, name_of
 from xlt.data.encode import TextEncoder
 from xlt.data.examples import TaggedWords, classes_of
 from xlt.data.features import Columns
+from xlt.kinds.columns import one_per_line
 from xlt.kinds.outcome import Outcome, outcome_of
-from xlt.kinds.task import Scores, Submission, Task, one_per_line
+from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.tagging import span_counts, span_f1

@@ -74,7 +74,7 @@ class Encoder(nn.Module):
     @property
     def embeddings(self) -> nn.Module:
         """Return the module below the lowest layer: the embeddings and their norm."""
-        return self.transformer.embeddings
+        return self.transformer.get_submodule("embeddings")
 
     @property
     def layers(self) -> nn.ModuleList:
