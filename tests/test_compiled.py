@@ -14,7 +14,7 @@ from xlt.models.encoders.text import VARIANTS
 OWN = {
     "xlm-roberta": SHIFTED,
     "xlm-roberta-xl": SHIFTED,
-    "modernbert": {"layer_types": ["full_attention"] * 3, "pad_token_id": 0},
+    "modernbert": {"local_attention": 16, "pad_token_id": 0},
 }
 """Settings of the config of each family whose layer is computed in another way."""
 

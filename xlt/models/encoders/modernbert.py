@@ -35,8 +35,8 @@ class ModernBertReadLayer(ModernBertEncoderLayer):
         """Return the states at the layout's token indices."""
         indices, own = layout.token_indices, self.attn
         if indices is None or own.sliding_window is not None or position_embeddings is None:
-            kwargs["layout"] = layout
-            states = super().forward(hidden_states, attention_mask, position_embeddings, **kwargs)  # type: ignore[arg-type]
+            kwargs |= {"layout": layout, "position_embeddings": position_embeddings}
+            states = super().forward(hidden_states, attention_mask, **kwargs)
             return states if indices is None else states.index_select(1, indices)
         products = own.Wqkv(self.attn_norm(hidden_states)).unflatten(-1, (3, -1, own.head_dim))
         query, key, value = (states.transpose(1, 2) for states in products.unbind(-3))
