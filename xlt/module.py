@@ -24,10 +24,9 @@ from xlt.models.compiling import check_compiling
 from xlt.models.encoders.multimodal import project_images, start_vision
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
-from xlt.models.heads.transform import head_transform
 from xlt.models.optim import adamw, check_rates, linear_schedule
 from xlt.models.saving import load_heads, load_vision
-from xlt.models.transfer_model import check_shape, load_weights, logits_of, outputs_of, seeded
+from xlt.models.transfer_model import adapted, check_shape, load_weights, logits_of, outputs_of, seeded
 from xlt.models.transformers_private import initialise
 from xlt.system.checks import NotFiniteError, require
 
@@ -152,8 +151,7 @@ class TransferModule(LightningModule):
     def _fresh_head(self, task: Task[Any]) -> Head:
         """Return a head with initial weights that depend on the seed and the head's key only."""
         with seeded(seed_of("head", self.seed, task.head_key)):
-            head = task.head(self.encoder.config.hidden_size, self.head_dropout)
-            head.adapt(head_transform(self.encoder.config))
+            head = adapted(task.head(self.encoder.config.hidden_size, self.head_dropout), self.encoder)
             initialise(head, self.encoder.transformer)
         if self._trained_heads is not None:
             try:
