@@ -39,7 +39,7 @@ from xlt.models.heads.transform import head_transform
 from xlt.models.portable import portable_model
 from xlt.splits.splits import Splits
 from xlt.training.exporting import export_run
-from xlt.training.head_export import sentence_files
+from xlt.training.head_export import exported_settings, sentence_files
 from xlt.training.snippets import snippet
 
 MINI = str(REPOSITORY / "encoders" / "mini")
@@ -465,9 +465,9 @@ def test_a_users_kind_exports_like_its_parent_and_a_users_head_does_not():
 
 def test_single_texts_have_a_snippet_of_their_own():
     task = Classification(source=(), read=len, labels=("A", "B"), single_text=True)
-    assert "text_pair" not in snippet("text-classification", "F", task.export_settings())
+    assert "text_pair" not in snippet("text-classification", "F", exported_settings(task))
     pair = Classification(source=(), read=len, labels=("A", "B"))
-    assert "text_pair" in snippet("text-classification", "F", pair.export_settings())
+    assert "text_pair" in snippet("text-classification", "F", exported_settings(pair))
 
 
 # Refusals

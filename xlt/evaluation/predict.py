@@ -20,9 +20,8 @@ from xlt.models.encoders.multimodal import project_images
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
 from xlt.models.heads.head import Columns, Head
-from xlt.models.heads.transform import head_transform
 from xlt.models.saving import load_heads, load_vision
-from xlt.models.transfer_model import load_weights, logits_of
+from xlt.models.transfer_model import adapted, load_weights, logits_of
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
 from xlt.system.memory import keep_freed_memory
@@ -57,8 +56,7 @@ class EvaluationModel(nn.Module):
             ValueError: The run did not train the head, or trained the head with other classes.
         """
         if task.head_key not in self.heads:
-            head = task.head(self.encoder.config.hidden_size, 0.0)
-            head.adapt(head_transform(self.encoder.config))
+            head = adapted(task.head(self.encoder.config.hidden_size, 0.0), self.encoder)
             if task.needs_training:
                 load_weights(head, task.head_key, task.labels, self._trained)
             self.heads[task.head_key] = head.to(self.encoder.words.weight.device).eval()

@@ -6,7 +6,7 @@ https://github.com/google-research/xtreme for metrics and file formats.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Classification(Task[TextPair]):
     labels: tuple[str, ...] = ()
     f1: bool = False
     single_text: bool = False
+
+    exported: ClassVar[tuple[str, ...]] = ("single_text",)
 
     def by_name(self, example: TextPair) -> TextPair:
         """Return the example with the index of its label, so that examples of two files can be compared."""
@@ -98,10 +100,6 @@ class Classification(Task[TextPair]):
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new classification head."""
         return ClassificationHead(hidden_size, len(self.labels), dropout)
-
-    def export_settings(self) -> dict[str, Any]:
-        """Return True as `single_text` for a task of single texts."""
-        return {"single_text": self.single_text}
 
     def score(self, predictions: Predictions) -> Scores:
         """Return accuracy, and F1 if the task asks for it. Chance is the majority class, for F1 class 1."""

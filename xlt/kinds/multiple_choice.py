@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class MultipleChoice(Task[Choices]):
 
     num_choices: int
 
+    exported: ClassVar[tuple[str, ...]] = ("num_choices",)
+
     def check(self, example: Choices) -> None:
         """Raise ValueError for a wrong number of choices, and for a label that is not a choice."""
         if len(example.choices) != self.num_choices:
@@ -53,10 +55,6 @@ class MultipleChoice(Task[Choices]):
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new multiple-choice head."""
         return ChoiceHead(hidden_size, self.num_choices, dropout)
-
-    def export_settings(self) -> dict[str, Any]:
-        """Return the number of choices."""
-        return {"num_choices": self.num_choices}
 
     def score(self, predictions: Predictions) -> Scores:
         """Return accuracy. Chance is the majority choice."""

@@ -7,8 +7,7 @@ from xlt.data.sampling.order import seed_of
 from xlt.kinds.task import Task
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
-from xlt.models.heads.transform import head_transform
-from xlt.models.transfer_model import TrainedHeads, load_weights, seeded
+from xlt.models.transfer_model import TrainedHeads, adapted, load_weights, seeded
 from xlt.models.transformers_private import initialise
 
 
@@ -46,8 +45,7 @@ def fresh_head(
         ValueError: The head is not among the trained heads, or was trained with other classes.
     """
     with seeded(seed_of("head", seed, task.head_key)):
-        head = task.head(encoder.config.hidden_size, dropout)
-        head.adapt(head_transform(encoder.config))
+        head = adapted(task.head(encoder.config.hidden_size, dropout), encoder)
         initialise(head, encoder.transformer)
     if trained is not None:
         try:

@@ -68,6 +68,8 @@ class SpanExtraction(Task[Question]):
 
     inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
 
+    exported: ClassVar[tuple[str, ...]] = ("null_threshold", "num_best", "max_answer_length")
+
     def is_labelled(self, example: Question) -> bool:
         """Return True if the question has an answer, or if the task has questions without answers.
 
@@ -111,15 +113,6 @@ class SpanExtraction(Task[Question]):
     def head(self, hidden_size: int, dropout: float) -> Head:
         """Return a new span head."""
         return SpanHead(hidden_size, dropout, self.num_best, self.max_answer_length)
-
-    def export_settings(self) -> dict[str, Any]:
-        """Return the settings that choose an answer. A threshold of infinity is None."""
-        has_threshold = self.null_threshold < float("inf")
-        return {
-            "null_threshold": self.null_threshold if has_threshold else None,
-            "num_best": self.num_best,
-            "max_answer_length": self.max_answer_length,
-        }
 
     def reference(self, example: Question) -> Any:
         """Return the id, the passage and the gold answers."""

@@ -129,6 +129,9 @@ class Task(ABC, Generic[E]):
     can_be_perturbed: ClassVar[bool] = True
     """True if noise in the text of an example leaves the gold answer valid."""
 
+    exported: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that `xlt export --head` writes into the config of its model."""
+
     @property
     def group(self) -> str:
         """The task's name without a language. All languages of a task share a head and a mixture share."""
@@ -239,13 +242,6 @@ class Task(ABC, Generic[E]):
     def tuned(self, scores: Scores) -> Self:
         """Return the task with the settings for the test set that the dev set's scores determine."""
         return self
-
-    def export_settings(self) -> dict[str, Any]:
-        """Return what a user of the exported head needs besides its logits, by name, as plain JSON.
-
-        `xlt export --head` writes the settings into the model's config.
-        """
-        return {}
 
     def teaching(self) -> Teaching | None:
         """Return the teacher whose sentence vectors the rows get; None if the kind has no teacher."""

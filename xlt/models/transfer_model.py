@@ -11,6 +11,7 @@ from xlt.batch.batch import Batch
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
 from xlt.models.heads.head import Columns, Head
+from xlt.models.heads.transform import head_transform
 
 TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]]]
 """Weights of heads and names of their classes, both by head, as returned by `load_heads`."""
@@ -28,6 +29,17 @@ def outputs_of(encoder: Encoder, head: Head, batch: Batch) -> tuple[Columns, Ten
     """Return the head's outputs for a micro-batch, and True (on the device) if a logit is NaN or +inf."""
     logits = logits_of(encoder, head, batch)
     return head.predict(logits, batch.packing, batch.columns), has_nan(logits)
+
+
+def adapted(head: Head, encoder: Encoder) -> Head:
+    """Return a new head in the form that transformers gives to heads on the encoder.
+
+    Args:
+        head: The head, before its weights are drawn or loaded.
+        encoder: The encoder.
+    """
+    head.adapt(head_transform(encoder.config))
+    return head
 
 
 def load_weights(head: Head, key: str, labels: Sequence[str], trained: TrainedHeads) -> None:

@@ -80,8 +80,8 @@ def export_run(
             tokenizer has more ids than its embedding has rows, the head cannot be exported, or the run has no
             LoRA to write unmerged.
     """
-    require(head is not None or scores is None, "scores", scores, "be left out, or head must be set too")
-    require(head is not None or layer is None, "layer", layer, "be left out, or head must be set too")
+    for key, value in (("scores", scores), ("layer", layer)):
+        require(head is not None or value is None, key, value, "be left out, or head must be set too")
     if push_to_hub is not None:
         check_hub_name(push_to_hub)
     folder = RunFolder(run)
@@ -93,12 +93,7 @@ def export_run(
     model = folder.read_config()["model"]
     name = model["encoder"]
     found = read_checkpoint(path, mmap=True)
-    shape = shape_of(load_config(name))
-    if found["encoder_shape"] != shape:
-        raise ValueError(
-            f"{name} is no longer the encoder of {run}: {found['encoder_shape']} there, {shape} now. "
-            f"Restore the config.json of {name} with which the run was started"
-        )
+    _check_shape(found["encoder_shape"], name, run)
     trained = _below(found["state_dict"], "encoder.transformer.")
     weights, adapter = complete(trained, found.get(KEY), name, model.get("language_lora"), path)
     if unmerged:
@@ -116,6 +111,16 @@ def export_run(
     if push_to_hub is not None:
         log.info("%s is uploaded to %s", out, push(out, push_to_hub, private))
     return path
+
+
+def _check_shape(theirs: Mapping[str, int], name: str, run: Path) -> None:
+    """Raise ValueError if an encoder no longer has the sizes with which a run was started."""
+    ours = shape_of(load_config(name))
+    if theirs != ours:
+        raise ValueError(
+            f"{name} is no longer the encoder of {run}: {theirs} there, {ours} now. "
+            f"Restore the config.json of {name} with which the run was started"
+        )
 
 
 def _write_encoder(

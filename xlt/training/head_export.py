@@ -34,7 +34,7 @@ class HeadExport:
         task: A task with the head.
         form: Form of the head in transformers.
         config: Config of the exported model.
-        settings: Settings of the task, see `Task.export_settings`, with `stride` and `layer`.
+        settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
         tokenizer: The tokenizer, with the run's longest input.
         weights: Weights of the head. Empty for a head without weights.
     """
@@ -107,7 +107,7 @@ def plan_head(
             raise ValueError(f"{out} holds another export, with {file}: set out to another folder")
     longest = facts_of(config).max_tokens
     tokenizer.model_max_length = min(run["data"].get("max_length") or longest, longest)
-    settings = task.export_settings()
+    settings = exported_settings(task)
     if form == "question-answering":
         settings |= {"stride": min(run["data"]["stride"], tokenizer.model_max_length - 1)}
     if form == "sentence-similarity":
@@ -116,6 +116,12 @@ def plan_head(
         require(layer is None, "layer", layer, f"be left out: {head} reads the last layer")
     _describe(config, form, task.labels, settings)
     return HeadExport(task, form, config, settings, tokenizer, heads.get(task.head_key, {}))
+
+
+def exported_settings(task: Task[Any]) -> dict[str, Any]:
+    """Return the settings that a task's exported head needs, by name, as plain JSON. Infinity is None."""
+    values = {name: getattr(task, name) for name in task.exported}
+    return {name: None if value == float("inf") else value for name, value in values.items()}
 
 
 def _task(folder: RunFolder, head: str, names: Sequence[str]) -> Task[Any]:

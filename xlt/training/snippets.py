@@ -125,7 +125,7 @@ def snippet(form: Form, model: str, settings: Mapping[str, Any]) -> str:
     Args:
         form: Form of the head.
         model: Folder of the model, or its name on the hub.
-        settings: Settings of the task, see `Task.export_settings`, with `stride` and `layer`.
+        settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
     """
     template = SINGLE if settings.get("single_text") else SNIPPETS[form]
     threshold = settings.get("null_threshold")
