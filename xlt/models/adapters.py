@@ -151,7 +151,8 @@ def save_adapter(adapter: Adapter, out: Path) -> None:
     facts = {"encoder_hash": adapter.encoder_hash, "language_lora": adapter.language_lora}
     weights = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in adapter.weights.items()}
     write_atomically(out / CONFIG, json.dumps(adapter.config, indent=2, sort_keys=True) + "\n")
-    write_atomically(out / WEIGHTS, save(weights, {"format": "pt", "xlt": json.dumps(facts)}))
+    # safetensors writes several keys in a random order, so that the file's hash would not follow its content.
+    write_atomically(out / WEIGHTS, save(weights, {"xlt": json.dumps(facts)}))
 
 
 def adapter_folder(name: str) -> Path:
