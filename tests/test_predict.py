@@ -342,7 +342,7 @@ def test_lists_are_refused_in_a_table_with_a_hint(ask: Predict, choosing: Path, 
     message = refused(capsys, ask(run=choosing, task="commonsenseqa", input=source))
     assert f"{source}, line 2: task commonsenseqa cannot read the row (" in message
     assert (
-        "reads the columns question, choices, answerKey, id, of which labels and ids may be left" in message
+        "reads the columns choices, answerKey, question, id, of which labels and ids may be left" in message
     )
     assert "the row has question, choices. Lists need JSON lines or parquet" in message
 
