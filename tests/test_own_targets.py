@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from conftest import REPOSITORY, Command, run
 
@@ -224,6 +226,14 @@ def test_the_list_of_tasks_names_both_repositories_of_xcopa():
 def test_xcopa_is_not_one_of_xtremes_nine():
     assert "xcopa" not in NINE
     assert len(NINE) == 9
+
+
+def test_each_example_has_a_score_unless_f1_counts_too():
+    found: Any = SimpleNamespace(classes=torch.tensor([0, 1, 1]), targets=torch.tensor([0, 0, 1]))
+    for name in ("mnli", "copa"):
+        assert tasks.load(name).example_scores(found).tolist() == [100, 0, 100]
+    assert tasks.load("qqp").example_scores(found) is None
+    assert tasks.load("copa").predicted_classes(found).tolist() == [0, 1, 1]
 
 
 # A CSV in three languages
