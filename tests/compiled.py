@@ -37,6 +37,20 @@ def dense_attention(
     return found[0].transpose(0, 1)
 
 
+def dense_local(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, reach: int, scaling: float, dropout: float
+) -> Tensor:
+    """All keys, but for a mask of other sequences and of keys out of reach."""
+    place = torch.arange(len(key))
+    owner = torch.searchsorted(layout.tokens.boundaries.long(), place, right=True)
+    mask = (owner[:, None] == owner) & ((place[:, None] - place).abs() <= reach)
+    if len(query) != len(key) and layout.token_indices is not None:
+        mask = mask.index_select(0, layout.token_indices)
+    states = (part.transpose(0, 1)[None] for part in (query, key, value))
+    found = F.scaled_dot_product_attention(*states, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    return found[0].transpose(0, 1)
+
+
 def without_blocks(*arguments: Any) -> Layout:
     """The layout as it is on CUDA."""
     layout = attention.layout_of(*arguments)
@@ -48,6 +62,7 @@ def main(config: str) -> None:
     """Compare, and print."""
     if not ON_CUDA:
         attention.jagged_attention = dense_attention
+        attention.local_attention = dense_local
         text.layout_of = without_blocks
     torch.manual_seed(0)
     plain = text.Encoder(config, from_scratch=True).to(DEVICE)
