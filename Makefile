@@ -69,7 +69,7 @@ lock:
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0 && $(PIP) setuptools -e .
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' > requirements.lock
-	$(PIP) -e '.[study,vision,dev]'
+	$(PIP) -e '.[study,vision,lora,dev]'
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//' | grep -vxFf requirements.lock \
 		| sed 's/^opencv-python==/opencv-python-headless==/' > requirements-dev.lock
 	$(PYTHON) -m venv .venv/docs
