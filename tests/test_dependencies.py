@@ -82,7 +82,8 @@ def third_party(folders: Iterable[str]) -> Iterator[tuple[set[str], Path]]:
         (("xlt",), ()),
         (STUDY, ("study",)),
         (VISION, ("vision",)),
-        (("tests", "benchmarks", "scripts"), ("study", "vision", "dev")),
+        (LORA, ("lora",)),
+        (("tests", "benchmarks", "scripts"), ("study", "vision", "lora", "dev")),
     ],
 )
 def test_every_import_is_of_a_declared_package(folders: tuple[str, ...], extras: tuple[str, ...]):
@@ -97,7 +98,7 @@ def test_every_import_is_of_a_declared_package(folders: tuple[str, ...], extras:
 
 def test_every_declared_package_is_used():
     used = set[str]().union(*(names for names, _ in third_party(("xlt", "tests", "benchmarks", "scripts"))))
-    assert declared("study", "slurm", "vision", "dev") - used == set(USED_WITHOUT_IMPORT)
+    assert declared("study", "slurm", "vision", "lora", "dev") - used == set(USED_WITHOUT_IMPORT)
 
 
 @pytest.mark.parametrize("name", ["lightning", "torch", "transformers", "jsonargparse"])
@@ -147,7 +148,7 @@ OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
     [
         (BASE, ("requirements.lock",)),
         (
-            [*BASE, *EXTRAS["study"], *EXTRAS["vision"], *EXTRAS["dev"]],
+            [*BASE, *(package for extra in ("study", "vision", "lora", "dev") for package in EXTRAS[extra])],
             ("requirements.lock", "requirements-dev.lock"),
         ),
     ],
