@@ -93,7 +93,7 @@ def choices(folder: str, rows: Rows, shown: Found) -> Found:
 
 
 def answers(folder: str, rows: Rows, shown: Found) -> Found:
-    """Answers by the card's function, and the logits of each window."""
+    """Answers by the card's function, the same without empty answers, and the logits of each window."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = loaded(AutoModelForQuestionAnswering, folder)
     read = tokenizer(
@@ -108,8 +108,11 @@ def answers(folder: str, rows: Rows, shown: Found) -> Found:
     row_of = read.pop("overflow_to_sample_mapping").tolist()
     output = model(**read)
     both = torch.stack([output.start_logits, output.end_logits], -1)
+    forced: Found = {}
+    exec(shown["code"].replace(f"<= {model.config.xlt['null_threshold']}", "<= 1e9"), forced)
     return {
         "answers": [shown["answer"](*row) for row in rows],
+        "forced": [forced["answer"](*row) for row in rows],
         "row_of": row_of,
         "logits": both.tolist(),
         "settings": model.config.xlt,
@@ -149,7 +152,8 @@ def main(jobs: Path, results: Path) -> None:
         card = (Path(job["folder"]) / "README.md").read_text(encoding="utf-8")
         shown: Found = {}
         with redirect_stdout(io.StringIO()) as printed:
-            exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], shown)
+            shown["code"] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
+            exec(shown["code"], shown)
         with torch.no_grad():
             predictions = FORMS[job["form"]](job["folder"], job["rows"], shown)
         found.append({**predictions, "printed": printed.getvalue()})

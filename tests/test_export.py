@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def ours(
 
     out = tmp_path_factory.mktemp("export") / "scores"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xlt.models.transfer_model.logits_of", record)
+        patch.setattr("xlt.evaluation.predict.logits_of", record)
         patch.setattr("xlt.evaluation.evaluation.predict", keep)
         keys = {"out": out, "encoder": finished, "runs": f"[{finished}]", "cache": cache, "volume": NUM}
         keys |= {
@@ -262,6 +263,9 @@ def test_answers_are_those_of_the_evaluation(ours, theirs):
     assert found["settings"] == settings
     answers = task.answers(predictions[key])
     assert list(answers.values()) == found["answers"]
+    forced = list(replace(task, null_threshold=1e9).answers(predictions[key]).values())
+    assert forced == found["forced"]
+    assert len({*forced}) > NUM // 2  # the answers differ
     mine = by_row(logits[key], lambda _, values: list(values))
     assert len(mine) == len(found["logits"]) > NUM  # long passages have several windows
     for one, other in zip(mine, found["logits"], strict=True):

@@ -201,7 +201,7 @@ def test_the_help_has_xlts_keys_first_and_the_rest_of_the_trainer_on_demand():
     assert "--trainer.strategy" not in short
     assert "--trainer.strategy" in full
     assert "--help=all" in short
-    assert len(short.splitlines()) < 270
+    assert len(short.splitlines()) < 280
     assert xlt_command("xlt", "fit", "--help=all").stdout == full
     for key, instead in UNSUPPORTED_TRAINER_KEYS.items():
         assert f"--trainer.{key}" not in full
