@@ -362,7 +362,9 @@ def test_other_activations_of_xlm_r_agree(kind: str, activation: str, tmp_path: 
 
 def test_an_unknown_type_of_model_is_refused_with_the_families(tmp_path: Path):
     ElectraConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"is a electra, but xlt packs xlm-roberta, .*, modernbert alone"):
+    with pytest.raises(
+        ValueError, match=r"has the type electra, but xlt packs xlm-roberta, .*, modernbert alone"
+    ):
         load_config(str(tmp_path))
 
 

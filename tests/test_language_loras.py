@@ -24,7 +24,9 @@ from xlt.data.features import Features, write_features
 from xlt.data.sampling.collate import collate
 from xlt.evaluate import evaluate
 from xlt.evaluation.predict import EvaluationModel
+from xlt.models.adapters import exchanged
 from xlt.models.transfer_model import logits_of
+from xlt.predict import predict
 
 Runs = dict[str, Path]
 
@@ -191,7 +193,7 @@ def test_scores_with_another_language_lora_are_not_mixed(
     runs: Runs, test: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert test(tmp_path / "out") == 0
-    assert test(tmp_path / "out", language_loras=f"{{de: {runs['en']}}}") == 2
+    assert test(tmp_path / "out", language_loras=f"{{de: {runs['en'] / 'model' / 'adapter'}}}") == 2
     assert "udpos-de.json has scores of" in capsys.readouterr().err
 
 
@@ -224,6 +226,10 @@ def test_language_loras_that_do_not_fit_are_refused(
             f"the LoRA {other_lora} was trained on other weights than",
         ),
         ({"language_loras": f"{{de: {plain}}}"}, f"{plain} has no LoRA"),
+        (
+            {"language_loras": f"{{de: {runs['en']}}}"},
+            "to de, but that run was trained on mlm/en: name a run",
+        ),
         ({"runs": f"[{runs['de']}]", "tasks": "[udpos]"}, "the heads are"),
         (
             {"runs": None, "encoder": runs["task"], "tasks": "[tatoeba]", "languages": None},
@@ -234,12 +240,30 @@ def test_language_loras_that_do_not_fit_are_refused(
         assert told in capsys.readouterr().err
 
 
+def test_predictions_with_a_language_lora_are_those_of_the_evaluation(
+    runs: Runs, test: Evaluate, samples: list[str], tmp_path: Path
+):
+    assert test(tmp_path / "own", languages="[de]") == 0
+    source = tmp_path / "own" / "examples" / "udpos" / "de.parquet"
+    rows = pq.read_table(source).to_pylist()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"tokens": row["words"]}) + "\n" for row in rows))
+    keys = {"run": runs["task"], "input": tmp_path / "rows.jsonl", "out": tmp_path / "found.parquet"}
+    keys |= {"language_lora": runs["de"], "accelerator": "cpu"}
+    assert run([f"--{key}={value}" for key, value in keys.items()], predict) == 0
+    found = pq.read_table(tmp_path / "found.parquet").to_pylist()
+    assert [row["prediction"] for row in found] == [row["prediction"] for row in rows]
+    close = [pytest.approx(row["probability"], abs=1e-5) for row in rows]
+    assert [row["probability"] for row in found] == close
+
+
 def test_a_run_without_a_language_lora_cannot_exchange_it(
     runs: Runs, args_of: Command, test: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert run(args_of(tmp_path / "run", {"data.tasks": "[udpos]"})) == 0
     assert test(tmp_path / "out", runs=f"[{tmp_path / 'run'}]") == 2
     assert f"{tmp_path / 'run'} was trained without model.language_lora" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"was trained without model.language_lora, so .* cannot replace it"):
+        exchanged(str(tmp_path / "run"), str(runs["de"]))
 
 
 # Training

@@ -47,7 +47,7 @@ def test_an_encoder_that_differs_is_an_error(
 def test_an_encoder_of_another_family_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "config.json").write_text('{"model_type": "electra"}', encoding="utf-8")
     assert run([str(tmp_path)], list_encoders) == 2
-    assert "is a electra" in capsys.readouterr().err
+    assert "has the type electra" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

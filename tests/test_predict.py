@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -263,6 +264,22 @@ def test_a_pipe_gets_each_chunk_before_the_next_is_read(
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_a_reader_that_has_enough_ends_the_command_without_a_message(trained: Path, tmp_path: Path):
+    rows = [{"sentence1": f"Cat {number}.", "sentence2": "A dog."} for number in range(400)]
+    source = write(tmp_path / "rows.jsonl", rows)
+    command = [sys.executable, "-m", "xlt.predict", f"--run={trained}", f"--input={source}", "--task=xnli"]
+    options = ["--chunk_size=2", "--accelerator=cpu", "--max_length=32", "--stride=8"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"{")
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert "error" not in errors
+    assert "Broken pipe" not in errors
+
+
 # Errors
 
 
@@ -275,7 +292,7 @@ def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path:
     source = write(tmp_path / "rows.csv", [{"text_a": "A cat.", "sentence2": "A dog."}])
     assert refused(capsys, ask(input=source, task="xnli")) == (
         f"error: {source} has no column sentence1, which task xnli reads; its columns are text_a, sentence2. "
-        "Rename columns, or set --columns '{sentence1: text_a}'\n"
+        "Rename columns, or set --columns '{sentence1: YOUR_COLUMN}'\n"
     )
     wrong = "{sentence1: text_b}"
     assert f"{source} has no column text_b, which columns names" in refused(
@@ -316,12 +333,17 @@ def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path:
         (
             "rows.jsonl",
             b'{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a", "sentence2": null}\n',
-            "rows.jsonl, line 2: second must be text, not None",
+            "rows.jsonl, line 2: text is missing in column sentence2 (None)",
         ),
         (
             "rows.jsonl",
             b'{"sentence1": "a", "sentence2": "b", "prediction": 1}\n',
             "rows.jsonl, line 1: the column prediction exists already",
+        ),
+        (
+            "rows.csv",
+            b"sentence1;sentence2\na;b\n",
+            "rows.csv seems to be separated by ';': xlt reads commas",
         ),
         ("rows.parquet", b"PAR1", "rows.parquet"),
         ("rows.txt", b"A cat.\n", "rows.txt has plain lines, but task xnli reads several texts or lists"),
@@ -360,6 +382,7 @@ def test_wrong_runs_tasks_and_outputs_are_refused(
         ({"out": tmp_path / "found.txt"}, "found.txt: it must end in .jsonl, .csv, .tsv, .parquet, or be -"),
         ({"out": source}, "rows.csv, which is the input: name another file"),
         ({"out": tmp_path / "no" / "found.csv"}, "make the folder first"),
+        ({"out": "/proc/found.csv"}, "the output's folder /proc cannot be written"),
         ({"chunk_size": 0}, "chunk_size is 0: it must be at least 1 row"),
         ({"run": encoder_with_weights}, "is no run's folder"),
         ({"run": tmp_path}, "is no run's folder"),

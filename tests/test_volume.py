@@ -12,7 +12,7 @@ import pytest
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.examples import Question, TextPair
+from xlt.data.examples import Choices, Question, TextPair
 from xlt.data.parallel import by_id, in_order, joined, keys_of, translations
 from xlt.data.sampling.batches import nested_subset, subset_by_identity
 from xlt.data.sources import Split
@@ -203,6 +203,19 @@ def test_ids_of_examples_with_other_labels_are_not_believed():
     own = [replace(TextPair(*map(str, pair(i, "en").values())), id=str(i)) for i in range(60)]
     other = [replace(TextPair(*map(str, pair(i, "de").values())), id=str(i - 2)) for i in range(2, 60)]
     assert translations(other, own).tolist() == list(range(2, 60))
+
+
+def test_ids_are_believed_if_few_labels_differ():
+    own = [Choices("Why?", ("a", "b"), i % 2, str(i)) for i in range(20)]
+    other = [Choices("Warum?", ("c", "d"), (i == 3) ^ i % 2, str(i)) for i in reversed(range(20))]
+    assert translations(own, other).tolist() == list(reversed(range(20)))
+
+
+def test_ids_with_other_labels_of_texts_that_cannot_be_compared_are_refused():
+    own = [Choices("Why?", ("a", "b"), i % 2, str(i)) for i in range(20)]
+    other = [Choices("Warum?", ("c", "d"), (i < 3) ^ i % 2, str(i)) for i in range(20)]
+    with pytest.raises(ValueError, match="only 85 % of the labels of examples with the same id agree"):
+        translations(own, other)
 
 
 @pytest.mark.parametrize(

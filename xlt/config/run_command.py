@@ -30,6 +30,10 @@ IGNORED_WARNINGS = (
 """Warnings of libraries that do not apply to xlt."""
 
 
+CLOSED_PIPE = 128 + 13
+"""Exit code of a command whose output was closed by its reader, as for a program that SIGPIPE ends."""
+
+
 def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[str]) -> int:
     """Run a command, and turn an error that the user can fix into one message on stderr.
 
@@ -38,7 +42,8 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
         args: Command-line arguments.
 
     Returns:
-        The exit code: 0 or the command's own, 2 after an error that the user can fix, 130 after Ctrl-C.
+        The exit code: 0 or the command's own, 2 after an error that the user can fix, 130 after Ctrl-C,
+        141 after its output was closed.
     """
     _set_up_logging()
     fail_fast_without_hub()
@@ -48,6 +53,10 @@ def run_command(command: Callable[[Sequence[str]], int | None], args: Sequence[s
     except KeyboardInterrupt:
         print_line(INTERRUPTED)
         return ENDED_BY_CTRL_C
+    except BrokenPipeError:
+        # The reader of the output, such as head, has read enough. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except (ValueError, OSError, MisconfigurationException) as error:
         # Rank 0 prints the same message and ends the others; this rank prints if rank 0 does not.
         if not int(os.environ.get("LOCAL_RANK", "0")) or not wait_for_launcher_exit(10):

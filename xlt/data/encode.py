@@ -23,6 +23,12 @@ ENCODING_VERSION = 1
 """Version of the code that makes token ids of texts: this module, xlt.data.sequences and xlt.data.clusters.
 Raise it when a change there gives other ids for the same texts."""
 
+MAX_LENGTH = 512
+"""Maximum number of tokens in a sequence of test rows, unless the encoder has fewer positions."""
+
+STRIDE = 128
+"""Overlap of the windows of a passage of test rows, in tokens."""
+
 MAX_QUESTION_TOKENS = 64
 """Number of tokens after which questions are cut (Devlin et al. 2019, run_squad's max_query_length)."""
 

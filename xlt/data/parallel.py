@@ -21,6 +21,9 @@ _ANCHOR = regex.compile(r"\d+|\p{Lu}[\p{Latin}\p{M}]{2,}")
 LABELS_AGREE = 0.98
 """Share of the pairs found by order that must have the same label."""
 
+LABELS_OF_IDS_AGREE = 0.9
+"""Share of the pairs found by id that must have the same label. Row numbers that are no ids agree less."""
+
 SLACK = 32
 """Number of examples by which the languages may run apart, beyond the difference of their sizes."""
 
@@ -101,8 +104,8 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
 def translations(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
     """Return the index in `other` of the translation of each example of `own`; -1 if it has none.
 
-    Ids decide if half of the examples share ids and these examples have the same labels. Else the order
-    decides.
+    Ids decide if half of the examples share ids, and a share LABELS_OF_IDS_AGREE of these examples has the
+    same label. Else the order decides.
 
     Args:
         own: Examples in a language.
@@ -112,9 +115,15 @@ def translations(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
         ValueError: The translations cannot be determined.
     """
     indices = by_id(own, other)
-    if 2 * (indices >= 0).sum() >= min(len(own), len(other)) and labels_agree(own, other, indices):
+    share = _agreement(own, other, indices)
+    if 2 * (indices >= 0).sum() >= min(len(own), len(other)) and share >= LABELS_OF_IDS_AGREE:
         return indices
-    return in_order(own, other)
+    try:
+        return in_order(own, other)
+    except TypeError as error:  # examples of a kind whose texts cannot be compared
+        raise ValueError(
+            f"only {100 * share:.0f} % of the labels of examples with the same id agree: correct the ids"
+        ) from error
 
 
 def by_id(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:

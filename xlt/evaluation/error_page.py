@@ -192,6 +192,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: value for name, value in row.items() if name not in FACTS and value is not None}
     has_tags = isinstance(row["prediction"], list)
     words = texts.pop("words", None) if has_tags else None
+    shares = [f"{100 * p:.0f} %" for p in row["probability"]] if words and row["probability"] else []
     gold = row["gold"] if isinstance(row["gold"], list) and not has_tags else [row["gold"]]
     answers = [str(answer) for answer in gold if answer is not None]
     return {
@@ -199,7 +200,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": language_name(row["language"]),
         "example": row["example"],
         "texts": [(name, _cut(_text(value), answers)) for name, value in texts.items()],
-        "words": list(zip(words, row["gold"], row["prediction"], strict=True)) if words else [],
+        "words": list(zip(words, row["gold"], row["prediction"], shares, strict=True)) if shares else [],
         "gold": [] if has_tags else answers,
         "prediction": "" if has_tags else str(row["prediction"]),
         "probability": "" if has_tags or row["probability"] is None else f"{100 * row['probability']:.1f} %",

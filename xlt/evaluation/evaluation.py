@@ -21,7 +21,7 @@ from xlt.evaluation.groups import NINE
 from xlt.evaluation.heat_map import save
 from xlt.evaluation.image_caches import ImageCaches
 from xlt.evaluation.language_loras import LanguageLoras
-from xlt.evaluation.models import MAX_LENGTH, open_models, text_encoder
+from xlt.evaluation.models import open_models, text_encoder
 from xlt.evaluation.page import render
 from xlt.evaluation.perturbations.perturbations import Perturbations, names_of
 from xlt.evaluation.perturbations.similarity import Aligner
@@ -124,7 +124,7 @@ class Evaluation:
         language_loras: dict[str, str] | None = None,
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
-        check_sizes(volume, max_length or MAX_LENGTH, stride, tokens_per_micro_batch)
+        check_sizes(volume, max_length, stride, tokens_per_micro_batch)
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
         check_distinct(tasks=tasks, languages=languages)
         self.out, self._needs_all_tasks = out, tasks is not None

@@ -7,10 +7,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from xlt.data.multilingual import ENGLISH
+from xlt.evaluation.models import tasks_of
 from xlt.evaluation.plan import Cell
 from xlt.kinds.task import Task
 from xlt.models.adapters import WEIGHTS, adapter_folder, load_adapter
 from xlt.system.hashing import hash_file
+from xlt.tasks import load
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class LanguageLoras:
             self._own[run] = own.language_lora
             for path in loras.values():
                 load_adapter(path).check_encoder(own.encoder_hash, f"{own.encoder}, the encoder of {run},")
+        for language, path in loras.items():
+            _check_language(language, path)
         self._hashes = {path: hash_file(adapter_folder(path) / WEIGHTS) for path in loras.values()}
 
     def of(self, cell: Cell) -> str | None:
@@ -80,3 +85,14 @@ class LanguageLoras:
             if others:
                 log.info("%s: %s with the LoRA of the training, %s", run, ", ".join(others), self._own[run])
         return {"language_loras": found} if found else {}
+
+
+def _check_language(language: str, path: str) -> None:
+    """Raise ValueError if a run with a LoRA, whose config tells its tasks, was not trained in a language."""
+    tasks = [load(name) for name in tasks_of(path)]
+    if tasks and not any((task.language or ENGLISH) == language for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise ValueError(
+            f"language_loras gives {path} to {language}, but that run was trained on {names}: name a run of "
+            f"a task in this language, such as mlm/{language}"
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.encode import MAX_LENGTH, TextEncoder, load_tokenizer
 from xlt.evaluation.task_values import check_names
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task, name_of
@@ -19,9 +19,6 @@ from xlt.system.folders import HEADS, MODEL, model_folder
 from xlt.tasks import by_task, load
 from xlt.training.exporting import export_run
 from xlt.training.run_folder import RunFolder
-
-MAX_LENGTH = 512
-"""Default of the maximum number of tokens in a sequence, unless the encoder's limit is lower."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,10 @@ def _export(run: str, step: int, out: Path) -> str:
 def check_run(run: str) -> None:
     """Raise FileNotFoundError for a folder that is not a run's or an export's, and for an unfinished run."""
     if not any((Path(run) / name).is_file() for name in ("config.yaml", HEADS)):
-        raise FileNotFoundError(f"{run} is no run's folder: it has no config.yaml, nor {HEADS}")
+        raise FileNotFoundError(
+            f"{run} is no run's folder: it has no config.yaml, nor {HEADS}. Name a finished run, or an "
+            "export without --head, which keeps the heads for xlt"
+        )
     model_folder(run)
 
 

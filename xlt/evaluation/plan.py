@@ -155,7 +155,7 @@ def _add(
     except FileNotFoundError as error:
         if required:
             raise FileNotFoundError(
-                f"{error} To test without {language}, take it out of languages"
+                f"{str(error).removesuffix('.')}. To test without {language}, take it out of languages"
             ) from error
         plan.missing.append(Missing(task.group, language, str(error)))
         return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from xlt.data.encode import MAX_LENGTH
 from xlt.kinds.task import Task, name_of
 from xlt.system.checks import require
 from xlt.tasks import by_task
@@ -41,11 +42,12 @@ def check_names(key: str, names: Iterable[str], tasks: Sequence[Task[Any]]) -> N
         )
 
 
-def check_sizes(volume: int | None, max_length: int, stride: int, tokens_per_micro_batch: int) -> None:
+def check_sizes(volume: int | None, max_length: int | None, stride: int, tokens_per_micro_batch: int) -> None:
     """Raise ValueError for a size out of range."""
     require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
-    require(max_length >= 8, "max_length", max_length, "be at least 8 tokens")
-    require(0 <= stride < max_length, "stride", stride, "lie between 0 and max_length")
+    length = MAX_LENGTH if max_length is None else max_length
+    require(length >= 8, "max_length", max_length, "be at least 8 tokens")
+    require(0 <= stride < length, "stride", stride, "lie between 0 and max_length")
     require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
 
 

@@ -215,9 +215,15 @@ def exchanged(name: str, language_lora: str) -> Encoder:
         language_lora: Folder of the language LoRA.
 
     Raises:
-        ValueError: The language LoRA was trained on another encoder, or the encoder has changed.
+        ValueError: The run was trained without a language LoRA, the language LoRA was trained on another
+            encoder, or the encoder has changed.
     """
     task, language = load_adapter(name), load_adapter(language_lora)
+    if not task.language_lora:
+        raise ValueError(
+            f"{name} was trained without model.language_lora, so {language_lora} cannot replace it: leave "
+            "the language LoRA out"
+        )
     encoder = Encoder(task.encoder)
     found = hash_of_parameters(encoder.transformer.named_parameters())
     for adapter in (language, task):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xlt.data.encode import load_tokenizer, num_ids
+from xlt.data.encode import STRIDE, load_tokenizer, num_ids
 from xlt.kinds.task import group_of
 from xlt.models.adapters import FOLDER, Adapter, save_adapter
 from xlt.models.encoders.multimodal import VisionSettings
@@ -48,6 +48,8 @@ def export_run(
     unmerged: bool = False,
     head: str | None = None,
     layer: int | None = None,
+    max_length: int | None = None,
+    stride: int = STRIDE,
     scores: Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
@@ -67,6 +69,9 @@ def export_run(
         layer: Layer whose states a sentence's vector averages, 1 the lowest. Needs the head of a retrieval
             task. Defaults to the layer that xlt reads: the last for a trained task, two above the middle for
             a task without training.
+        max_length: Maximum number of tokens in a sequence that the exported head reads. Defaults to 512, or
+            to the encoder's limit if that is lower, as in xlt evaluate.
+        stride: Overlap of the windows of a passage that an exported head for questions reads, in tokens.
         scores: Folder of an evaluation of the run, whose scores by language the model card shows. Needs
             `head`. Defaults to the dev scores of the run.
         push_to_hub: Name of a model on the Hugging Face hub to upload the folder to, such as me/udpos. The
@@ -80,7 +85,7 @@ def export_run(
             tokenizer has more ids than its embedding has rows, the head cannot be exported, or the run has no
             LoRA to write unmerged.
     """
-    for key, value in (("scores", scores), ("layer", layer)):
+    for key, value in (("scores", scores), ("layer", layer), ("max_length", max_length)):
         require(head is not None or value is None, key, value, "be left out, or head must be set too")
     if push_to_hub is not None:
         check_hub_name(push_to_hub)
@@ -106,7 +111,7 @@ def export_run(
     if head is None:
         _write_encoder(folder, found, weights, adapter, tokenizer, out, precision, step_of(path))
     else:
-        about = head, layer, scores, push_to_hub or str(out)
+        about = head, layer, (max_length, stride), scores, push_to_hub or str(out)
         _write_head(folder, found, weights, tokenizer, out, precision, step_of(path), *about)
     if push_to_hub is not None:
         log.info("%s is uploaded to %s", out, push(out, push_to_hub, private))
@@ -159,12 +164,13 @@ def _write_head(
     step: int,
     head: str,
     layer: int | None,
+    lengths: tuple[int | None, int],
     scores: Path | None,
     model: str,
 ) -> None:
     """Write a head of a checkpoint with its encoder as a model of transformers, and its card."""
     heads = _heads(_below(found["state_dict"], "heads."))
-    plan = plan_head(folder, head, layer, heads, _labels(folder), tokenizer, out)
+    plan = plan_head(folder, head, layer, heads, _labels(folder), tokenizer, out, *lengths)
     if scores is None:
         trained = [load(name) for name in folder.read_config()["data"]["tasks"]]
         same = [task for task in trained if task.head_key == plan.task.head_key]

@@ -166,6 +166,7 @@ def write_head_card(
     record = json.loads(run.starts.read_text(encoding="utf-8")) if run.starts.is_file() else {}
     name = f"{run.path.resolve().name}-{task.head_key}"
     languages = [*(task.language or ENGLISH for task in trained), *(figure.language for figure in figures)]
+    lora = config["model"].get("language_lora")
     encoder, is_sentence = config["model"]["encoder"], form == "sentence-similarity"
     data = metadata(
         name,
@@ -183,6 +184,7 @@ def write_head_card(
         f"{encoder} after training on {', '.join(task.name for task in trained)} with xlt, and its "
         f"{'sentence vectors' if is_sentence else f'head for {task.head_key}'}. The checkpoint is that after "
         f"step {step:,} of {config['trainer']['max_steps']:,}; the seed is {config['seed_everything']}.\n",
+        f"The encoder includes the language LoRA {lora}.\n" if lora else "",
         f"## Use\n\n```python\n{snippet(form, model, settings)}```\n",
         f"{note(form, settings)}\n" if note(form, settings) else "",
         _classes(task),

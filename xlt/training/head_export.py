@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from xlt.data.encode import MAX_LENGTH
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task
 from xlt.models.encoders.facts import facts_of
@@ -35,7 +36,7 @@ class HeadExport:
         form: Form of the head in transformers.
         config: Config of the exported model.
         settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
-        tokenizer: The tokenizer, with the run's longest input.
+        tokenizer: The tokenizer, with the longest input.
         weights: Weights of the head. Empty for a head without weights.
     """
 
@@ -80,6 +81,8 @@ def plan_head(
     labels: Mapping[str, Sequence[str]],
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
+    max_length: int | None,
+    stride: int,
 ) -> HeadExport:
     """Return what to export. No file is written.
 
@@ -89,12 +92,14 @@ def plan_head(
         layer: Layer whose states a sentence's vector averages. If None, the layer that xlt reads.
         heads: Weights of the run's heads.
         labels: Names of each head's classes.
-        tokenizer: The tokenizer. Its longest input becomes the run's.
+        tokenizer: The tokenizer, which gets the longest input.
         out: Folder of the export.
+        max_length: Maximum number of tokens in a sequence. If None, as in xlt evaluate.
+        stride: Overlap of the windows of a passage, in tokens.
 
     Raises:
-        ValueError: The run has no such head, transformers has no class for it, the encoder has no such layer,
-            or the folder holds another export.
+        ValueError: The run has no such head, transformers has no class for it, the encoder has no such layer
+            or shorter inputs, or the folder holds another export.
     """
     run, name = folder.read_config(), folder.read_config()["model"]["encoder"]
     task = _task(folder, head, run["data"]["tasks"])
@@ -106,10 +111,15 @@ def plan_head(
         if file and (out / file).is_file():
             raise ValueError(f"{out} holds another export, with {file}: set out to another folder")
     longest = facts_of(config).max_tokens
-    tokenizer.model_max_length = min(run["data"].get("max_length") or longest, longest)
+    length = min(MAX_LENGTH, longest) if max_length is None else max_length
+    require(
+        8 <= length <= longest, "max_length", length, f"lie in 8 to {longest} tokens, the encoder's limit"
+    )
+    require(0 <= stride < length, "stride", stride, "lie between 0 and max_length")
+    tokenizer.model_max_length = length
     settings = exported_settings(task)
     if form == "question-answering":
-        settings |= {"stride": min(run["data"]["stride"], tokenizer.model_max_length - 1)}
+        settings |= {"stride": stride}
     if form == "sentence-similarity":
         settings |= {"layer": _cut(config, task, layer)}
     else:

@@ -170,7 +170,7 @@ def metadata(
     known = front_matter(Path(base) / CARD)
     hubs = [hub.repository for task in tasks for hub in hubs_of(task)]
     return ModelCardData(
-        base_model=(known.get("base_model") or Path(base).name) if Path(base).is_dir() else base,
+        base_model=known.get("base_model") if Path(base).is_dir() else base,
         language=["multilingual", *sorted(set(languages))],
         license=LICENCES.get(base) or known.get("license"),
         library_name=library,

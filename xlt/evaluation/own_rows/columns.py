@@ -183,8 +183,14 @@ class RowReader:
                 f"{row.place}: column {error} is missing; the columns are {', '.join(row.values)}"
             ) from error
         except FAULTS as error:
-            raise ValueError(f"{row.place}: {error}{self._hint}") from error
+            raise ValueError(f"{row.place}: {self._fault(values, error)}{self._hint}") from error
         return example
+
+    def _fault(self, values: Mapping[str, Any], error: Exception) -> str:
+        """Return what is wrong with a row: the user's columns without text or a list, or else the error."""
+        odd = [c for c in self._texts if values[c] is None or isinstance(values[c], bool | int | float)]
+        names = ", ".join(f"{self._columns.get(c, c)} ({values[c]!r})" for c in odd)
+        return f"text is missing in column {names}" if odd else str(error)
 
     def _renamed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with the task's names of columns beside the user's."""
@@ -193,11 +199,16 @@ class RowReader:
     def _missing(self, rows: UserRows, lacking: Sequence[str], what: str) -> str:
         """Return the error message for columns that the rows lack."""
         who = "columns" if what == "names" else f"task {self._task.name}"
-        example = f"{{{lacking[0]}: {next(iter(rows.first.values), 'NAME')}}}"
+        found, example = ", ".join(rows.first.values), f"{{{lacking[0]}: YOUR_COLUMN}}"
+        for mark in ";\t,|" if rows.suffix in DELIMITERS and len(rows.first.values) == 1 else "":
+            if mark in found:
+                return (
+                    f"{rows.name} seems to be separated by {mark!r}: xlt reads commas in .csv, tabs in .tsv"
+                )
         fix = "Correct columns" if what == "names" else f"Rename columns, or set --columns '{example}'"
         return (
             f"{rows.name} has no column {', '.join(lacking)}, which {who} {what}; its columns are "
-            f"{', '.join(rows.first.values)}. {fix}"
+            f"{found}. {fix}"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xlt.data.encode import STRIDE
 from xlt.data.features import Features, write_features
 from xlt.evaluation.models import check_run, tasks_of, text_encoder
 from xlt.evaluation.own_rows.columns import RowReader
@@ -41,15 +42,16 @@ def predict_file(
     all_probabilities: bool = False,
     chunk_size: int = 1000,
     tokens_per_micro_batch: int = 16384,
-    max_length: int = 512,
-    stride: int = 128,
+    max_length: int | None = None,
+    stride: int = STRIDE,
     accelerator: str = "auto",
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    language_lora: str | None = None,
 ) -> int:
     """Predict the rows of a file or a pipe, and return the number of rows.
 
     Args:
-        run: Folder of a finished run, or of an export of its checkpoint (xlt export).
+        run: Folder of a finished run, or of an export without a head (xlt export without --head).
         input: The rows: a .csv, .tsv, .jsonl, .parquet or .txt file in UTF-8, or - for the standard input.
             The standard input holds JSON objects, one a line, or plain lines of text.
         out: File to write, whose suffix is its format: .jsonl, .csv, .tsv or .parquet. Defaults to -, which
@@ -64,10 +66,13 @@ def predict_file(
             and a pipe gets results later.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch. Raise it until the device's memory
             is nearly full.
-        max_length: Maximum number of tokens in a sequence. Longer passages become several windows.
+        max_length: Maximum number of tokens in a sequence. Longer passages become several windows. Defaults
+            to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
         stride: Overlap of the windows of a passage, in tokens.
         accelerator: cpu, cuda, mps or auto.
         precision: 32-true or bf16-mixed.
+        language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with
+            model.language_lora. Defaults to the LoRA that the run was trained with.
 
     Raises:
         FileNotFoundError: The run, the input, or the folder of the output does not exist.
@@ -80,9 +85,9 @@ def predict_file(
     chosen = choose_task(run, task, language)
     rows = UserRows(input)
     reader = RowReader(chosen, rows, columns or {})
-    predictor = Predictor(
-        run, chosen, tokens_per_micro_batch, max_length, stride, accelerator, precision, all_probabilities
-    )
+    model = EvaluationModel(run, language_lora=language_lora).eval()
+    sizes = tokens_per_micro_batch, max_length, stride
+    predictor = Predictor(model, chosen, *sizes, accelerator, precision, all_probabilities)
     num_rows = 0
     with writer(out) as write:
         while chunk := list(islice(rows, chunk_size)):
@@ -98,7 +103,7 @@ class Predictor:
     """A run's model for a task, which predicts examples.
 
     Args:
-        run: Folder of a run or of an export.
+        model: The run's model.
         task: The task, with the classes of its head.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch.
         max_length: Maximum number of tokens in a sequence.
@@ -110,10 +115,10 @@ class Predictor:
 
     def __init__(
         self,
-        run: str,
+        model: EvaluationModel,
         task: Task[Any],
         tokens_per_micro_batch: int,
-        max_length: int,
+        max_length: int | None,
         stride: int,
         accelerator: str,
         precision: Literal["32-true", "bf16-mixed"],
@@ -121,10 +126,9 @@ class Predictor:
     ) -> None:
         self._task, self._tokens = task, tokens_per_micro_batch
         self._kept: Literal["all", "predicted"] = "all" if all_probabilities else "predicted"
-        self._text = text_encoder([run], max_length, stride, 1)
-        self._fabric = open_device(accelerator, precision)
-        self._model = EvaluationModel(run).eval()
-        self._fabric.to_device(self._model)
+        self._text = text_encoder([model.name], max_length, stride, 1)
+        self._fabric, self._model = open_device(accelerator, precision), model
+        self._fabric.to_device(model)
 
     def predict(self, examples: Sequence[Any]) -> list[Outcome]:
         """Return the outcomes of examples, in order. Labels of the examples are not used.
@@ -158,8 +162,12 @@ def choose_task(run: str, name: str | None, language: str | None) -> Task[Any]:
     heads, trained = sorted(load_heads(run)[0]), tasks_of(run)
     if name is None:
         if len(heads) != 1:
-            found = f"has the heads {', '.join(heads)}" if heads else "has no head"
-            raise ValueError(f"task is required, because {run} {found}: set --task to the task that predicts")
+            if not heads:
+                raise ValueError(f"{run} has no head that predicts rows: name a run of a task with labels")
+            raise ValueError(
+                f"task is required, because {run} has the heads {', '.join(heads)}: set --task to the task "
+                "that predicts"
+            )
         name = next((task.partition("/")[0] for task in trained), heads[0])
     task = load(name)
     if task.head_key not in heads:

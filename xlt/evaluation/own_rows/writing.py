@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from xlt.evaluation.own_rows.reading import DELIMITERS, PIPE
 from xlt.system.files import discard, publish, scratch_path
 from xlt.system.tables import finite
+from xlt.training.run_folder import check_writable
 
 OUTPUTS = (".jsonl", *DELIMITERS, ".parquet")
 """Suffixes of files that can be written."""
@@ -34,6 +35,7 @@ def check_output(out: str, source: str) -> None:
 
     Raises:
         FileNotFoundError: The file's folder does not exist.
+        OSError: The file's folder cannot be written.
         ValueError: The suffix is unknown, or the output is the input.
     """
     path = Path(out)
@@ -47,6 +49,7 @@ def check_output(out: str, source: str) -> None:
         raise ValueError(f"out is {out}, which is the input: name another file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"out is {out}, but there is no folder {path.parent}: make the folder first")
+    check_writable(path.parent, "the output's folder", "out")
 
 
 @contextmanager

@@ -37,14 +37,14 @@ def check_config(name: str, config: PretrainedConfig) -> None:
     kind = config.model_type
     if kind in PADDED_ALONE:
         raise ValueError(
-            f"model.encoder {name!r} is a {kind}, whose attention does not use transformers' attention "
-            "interface, so xlt cannot pack its sequences. Name an encoder of similar quality, such as "
-            "jhu-clsp/mmBERT-base or FacebookAI/xlm-roberta-base"
+            f"model.encoder {name!r} has the type {kind}, whose attention does not use transformers' "
+            "attention interface, so xlt cannot pack its sequences. Name an encoder of similar quality, such "
+            "as jhu-clsp/mmBERT-base or FacebookAI/xlm-roberta-base"
         )
     if kind not in FAMILIES:
         raise ValueError(
-            f"model.encoder {name!r} is a {kind}, but xlt packs {', '.join(FAMILIES)} alone. Name another "
-            "model: `xlt encoders` lists examples"
+            f"model.encoder {name!r} has the type {kind}, but xlt packs {', '.join(FAMILIES)} alone. Name "
+            "another model: `xlt encoders` lists examples"
         )
     reason = FAMILIES[kind].refusal(config)
     if reason:

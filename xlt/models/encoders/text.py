@@ -225,8 +225,9 @@ def load_config(name: str) -> PretrainedConfig:
         ValueError: xlt cannot train this type of model.
     """
     check_encoder_exists(name)
+    folder = model_folder(name)
     try:
-        config = AutoConfig.from_pretrained(model_folder(name))
+        config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise_of_file(f"model.encoder {name!r}", error)
         raise FileNotFoundError(
