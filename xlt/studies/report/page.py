@@ -3,7 +3,8 @@
 <out>/index.html
 <out>/figures/<name>.png, .pdf
 <out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
-      claims.csv, missing.csv
+      claims.csv, missing.csv; with recipes also recipe_scores.csv, recipe_seeds.csv, recipe_effects.csv,
+      recipe_ranges.csv, recipe_variance.csv
 
 Names, reasons and configs come from the user. The template therefore escapes all text, and the page's content
 security policy forbids scripts and external content.
@@ -38,7 +39,7 @@ from xlt.training.html import environment, table_of
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
 
-SECTIONS = ("effect", "scores", "languages", "robustness", "claims")
+SECTIONS = ("effect", "scores", "languages", "robustness", "claims", "recipes")
 """Names of the figures that the page has a place for."""
 
 

@@ -29,17 +29,35 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
     )
     pooled = findings.pooled.assign(target="all")
     checkpoints = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
-    return checkpoints | {
-        "scores": study.scores,
-        "effects": findings.by_language,
-        "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
-        "robustness": pd.concat(
-            [*map(_measure_csv, findings.measures)] or [pd.DataFrame()], ignore_index=True
-        ),
-        "curves": findings.fits,
-        "mixed_model": findings.model,
-        "claims": _claims_csv(findings.judged),
-        "missing": missing,
+    return (
+        checkpoints
+        | _recipe_tables(findings)
+        | {
+            "scores": study.scores,
+            "effects": findings.by_language,
+            "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
+            "robustness": pd.concat(
+                [*map(_measure_csv, findings.measures)] or [pd.DataFrame()], ignore_index=True
+            ),
+            "curves": findings.fits,
+            "mixed_model": findings.model,
+            "claims": _claims_csv(findings.judged),
+            "missing": missing,
+        }
+    )
+
+
+def _recipe_tables(findings: Findings) -> dict[str, pd.DataFrame]:
+    """Return the tables of the recipes; none if the study has one recipe."""
+    found = findings.recipes
+    if found is None:
+        return {}
+    return {
+        "recipe_scores": findings.study.recipes,
+        "recipe_seeds": found.by_seed,
+        "recipe_effects": found.points,
+        "recipe_ranges": found.ranges,
+        "recipe_variance": found.shares,
     }
 
 
