@@ -1,6 +1,7 @@
 """Recipes of a study: their runs, the sign and the range of their effects, and the sources of variance."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -204,12 +205,15 @@ def test_the_report_shows_effects_by_recipe_and_writes_their_tables(tmp_path: Pa
     (figure,) = [figure for figure in draw(Findings(study)) if figure.name == "recipes"]
     words = " ".join(figure.sentences)
     assert "MNLI at 1,000 examples, all targets: 3 of 4 recipes have a positive effect" in words
-    assert "range from −2.0 to +6.1 points, a range of 8.1 (by chance of seeds" in words
+    assert "the effects range from −2.0 to +6.1 points." in words
     # 4.0 points: only the mixture's gain over SQuAD, 0.5 points, is not larger.
     assert "by up to 4.0 points" in words
-    assert (
-        "1 of 5 gains that Phang et al. (2020) report for XLM-R Large: +0.5 (the mixture over SQuAD)" in words
-    )
+    assert "1 of 5 gains that Phang et al. (2020) report" in words
+    assert words.count("are no larger than that: +0.5 (the mixture over SQuAD).") == 1
+    note = figure.panels[0].note
+    assert "3 of 4 positive, interval above zero in 2, below zero in 0, range 8.1 points (by chance" in note
+    assert "big: 1 of 2 positive, interval above zero in 0, below zero in 0, range 4.0 points" in note
+    assert re.search(r"Variance: encoder \d+ %, learning rate \d+ %, combination \d+ %, seed \d+ %", note)
     page(study, tmp_path)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "Robustness to the recipe" in html

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -36,19 +37,21 @@ def recipe_effects(findings: Findings, published: Mapping[str, float]) -> Iterat
     found = findings.recipes
     if found is None or found.points.empty:
         return
-    panels = [_panel(*key, part) for key, part in found.points.groupby(POINT, sort=False)]
+    panels = [_panel(found, key, part) for key, part in found.points.groupby(POINT, sort=False)]
     sentences = [
-        *describe_ranges(found),
+        *headlines(found),
         *compare_with_gains(found, published),
-        *describe_shares(found.shares),
         "Each row is a recipe. Thin bar: 95 % interval over seeds (Student's t). Thick bar: from the "
         "smallest to the largest seed. Blue: the interval is above zero; orange: below zero; grey: neither.",
+        "By chance: the range that the seeds alone would give if all recipes had the same effect. Variance: "
+        "shares of the sources, corrected for their number of values; combination is what learning rate, "
+        "steps and encoder do together beyond their sum. With few seeds the shares are rough.",
     ]
     title = "Effect of intermediate training by recipe"
     yield Figure("recipes", title, sentences, panels, _points_table(found.points), columns=2)
 
 
-def _panel(target: str, intermediate: str, volume: int, points: pd.DataFrame) -> Panel:
+def _panel(found: Recipes, key: tuple[Any, ...], points: pd.DataFrame) -> Panel:
     """Return the chart of one target, arm and volume."""
     rows = pd.DataFrame({
         "words": [_describe(point) for _, point in points.iterrows()],
@@ -57,10 +60,11 @@ def _panel(target: str, intermediate: str, volume: int, points: pd.DataFrame) ->
         "colour": [_colour(low, high) for low, high in zip(points["low"], points["high"], strict=True)],
         "paper": math.nan,
     })  # fmt: skip
-    subject = _subject(target, intermediate, volume)
+    subject = _subject(*key)
     ends = f"from {number(points['mean'].min(), '+')} to {number(points['mean'].max(), '+')} points"
     alternative = f"{subject}: effects of {counted(len(points), 'recipe')} {ends}."
-    return Panel(forest(rows, "Effect, points"), subject, alternative)
+    note = " ".join([*_range_note(found.ranges, key), *_shares_note(found.shares, key)])
+    return Panel(forest(rows, "Effect, points"), subject, alternative, note)
 
 
 def _describe(point: pd.Series) -> str:
@@ -79,18 +83,40 @@ def _subject(target: str, intermediate: str, volume: int) -> str:
     return f"{names.task_name(intermediate)} at {volume:,} examples, {shown}"
 
 
-def describe_ranges(found: Recipes) -> Iterator[str]:
-    """Yield a sentence on the signs and the range of the effects of each target, arm and volume."""
-    for _, line in found.ranges[found.ranges["encoder"] == ALL].iterrows():
-        chance = (
-            "" if math.isnan(line["by_chance"]) else f" (by chance of seeds: {number(line['by_chance'])})"
-        )
+def _of(table: pd.DataFrame, key: tuple[Any, ...]) -> pd.DataFrame:
+    """Return the lines of a target, an arm and a volume."""
+    return table[(table[POINT] == list(key)).all(axis=1)]
+
+
+def headlines(found: Recipes) -> Iterator[str]:
+    """Yield a sentence on the signs of the effects for each arm and volume, on the mean of all targets."""
+    everywhere = found.ranges[found.ranges["encoder"] == ALL]
+    pooled = everywhere[everywhere["target"] == ALL]
+    for _, line in (pooled if len(pooled) else everywhere).iterrows():
         yield (
             f"{_subject(*line[POINT])}: {line['positive']} of {counted(line['recipes'], 'recipe')} have a "
-            f"positive effect; the interval is above zero in {line['above']} and below zero in "
-            f"{line['below']}. The effects range from {number(line['smallest'], '+')} to "
-            f"{number(line['largest'], '+')} points, a range of {number(line['range'])}{chance}."
+            f"positive effect; the effects range from {number(line['smallest'], '+')} to "
+            f"{number(line['largest'], '+')} points."
         )
+
+
+def _range_note(ranges: pd.DataFrame, key: tuple[Any, ...]) -> Iterator[str]:
+    """Yield the signs and the range of the effects, of all recipes and of the recipes of each encoder."""
+    for _, line in _of(ranges, key).iterrows():
+        who = "" if line["encoder"] == ALL else f"{line['encoder']}: "
+        chance = "" if math.isnan(line["by_chance"]) else f" (by chance {number(line['by_chance'])})"
+        yield (
+            f"{who}{line['positive']} of {line['recipes']} positive, interval above zero in {line['above']}, "
+            f"below zero in {line['below']}, range {number(line['range'])} points{chance}."
+        )
+
+
+def _shares_note(shares: pd.DataFrame, key: tuple[Any, ...]) -> Iterator[str]:
+    """Yield the shares of the variance of the effect by source."""
+    own = _of(shares, key)
+    parts = [f"{source} {share:.0f} %" for source, share in zip(own["source"], own["share"], strict=True)]
+    if parts:
+        yield f"Variance: {', '.join(parts)}."
 
 
 def compare_with_gains(found: Recipes, published: Mapping[str, float]) -> Iterator[str]:
@@ -107,18 +133,9 @@ def compare_with_gains(found: Recipes, published: Mapping[str, float]) -> Iterat
     with_names = f": {', '.join(reached)}" if reached else ""
     yield (
         f"With one encoder, the choice of learning rate and steps changes the effect by up to "
-        f"{number(widest['range'])} points ({_subject(*widest[POINT])}). That is as much as {len(reached)} "
-        f"of {len(published)} gains that Phang et al. (2020) report for XLM-R Large{with_names}."
+        f"{number(widest['range'])} points ({_subject(*widest[POINT])}). {len(reached)} of {len(published)} "
+        f"gains that Phang et al. (2020) report for XLM-R Large are no larger than that{with_names}."
     )
-
-
-def describe_shares(shares: pd.DataFrame) -> Iterator[str]:
-    """Yield a sentence on the sources of the variance of each target, arm and volume."""
-    for key, part in shares.groupby(POINT, sort=False):
-        parts = [
-            f"{source} {share:.0f} %" for source, share in zip(part["source"], part["share"], strict=True)
-        ]
-        yield f"Variance of the effect, {_subject(*key)}: {', '.join(parts)}."
 
 
 def _points_table(points: pd.DataFrame) -> pd.DataFrame:
