@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import StudyKeys
 from study_rows import make_scores
 from synthetic_study import study_of
@@ -25,6 +26,7 @@ from xlt.studies.design.plan import Study
 from xlt.studies.report.figures import draw
 from xlt.studies.report.page import page
 from xlt.studies.run.engine import write
+from xlt.study import study as run_study
 
 SLOW = {"fit_target": {"model": {"learning_rate": 1e-4}}}
 LONG = {"fit_target": {"trainer": {"max_steps": 8}}}
@@ -221,3 +223,29 @@ def test_the_report_shows_effects_by_recipe_and_writes_their_tables(tmp_path: Pa
     assert len(pd.read_csv(tmp_path / "recipe_effects.csv")) == 12
     for name in ("recipe_scores", "recipe_seeds", "recipe_ranges", "recipe_variance"):
         assert (tmp_path / f"{name}.csv").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_with_recipes_runs_and_is_reported_and_resumed(study_keys: StudyKeys, tmp_path: Path):
+    keys = study_keys(folder=tmp_path / "runs", seeds=[0], volumes=[9], recipes={"slow": SLOW})
+    keys["intermediate"] = {"mnli": keys["intermediate"]["mnli"]}
+    keys["targets"] = {"xnli": keys["targets"]["xnli"]}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**keys, "folder": str(keys["folder"])}), encoding="utf-8")
+    assert run_study(["--config", str(path), "--jobs", "2"]) == 0
+    report = tmp_path / "runs" / "studies" / "small" / "report"
+    points = pd.read_csv(report / "recipe_effects.csv")
+    assert sorted(set(points["recipe"])) == ["default", "slow"]
+    scores = pd.read_csv(report / "recipe_scores.csv").set_index(["recipe", "intermediate", "language"])[
+        "score"
+    ]
+    effect = (scores["slow", "mnli"] - scores["slow", "none"]).mean()
+    assert points.set_index(["recipe", "target"]).loc[("slow", "xnli"), "mean"] == pytest.approx(effect, 1e-4)
+    # The other tables are those of the default recipe.
+    own = pd.read_csv(report / "scores.csv")
+    assert len(own) == len(scores) / 2
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").glob("*/metrics.jsonl")}
+    assert len(before) == 5
+    assert run_study(["--config", str(path), "--jobs", "2"]) == 0
+    assert before == {file: file.stat().st_mtime_ns for file in before}

@@ -5,7 +5,7 @@ encoder's weights. Studies in one folder share the nodes that they have in commo
 never run again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,7 +123,7 @@ class Study:
         return self.folder / "studies" / self.name
 
     @cached_property
-    def variants(self) -> dict[str, "Study"]:
+    def variants(self) -> Mapping[str, "Study"]:
         """A study for each recipe; this study is that of the default recipe."""
         trained = {name: run for name, run in self.targets.items() if run}
         clean = {key: value for key, value in self.evaluate.items() if key != "perturbations"}

@@ -1,7 +1,7 @@
 """The figure of the effects by recipe, and its tables."""
 
 # pandas declares its return types too broadly.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 import math
 from collections.abc import Iterator, Mapping
