@@ -77,6 +77,11 @@ def test_a_recipe_that_no_study_can_have_is_refused(study_keys: StudyKeys, recip
         _ = Study(**study_keys(recipes=recipes)).nodes
 
 
+def test_recipes_need_a_target_that_is_fine_tuned(study_keys: StudyKeys):
+    with pytest.raises(ValueError, match="because no target of the study is fine-tuned"):
+        Study(**study_keys(recipes={"slow": SLOW}, targets={"tatoeba": None}))
+
+
 def finish(study: Study, score: Any) -> None:
     """Write the results of every node, with a score for each evaluation of a run."""
     for node in study.nodes.values():

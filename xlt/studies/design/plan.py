@@ -113,7 +113,7 @@ class Study:
         check_selection(self.selection, self.targets)
         check_targets(self.targets)
         check_blind(self.blind, self.targets)
-        check_recipes(self.recipes)
+        check_recipes(self.recipes, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
             check_sections(key, getattr(self, key))
 

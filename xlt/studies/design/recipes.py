@@ -5,6 +5,7 @@ from typing import Any
 
 from xlt.studies.design.configs import merge
 from xlt.studies.design.limits import FOLDER_NAME
+from xlt.studies.design.targets import Targets
 from xlt.system.checks import require
 
 DEFAULT = "default"
@@ -14,15 +15,18 @@ RECIPE_KEYS = ("encoder", "fit", "fit_intermediate", "fit_target")
 """Keys of a study that a recipe can override."""
 
 
-def check_recipes(recipes: Mapping[str, Any]) -> None:
+def check_recipes(recipes: Mapping[str, Any], targets: Targets) -> None:
     """Refuse recipes with invalid names, without keys, or with keys that no recipe has.
 
     Args:
         recipes: Keys of the study by recipe.
+        targets: The study's targets.
 
     Raises:
-        ValueError: A name or a key is not allowed.
+        ValueError: A name or a key is not allowed, or no target is fine-tuned.
     """
+    rule = "be left out, because no target of the study is fine-tuned"
+    require(not recipes or any(targets.values()), "recipes", list(recipes), rule)
     for name, keys in recipes.items():
         fits = FOLDER_NAME.fullmatch(name) is not None and name != DEFAULT
         rule = f"be a valid folder name other than {DEFAULT}, which the study's own keys are"
