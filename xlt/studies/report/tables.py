@@ -28,23 +28,20 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         [tuple(line) for line in study.missing], columns=pd.Index(["what", "reason", "log"])
     )
     pooled = findings.pooled.assign(target="all")
-    checkpoints = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
-    return (
-        checkpoints
-        | _recipe_tables(findings)
-        | {
-            "scores": study.scores,
-            "effects": findings.by_language,
-            "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
-            "robustness": pd.concat(
-                [*map(_measure_csv, findings.measures)] or [pd.DataFrame()], ignore_index=True
-            ),
-            "curves": findings.fits,
-            "mixed_model": findings.model,
-            "claims": _claims_csv(findings.judged),
-            "missing": missing,
-        }
-    )
+    further = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
+    further |= _recipe_tables(findings)
+    return further | {
+        "scores": study.scores,
+        "effects": findings.by_language,
+        "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
+        "robustness": pd.concat(
+            [*map(_measure_csv, findings.measures)] or [pd.DataFrame()], ignore_index=True
+        ),
+        "curves": findings.fits,
+        "mixed_model": findings.model,
+        "claims": _claims_csv(findings.judged),
+        "missing": missing,
+    }
 
 
 def _recipe_tables(findings: Findings) -> dict[str, pd.DataFrame]:
