@@ -19,7 +19,7 @@ EXTRAS = {
     extra: [Requirement(line) for line in lines] for extra, lines in PROJECT["optional-dependencies"].items()
 }
 
-STUDY = ("xlt/studies", "xlt/study.py", "xlt/study_dashboard.py")
+STUDY = ("xlt/studies", "xlt/study.py", "xlt/study_dashboard.py", "xlt/study_overview.py")
 """Files that may import the packages of the extra `study`."""
 
 VISION = ("xlt/models/encoders/efficientnet.py", "xlt/evaluation/perturbations/corruption.py")

@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
 
 import xlt
-from xlt import evaluate, list_encoders, list_tasks, study, study_dashboard
+from xlt import evaluate, list_encoders, list_tasks, study, study_dashboard, study_overview
 from xlt.__main__ import make_parser
 from xlt.config.cli import CommandLine, ParsedCommandLine
 from xlt.config.commands import COMMANDS, MODULES, Section
@@ -158,6 +158,7 @@ def parsers() -> dict[str, ArgumentParser]:
         "evaluate": evaluate.make_parser(),
         "study": study.make_parser(),
         "study_dashboard": study_dashboard.make_parser(),
+        "study_overview": study_overview.make_parser(),
         "tasks": list_tasks.make_parser(),
         "encoders": list_encoders.make_parser(),
     }

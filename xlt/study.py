@@ -11,6 +11,7 @@ Ctrl-C stopped the study and the same command resumes it, 2 there is an error th
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from tempfile import NamedTemporaryFile
 
 import yaml
@@ -31,6 +32,7 @@ from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
 from xlt.studies.analysis.collect import missing_of, results_of
 from xlt.studies.analysis.power import paired_sds
+from xlt.studies.analysis.recipes import recipe_scores
 from xlt.studies.analysis.results import SCORES
 from xlt.studies.analysis.statistics import seeds_needed
 from xlt.studies.design.nodes import Node
@@ -151,10 +153,13 @@ def check_configs(plan: Study) -> None:
         ValueError: A command refuses a config.
     """
     kinds: dict[tuple[object, ...], Node] = {}
-    for node in plan.node_uses:
-        # Nodes of a kind differ in seeds, volumes and parents only: one of them is checked.
-        arm = node.arm if node.phase == "intermediate" else ""
-        kinds.setdefault((node.phase, arm, node.targets, node.checkpoint is None, node.is_blind), node)
+    for recipe, variant in plan.variants.items():
+        for node in variant.node_uses:
+            # Nodes of a kind differ in seeds, volumes and parents only: one of them is checked.
+            arm = node.arm if node.phase == "intermediate" else ""
+            own = "" if node.phase == "evaluate" else recipe
+            kind = node.phase, arm, node.targets, node.checkpoint is None, node.is_blind, own
+            kinds.setdefault(kind, node)
     for node in kinds.values():
         with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             yaml.safe_dump(dict(node.settings), file, allow_unicode=True)
@@ -184,7 +189,7 @@ def report(plan: Study, command: str, power: float | None) -> None:
         power: Difference in points; the number of seeds that each target needs for it is printed. None prints
             nothing.
     """
-    found = results_of(plan, command, plan.words)
+    found = replace(results_of(plan, command, plan.words), recipes=recipe_scores(plan))
     if found.scores.empty:
         print("no evaluation is finished yet: there is nothing to report")
         return

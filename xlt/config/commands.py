@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[Section, ...]] = {
         Section("study", "xlt.studies.design.plan", "Study"),
     ),
     "study_dashboard": (Section("keys", "xlt.study_dashboard"),),
+    "study_overview": (Section("keys", "xlt.study_overview"),),
     "wandb_sync": (Section("keys", "xlt.wandb_sync"),),
     "tasks": (Section("keys", "xlt.list_tasks"),),
     "encoders": (Section("keys", "xlt.list_encoders"),),

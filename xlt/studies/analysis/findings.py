@@ -21,6 +21,7 @@ from xlt.studies.analysis.points import (
     reduce_over,
 )
 from xlt.studies.analysis.power import paired_sds
+from xlt.studies.analysis.recipes import Recipes, analyse
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.analysis.statistics import mixed_model
 from xlt.studies.analysis.volumes import curves
@@ -104,6 +105,12 @@ class Findings:
         """The paper's claims with their verdicts, on text targets; none if all targets have images."""
         own = self.averaged[~self.averaged["target"].isin(list(self.study.with_images))]
         return judge(own) if len(own) else []
+
+    @cached_property
+    def recipes(self) -> Recipes | None:
+        """The effects by recipe; None if the study has one recipe."""
+        scores = self.study.recipes
+        return analyse(scores, self.study.without_english) if len(scores) else None
 
     @cached_property
     def fits(self) -> pd.DataFrame:

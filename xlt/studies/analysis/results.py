@@ -54,6 +54,7 @@ class StudyResults:
         with_images: Targets with images, on which claims about text are not judged.
         consistency: Percentage of the examples that are answered as in English, with the columns of `KEY`
             without the perturbation, and `percent`. May be empty.
+        recipes: Scores of all recipes, with the columns of `recipe_scores`. Empty if there is one recipe.
         folder: Folder that the paths in the column `example_scores` are relative to; None if there are none.
     """
 
@@ -67,6 +68,7 @@ class StudyResults:
     without_english: frozenset[str] = frozenset()
     with_images: frozenset[str] = frozenset()
     consistency: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recipes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def read_scores(path: Path) -> pd.DataFrame:

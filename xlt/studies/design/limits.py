@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from xlt.studies.design.nodes import NONE
 from xlt.system.checks import require
 
 FOLDER_NAME = re.compile(r"\w[\w.+-]*")
 """Allowed names of folders."""
+
+SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
+"""Keys of xlt fit whose values are mappings of further keys."""
 
 
 def check_replicates(volumes: Sequence[int | None], seeds: Sequence[int], steps: Mapping[int, int]) -> None:
@@ -45,3 +49,18 @@ def check_names(name: str, arms: Iterable[str]) -> None:
         for one in names:
             fits = FOLDER_NAME.fullmatch(one) is not None
             require(fits, key, one, "be a valid folder name: letters, digits, - _ and .")
+
+
+def check_sections(key: str, keys: Mapping[str, Any]) -> None:
+    """Refuse keys of xlt fit that must be mappings and are not.
+
+    Args:
+        key: Key of the study, for the error message.
+        keys: Nested keys of xlt fit.
+
+    Raises:
+        ValueError: A section is no mapping.
+    """
+    for section, value in keys.items():
+        fits = section not in SECTIONS or isinstance(value, Mapping)
+        require(fits, f"{key}.{section}", value, "be a mapping of keys of xlt fit")

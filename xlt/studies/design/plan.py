@@ -6,7 +6,7 @@ never run again.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from xlt.studies.design.images import (
     run_config,
     vision_hash,
 )
-from xlt.studies.design.limits import check_names, check_replicates
+from xlt.studies.design.limits import check_names, check_replicates, check_sections
 from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
+from xlt.studies.design.recipes import DEFAULT, check_recipes, overridden
 from xlt.studies.design.targets import (
     check_head,
     check_selection,
@@ -42,9 +43,6 @@ from xlt.studies.design.targets import (
 from xlt.system.checks import require
 from xlt.system.folders import model_folder
 from xlt.system.hashing import hash_of
-
-SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
-"""Keys of xlt fit whose values are mappings of further keys."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,9 @@ class Study:
         fit_intermediate: Nested keys of xlt fit for phase 2. They override `fit`.
         fit_target: Nested keys of xlt fit for phase 3. They override `fit`.
         evaluate: Keys of xlt evaluate.
+        recipes: Further recipes, to see if effects depend on them: a name, and keys that override the
+            study's: encoder, fit, fit_intermediate, fit_target. Each is run with every arm, volume and seed,
+            on unperturbed rows. Example: {slow: {fit_target: {model: {learning_rate: 1.0e-5}}}}.
         words: Sentences for the report: what the study can and cannot show.
     """
 
@@ -99,6 +100,7 @@ class Study:
     fit_intermediate: dict[str, Any] = field(default_factory=dict)
     fit_target: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: str = ""
 
     def __post_init__(self) -> None:
@@ -111,10 +113,9 @@ class Study:
         check_selection(self.selection, self.targets)
         check_targets(self.targets)
         check_blind(self.blind, self.targets)
+        check_recipes(self.recipes, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
-            for section, keys in getattr(self, key).items():
-                fits = section not in SECTIONS or isinstance(keys, Mapping)
-                require(fits, f"{key}.{section}", keys, "be a mapping of keys of xlt fit")
+            check_sections(key, getattr(self, key))
 
     @property
     def own_folder(self) -> Path:
@@ -122,16 +123,26 @@ class Study:
         return self.folder / "studies" / self.name
 
     @cached_property
+    def variants(self) -> Mapping[str, "Study"]:
+        """A study for each recipe; this study is that of the default recipe."""
+        trained = {name: run for name, run in self.targets.items() if run}
+        clean = {key: value for key, value in self.evaluate.items() if key != "perturbations"}
+        own = {"recipes": {}, "selection": {}, "blind": [], "targets": trained, "evaluate": clean}
+        made = {name: overridden(vars(self), keys) for name, keys in self.recipes.items()}
+        return {DEFAULT: self} | {name: replace(self, **own, **keys) for name, keys in made.items()}
+
+    @cached_property
     def node_uses(self) -> list[Node]:
-        """Every use of a node: a node that all replicates share is listed once for each seed."""
+        """Every use of a node with the default recipe; all replicates may share a node."""
         return list(_build_nodes(self))
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
-        """Every node by its name, parents first."""
+        """Every node of all recipes by its name, parents first."""
         found: dict[str, Node] = {}
-        for node in self.node_uses:
-            found.setdefault(node.name, node)
+        for variant in self.variants.values():
+            for node in variant.node_uses:
+                found.setdefault(node.name, node)
         return found
 
 
@@ -258,14 +269,9 @@ class _NodeBuilder:
                 )
 
     def _evaluation(
-        self,
-        label: str,
-        own: Settings,
-        parents: tuple[str, ...],
-        replicate: Replicate,
-        targets: tuple[str, ...],
-        is_blind: bool = False,
-    ) -> Node:
+        self, label: str, own: Settings, parents: tuple[str, ...], replicate: Replicate,
+        targets: tuple[str, ...], is_blind: bool = False,
+    ) -> Node:  # fmt: skip
         """Return an evaluation with the study's settings for the tasks that it tests."""
         job = "selection" if "checkpoint" in own else "evaluate"
         wandb = {"wandb": {"group": self._study.name, "job_type": job}}
@@ -278,15 +284,9 @@ class _NodeBuilder:
         return str(self._study.folder / node.name) if node else self._study.encoder
 
     def _node(
-        self,
-        phase: Phase,
-        label: str,
-        settings: dict[str, Any],
-        parents: tuple[str, ...],
-        replicate: Replicate,
-        targets: tuple[str, ...] = (),
-        is_blind: bool = False,
-    ) -> Node:
+        self, phase: Phase, label: str, settings: dict[str, Any], parents: tuple[str, ...],
+        replicate: Replicate, targets: tuple[str, ...] = (), is_blind: bool = False,
+    ) -> Node:  # fmt: skip
         """Return a node with its name and its folder."""
         hashes = [self._encoder_hash, *vision_hash(settings)]
         name = node_name(phase, label, settings, parents, hashes)

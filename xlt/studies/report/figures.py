@@ -19,6 +19,7 @@ from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Marks, forest, heat_map, lines, marks_of
 from xlt.studies.report.drawing import COLOURS, MUTED, Figure, Panel
+from xlt.studies.report.recipe_figures import recipe_effects
 from xlt.system.tables import number
 
 VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MUTED}
@@ -50,6 +51,7 @@ def draw(findings: Findings) -> list[Figure]:
         *effect_by_language(findings),
         *robustness_by_volume(findings, marks),
         *claims(findings),
+        *recipe_effects(findings, PAPER),
     ]
 
 

@@ -4,6 +4,9 @@
 <out>/figures/<name>.png, .pdf
 <out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
       claims.csv, missing.csv
+<out>/recipe_scores.csv, recipe_seeds.csv, recipe_effects.csv, recipe_ranges.csv, recipe_variance.csv (only
+      of a study with recipes)
+<out>/study.json: answer and cost
 
 Names, reasons and configs come from the user. The template therefore escapes all text, and the page's content
 security policy forbids scripts and external content.
@@ -27,18 +30,19 @@ from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
 from xlt.studies.analysis.results import StudyResults, check_scores
 from xlt.studies.analysis.volumes import describe_identifiable
+from xlt.studies.analysis.written_study import FACTS, facts_of
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
 from xlt.system.files import write_atomically
-from xlt.system.tables import number
+from xlt.system.tables import as_json, number
 from xlt.training.html import environment, table_of
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
 
-SECTIONS = ("effect", "scores", "languages", "robustness", "claims")
+SECTIONS = ("effect", "scores", "languages", "robustness", "claims", "recipes")
 """Names of the figures that the page has a place for."""
 
 
@@ -59,6 +63,7 @@ def page(study: StudyResults, out: Path) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     tables.write_csv(tables.csv_files(findings), out)
     write_figure_files(drawn, out / "figures")
+    write_atomically(out / FACTS, as_json(facts_of(findings, list(summary(findings)))))
     write_atomically(out / "index.html", render(findings, drawn))
 
 

@@ -28,8 +28,9 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         [tuple(line) for line in study.missing], columns=pd.Index(["what", "reason", "log"])
     )
     pooled = findings.pooled.assign(target="all")
-    checkpoints = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
-    return checkpoints | {
+    further = {"checkpoints": study.checkpoints} if len(study.checkpoints) else {}
+    further |= _recipe_tables(findings)
+    return further | {
         "scores": study.scores,
         "effects": findings.by_language,
         "effects_by_volume": pd.concat([pooled, findings.effects], ignore_index=True),
@@ -40,6 +41,20 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         "mixed_model": findings.model,
         "claims": _claims_csv(findings.judged),
         "missing": missing,
+    }
+
+
+def _recipe_tables(findings: Findings) -> dict[str, pd.DataFrame]:
+    """Return the tables of the recipes; none if the study has one recipe."""
+    found = findings.recipes
+    if found is None:
+        return {}
+    return {
+        "recipe_scores": findings.study.recipes,
+        "recipe_seeds": found.by_seed,
+        "recipe_effects": found.points,
+        "recipe_ranges": found.ranges,
+        "recipe_variance": found.shares,
     }
 
 
