@@ -200,7 +200,9 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": language_name(row["language"]),
         "example": row["example"],
         "texts": [(name, _cut(_text(value), answers)) for name, value in texts.items()],
-        "words": list(zip(words, row["gold"], row["prediction"], shares, strict=True)) if shares else [],
+        "words": list(zip(words or (), row["gold"], row["prediction"], shares, strict=True))
+        if shares
+        else [],
         "gold": [] if has_tags else answers,
         "prediction": "" if has_tags else str(row["prediction"]),
         "probability": "" if has_tags or row["probability"] is None else f"{100 * row['probability']:.1f} %",
