@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from xlt.studies.design.nodes import NONE
 from xlt.system.checks import require
 
+MARGIN = 2.0
+"""Default margin of equivalence: the largest effect in points that counts as none."""
+
 FOLDER_NAME = re.compile(r"\w[\w.+-]*")
 """Allowed names of folders."""
 

@@ -30,7 +30,7 @@ from xlt.studies.design.images import (
     run_config,
     vision_hash,
 )
-from xlt.studies.design.limits import check_names, check_replicates
+from xlt.studies.design.limits import MARGIN, check_names, check_replicates
 from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
 from xlt.studies.design.targets import (
     check_head,
@@ -81,7 +81,10 @@ class Study:
         fit_intermediate: Nested keys of xlt fit for phase 2. They override `fit`.
         fit_target: Nested keys of xlt fit for phase 3. They override `fit`.
         evaluate: Keys of xlt evaluate.
-        words: Sentences for the report: what the study can and cannot show.
+        words: Sentences for the report: what the study can show, and what a reader must not conclude. The
+            report lists one sentence a line.
+        margin: Margin of equivalence in points of the score, above 0. If an effect is not significant, two
+            one-sided tests may find that no effect is larger than the margin.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Study:
     fit_target: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
     words: str = ""
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
@@ -108,6 +112,7 @@ class Study:
         check_names(self.name, self.intermediate)
         check_replicates(self.volumes, self.seeds, self.steps)
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
+        require(self.margin > 0, "margin", self.margin, "be above 0 points")
         check_selection(self.selection, self.targets)
         check_targets(self.targets)
         check_blind(self.blind, self.targets)
@@ -258,14 +263,9 @@ class _NodeBuilder:
                 )
 
     def _evaluation(
-        self,
-        label: str,
-        own: Settings,
-        parents: tuple[str, ...],
-        replicate: Replicate,
-        targets: tuple[str, ...],
-        is_blind: bool = False,
-    ) -> Node:
+        self, label: str, own: Settings, parents: tuple[str, ...], replicate: Replicate,
+        targets: tuple[str, ...], is_blind: bool = False,
+    ) -> Node:  # fmt: skip
         """Return an evaluation with the study's settings for the tasks that it tests."""
         job = "selection" if "checkpoint" in own else "evaluate"
         wandb = {"wandb": {"group": self._study.name, "job_type": job}}
@@ -278,15 +278,9 @@ class _NodeBuilder:
         return str(self._study.folder / node.name) if node else self._study.encoder
 
     def _node(
-        self,
-        phase: Phase,
-        label: str,
-        settings: dict[str, Any],
-        parents: tuple[str, ...],
-        replicate: Replicate,
-        targets: tuple[str, ...] = (),
-        is_blind: bool = False,
-    ) -> Node:
+        self, phase: Phase, label: str, settings: dict[str, Any], parents: tuple[str, ...],
+        replicate: Replicate, targets: tuple[str, ...] = (), is_blind: bool = False,
+    ) -> Node:  # fmt: skip
         """Return a node with its name and its folder."""
         hashes = [self._encoder_hash, *vision_hash(settings)]
         name = node_name(phase, label, settings, parents, hashes)
