@@ -19,6 +19,8 @@ from xlt.studies.analysis.equivalence import (
     two_sided_p,
 )
 from xlt.studies.analysis.statistics import Estimate
+from xlt.studies.design.limits import MARGIN
+from xlt.studies.design.plan import Study
 
 FIVE = {name: languages[:3] for name, languages in FIVE_TARGETS.items()}
 
@@ -146,6 +148,10 @@ def test_verdicts_in_words():
     assert in_words("equivalent", 2.0) == "no effect larger than 2 points"
     assert in_words("equivalent", 0.5) == "no effect larger than 0.5 points"
     assert in_words("undecided", 2.0) == "undecided"
+
+
+def test_a_study_and_the_analysis_have_the_same_default_margin():
+    assert Study.margin == MARGIN
 
 
 # The claims

@@ -30,7 +30,7 @@ from xlt.studies.design.images import (
     run_config,
     vision_hash,
 )
-from xlt.studies.design.limits import MARGIN, check_names, check_replicates
+from xlt.studies.design.limits import check_names, check_replicates
 from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
 from xlt.studies.design.targets import (
     check_head,
@@ -103,7 +103,7 @@ class Study:
     fit_target: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
     words: str = ""
-    margin: float = MARGIN
+    margin: float = 2.0
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
