@@ -10,15 +10,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from study_rows import FIVE_TARGETS, make_scores
 from synthetic_study import runs_of, scores_of, study_of
 
 from xlt.studies.analysis.claims import CLAIMS
 from xlt.studies.analysis.findings import Findings
-from xlt.studies.analysis.results import StudyResults, find_scores, find_study, read_scores
+from xlt.studies.analysis.results import StudyResults, check_scores, find_scores, find_study, read_scores
 from xlt.studies.report.charts import lines, marks_of
 from xlt.studies.report.drawing import Figure
 from xlt.studies.report.figures import PAPER, claims, draw
 from xlt.studies.report.page import page, render, write_figure_files
+from xlt.studies.report.summary import cautions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TABLES = [
@@ -29,6 +31,8 @@ TABLES = [
     "curves",
     "mixed_model",
     "claims",
+    "verdicts",
+    "covariates",
     "missing",
 ]
 EVIL = "<script>alert(1)</script>"
@@ -65,7 +69,7 @@ def html(report: Path) -> str:
 
 def test_the_report_has_its_page_its_tables_and_each_figure_as_png_and_pdf(report: Path):
     assert {path.stem for path in report.glob("*.csv")} == set(TABLES)
-    for name in ("effect", "scores", "languages", "robustness"):
+    for name in ("effect", "scores", "languages", "covariates", "robustness"):
         assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (report / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
@@ -115,7 +119,7 @@ def test_names_reasons_and_configs_are_text_and_nothing_comes_from_elsewhere(htm
 def test_the_page_says_what_it_is_and_each_figure_stands_beside_its_numbers(html: str):
     assert '<html lang="en">' in html
     assert "<title>made-up: a study of cross-lingual transfer</title>" in html
-    assert html.count("Numbers of this figure") == 4
+    assert html.count("Numbers of this figure") == 5
     assert (
         html.count('role="img"') == html.count("<svg") == html.count('aria-label="') - 1
     )  # and the sections' list
@@ -151,7 +155,7 @@ BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
 )
 def test_a_study_with_little_in_it_has_a_page(scores: pd.DataFrame, says: str, figures: int):
     findings = Findings(StudyResults("little", scores.reset_index(drop=True)))
-    made = [figure for figure in draw(findings) if figure.name not in ("claims", "robustness")]
+    made = [figure for figure in draw(findings) if figure.name not in ("claims", "robustness", "covariates")]
     assert len(made) == figures
     assert says in render(findings, made)
 
@@ -278,6 +282,32 @@ def test_the_page_opens_with_question_and_answer(html: str):
     assert order == sorted(order)
     assert "points wide at the median" in html
     assert "The curve over the volume that fits best" in html
+
+
+def test_the_page_shows_verdicts_and_conclusions_that_are_not_allowed():
+    effects = {"squad_v1": 6.0, "mnli": 0.0}
+    scores = make_scores(effects, (1000,), range(5), FIVE_TARGETS, seed_sd=0.3, noise_sd=0.3)
+    words = "It shows gains of 2.5 points. It cannot show those of XLM-R Large."
+    results = study_of(check_scores(scores, "made-up"), about={"words": words}, margin=2.5)
+    findings = Findings(results)
+    html = render(findings, list(claims(findings)))
+    assert (
+        "Of 2 means over all targets, after Holm's adjustment: 1 gain, 1 with no effect larger than 2.5"
+        in (html.replace("&#39;", "'"))
+    )
+    assert "<li>It cannot show those of XLM-R Large.</li>" in html
+    assert "Single languages can differ by more." in html
+    assert '<span class="verdict equivalent">no effect larger than 2.5 points</span>' in html
+    assert "green: no effect larger than 2.5 points" in html
+    assert "<p>No effect larger than" not in html  # the verdict is shown apart from its reason
+    table = html[html.index("In this study, points") :]
+    assert table.index("8.2 points over XLM-R") < table.index("supported")
+
+
+def test_one_seed_and_undecided_effects_are_no_conclusions():
+    found = " ".join(cautions(Findings(study_of(BARE))))
+    assert "Undecided is not the same as no effect: 1 of 1 effects" in found
+    assert "One seed decides nothing" in found
 
 
 def test_the_page_has_one_minus_sign(html: str):

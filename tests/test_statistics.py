@@ -15,7 +15,14 @@ from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 from xlt.studies.analysis.bootstrap import Settings, bootstrap_effects
 from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
 from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
-from xlt.studies.analysis.power import paired_sds, smallest_difference
+from xlt.studies.analysis.power import (
+    arm_sds,
+    paired_sds,
+    power_lines,
+    questions_of,
+    smallest_difference,
+    target_spreads,
+)
 from xlt.studies.analysis.statistics import (
     Estimate,
     hierarchical_bootstrap,
@@ -289,6 +296,57 @@ def test_the_mixed_model_says_that_it_did_not_converge(monkeypatch):
     assert found["words"].str.contains("the fit did not converge").all()
 
 
+def test_without_random_components_the_fit_is_that_of_least_squares():
+    """Both groups have the same mean, so that the variance of groups is 0."""
+    values = np.random.default_rng(0).normal(0, 1, (2, 2, 6))
+    x, scores = (values - values.mean(2, keepdims=True)).reshape(2, 12)
+    fixed = pd.DataFrame({"mean": 1.0, "x": x})
+    plain = formulas.ols("scores ~ x", fixed.assign(scores=scores)).fit()
+    for random in ({}, {"group": np.kron(np.eye(2), np.ones((6, 1)))}):
+        found = fit_components(scores, fixed, random)
+        np.testing.assert_allclose(found.estimates, plain.params, atol=1e-9)
+        np.testing.assert_allclose(found.errors, plain.bse)
+        assert found.variances["residual"] == pytest.approx(plain.scale)
+        assert found.words == "".join(f"variance taken as 0: {name}" for name in random)
+
+
+def test_a_component_that_reaches_zero_is_left_out_though_the_matrix_is_singular(monkeypatch):
+    """Lines of a group are less alike than by chance: the variance of groups is 0, that of units is not."""
+    draw = np.random.default_rng(1)
+    units, groups = np.arange(60) % 10, np.arange(60) // 10
+    scores = draw.normal(0, 2, 10)[units] + draw.normal(0, 1, 60)
+    scores = scores - pd.Series(scores).groupby(groups).transform("mean").to_numpy()
+    random = {name: np.eye(values.max() + 1)[values] for name, values in (("group", groups), ("unit", units))}
+    fixed = pd.DataFrame({"mean": np.ones(60)})
+    only = fit_components(scores, fixed, {"unit": random["unit"]})
+    whole = MixedLM.fit
+
+    def fail(self, **keys):
+        if len(self.exog_vc.names) == 2:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return whole(self, **keys)
+
+    monkeypatch.setattr(MixedLM, "fit", fail)
+    found = fit_components(scores, fixed, random)
+    assert found.words == "variance taken as 0: group"
+    assert found.variances["unit"] == pytest.approx(only.variances["unit"])
+    assert found.converged
+
+
+def test_an_optimizer_that_meets_a_singular_matrix_is_replaced(monkeypatch):
+    whole = MixedLM.fit
+
+    def fail(self, reml, method):
+        if "lbfgs" in method:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return whole(self, reml=reml, method=method)
+
+    scores = make_scores({"mnli": 2.0}, (1000, 4000), seed_sd=1.0, noise_sd=0.5)
+    plain = mixed_model(scores)
+    monkeypatch.setattr(MixedLM, "fit", fail)
+    np.testing.assert_allclose(mixed_model(scores)["estimate"], plain["estimate"], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_seeds_needed_are_those_of_the_tables(effect, seeds):
     """Pairs of a t-test at 5 % on both sides and a power of 80 %, as G*Power gives them."""
@@ -322,3 +380,43 @@ def test_the_bootstrap_of_a_whole_study_takes_seconds(tmp_path):
     found = bootstrap_effects(scores.assign(example_scores="any"), lambda path: example_scores)
     assert len(found) == 5 * 4 * 5
     assert time.process_time() - began < 20
+
+
+def test_the_sd_of_an_arm_is_that_of_its_mean_over_targets():
+    scores = make_scores({"mnli": 2.0}, (1000,), (0, 1, 2), {"xnli": ("en", "ar"), "udpos": ("en",)})
+    arm = scores["intermediate"] == "mnli"
+    for target, shift in (("xnli", {0: 0.0, 1: 1.0, 2: 2.0}), ("udpos", {0: 0.0, 1: 3.0, 2: 0.0})):
+        own = arm & (scores["target"] == target)
+        scores.loc[own, "score"] += scores.loc[own, "seed"].map(shift)
+    # Means over targets are 0, 2 and 1 points above 2.
+    assert arm_sds(scores) == pytest.approx({"mnli": 1.0})
+    # Means over seeds are 1 point above 2 in both targets.
+    assert target_spreads(scores) == {"mnli": (pytest.approx(0.0), 2)}
+    assert arm_sds(scores[scores["seed"] == 0]) == {}
+    unfinished = scores[~(arm & (scores["target"] == "udpos") & (scores["seed"] == 2))]
+    assert arm_sds(unfinished) == pytest.approx({"mnli": math.sqrt(2)})
+
+
+def test_power_in_words_has_a_line_for_each_question():
+    scores = make_scores({"mnli": 2.0}, (1000,), (0, 1, 2), {"xnli": ("en",), "udpos": ("en",)})
+    arm = scores["intermediate"] == "mnli"
+    scores.loc[arm, "score"] += scores.loc[arm, "seed"].map({0: 0.0, 1: 1.0, 2: 2.0})
+    scores.loc[arm & (scores["target"] == "udpos"), "score"] += 1.0
+    assert questions_of(scores) == [
+        ("xnli", "mean over languages", pytest.approx(1.0)),
+        ("udpos", "mean over languages", pytest.approx(1.0)),
+        ("mnli", "mean over targets", pytest.approx(1.0)),
+    ]
+    lines = power_lines(scores, 1.0)
+    # 10 pairs for one SD: G*Power, as above. Three pairs need 3.26 SDs: t with 2 degrees of freedom.
+    expected = "SD of differences over seeds 1.00; 10 seeds to detect 1.0 points; 3 seeds detect "
+    assert [
+        line.startswith(f"{name}: {expected}")
+        for name, line in zip(("xnli", "udpos", "mnli"), lines[:3], strict=True)
+    ] == [True] * 3
+    assert lines[2].endswith("(mean over targets)")
+    assert lines[3].startswith("mnli: SD over 2 targets 0.71; for other targets ")
+    (only,) = power_lines(scores[scores["seed"] == 0], 1.0)
+    assert "A pilot needs at least 2 seeds" in only
+    (nothing,) = power_lines(scores[~arm], 1.0)
+    assert "no arm has two seeds" in nothing

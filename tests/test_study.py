@@ -292,6 +292,7 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"intermediate": {"none": "x.yaml"}}, "not name none, which every study has"),
         ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, does not exist"),
         ({"num_target_seeds": 0}, "num_target_seeds is 0"),
+        ({"margin": 0.0}, "margin is 0.0: .*be above 0 points"),
         ({"steps": {7: 10}}, "steps is .*name only volumes of the study"),
         (
             {"targets": {"tatoeba": None, "bucc2018": "tatoeba"}},

@@ -31,10 +31,10 @@ from xlt.evaluation.perturbations.perturbations import names_of
 from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
 from xlt.studies.analysis.collect import missing_of, results_of
-from xlt.studies.analysis.power import paired_sds
+from xlt.studies.analysis.power import power_lines
 from xlt.studies.analysis.recipes import recipe_scores
 from xlt.studies.analysis.results import SCORES
-from xlt.studies.analysis.statistics import seeds_needed
+from xlt.studies.analysis.robustness import averaged
 from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.report.page import page
@@ -99,8 +99,9 @@ def make_parser() -> CommandParser:
         "--power",
         type=float | None,
         default=None,
-        help="Difference in points of the score, above 0: print the number of seeds that each target needs "
-        "to detect it. Defaults to no such numbers.",
+        help="Difference in points of the score, above 0. For each target and each arm, print the number of "
+        "seeds that detects this difference with 80 % power, and the smallest difference that the finished "
+        "seeds detect. Needs at least 2 finished seeds. Defaults to no such numbers.",
     )
     return parser
 
@@ -186,8 +187,8 @@ def report(plan: Study, command: str, power: float | None) -> None:
     Args:
         plan: The study.
         command: Command that runs the study.
-        power: Difference in points; the number of seeds that each target needs for it is printed. None prints
-            nothing.
+        power: Difference in points; the number of seeds that each question of the report needs for it is
+            printed. None prints nothing.
     """
     found = replace(results_of(plan, command, plan.words), recipes=recipe_scores(plan))
     if found.scores.empty:
@@ -196,9 +197,8 @@ def report(plan: Study, command: str, power: float | None) -> None:
     write(plan.own_folder / SCORES, found.scores.to_csv(index=False))
     page(found, plan.own_folder / "report")
     print(f"report: {plan.own_folder / 'report' / 'index.html'}")
-    for target, sd in paired_sds(found.scores).items() if power else ():
-        needed = counted(seeds_needed(power or 0.0, sd), "seed") if sd > 0 else "an unknown number of seeds"
-        print(f"{target}: SD of differences over seeds {sd:.2f}; {needed} to detect {power} points")
+    if power:
+        print(*power_lines(averaged(found.scores, found.without_english), power), sep="\n")
 
 
 if __name__ == "__main__":

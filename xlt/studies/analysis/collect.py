@@ -230,4 +230,6 @@ def results_of(study: Study, command: str, words: str) -> StudyResults:
     }
     tables = scores_of(study), checkpoints_of(study), missing_of(study), runs_of(study)
     traits = targets_without_english(study.targets), targets_with_images(study.targets)
-    return StudyResults(study.name, *tables, about, study.folder, *traits, consistency_of(study))
+    return StudyResults(
+        study.name, *tables, about, study.folder, *traits, consistency_of(study), study.margin
+    )

@@ -13,6 +13,8 @@ from xlt.studies.analysis import names, robustness
 from xlt.studies.analysis.bootstrap import bootstrap_effects
 from xlt.studies.analysis.claims import Judged, judge
 from xlt.studies.analysis.collapsed import collapsed_runs, count_collapsed
+from xlt.studies.analysis.covariates import covariate_effects
+from xlt.studies.analysis.equivalence import effect_verdicts
 from xlt.studies.analysis.measures import Measure, measures_of
 from xlt.studies.analysis.points import (
     at_common_volume,
@@ -20,7 +22,7 @@ from xlt.studies.analysis.points import (
     average_over_targets,
     reduce_over,
 )
-from xlt.studies.analysis.power import paired_sds
+from xlt.studies.analysis.power import Question, questions_of
 from xlt.studies.analysis.recipes import Recipes, analyse
 from xlt.studies.analysis.results import StudyResults
 from xlt.studies.analysis.statistics import mixed_model
@@ -95,6 +97,11 @@ class Findings:
         return at_common_volume(count_collapsed(points, self.collapsed, is_paired=True))
 
     @cached_property
+    def covariates(self) -> pd.DataFrame:
+        """Models of the effects in `cells` on facts about the languages; no line without effects."""
+        return covariate_effects(self.cells)
+
+    @cached_property
     def measures(self) -> list[Measure]:
         """Measures of robustness that the scores allow."""
         found = measures_of(self.study, self.by_language, len(self.seeds))
@@ -104,7 +111,12 @@ class Findings:
     def judged(self) -> list[Judged]:
         """The paper's claims with their verdicts, on text targets; none if all targets have images."""
         own = self.averaged[~self.averaged["target"].isin(list(self.study.with_images))]
-        return judge(own) if len(own) else []
+        return judge(own, margin=self.study.margin) if len(own) else []
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The effect of each arm at each volume with its verdict, on all targets and on each target."""
+        return effect_verdicts(self.averaged, self.study.margin)
 
     @cached_property
     def recipes(self) -> Recipes | None:
@@ -134,9 +146,9 @@ class Findings:
             )
 
     @cached_property
-    def sds(self) -> dict[str, float]:
-        """SD over seeds of the effect on each target, in points."""
-        return paired_sds(self.averaged)
+    def questions(self) -> list[Question]:
+        """Questions of the report with the SD over seeds that their tests depend on."""
+        return questions_of(self.averaged)
 
 
 def _add_row_intervals(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from xlt.metrics.collapse import COLLAPSED, UNKNOWN, VERDICTS
+from xlt.studies.design.limits import MARGIN
 
 KEY = ["intermediate", "volume", "seed", "target_seed", "target", "language", "perturbation"]
 """Columns that identify a score."""
@@ -54,6 +55,7 @@ class StudyResults:
         with_images: Targets with images, on which claims about text are not judged.
         consistency: Percentage of the examples that are answered as in English, with the columns of `KEY`
             without the perturbation, and `percent`. May be empty.
+        margin: Margin of equivalence in points. Defaults to 2.
         recipes: Scores of all recipes, with the columns of `recipe_scores`. Empty if there is one recipe.
         folder: Folder that the paths in the column `example_scores` are relative to; None if there are none.
     """
@@ -68,6 +70,7 @@ class StudyResults:
     without_english: frozenset[str] = frozenset()
     with_images: frozenset[str] = frozenset()
     consistency: pd.DataFrame = field(default_factory=pd.DataFrame)
+    margin: float = MARGIN
     recipes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 

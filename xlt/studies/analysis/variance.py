@@ -12,6 +12,7 @@ noise and form groups of their own. N lines, r rank of all columns.
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ AT_ZERO = 1e-3
 
 NEAR_ZERO = 1e-2
 """The same limit if the fit failed: near 0 the likelihood is too flat for the optimizer."""
+
+
+OPTIMIZERS = (["lbfgs", "bfgs"], ["powell"], ["nm"])
+"""Optimizers in the order in which they are tried: the last two need no gradient."""
 
 
 def fixed_terms(lines: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -106,18 +111,27 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
         fixed: Columns of the fixed terms.
         random: Columns of each random component, shape (N, levels).
 
+    Raises:
+        LinAlgError: The model cannot be fitted, nor can it with one component less.
+
     Source: Laird and Ware (1982), Biometrics 38(4); Baayen, Davidson and Bates (2008), Journal of Memory and
     Language 59(4) (crossed random effects); rotation: the likelihood of a normal vector is invariant to it.
     """
     left = dict(random)
-    while True:
-        result, scales, messages = _fit(scores, fixed, left)
+    while left:
+        try:
+            result, scales, messages = _fit(scores, fixed, left)
+        except np.linalg.LinAlgError:
+            del left[_least_missed(scores, fixed, left)]
+            continue
         variances = dict(zip(left, result.vcomp * scales, strict=True))
-        smallest = min(variances, key=lambda name: variances[name], default=None)
+        smallest = min(variances, key=lambda name: variances[name])
         limit = NEAR_ZERO if messages else AT_ZERO
-        if smallest is None or variances[smallest] >= limit * result.scale:
+        if variances[smallest] >= limit * result.scale:
             break
         del left[smallest]
+    else:
+        return _least_squares(scores, fixed, list(random))
     zero = [name for name in random if name not in left]
     converged = bool(result.converged) and not messages and bool(np.isfinite(result.bse_fe).all())
     remarks = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
@@ -130,6 +144,34 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
         converged,
         "; ".join(remarks),
     )
+
+
+def _least_missed(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> str:
+    """Return the component whose removal leaves the highest likelihood.
+
+    statsmodels meets a singular matrix when the variance of a component reaches 0, and does not name it.
+    """
+    if len(random) == 1:
+        return next(iter(random))
+    likelihoods: dict[str, float] = {}
+    for name in random:
+        with suppress(np.linalg.LinAlgError):
+            rest = {other: part for other, part in random.items() if other != name}
+            likelihoods[name] = float(_fit(scores, fixed, rest)[0].llf)
+    if not likelihoods:
+        raise np.linalg.LinAlgError("Singular matrix")
+    return max(likelihoods, key=lambda name: likelihoods[name])
+
+
+def _least_squares(scores: np.ndarray, fixed: pd.DataFrame, zero: list[str]) -> Fitted:
+    """Fit without random components: all of them are taken as 0."""
+    columns, terms = fixed.to_numpy(float), fixed.columns
+    estimates = np.linalg.lstsq(columns, scores)[0]
+    scale = float(((scores - columns @ estimates) ** 2).sum()) / (len(scores) - columns.shape[1])
+    errors = np.sqrt(scale * np.diag(np.linalg.inv(columns.T @ columns)))
+    words = f"variance taken as 0: {', '.join(zero)}" if zero else ""
+    variances = dict.fromkeys(zero, 0.0) | {"residual": scale}
+    return Fitted(pd.Series(estimates, terms), pd.Series(errors, terms), variances, True, words)
 
 
 def _fit(
@@ -146,10 +188,21 @@ def _fit(
     spec = _components(list(random), [turn.T @ part for part in columns], np.bincount(groups)[1:])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = MixedLM(values, terms, groups, exog_re=None, exog_vc=spec)
-        result = model.fit(reml=True, method=["lbfgs", "bfgs"])
+        result = _optimized(MixedLM(values, terms, groups, exog_re=None, exog_vc=spec))
     remarks = [str(warning.message) for warning in caught]
     return result, scales, [] if result.converged and not any("positive" in m for m in remarks) else remarks
+
+
+def _optimized(model: MixedLM) -> Any:
+    """Return the fitted model; a singular matrix on an optimizer's way makes the next optimizer try.
+
+    Raises:
+        LinAlgError: Every optimizer met a singular matrix.
+    """
+    for methods in OPTIMIZERS[:-1]:
+        with suppress(np.linalg.LinAlgError):
+            return model.fit(reml=True, method=methods)
+    return model.fit(reml=True, method=OPTIMIZERS[-1])
 
 
 def _scales(scores: np.ndarray, fixed: np.ndarray, random: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -7,6 +7,9 @@ from typing import Any
 from xlt.studies.design.nodes import NONE
 from xlt.system.checks import require
 
+MARGIN = 2.0
+"""Default margin of equivalence: the largest effect in points that counts as none."""
+
 FOLDER_NAME = re.compile(r"\w[\w.+-]*")
 """Allowed names of folders."""
 

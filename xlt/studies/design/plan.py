@@ -1,13 +1,13 @@
 """The plan of a study: every run of phases 2 and 3 and every evaluation, each named by its content.
 
 A node is one call of xlt fit or xlt evaluate. Its name ends with a hash of its settings, its parents and the
-encoder's weights. Studies in one folder share the nodes that they have in common, and a finished node is
-never run again.
+encoder's weights. Studies in one folder share nodes, and a finished node is never run again.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,13 @@ class Study:
             run tests it, or to null if the task needs no training. Example: {xquad:
             configs/target/xquad.yaml, mlqa: xquad, tatoeba: null}.
         steps: Optimizer steps of phase 2 for each volume. A volume that is not named uses the steps of the
-            arm's config. Warm-up and validation interval scale with the steps. Example: {1000: 300, 10000:
-            1500}.
+            arm's config. Warm-up and validation interval scale with the steps. Example: {1000: 300}.
         num_target_seeds: Number of fine-tuning runs after each run of phase 2. Must be at least 1.
         selection: Maps a target to its number of evenly spaced checkpoints, at least 2, that are tested on
             the development and test rows of every language for the selection gap. Each run of the target
             keeps these checkpoints. Example: {xnli: 4}.
-        blind: Targets with images that are also trained and tested without images, after each run of phase
-            2. The report then shows the image gain: the score minus the score without images. Example:
-            [xvnli].
+        blind: Targets with images that are also trained and tested without images, for the image gain: the
+            score minus the score without images. Example: [xvnli].
         folder: Folder for the nodes and the studies. Studies in one folder share their nodes and must use the
             same data: data.root and root do not enter the names of nodes.
         fit: Nested keys of xlt fit for phases 2 and 3. They override the configs.
@@ -82,7 +80,8 @@ class Study:
         recipes: Further recipes, to see if effects depend on them: a name, and keys that override the
             study's: encoder, fit, fit_intermediate, fit_target. Each is run with every arm, volume and seed,
             on unperturbed rows. Example: {slow: {fit_target: {model: {learning_rate: 1.0e-5}}}}.
-        words: Sentences for the report: what the study can and cannot show.
+        words: Sentences for the report: what the study can show, and what a reader must not conclude.
+        margin: Margin of equivalence in points of the score, above 0, for effects that are not significant.
     """
 
     name: str
@@ -102,6 +101,7 @@ class Study:
     evaluate: dict[str, Any] = field(default_factory=dict)
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: str = ""
+    margin: float = 2.0
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
@@ -110,6 +110,7 @@ class Study:
         check_names(self.name, self.intermediate)
         check_replicates(self.volumes, self.seeds, self.steps)
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
+        require(self.margin > 0, "margin", self.margin, "be above 0 points")
         check_selection(self.selection, self.targets)
         check_targets(self.targets)
         check_blind(self.blind, self.targets)
@@ -140,9 +141,8 @@ class Study:
     def nodes(self) -> dict[str, Node]:
         """Every node of all recipes by its name, parents first."""
         found: dict[str, Node] = {}
-        for variant in self.variants.values():
-            for node in variant.node_uses:
-                found.setdefault(node.name, node)
+        for node in chain.from_iterable(variant.node_uses for variant in self.variants.values()):
+            found.setdefault(node.name, node)
         return found
 
 

@@ -11,22 +11,27 @@ import pandas as pd
 from xlt.data.languages import name_of
 from xlt.metrics.collapse import collapse_note
 from xlt.studies.analysis import names
+from xlt.studies.analysis.claims import PAPER
 from xlt.studies.analysis.collapsed import describe_runs
+from xlt.studies.analysis.equivalence import EQUIVALENT, in_words
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.points import common_volume
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Marks, forest, heat_map, lines, marks_of
+from xlt.studies.report.covariate_figures import effect_by_covariate
 from xlt.studies.report.drawing import COLOURS, MUTED, Figure, Panel
 from xlt.studies.report.recipe_figures import recipe_effects
 from xlt.system.tables import number
 
-VERDICTS = {"supported": COLOURS[0], "contradicted": COLOURS[1], "undecided": MUTED}
+VERDICTS = {
+    "supported": COLOURS[0],
+    "contradicted": COLOURS[1],
+    "equivalent": COLOURS[2],
+    "undecided": MUTED,
+}
 """Colours of the claims' estimates by verdict."""
-
-PAPER = {"squad": 8.2, "mnli": 7.5, "hellaswag": 7.0, "mixture": 8.7, "best": 8.7 - 8.2}
-"""Mean gains over XLM-R Large in points, by claim. Source: Phang et al. (2020), section 4."""
 
 CHANCE = {"xnli": 100 / 3, "pawsx": 100 / 2, "xvnli": 100 / 3, "marvl": 100 / 2}
 """Accuracy of a uniform guess among the target's classes, in percent."""
@@ -49,6 +54,7 @@ def draw(findings: Findings) -> list[Figure]:
         *effect_by_volume(findings, marks),
         *scores_by_volume(findings, marks),
         *effect_by_language(findings),
+        *effect_by_covariate(findings, marks),
         *robustness_by_volume(findings, marks),
         *claims(findings),
         *recipe_effects(findings, PAPER),
@@ -194,12 +200,13 @@ def claims(findings: Findings) -> Iterator[Figure]:
     ]
     columns = ["words", "estimate", "low", "high", "seeds_low", "seeds_high", "colour", "paper"]
     chart = forest(pd.DataFrame(rows, columns=pd.Index(columns)), "Difference, points")
-    verdicts = "; ".join(f"{one.claim.text}: {one.verdict}" for one in drawn)
+    verdicts = "; ".join(f"{one.claim.text}: {one.verdict_in_words}" for one in drawn)
     sentences = [
         "Estimates of the differences that the claims are about.",
         "Thin bar: 95 % interval over seeds and targets (languages if there is one target). Thick bar: "
         "interval over seeds alone.",
-        "Blue: supported; orange: contradicted; grey: undecided.",
+        f"Blue: supported; orange: contradicted; green: {in_words(EQUIVALENT, findings.study.margin)}; grey: "
+        "undecided.",
         "Hollow diamond: the paper's figure, for XLM-R Large on XTREME's development sets.",
     ]
     panel = Panel(chart, "", f"Estimates of the claims. {verdicts}.")

@@ -3,7 +3,7 @@
 <out>/index.html
 <out>/figures/<name>.png, .pdf
 <out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
-      claims.csv, missing.csv
+      claims.csv, verdicts.csv, covariates.csv, missing.csv
 <out>/recipe_scores.csv, recipe_seeds.csv, recipe_effects.csv, recipe_ranges.csv, recipe_variance.csv (only
       of a study with recipes)
 <out>/study.json: answer and cost
@@ -25,24 +25,25 @@ from markupsafe import Markup
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.claims import Judged
-from xlt.studies.analysis.collapsed import RUN, describe_runs, judged_runs
+from xlt.studies.analysis.collapsed import describe_runs
 from xlt.studies.analysis.findings import Findings
-from xlt.studies.analysis.points import at_common_volume, common_volume
 from xlt.studies.analysis.results import StudyResults, check_scores
 from xlt.studies.analysis.volumes import describe_identifiable
 from xlt.studies.analysis.written_study import FACTS, facts_of
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
+from xlt.studies.report.covariate_figures import covariates_table
 from xlt.studies.report.drawing import COLOURS, DARK, Figure, save, svg
 from xlt.studies.report.run_list import groups_of
+from xlt.studies.report.summary import cautions, sentences_of, summary
 from xlt.system.files import write_atomically
-from xlt.system.tables import as_json, number
+from xlt.system.tables import as_json
 from xlt.training.html import environment, table_of
 
 TEMPLATES = Path(__file__).parent
 PAGE = "page.html"
 
-SECTIONS = ("effect", "scores", "languages", "robustness", "claims", "recipes")
+SECTIONS = ("effect", "scores", "languages", "covariates", "robustness", "claims", "recipes")
 """Names of the figures that the page has a place for."""
 
 
@@ -85,11 +86,16 @@ def render(findings: Findings, drawn: Sequence[Figure]) -> str:
         .render(
             name=study.name,
             facts=list(facts(findings)),
-            words=_as_list(study.about.get("words")),
+            words=sentences_of(study.about.get("words")),
+            cautions=list(cautions(findings)),
             summary=list(summary(findings)),
             coverage=table_data(replicate_counts(findings)),
             figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
             claims=[_claim_data(one) for one in findings.judged],
+            claims_table=table_data(tables.claims_table(findings.judged).drop(columns="Reason")),
+            verdicts=_verdicts_data(findings),
+            margin=f"{study.margin:g}",
+            covariates=table_data(covariates_table(findings.covariates)),
             fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,
             identifiable=describe_identifiable(findings.fits) if len(findings.fits) else "",
             model=table_data(tables.model_table(findings.model)),
@@ -130,13 +136,26 @@ def table_data(table: pd.DataFrame) -> dict[str, Any]:
 
 def _claim_data(one: Judged) -> dict[str, str]:
     """Return a claim in the form that the template expects; the verdict is shown apart from the words."""
-    words = one.words.removeprefix(f"{one.verdict.capitalize()}: ")
+    words = one.words.removeprefix(f"{one.verdict_in_words.capitalize()}: ")
     return {
         "text": one.claim.text,
         "paper": one.claim.paper,
-        "verdict": one.verdict,
+        "verdict": one.verdict_in_words,
+        "kind": one.verdict.replace(" ", "-"),
         "words": _minus(words[:1].upper() + words[1:]),
     }
+
+
+def _verdicts_data(findings: Findings) -> list[tuple[str, dict[str, Any]]]:
+    """Return the verdicts on effects in the form that the template expects: titles and tables."""
+    found, parts = findings.verdicts, []
+    for title, own in (
+        ("Mean of all targets", found[found["target"] == "all"]),
+        ("Each target", found[found["target"] != "all"]),
+    ):
+        if len(own):
+            parts.append((title, table_data(tables.verdicts_table(own))))
+    return parts
 
 
 def _minus(text: str) -> str:
@@ -179,89 +198,6 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _as_list(value: Any) -> list[str]:
-    """Return words as a list of paragraphs."""
-    if not value:
-        return []
-    return [value] if isinstance(value, str) else [str(part) for part in value]
-
-
-def summary(findings: Findings) -> Iterator[str]:
-    """Yield the sentences of the section `Answer`: the question, then what the data say."""
-    yield question(findings)
-    if len(findings.pooled):
-        yield figures.largest_effect(findings.pooled)
-        yield from _describe_widths(findings.pooled)
-        yield from _describe_curves(findings)
-        own = at_common_volume(findings.effects)
-        volume = common_volume(findings.by_language)
-        where = f"At {volume:,} examples" if volume else "At each task's largest volume"
-        gains, losses = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
-        yield (
-            f"{where}, the interval of the effect is above zero in {gains} and below zero in {losses} of "
-            f"{len(own)} pairs of an intermediate task and a target."
-        )
-    elif findings.arms:
-        yield ("There is no effect: no seed has a run with and a run without intermediate training.")
-    verdicts = pd.Series([one.verdict for one in findings.judged], dtype=str).value_counts(sort=False)
-    if len(verdicts):
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-        yield f"Of {len(findings.judged)} claims of Phang et al. (2020): {counts}."
-    yield collapse_sentence(findings)
-    count = len(findings.study.missing)
-    yield (
-        f"{count:,} runs or test languages are missing; they are listed below."
-        if count
-        else "No run is missing."
-    )
-
-
-def collapse_sentence(findings: Findings) -> str:
-    """Return a sentence with the numbers of collapsed runs, judged runs, and runs that are not judged."""
-    judged, runs = len(judged_runs(findings.clean)), len(findings.clean.drop_duplicates(RUN))
-    if not judged:
-        return "It is unknown which runs have collapsed: older scores do not tell, nor do tiny splits."
-    rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
-    count = len(findings.collapsed)
-    return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
-
-
-def question(findings: Findings) -> str:
-    """Return the study's question."""
-    arms, targets = (
-        ", ".join(map(names.task_name, found)) or "no task" for found in (findings.arms, findings.targets)
-    )
-    volumes = [f"{volume:,}" for volume in findings.volumes]
-    span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
-    return (
-        f"Asked: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
-        f"transfer in {targets}, and does more of it help more?"
-    )
-
-
-def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
-    """Yield a sentence on the widths of the intervals of the mean effects, if there are intervals."""
-    widths = (points["high"] - points["low"]).dropna()
-    if len(widths):
-        yield (
-            f"The 95 % intervals of the mean effects are {number(widths.median())} points wide at the median "
-            f"({number(widths.min())} to {number(widths.max())}): smaller differences cannot be told apart."
-        )
-
-
-def _describe_curves(findings: Findings) -> Iterator[str]:
-    """Yield a sentence on the curve that fits each arm best over all targets."""
-    if not len(findings.fits):
-        return
-    fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
-    parts = [
-        f"{best} for {', '.join(map(names.task_name, names.sort_arms(own['intermediate'])))}"
-        for best, own in fits.groupby("best", sort=False)
-    ]
-    if parts:
-        yield f"The curve over the volume that fits best, by AICc over all targets: {'; '.join(parts)}."
 
 
 def replicate_counts(findings: Findings) -> pd.DataFrame:

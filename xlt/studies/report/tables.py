@@ -12,7 +12,8 @@ import pandas as pd
 
 from xlt.data.languages import name_of
 from xlt.studies.analysis import names
-from xlt.studies.analysis.claims import Judged
+from xlt.studies.analysis.claims import PAPER, Judged
+from xlt.studies.analysis.equivalence import in_words
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.measures import Measure
 from xlt.studies.analysis.power import smallest_difference
@@ -40,6 +41,8 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         "curves": findings.fits,
         "mixed_model": findings.model,
         "claims": _claims_csv(findings.judged),
+        "verdicts": findings.verdicts,
+        "covariates": findings.covariates,
         "missing": missing,
     }
 
@@ -85,9 +88,11 @@ def _claims_csv(judged: Sequence[Judged]) -> pd.DataFrame:
             part or (math.nan, math.nan, math.nan) for part in (one.estimate, one.seeds_only)
         )
         claim = [one.claim.name, one.claim.text, one.claim.paper, one.verdict]
-        lines.append([*claim, *estimate, *seeds_only[1:], one.p, one.volume, one.words])
-    columns = ["name", "claim", "paper", "verdict", "estimate", "low", "high", "seeds_low", "seeds_high", "p"]
-    return pd.DataFrame(lines, columns=pd.Index([*columns, "volume", "words"]))
+        tests = [one.p, one.p_equivalent, one.margin, one.volume, one.words]
+        lines.append([*claim, PAPER.get(one.claim.name, math.nan), *estimate, *seeds_only[1:], *tests])
+    columns = ["name", "claim", "paper", "verdict", "paper_points", "estimate", "low", "high"]
+    columns += ["seeds_low", "seeds_high", "p", "p_equivalent", "margin", "volume", "words"]
+    return pd.DataFrame(lines, columns=pd.Index(columns))
 
 
 def points_table(points: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
@@ -144,9 +149,32 @@ def cells_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
-    """Return the claims for the reader."""
-    lines = [[one.claim.text, estimate(one), one.verdict, one.words] for one in judged]
-    return pd.DataFrame(lines, columns=pd.Index(["Claim", "Estimate, points", "Verdict", "Reason"]))
+    """Return the claims for the reader: the paper's figure beside this study's, and the verdict."""
+    lines = [
+        [one.claim.text, one.claim.paper, estimate(one), one.verdict_in_words, one.words] for one in judged
+    ]
+    heads = ["Claim", "In the paper", "In this study, points", "Verdict", "Reason"]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
+
+
+def verdicts_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdicts on effects for the reader: a line for each target and arm, a column a volume.
+
+    Args:
+        verdicts: The table that `effect_verdicts` returns, or some of its lines.
+    """
+    lines, volumes = [], sorted(set(verdicts["volume"]))
+    for target in ["all", *names.sort_targets(set(verdicts["target"]) - {"all"})]:
+        own = verdicts[verdicts["target"] == target]
+        for arm in names.sort_arms(own["intermediate"]):
+            cells = {
+                line.volume: f"{number(line.effect, '+')}: {in_words(line.verdict, line.margin)}"
+                for line in own[own["intermediate"] == arm].itertuples()
+            }
+            shown = target if target == "all" else names.task_name(target)
+            lines.append([shown, names.task_name(arm), *(cells.get(volume, "") for volume in volumes)])
+    heads = ["Target", "Intermediate task", *(f"{volume:,}" for volume in volumes)]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
 
 
 ENDS = ("mean", "low", "high")
@@ -197,18 +225,17 @@ def model_table(model: pd.DataFrame) -> pd.DataFrame:
 
 
 def power_table(findings: Findings) -> pd.DataFrame:
-    """Return each target's SD over seeds, smallest detectable difference, and seeds for one point."""
-    seeds = len(findings.seeds)
-    lines = [
-        [names.task_name(target), f"{sd:.2f}", f"{smallest_difference(seeds, sd):.1f}", seeds_needed(1.0, sd)]
-        for target in names.sort_targets(findings.sds)
-        if seeds > 1 and (sd := findings.sds[target]) > 0
-    ]
+    """Return each question's SD over seeds, smallest detectable difference, and numbers of seeds."""
+    seeds, margin = len(findings.seeds), findings.study.margin
+    lines = []
+    for name, of, sd in findings.questions if seeds > 1 else ():
+        if sd > 0:
+            smallest, needed = smallest_difference(seeds, sd), [seeds_needed(d, sd) for d in (1.0, margin)]
+            lines.append([f"{names.task_name(name)}, {of}", f"{sd:.2f}", f"{smallest:.1f}", *needed])
     heads = [
-        "Target",
-        "SD over seeds, points",
+        *("Effect", "SD over seeds, points"),
         f"Smallest difference with {seeds} seeds, points",
-        "Seeds needed for 1 point",
+        *("Seeds needed for 1 point", f"Seeds needed for {margin:g} points"),
     ]
     return pd.DataFrame(lines, columns=pd.Index(heads))
 

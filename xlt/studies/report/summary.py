@@ -1,0 +1,143 @@
+"""The answer of a study in sentences: the question, the verdicts, and conclusions that are not allowed."""
+
+# pandas declares its return types too broadly.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from xlt.studies.analysis import names
+from xlt.studies.analysis.collapsed import RUN, judged_runs
+from xlt.studies.analysis.equivalence import EQUIVALENT, UNDECIDED, in_words
+from xlt.studies.analysis.findings import Findings
+from xlt.studies.analysis.points import at_common_volume, common_volume
+from xlt.studies.report import figures
+from xlt.system.tables import number
+
+ORDER = ["gain", "loss", "supported", "contradicted", EQUIVALENT, UNDECIDED, "not run"]
+"""Order of the verdicts in sentences."""
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+"""White space between two sentences."""
+
+
+def sentences_of(value: Any) -> list[str]:
+    """Return words as a list of sentences."""
+    texts = [value] if isinstance(value, str) else [str(part) for part in value or ()]
+    return [part for text in texts for part in SENTENCE_END.split(text.strip()) if part]
+
+
+def cautions(findings: Findings) -> Iterator[str]:
+    """Yield sentences on conclusions that the verdicts and the seeds of the study do not allow."""
+    undecided = int((findings.verdicts["verdict"] == UNDECIDED).sum())
+    if undecided:
+        yield (
+            f"Undecided is not the same as no effect: {undecided} of {len(findings.verdicts)} effects are "
+            "undecided, and may be gains or losses."
+        )
+    if len(findings.seeds) == 1:
+        yield "One seed decides nothing: differences between single runs may be chance."
+    if len(findings.verdicts):
+        words = in_words(EQUIVALENT, findings.study.margin).capitalize()
+        yield (
+            f'"{words}" holds for the mean of the languages or targets. Single languages can differ by more.'
+        )
+
+
+def summary(findings: Findings) -> Iterator[str]:
+    """Yield the sentences of the section `Answer`: the question, then what the data say."""
+    yield question(findings)
+    if len(findings.pooled):
+        yield figures.largest_effect(findings.pooled)
+        yield from _describe_widths(findings.pooled)
+        yield from _describe_curves(findings)
+        own = at_common_volume(findings.effects)
+        volume = common_volume(findings.by_language)
+        where = f"At {volume:,} examples" if volume else "At each task's largest volume"
+        gains, losses = int((own["low"] > 0).sum()), int((own["high"] < 0).sum())
+        yield (
+            f"{where}, the interval of the effect is above zero in {gains} and below zero in {losses} of "
+            f"{len(own)} pairs of an intermediate task and a target (not adjusted for their number)."
+        )
+    elif findings.arms:
+        yield ("There is no effect: no seed has a run with and a run without intermediate training.")
+    yield from _describe_verdicts(findings)
+    yield collapse_sentence(findings)
+    count = len(findings.study.missing)
+    yield (
+        f"{count:,} runs or test languages are missing; they are listed below."
+        if count
+        else "No run is missing."
+    )
+
+
+def _describe_verdicts(findings: Findings) -> Iterator[str]:
+    """Yield sentences with the numbers of verdicts on effects and on claims."""
+    margin, found = findings.study.margin, findings.verdicts
+    means, single = found["target"] == "all", found["target"] != "all"
+    for what, own in (("means over all targets", means), ("effects on single targets", single)):
+        verdicts = found.loc[own, "verdict"].tolist()
+        if verdicts:
+            yield f"Of {len(verdicts)} {what}, after Holm's adjustment: {_counted(verdicts, margin)}."
+    verdicts = [one.verdict for one in findings.judged]
+    if verdicts:
+        yield f"Of {len(verdicts)} claims of Phang et al. (2020): {_counted(verdicts, margin)}."
+
+
+def _counted(verdicts: Sequence[str], margin: float) -> str:
+    """Return the number of times that each verdict appears, in words."""
+    parts = []
+    for verdict, count in sorted(Counter(verdicts).items(), key=lambda item: ORDER.index(item[0])):
+        plural = {"gain": "gains", "loss": "losses"}.get(verdict, verdict) if count > 1 else verdict
+        parts.append(f"{count} {'with ' if verdict == EQUIVALENT else ''}{in_words(plural, margin)}")
+    return ", ".join(parts)
+
+
+def collapse_sentence(findings: Findings) -> str:
+    """Return a sentence with the numbers of collapsed runs, judged runs, and runs that are not judged."""
+    judged, runs = len(judged_runs(findings.clean)), len(findings.clean.drop_duplicates(RUN))
+    if not judged:
+        return "It is unknown which runs have collapsed: older scores do not tell, nor do tiny splits."
+    rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
+    count = len(findings.collapsed)
+    return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
+
+
+def question(findings: Findings) -> str:
+    """Return the study's question."""
+    arms, targets = (
+        ", ".join(map(names.task_name, found)) or "no task" for found in (findings.arms, findings.targets)
+    )
+    volumes = [f"{volume:,}" for volume in findings.volumes]
+    span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
+    return (
+        f"Asked: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
+        f"transfer in {targets}, and does more of it help more?"
+    )
+
+
+def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence on the widths of the intervals of the mean effects, if there are intervals."""
+    widths = (points["high"] - points["low"]).dropna()
+    if len(widths):
+        yield (
+            f"The 95 % intervals of the mean effects are {number(widths.median())} points wide at the median "
+            f"({number(widths.min())} to {number(widths.max())}): smaller differences cannot be told apart."
+        )
+
+
+def _describe_curves(findings: Findings) -> Iterator[str]:
+    """Yield a sentence on the curve that fits each arm best over all targets."""
+    if not len(findings.fits):
+        return
+    fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
+    parts = [
+        f"{best} for {', '.join(map(names.task_name, names.sort_arms(own['intermediate'])))}"
+        for best, own in fits.groupby("best", sort=False)
+    ]
+    if parts:
+        yield f"The curve over the volume that fits best, by AICc over all targets: {'; '.join(parts)}."
