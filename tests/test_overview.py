@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_verdicts_on_effects_are_read_if_a_report_has_them(studies: dict[str, Pa
 
 
 def test_the_page_shows_answers_costs_image_gain_and_links(studies: dict[str, Path], out: Path):
-    html = (out / "index.html").read_text(encoding="utf-8")
+    html = unescape((out / "index.html").read_text(encoding="utf-8"))
     facts = json.loads((studies["text"] / "report" / "study.json").read_text(encoding="utf-8"))
     runs = runs_of(read_scores_of(studies["text"]))
     assert facts["tokens"] == runs["tokens"].sum()
