@@ -255,13 +255,12 @@ class Evaluation:
         task = cell.task
         raw_splits = cell.raw_splits if split == cell.split else self._splits.raw_splits(task, split)
         stored = self._splits.open(task, split, raw_splits)
-        examples = self._examples(task, stored)
-        rows = stored.rows_of(examples)
+        rows, _ = self._rows(task, stored)
         images = self._images.of(task, cell.model)
         if images is not None:
             images.illustrate(task, raw_splits, stored, rows)
         predictions = predict(self._model(cell), task, stored, rows, self._tokens, self._fabric)
-        return predictions, examples, raw_splits
+        return predictions, self._examples(task, stored), raw_splits
 
     def _rows(self, task: Task[Any], stored: EncodedSplit) -> tuple[np.ndarray, int]:
         """Return the row numbers of the examples within the volume, and the number of these examples."""
