@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_attention import TOKEN_INDICES, assert_gradients_agree, error, gradients
-from tiny_families import CONFIGS, WINDOW, config_of, write_family
+from tiny_families import CONFIGS, WINDOW, config_of, encoder_of, write_family
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertModel, ElectraConfig
 from transformers.models.modernbert.modeling_modernbert import ModernBertModel
@@ -45,16 +45,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert of one segment": ("bert", {"type_vocab_size": 1}),
     "bert whose pad token has a trained row": ("bert", {"pad_token_id": 7}),
 }
-
-
-def encoder_of(folder: Path, kind: str, **changes: Any) -> Encoder:
-    """A tiny encoder without dropout, whose biases and norms are random too."""
-    torch.manual_seed(0)
-    encoder = Encoder(write_family(folder, kind, **changes), from_scratch=True, dropout=0.0).eval()
-    for parameter in encoder.transformer.parameters():
-        if parameter.ndim == 1:
-            nn.init.normal_(parameter, 1.0 if parameter[0] == 1 else 0.0, 0.2)
-    return encoder
 
 
 @pytest.fixture(scope="module", params=CASES)

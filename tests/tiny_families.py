@@ -4,6 +4,8 @@ import string
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import (
     BertConfig,
     BertTokenizer,
@@ -13,6 +15,8 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaXLConfig,
 )
+
+from xlt.models.encoders.text import Encoder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 300,
@@ -57,6 +61,16 @@ def write_family(folder: Path, kind: str, **changes: Any) -> str:
     """Write a tiny config into a folder, and return the folder."""
     config_of(kind, **changes).save_pretrained(folder)
     return str(folder)
+
+
+def encoder_of(folder: Path, kind: str, **changes: Any) -> Encoder:
+    """A tiny encoder without dropout, whose biases and norms are random too."""
+    torch.manual_seed(0)
+    encoder = Encoder(write_family(folder, kind, **changes), from_scratch=True, dropout=0.0).eval()
+    for parameter in encoder.transformer.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, 1.0 if parameter[0] == 1 else 0.0, 0.2)
+    return encoder
 
 
 def write_wordpiece(folder: Path, **changes: Any) -> int:
