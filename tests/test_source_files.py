@@ -150,8 +150,8 @@ def test_a_changed_file_or_setting_has_another_fingerprint(tmp_path: Path):
         (b"text,lang,text\nGood,en,x\n", r"a\.csv: the first line names the column 'text' twice"),
         (b"text,,lang\nGood,x,en\n", r"a\.csv: the first line has a column without a name"),
         (b"text,lang\nGood, very,en\n", r"a\.csv, line 2 has 3 values, but the first line names 2 columns"),
-        ("text,lang\nSchön,de\n".encode("latin-1"), r"a\.csv is not UTF-8 text .*Save the file"),
-        ("text,lang\nGood,en\n".encode("utf-16"), r"a\.csv is not UTF-8 text .*Save the file"),
+        ("text,lang\nSchön,de\n".encode("latin-1"), r"a\.csv, line 2 is not UTF-8 text .*Save the file"),
+        ("text,lang\nGood,en\n".encode("utf-16"), r"a\.csv, line 1 is not UTF-8 text .*Save the file"),
         (b'text,lang\n"Go"od,en\n', r"a\.csv, line 2: .*Double each quotation mark"),
     ],
 )

@@ -10,7 +10,8 @@ from itertools import product
 from typing import Any
 
 from xlt.data.examples import TaggedWords
-from xlt.evaluation.own_rows.reading import DELIMITERS, LINE, UserRow, UserRows
+from xlt.data.text_files import SEPARATORS
+from xlt.evaluation.own_rows.reading import LINE, UserRow, UserRows
 from xlt.kinds.task import Task
 
 UNREAD = ("label", "tags", "answers", "starts", "id")
@@ -131,7 +132,7 @@ class RowReader:
 
     def __init__(self, task: Task[Any], rows: UserRows, columns: Mapping[str, str]) -> None:
         self._task, first = task, rows.first.values
-        self._hint = ". Lists need JSON lines or parquet" if rows.suffix in DELIMITERS else ""
+        self._hint = ". Lists need JSON lines or parquet" if rows.suffix in SEPARATORS else ""
         empty = _Trial(task, {})
         changes = empty.readable()
         self._columns = dict(columns)
@@ -200,7 +201,7 @@ class RowReader:
         """Return the error message for columns that the rows lack."""
         who = "columns" if what == "names" else f"task {self._task.name}"
         found, example = ", ".join(rows.first.values), f"{{{lacking[0]}: YOUR_COLUMN}}"
-        for mark in ";\t,|" if rows.suffix in DELIMITERS and len(rows.first.values) == 1 else "":
+        for mark in ";\t,|" if rows.suffix in SEPARATORS and len(rows.first.values) == 1 else "":
             if mark in found:
                 return (
                     f"{rows.name} seems to be separated by {mark!r}: xlt reads commas in .csv, tabs in .tsv"

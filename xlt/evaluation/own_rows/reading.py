@@ -1,17 +1,16 @@
 """Read the user's rows one at a time: CSV, TSV, JSON lines, parquet, or lines of text."""
 
-import csv
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlt.data.parquet import unreadable
+from xlt.data.text_files import SEPARATORS, SUFFIXES, decoded, object_rows, table_rows
 
 PIPE = "-"
 """Name of the standard input and the standard output."""
@@ -19,13 +18,8 @@ PIPE = "-"
 LINE = "text"
 """Name of the column of plain lines."""
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-
-INPUTS = (*DELIMITERS, ".jsonl", ".parquet", ".txt")
+INPUTS = (*SUFFIXES, ".txt")
 """Suffixes of files that can be read."""
-
-MAX_FIELD = 2**31 - 1
-"""Maximum number of characters in a field of a CSV file. The default of Python is too small for passages."""
 
 
 class UserRow(NamedTuple):
@@ -82,10 +76,10 @@ class UserRows:
         if self.suffix == ".parquet":
             yield from _parquet(Path(path))
         elif path == PIPE:
-            yield from self._from_lines(_decoded(sys.stdin.buffer, self.name))
+            yield from self._from_lines(decoded(sys.stdin.buffer, self.name))
         else:
             with Path(path).open("rb") as file:
-                yield from self._from_lines(_decoded(file, self.name))
+                yield from self._from_lines(decoded(file, self.name))
 
     def _from_lines(self, lines: Iterator[str]) -> Iterator[UserRow]:
         """Yield the rows of lines of text, after a look at the first line of the standard input."""
@@ -93,69 +87,14 @@ class UserRows:
             start = list(islice(lines, 1))
             self.suffix = ".jsonl" if start and start[0].lstrip().startswith("{") else ".txt"
             lines = chain(start, lines)
-        if self.suffix in DELIMITERS:
-            return _table(lines, DELIMITERS[self.suffix], self.name)
-        return _json_lines(lines, self.name) if self.suffix == ".jsonl" else _plain_lines(lines, self.name)
-
-
-def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
-    """Yield the lines of a file as text, without a byte order mark.
-
-    Raises:
-        ValueError: A line is not UTF-8.
-    """
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{name}, line {number} is not UTF-8 ({error.reason} at byte {error.start + 1} of the "
-                "line): save the file as UTF-8"
-            ) from error
-
-
-def _table(lines: Iterable[str], delimiter: str, name: str) -> Iterator[UserRow]:
-    """Yield the rows of a CSV or TSV file, whose first line names the columns.
-
-    Raises:
-        ValueError: Two columns have the same name, or a row has another number of fields.
-    """
-    csv.field_size_limit(MAX_FIELD)
-    table = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        heads = next(table, [])
-        if len(set(heads)) < len(heads):
-            raise ValueError(f"{name}, line 1: two columns have the same name: {', '.join(heads)}")
-        for fields in table:
-            place = f"{name}, line {table.line_num}"
-            if fields and len(fields) != len(heads):
-                raise ValueError(
-                    f"{place} has {len(fields)} fields, but there are {len(heads)} columns: "
-                    f"{', '.join(heads)}. Put a field that holds a delimiter or a quote in quotes"
-                )
-            if fields:
-                yield UserRow(dict(zip(heads, fields, strict=True)), place)
-    except csv.Error as error:
-        raise ValueError(f"{name}, line {table.line_num} cannot be read: {error}") from error
-
-
-def _json_lines(lines: Iterable[str], name: str) -> Iterator[UserRow]:
-    """Yield the rows of a file with a JSON object a line. Blank lines are skipped.
-
-    Raises:
-        ValueError: A line is not an object.
-    """
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{name}, line {number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{place} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{place} must be a JSON object, such as {{{json.dumps(LINE)}: ...}}")
-        yield UserRow(values, place)
+        if self.suffix == ".txt":
+            return _plain_lines(lines, self.name)
+        found = (
+            object_rows(lines, self.name)
+            if self.suffix == ".jsonl"
+            else table_rows(lines, self.name, SEPARATORS[self.suffix])
+        )
+        return (UserRow(values, f"{self.name}, line {number}") for values, number in found)
 
 
 def _plain_lines(lines: Iterable[str], name: str) -> Iterator[UserRow]:

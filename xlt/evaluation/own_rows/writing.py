@@ -11,13 +11,11 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlt.evaluation.own_rows.reading import DELIMITERS, PIPE
+from xlt.data.text_files import SEPARATORS, SUFFIXES
+from xlt.evaluation.own_rows.reading import PIPE
 from xlt.system.files import discard, publish, scratch_path
 from xlt.system.tables import finite
 from xlt.training.run_folder import check_writable
-
-OUTPUTS = (".jsonl", *DELIMITERS, ".parquet")
-"""Suffixes of files that can be written."""
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows: column name to value."""
@@ -41,9 +39,9 @@ def check_output(out: str, source: str) -> None:
     path = Path(out)
     if out == PIPE:
         return
-    if path.suffix not in OUTPUTS:
+    if path.suffix not in SUFFIXES:
         raise ValueError(
-            f"out is {out}: it must end in {', '.join(OUTPUTS)}, or be -, which prints JSON lines"
+            f"out is {out}: it must end in {', '.join(SUFFIXES)}, or be -, which prints JSON lines"
         )
     if source != PIPE and path.resolve() == Path(source).resolve():
         raise ValueError(f"out is {out}, which is the input: name another file")
@@ -69,8 +67,8 @@ def writer(out: str) -> Iterator[Write]:
                 yield write
         else:
             with scratch.open("w", encoding="utf-8", newline="") as file:
-                is_table = path.suffix in DELIMITERS
-                yield _table(file, DELIMITERS[path.suffix]) if is_table else _json_lines(file)
+                is_table = path.suffix in SEPARATORS
+                yield _table(file, SEPARATORS[path.suffix]) if is_table else _json_lines(file)
         publish(scratch, path)
     finally:
         discard(scratch)
