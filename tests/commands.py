@@ -10,8 +10,8 @@ from forked import Forked
 
 from tests.stress.faults import Fault, ended
 
-HANG = 600
-"""Seconds after which a command counts as hanging; one takes ten seconds, or minutes on a starved machine."""
+HANG = 240
+"""Seconds after which a command counts as hanging; one takes ten, or a minute on a starved machine."""
 
 
 def launch(args: Sequence[str], module: str = "xlt.fit", **environment: str) -> tuple[int | None, str]:

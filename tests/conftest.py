@@ -24,6 +24,8 @@ os.environ.update(WANDB_MODE="disabled", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLEL
 os.environ.update(HF_DATASETS_CACHE=f"{SCRATCH.name}/datasets", XLT_CACHE=f"{SCRATCH.name}/encoded")
 os.environ["WANDB_CACHE_DIR"] = f"{SCRATCH.name}/wandb"
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # how Lightning calls jsonargparse
+# pyarrow's unused allocator starts a thread at import; a process that forks others must have one thread.
+os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
 os.environ.pop("XLT_DATA", None)
 # Tiny models gain nothing from more threads, and processes that share cores lose much.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -4,6 +4,7 @@ The processes that it starts for itself are forked ahead, while nothing has run 
 they are. tests.stress.chaos strikes commands as users start them.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import pickle
@@ -79,6 +80,7 @@ def _begin(module: str, args: list[str], environment: dict[str, str], output: Pa
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(written, stream)
+    faulthandler.enable()  # SIGABRT, which ends a command that hangs, prints what each thread was doing
     for _ in range(processes - 1):
         told, tell = os.pipe()
         number = os.fork()

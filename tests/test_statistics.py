@@ -296,6 +296,22 @@ def test_the_mixed_model_says_that_it_did_not_converge(monkeypatch):
     assert found["words"].str.contains("the fit did not converge").all()
 
 
+def test_scores_without_noise_give_no_standard_errors_and_say_so():
+    """The likelihood has no maximum there, and the Hessian has negative diagonal elements or none."""
+    x = np.repeat([0.0, 1.0], 8)
+    fixed = pd.DataFrame({"none": np.ones(16), "mnli": x})
+    random = {"language": np.tile(np.eye(8), (2, 1)), "run": np.stack([1 - x, x], axis=1)}
+    unknown = 0
+    for seed in range(20):
+        effects = np.random.default_rng(seed).normal(0, 1, 8)
+        found = fit_components(np.tile(effects, 2), fixed, random)
+        known = bool(np.isfinite(found.errors).all())
+        assert known or not found.converged
+        assert found.converged or "the fit did not converge" in found.words
+        unknown += not known
+    assert unknown
+
+
 def test_without_random_components_the_fit_is_that_of_least_squares():
     """Both groups have the same mean, so that the variance of groups is 0."""
     values = np.random.default_rng(0).normal(0, 1, (2, 2, 6))

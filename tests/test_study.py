@@ -184,6 +184,13 @@ def test_translations_and_plain_text_stand_beside_an_arms_examples(make: Make, t
     }
 
 
+def test_an_arm_can_have_volumes_of_its_own(make: Make):
+    made = Study(**make(volumes=[9, 18], seeds=[0], arm_volumes={"mnli": [7]}, steps={7: 2}))
+    runs = [known for known in made.nodes.values() if known.phase == "intermediate"]
+    assert {(known.arm, known.volume) for known in runs} == {("mnli", 7), ("mixture", 9), ("mixture", 18)}
+    assert {known.settings["trainer"]["max_steps"] for known in runs if known.arm == "mnli"} == {2}
+
+
 def test_a_task_of_ones_own_has_a_volume(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mylab").mkdir()
     shutil.copy(REPOSITORY / "xlt" / "tasks" / "qqp.py", tmp_path / "mylab" / "paws.py")
@@ -305,6 +312,9 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"intermediate": {"m|touch x #": "x.yaml"}}, "intermediate is m|touch x #: .*valid folder name"),
         ({"seeds": [-1]}, "seeds is .*be 0 or more"),
         ({"steps": {9: -4}}, "steps is .*be 1 or more"),
+        ({"arm_volumes": {"qqp": [9]}}, "arm_volumes is qqp: .*be an arm of the study: mnli"),
+        ({"arm_volumes": {"mnli": []}}, "arm_volumes mnli is .*name at least one"),
+        ({"arm_volumes": {"mnli": [9, 9]}}, "arm_volumes mnli is .*not repeat a value"),
         ({"targets": {"xnlii": "x.yaml"}}, "unknown task 'xnlii'. Did you mean xnli"),
         ({"targets": {"mnli": "x.yaml"}}, "targets is mnli: .*test languages"),
         ({"targets": {"xnli/de": "x.yaml"}}, "targets is xnli/de: .*without a language.*languages"),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -153,19 +154,35 @@ def ended(process: Process, limit: float) -> tuple[int | None, str]:
         limit: Most seconds for it, and then for what it has started, to end.
 
     Returns:
-        No exit code where it has not ended, or left a process behind; all are killed then.
+        No exit code where it has not ended, or left a process behind; all are killed then, and the output
+            ends with what each thread was doing, if the processes print that on SIGABRT (faulthandler).
     """
     try:
         output, _ = process.communicate(timeout=limit)
-        until = time.monotonic() + limit
-        while _lives(process.pid):
-            if time.monotonic() > until:
-                raise TimeoutError(output)
-            time.sleep(0.1)
-    except (subprocess.TimeoutExpired, TimeoutError) as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        return None, f"hangs: {error}"
+    except subprocess.TimeoutExpired:
+        return None, f"hangs: {_killed(process)}"
+    if not _waited(process.pid, limit):
+        return None, f"leaves a process behind: {_killed(process)}"
     return process.returncode, output
+
+
+def _killed(process: Process) -> str:
+    """Output of a process whose group has been killed."""
+    os.killpg(process.pid, signal.SIGABRT)
+    _waited(process.pid, 10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate(timeout=10)[0]
+
+
+def _waited(group: int, limit: float) -> bool:
+    """Wait until no process of the group lives, or that many seconds; whether none does."""
+    until = time.monotonic() + limit
+    while _lives(group):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _lives(group: int) -> bool:

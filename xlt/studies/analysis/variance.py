@@ -133,17 +133,31 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
     else:
         return _least_squares(scores, fixed, list(random))
     zero = [name for name in random if name not in left]
-    converged = bool(result.converged) and not messages and bool(np.isfinite(result.bse_fe).all())
+    errors = _standard_errors(result)
+    converged = bool(result.converged) and not messages and bool(np.isfinite(errors).all())
     remarks = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
-    remarks += ["the fit did not converge: " + "; ".join(messages)] if not converged else []
+    remarks += (
+        [": ".join(["the fit did not converge", *filter(None, ["; ".join(messages)])])]
+        if not converged
+        else []
+    )
     terms = fixed.columns
     return Fitted(
         pd.Series(np.asarray(result.fe_params), terms),
-        pd.Series(np.asarray(result.bse_fe), terms),
+        pd.Series(errors, terms),
         {name: float(variances.get(name, 0.0)) for name in random} | {"residual": float(result.scale)},
         converged,
         "; ".join(remarks),
     )
+
+
+def _standard_errors(result: Any) -> np.ndarray:
+    """Return the standard errors of the fixed terms, shape (terms,); NaN for a negative variance.
+
+    A fit that ends beside a maximum can have a Hessian that is not positive definite.
+    """
+    variances = np.diag(result.cov_params())[: len(result.fe_params)]
+    return np.sqrt(np.where(variances < 0, np.nan, variances))
 
 
 def _least_missed(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str, np.ndarray]) -> str:

@@ -17,24 +17,57 @@ SECTIONS = ("model", "data", "trainer", "checkpoints", "preemption", "wandb")
 """Keys of xlt fit whose values are mappings of further keys."""
 
 
-def check_replicates(volumes: Sequence[int | None], seeds: Sequence[int], steps: Mapping[int, int]) -> None:
-    """Refuse volumes, seeds and steps that are out of range or appear twice.
+def check_replicates(volumes: Sequence[int | None], seeds: Sequence[int]) -> None:
+    """Refuse volumes and seeds that are out of range or appear twice.
 
     Args:
         volumes: Numbers of examples; None means all.
         seeds: Seeds of the replicates.
-        steps: Optimizer steps by volume.
 
     Raises:
         ValueError: A value is not allowed.
     """
-    for key, values in (("volumes", volumes), ("seeds", seeds)):
-        require(len(set(values)) == len(values), key, values, "not repeat a value")
-    require(all(v is None or v >= 1 for v in volumes), "volumes", volumes, "be 1 example or more")
+    _check_volumes("volumes", volumes)
+    require(len(set(seeds)) == len(seeds), "seeds", seeds, "not repeat a value")
+    require(all(seed >= 0 for seed in seeds), "seeds", seeds, "be 0 or more")
+
+
+def check_arm_volumes(arm_volumes: Mapping[str, Sequence[int | None]], arms: Iterable[str]) -> None:
+    """Refuse volumes of single arms that are out of range or appear twice, and unknown arms.
+
+    Args:
+        arm_volumes: Numbers of examples by arm.
+        arms: Names of the study's arms.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+    known = list(arms)
+    for arm, volumes in arm_volumes.items():
+        require(arm in known, "arm_volumes", arm, f"be an arm of the study: {', '.join(known)}")
+        require(bool(volumes), f"arm_volumes {arm}", volumes, "name at least one")
+        _check_volumes(f"arm_volumes {arm}", volumes)
+
+
+def check_steps(steps: Mapping[int, int], volumes: Iterable[int | None]) -> None:
+    """Refuse steps of volumes that the study does not have, and steps below 1.
+
+    Args:
+        steps: Optimizer steps by volume.
+        volumes: All volumes of the study.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
     unknown = sorted(set(steps) - set(volumes))
     require(not unknown, "steps", steps, f"name only volumes of the study, which has no {unknown}")
-    require(all(seed >= 0 for seed in seeds), "seeds", seeds, "be 0 or more")
     require(all(number >= 1 for number in steps.values()), "steps", steps, "be 1 or more")
+
+
+def _check_volumes(key: str, volumes: Sequence[int | None]) -> None:
+    """Refuse volumes below 1 and repeated ones."""
+    require(len(set(volumes)) == len(volumes), key, volumes, "not repeat a value")
+    require(all(v is None or v >= 1 for v in volumes), key, volumes, "be 1 example or more")
 
 
 def check_names(name: str, arms: Iterable[str]) -> None:

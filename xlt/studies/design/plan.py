@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt.config.folder_name import escaped
+from xlt.studies.design import limits
 from xlt.studies.design.configs import (
     Settings,
     counted_tasks,
@@ -30,7 +31,6 @@ from xlt.studies.design.images import (
     run_config,
     vision_hash,
 )
-from xlt.studies.design.limits import check_names, check_replicates, check_sections
 from xlt.studies.design.nodes import NONE, Node, Phase, Replicate
 from xlt.studies.design.recipes import DEFAULT, check_recipes, overridden
 from xlt.studies.design.targets import (
@@ -58,6 +58,7 @@ class Study:
             examples. A smaller volume is a subset of a larger one. Each language of a translated task has the
             same number. Text without labels is not counted: its config sets its amount. Example: [1000,
             10000, null].
+        arm_volumes: Volumes of single arms in the place of `volumes`. Example: {mlm: [8000]}.
         seeds: Seeds of the replicates, 0 or more. Each replicate of an arm is compared with the replicate of
             "none" that has the same seed. Example: [0, 1, 2].
         targets: Maps each task of XTREME or IGLUE to the config that fine-tunes it, to another target whose
@@ -90,6 +91,7 @@ class Study:
     volumes: list[int | None]
     seeds: list[int]
     targets: dict[str, str | None]
+    arm_volumes: dict[str, list[int | None]] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
     num_target_seeds: int = 1
     selection: dict[str, int] = field(default_factory=dict)
@@ -107,8 +109,10 @@ class Study:
         """Check the settings against each other."""
         for key in ("intermediate", "volumes", "seeds", "targets"):
             require(bool(getattr(self, key)), key, getattr(self, key), "name at least one")
-        check_names(self.name, self.intermediate)
-        check_replicates(self.volumes, self.seeds, self.steps)
+        limits.check_names(self.name, self.intermediate)
+        limits.check_replicates(self.volumes, self.seeds)
+        limits.check_arm_volumes(self.arm_volumes, self.intermediate)
+        limits.check_steps(self.steps, chain(self.volumes, *self.arm_volumes.values()))
         require(self.num_target_seeds >= 1, "num_target_seeds", self.num_target_seeds, "be at least 1")
         require(self.margin > 0, "margin", self.margin, "be above 0 points")
         check_selection(self.selection, self.targets)
@@ -116,7 +120,7 @@ class Study:
         check_blind(self.blind, self.targets)
         check_recipes(self.recipes, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
-            check_sections(key, getattr(self, key))
+            limits.check_sections(key, getattr(self, key))
 
     @property
     def own_folder(self) -> Path:
@@ -152,7 +156,7 @@ def _build_nodes(study: Study) -> Iterator[Node]:
     for seed in study.seeds:
         yield from builder.replicate(NONE, None, seed, None)
         for arm in study.intermediate:
-            for volume in study.volumes:
+            for volume in study.arm_volumes.get(arm, study.volumes):
                 start = builder.intermediate(arm, volume, seed)
                 yield start
                 yield from builder.replicate(arm, volume, seed, start)
@@ -195,11 +199,8 @@ class _NodeBuilder:
         if volume in study.steps:
             config = scale_steps(config, study.steps[volume])
         own = {"seed_everything": seed, "model": {"encoder": study.encoder}, "data": {"volume": volumes}}
-        wandb = {"wandb": {"group": study.name, "job_type": "intermediate"}}
         label = f"{arm}-{'all' if volume is None else volume}-s{seed}"
-        return self._node(
-            "intermediate", label, merge(config, own, wandb), (), Replicate(arm, volume, seed, seed)
-        )
+        return self._node("intermediate", label, merge(config, own), (), Replicate(arm, volume, seed, seed))
 
     def replicate(self, arm: str, volume: int | None, seed: int, start: Node | None) -> Iterator[Node]:
         """Yield the fine-tuning runs of a replicate, and the evaluations of all its targets."""
@@ -250,10 +251,8 @@ class _NodeBuilder:
         """Return a fine-tuning run."""
         model = {"encoder": self._encoder_after(start)}
         own = {"seed_everything": replicate.target_seed, "model": model}
-        wandb = {"wandb": {"group": self._study.name, "job_type": "target"}}
         parents = (start.name,) if start else ()
-        settings = merge(config, own, wandb)
-        return self._node("target", label, settings, parents, replicate, (target,), is_blind)
+        return self._node("target", label, merge(config, own), parents, replicate, (target,), is_blind)
 
     def _selection(
         self, target: str, label: str, node: Node, period: int | None, replicate: Replicate
@@ -273,10 +272,8 @@ class _NodeBuilder:
         targets: tuple[str, ...], is_blind: bool = False,
     ) -> Node:  # fmt: skip
         """Return an evaluation with the study's settings for the tasks that it tests."""
-        job = "selection" if "checkpoint" in own else "evaluate"
-        wandb = {"wandb": {"group": self._study.name, "job_type": job}}
         # A list in `own` replaces the perturbations of all targets.
-        settings = settings_for(targets, merge(self._evaluate, own, wandb))
+        settings = settings_for(targets, merge(self._evaluate, own))
         return self._node("evaluate", label, settings, parents, replicate, targets, is_blind)
 
     def _encoder_after(self, node: Node | None) -> str:
@@ -288,6 +285,8 @@ class _NodeBuilder:
         replicate: Replicate, targets: tuple[str, ...] = (), is_blind: bool = False,
     ) -> Node:  # fmt: skip
         """Return a node with its name and its folder."""
+        job = "selection" if "checkpoint" in settings else phase
+        settings = merge(settings, {"wandb": {"group": self._study.name, "job_type": job}})
         hashes = [self._encoder_hash, *vision_hash(settings)]
         name = node_name(phase, label, settings, parents, hashes)
         folder = str(self._study.folder / name)

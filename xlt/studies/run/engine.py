@@ -76,7 +76,9 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         command = _command(plan, jobs, threads, retries, profile)
         if profile:
             return _wait_for(command, os.environ)
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        # Without the second, pyarrow starts a thread at import, and the launcher forks.
+        own = {"OMP_NUM_THREADS": str(threads), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+        environment = own | os.environ
         with launcher(environment) as address:
             return _wait_for(command, {**environment, ADDRESS: address})
 
