@@ -460,7 +460,7 @@ def test_a_table_refuses_rows_with_other_columns(ask: Predict, tmp_path: Path, c
     source = write(tmp_path / "rows.jsonl", rows)
     for name in ("found.csv", "found.parquet"):
         message = refused(capsys, ask(input=source, task="xnli", out=tmp_path / name))
-        assert "a row has the columns sentence1, sentence2, more, " in message
+        assert "row 2 has the columns sentence1, sentence2, more, " in message
     rows = [
         {"sentence1": "a", "sentence2": "b", "more": 1},
         {"sentence1": "a", "sentence2": "b", "more": "x"},

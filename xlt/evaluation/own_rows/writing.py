@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -93,23 +94,24 @@ def _table(file: TextIO, delimiter: str) -> Write:
     """Return a function that writes a CSV file. Lists and mappings are JSON in their fields."""
     table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     heads: list[str] = []
+    numbers = count(1)
 
     def write(rows: Rows) -> None:
         if not heads:
             heads.extend(rows[0])
             table.writerow(heads)
         for row in rows:
-            _check_columns(row, heads)
+            _check_columns(next(numbers), row, heads)
             table.writerow([_json(v) if isinstance(v, list | dict) else v for v in row.values()])
 
     return write
 
 
-def _check_columns(row: Mapping[str, Any], heads: Sequence[str]) -> None:
-    """Raise ValueError for a row with other columns than the first row."""
+def _check_columns(number: int, row: Mapping[str, Any], heads: Sequence[str]) -> None:
+    """Raise ValueError for a row with other columns than the first row. Rows are counted from 1."""
     if list(row) != list(heads):
         raise ValueError(
-            f"a row has the columns {', '.join(row)}, but the first row has {', '.join(heads)}: give all "
+            f"row {number} has the columns {', '.join(row)}, but the first row has {', '.join(heads)}: give all "
             "rows the same columns in the same order, or set out to a .jsonl file"
         )
 
@@ -118,11 +120,12 @@ def _check_columns(row: Mapping[str, Any], heads: Sequence[str]) -> None:
 def _parquet(path: Path) -> Iterator[Write]:
     """Yield a function that writes a parquet file. The first chunk decides the types of the columns."""
     opened: list[pq.ParquetWriter] = []
+    numbers = count(1)
 
     def write(rows: Rows) -> None:
         names = opened[0].schema.names if opened else list(rows[0])
         for row in rows:
-            _check_columns(row, names)
+            _check_columns(next(numbers), row, names)
         try:
             if not opened:
                 opened.append(pq.ParquetWriter(path, schema_of(rows)))
