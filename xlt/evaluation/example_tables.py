@@ -97,14 +97,19 @@ def write_examples(
 
 
 def _examples(task: Task[Any], raw_splits: Sequence[RawSplit], numbers: np.ndarray) -> Iterator[Any]:
-    """Yield the examples with some numbers. Examples without a label have no number."""
+    """Yield the examples with some numbers. Examples without a label have no number.
+
+    Only these examples are perturbed, which takes far longer than reading them.
+    """
     wanted = iter(numbers.tolist())
-    number = next(wanted, -1)
-    labelled = (example for example in read_examples(task, raw_splits) if task.is_labelled(example))
-    for i, example in enumerate(labelled):
-        if i == number:
-            yield example
-            number = next(wanted, -1)
+    number, i = next(wanted, -1), 0
+    for raw in raw_splits:
+        for example in read_examples(task, [replace(raw, perturb=None)]):
+            if task.is_labelled(example):
+                if i == number:
+                    yield example if raw.perturb is None else raw.perturb(example)
+                    number = next(wanted, -1)
+                i += 1
 
 
 def _num_tokens(predictions: Predictions, examples: np.ndarray) -> np.ndarray:

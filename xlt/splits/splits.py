@@ -44,6 +44,7 @@ class Splits:
     ) -> None:
         self._roots, self.cache, self.text, self._pool = roots, cache, text, pool
         self._is_blind = is_blind
+        self._identities: dict[tuple[str, bool, Split], list[int | str]] = {}
 
     def raw_splits(self, task: Task[Any], split: Split) -> list[RawSplit]:
         """Return the task's own rows of a split, not encoded, one raw split for each file.
@@ -123,6 +124,13 @@ class Splits:
         Raises:
             ValueError: A row cannot be read.
         """
+        key = task.name, task.is_parallel, split
+        if key not in self._identities:
+            self._identities[key] = self._identify(task, split)
+        return self._identities[key]
+
+    def _identify(self, task: Task[Any], split: Split) -> list[int | str]:
+        """Return the identities by the rows of the task and of the languages before it."""
         own = without_images(read_examples(task, self.raw_splits(task, split)))
         found = self._numbered(task, split, own)
         return [i for i, example in zip(found, own, strict=True) if task.is_labelled(example)]

@@ -111,8 +111,8 @@ def _check_columns(number: int, row: Mapping[str, Any], heads: Sequence[str]) ->
     """Raise ValueError for a row with other columns than the first row. Rows are counted from 1."""
     if list(row) != list(heads):
         raise ValueError(
-            f"row {number} has the columns {', '.join(row)}, but the first row has {', '.join(heads)}: give all "
-            "rows the same columns in the same order, or set out to a .jsonl file"
+            f"row {number} has the columns {', '.join(row)}, but the first row has {', '.join(heads)}: give "
+            "all rows the same columns in the same order, or set out to a .jsonl file"
         )
 
 
