@@ -37,6 +37,7 @@ with install_import_hook(["xlt.models", "xlt.metrics"], "beartype.beartype"):
 
     from xlt.config.run_command import run_command
     from xlt.fit import fit
+    from xlt.training.launch import PLACES
 
 REPOSITORY = Path(__file__).parents[1]
 StudyKeys = Callable[..., dict[str, Any]]
@@ -120,6 +121,14 @@ def _no_module_of_another_test() -> Iterator[None]:
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def launch_is_forgotten() -> Iterator[None]:
+    """No test leaves what tells a process its rank: a command of a later test would wait for other ranks."""
+    before = [os.environ.get(name) for name in ("RANK", *PLACES)]
+    yield
+    assert [os.environ.get(name) for name in ("RANK", *PLACES)] == before
 
 
 def run(args: list[str], verb: Callable[..., None] = fit) -> int | str | None:

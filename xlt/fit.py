@@ -36,6 +36,7 @@ from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.checkpoint_files import best, newest, step_of
 from xlt.training.console_log import ConsoleLog
 from xlt.training.exporting import export_run
+from xlt.training.launch import places_restored
 from xlt.training.metrics_file import MetricsFile, read_events
 from xlt.training.recorder import Totals
 from xlt.training.results import results_of, table, validations_of
@@ -50,7 +51,7 @@ def fit(args: Sequence[str]) -> None:
     Args:
         args: Command-line arguments.
     """
-    with SignalWatcher() as watcher:
+    with SignalWatcher() as watcher, places_restored():
         cli = CommandLine(args, watcher=watcher)
         if cli.folder.is_finished:
             _print_finished(cli)

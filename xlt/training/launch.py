@@ -4,6 +4,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -20,11 +22,29 @@ from xlt.training.lightning_private import cluster_environment
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 """Variables with the address of rank 0."""
 
+PLACES = (*ADDRESS, "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""Variables that Lightning sets in the process that starts the others."""
+
 RANKS: dict[type[ClusterEnvironment], tuple[str, ...]] = {
     TorchElasticEnvironment: ("RANK", "LOCAL_RANK"),
     SLURMEnvironment: ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
 }
 """Launcher → variables in which the launcher tells a process its rank."""
+
+
+@contextmanager
+def places_restored() -> Iterator[None]:
+    """Give the variables that Lightning sets their former values when the block ends.
+
+    Another run of the same process would take them for a launcher's, and wait for ranks that nobody starts.
+    """
+    before = {name: os.environ[name] for name in PLACES if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in PLACES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def check_launch(trainer: Trainer) -> None:
