@@ -31,10 +31,12 @@ from xlt.evaluation.perturbations.perturbations import names_of
 from xlt.evaluation.scores import write
 from xlt.studies.analysis import cost
 from xlt.studies.analysis.collect import missing_of, results_of
+from xlt.studies.analysis.disk import disk_lines
 from xlt.studies.analysis.power import power_lines
 from xlt.studies.analysis.recipes import recipe_scores
 from xlt.studies.analysis.results import SCORES
 from xlt.studies.analysis.robustness import averaged
+from xlt.studies.design.node_files import Kept
 from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.report.page import page
@@ -89,6 +91,13 @@ def make_parser() -> CommandParser:
         help="Folder of a Snakemake profile, such as scripts/slurm/study. Defaults to this machine.",
     )
     parser.add_argument(
+        "--keep",
+        type=Kept,
+        default="all",
+        help="What stays of a finished run: all; models, which deletes its checkpoints; or scores, which "
+        "also deletes the models of targets after their evaluations.",
+    )
+    parser.add_argument(
         "--tokens_per_second",
         type=float | None,
         default=None,
@@ -115,7 +124,7 @@ def study(args: Sequence[str]) -> int:
     parser = make_parser()
     settings = vars(parser.instantiate(parser.parse_args(list(args))))
     settings.pop("config")
-    run_keys = ("dry_run", "report_only", "jobs", "retries", "profile", "tokens_per_second", "power")
+    run_keys = ("dry_run", "report_only", "jobs", "retries", "profile", "keep", "tokens_per_second", "power")
     options = {key: settings.pop(key) for key in run_keys}
     require(options["jobs"] is None or options["jobs"] >= 1, "jobs", options["jobs"], "be at least 1")
     require(options["retries"] >= 0, "retries", options["retries"], "be 0 or more")
@@ -128,11 +137,15 @@ def study(args: Sequence[str]) -> int:
     print(cost.table(cost.costs(plan, options["tokens_per_second"]), options["jobs"] or 1))
     for lines in cost.vision_lines(plan):
         print(f"\n{lines}")
+    for line in disk_lines(plan, options["keep"]):
+        print(f"\n{line}")
     if options["dry_run"]:
         return 0
     is_stopped = False
     if not options["report_only"]:
-        is_stopped = engine.run(plan, options["jobs"], options["retries"], options["profile"])
+        is_stopped = engine.run(
+            plan, options["jobs"], options["retries"], options["profile"], options["keep"]
+        )
     nodes = [missing for missing in missing_of(plan) if missing.what in plan.nodes]
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")

@@ -1,6 +1,14 @@
-"""Paths of the results, logs and locks of a study's nodes. Every node imports this: keep it light."""
+"""The files of a study's nodes, and which of them stay. Every node imports this: keep it light."""
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
+
+from xlt.system.folders import MODEL
+
+Kept = Literal["all", "models", "scores"]
+"""Parts of a finished run that stay: all; all but its checkpoints; or, of a run of phase 3, its scores."""
 
 
 def log_path(folder: Path, name: str, suffix: str) -> Path:
@@ -17,3 +25,26 @@ def log_path(folder: Path, name: str, suffix: str) -> Path:
 def is_finished(folder: Path, name: str) -> bool:
     """Return True if the node has its results."""
     return (folder / name / "results.json").is_file()
+
+
+def tidy(plan: Mapping[str, Any], name: str) -> None:
+    """Delete what no node of the study needs any more, now that a node is finished.
+
+    A run's checkpoints, and with `scores` the model of a run of phase 3, go when the run and all nodes that
+    start from it are finished. Models of phase 2 stay, since further targets start from them.
+
+    Args:
+        plan: The plan that `engine.write` wrote.
+        name: Name of the finished node.
+    """
+    kept = plan.get("keep", "all")
+    if kept == "all":
+        return
+    nodes, folder = plan["nodes"], Path(plan["folder"])
+    for run in (name, *nodes[name]["parents"]):
+        users = [other for other, node in nodes.items() if run in node["parents"]]
+        if not all(is_finished(folder, node) for node in (run, *users)):
+            continue
+        shutil.rmtree(folder / run / "checkpoints", ignore_errors=True)
+        if kept == "scores" and users and run.startswith("target-"):
+            shutil.rmtree(folder / run / MODEL, ignore_errors=True)

@@ -13,7 +13,7 @@ from types import FrameType
 
 import yaml
 
-from xlt.studies.design.node_files import is_finished
+from xlt.studies.design.node_files import Kept, is_finished, tidy
 from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
 from xlt.system.files import write_atomically
@@ -26,12 +26,13 @@ OWN_EXECUTORS = ("local", "dryrun", "touch")
 """Executors that come with Snakemake. Every other executor is a plugin."""
 
 
-def write(study: Study, threads: int) -> Path:
+def write(study: Study, threads: int, kept: Kept = "all") -> Path:
     """Write each node's config and the plan; return the plan's file.
 
     Args:
         study: The study.
         threads: Cores of each node.
+        kept: What is kept of a finished run.
     """
     configs = study.folder / "configs"
     configs.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,7 @@ def write(study: Study, threads: int) -> Path:
         "cwd": str(Path.cwd()),
         "folder": str(study.folder.resolve()),
         "threads": threads,
+        "keep": kept,
         "wanted": wanted,
     }
     path = study.own_folder / "plan.json"
@@ -53,7 +55,7 @@ def write(study: Study, threads: int) -> Path:
     return path
 
 
-def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bool:
+def run(study: Study, jobs: int | None, retries: int, profile: str | None, kept: Kept = "all") -> bool:
     """Run the nodes that are not finished; return True if a signal stopped the engine.
 
     Args:
@@ -61,6 +63,7 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
         jobs: Number of nodes that run at the same time. If None, the profile decides; without a profile, 1.
         retries: Number of times that a failed node is started again.
         profile: A Snakemake profile, such as one for SLURM. If None, the nodes run on this machine.
+        kept: What is kept of a finished run.
 
     Raises:
         ValueError: Another process runs this study, the profile has a key twice, or the plugin of its
@@ -72,7 +75,10 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None) -> bo
     threads = 1 if profile else max(1, (os.cpu_count() or 1) // (jobs or 1))
     study.own_folder.mkdir(parents=True, exist_ok=True)
     with locked(study.own_folder / "lock", 1.0, "folder or name"):
-        plan = write(study, threads)
+        plan = write(study, threads, kept)
+        content = json.loads(plan.read_text(encoding="utf-8"))
+        for name in set(content["nodes"]) - set(content["wanted"]):
+            tidy(content, name)
         command = _command(plan, jobs, threads, retries, profile)
         if profile:
             return _wait_for(command, os.environ)

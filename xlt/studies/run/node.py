@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from xlt.studies.design.node_files import log_path
+from xlt.studies.design.node_files import log_path, tidy
 from xlt.studies.run.launcher import ADDRESS, Started, start
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
@@ -123,6 +123,8 @@ def run(plan: dict[str, Any], name: str) -> int:
         code = job.run()
         report = {"seconds": spent + time.monotonic() - start_time, "exit_code": code}
         write_atomically(seconds, json.dumps(report) + "\n")
+    if code == 0:
+        tidy(plan, name)
     if code == STOPPED and "SLURM_JOB_ID" in os.environ:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
     return code
