@@ -41,12 +41,13 @@ def model_folder(name: str) -> str:
     path = Path(name)
     if not (path / "config.yaml").is_file() or (path / "config.json").is_file():
         return name
-    if not (path / MODEL / WEIGHTS).is_file() and (path / "results.json").is_file():
+    is_there = (path / MODEL / WEIGHTS).is_file()
+    if not is_there and (path / "results.json").is_file() and not list(path.glob("checkpoints/*.ckpt")):
         raise FileNotFoundError(
             f"run {name} is finished, but its model was deleted, as xlt study --keep scores does: delete the "
             "folder, and run the same command again to train it again"
         )
-    if not (path / MODEL / WEIGHTS).is_file():
+    if not is_there:
         raise FileNotFoundError(
             f"run {name} has no finished checkpoint: {path / MODEL / WEIGHTS} is missing. Finish the run "
             "with xlt fit, or export its best checkpoint so far: "
