@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import StudyKeys
+from scripted_nodes import PROFILE, run_script
 
 from xlt.studies.analysis.disk import disk_lines, gigabytes_left
 from xlt.studies.design.node_files import is_finished
-from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.run import engine
 from xlt.system.folders import model_folder
@@ -31,12 +31,7 @@ for name in [*files, "results.json"]:
 @pytest.fixture
 def made(tmp_path: Path, study_keys: StudyKeys, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study whose nodes write files and compute nothing."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{engine.SNAKEFILE.parents[3]}")
-    monkeypatch.setattr(Node, "module", "runs")
-    (tmp_path / "runs.py").write_text(RUNS)
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "profile" / "config.yaml").write_text("cores: 1\n")
+    run_script(RUNS, tmp_path, monkeypatch)
     keys = study_keys(folder=Path("study"), volumes=[9], seeds=[0])
     return Study(**keys | {"intermediate": {"mnli": keys["intermediate"]["mnli"]}})
 
@@ -62,15 +57,15 @@ def left(made: Study) -> dict[str, set[str]]:
 def test_what_is_not_kept_goes_when_nothing_needs_it(
     made: Study, kept: Any, intermediate: set[str], target: set[str]
 ):
-    assert not engine.run(made, 1, 0, "profile", kept)
+    assert not engine.run(made, 1, 0, PROFILE, kept)
     assert all(is_finished(made.folder, node) for node in made.nodes)
     assert left(made) == {"intermediate": intermediate, "target": target}
 
 
 def test_runs_that_were_finished_before_are_tidied_too(made: Study):
-    engine.run(made, 1, 0, "profile")
+    engine.run(made, 1, 0, PROFILE)
     assert left(made)["target"] == {"model", "checkpoints"}
-    engine.run(made, 1, 0, "profile", "scores")
+    engine.run(made, 1, 0, PROFILE, "scores")
     assert left(made) == {"intermediate": {"model"}, "target": set()}
     run = next(str(made.folder / node.name) for node in made.nodes.values() if node.phase == "target")
     with pytest.raises(FileNotFoundError, match="its model was deleted, as xlt study --keep scores does"):
@@ -78,7 +73,7 @@ def test_runs_that_were_finished_before_are_tidied_too(made: Study):
 
 
 def test_a_run_with_an_unfinished_user_keeps_all(made: Study):
-    engine.run(made, 1, 0, "profile")
+    engine.run(made, 1, 0, PROFILE)
     evaluation = next(node for node in made.nodes.values() if node.phase == "evaluate" and node.parents)
     (made.folder / evaluation.name / "results.json").unlink()
     target = made.folder / evaluation.parents[0]
@@ -110,5 +105,5 @@ def test_the_plan_says_how_much_disk_it_needs(made: Study, monkeypatch: pytest.M
     said, warned = disk_lines(made, "all")
     assert said.startswith("disk: the unfinished runs leave about")
     assert warned.startswith("This is too little for --keep all")
-    engine.run(made, 1, 0, "profile")
+    engine.run(made, 1, 0, PROFILE)
     assert not list(disk_lines(made, "all"))

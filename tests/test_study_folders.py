@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from benchmark_rows import write_root
 from conftest import Command, StudyKeys, run
+from scripted_nodes import PROFILE, run_script
 
 from xlt.config.folder_name import escaped
 from xlt.evaluate import evaluate
 from xlt.studies.design.node_files import is_finished
-from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.run import engine
 
@@ -32,19 +32,13 @@ folder.mkdir(parents=True, exist_ok=True)
 def test_snakemake_runs_the_nodes_of_a_folder_of_any_name(
     name: str, tmp_path: Path, study_keys: StudyKeys, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{engine.SNAKEFILE.parents[3]}")
-    monkeypatch.setattr(Node, "module", "writes")
-    (tmp_path / "writes.py").write_text(WRITES)
-    # With a profile the nodes are started without a launcher.
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "profile" / "config.yaml").write_text("cores: 1\n")
+    run_script(WRITES, tmp_path, monkeypatch)
     keys = study_keys(folder=Path(name), targets={"tatoeba": None}, volumes=[9], seeds=[0])
     made = Study(**keys | {"intermediate": {"mnli": keys["intermediate"]["mnli"]}})
     assert len(made.nodes) == 3
-    assert not engine.run(made, 1, 0, "profile")
+    assert not engine.run(made, 1, 0, PROFILE)
     assert all(is_finished(made.folder, node) for node in made.nodes)
-    assert {path.name for path in tmp_path.iterdir()} == {name, "writes.py", "profile"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, "scripted.py", PROFILE}
 
 
 @pytest.mark.slow

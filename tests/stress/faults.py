@@ -168,10 +168,10 @@ def ended(process: Process, limit: float) -> tuple[int | None, str]:
 
 def _killed(process: Process) -> str:
     """Output of a process whose group has been killed."""
-    os.killpg(process.pid, signal.SIGABRT)
-    _waited(process.pid, 10)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for number in (signal.SIGABRT, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+            _waited(process.pid, 10)
     return process.communicate(timeout=10)[0]
 
 

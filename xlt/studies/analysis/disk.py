@@ -1,7 +1,9 @@
 """Disk space that the runs of a study need, and the space that is free."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from xlt.studies.design.node_files import Kept, is_finished
@@ -57,5 +59,9 @@ def disk_lines(study: Study, kept: Kept) -> Iterator[str]:
 
 def _size(folder: Path) -> float:
     """Return the gigabytes of the files in a folder; 0 if it has no weights or is none."""
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    return sum(path.stat().st_size for path in files) / 1e9 if any(p.name == WEIGHTS for p in files) else 0.0
+    files = [(place, name) for place, _, names in os.walk(folder) for name in names]
+    size = 0.0
+    for place, name in files:
+        with suppress(FileNotFoundError):  # a study that runs now deletes files
+            size += Path(place, name).stat().st_size / 1e9
+    return size if any(name == WEIGHTS for _, name in files) else 0.0

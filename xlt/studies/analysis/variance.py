@@ -136,11 +136,7 @@ def fit_components(scores: np.ndarray, fixed: pd.DataFrame, random: Mapping[str,
     errors = _standard_errors(result)
     converged = bool(result.converged) and not messages and bool(np.isfinite(errors).all())
     remarks = [f"variance taken as 0: {', '.join(zero)}"] if zero else []
-    remarks += (
-        [": ".join(["the fit did not converge", *filter(None, ["; ".join(messages)])])]
-        if not converged
-        else []
-    )
+    remarks += ["; ".join(["the fit did not converge", *messages])] if not converged else []
     terms = fixed.columns
     return Fitted(
         pd.Series(np.asarray(result.fe_params), terms),
