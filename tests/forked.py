@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["xlt.fit"])
+CONTEXT.set_forkserver_preload(["xlt.fit", "pandas", "matplotlib.backends.backend_agg"])
 
 
 class Forked:

@@ -57,7 +57,7 @@ class TextEncoder:
         fast.no_truncation()
         return fast
 
-    @property
+    @cached_property
     def definition(self) -> str:
         """Return the tokenizer as JSON text."""
         return self._fast.to_str()

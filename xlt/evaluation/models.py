@@ -80,10 +80,10 @@ class Models:
 
     def _check_tokenizers(self) -> None:
         """Raise ValueError for different tokenizers, whose scores do not belong into one table."""
-        texts = {name: load_tokenizer(name).backend_tokenizer.to_str() for name in self.names}
-        first = self.names[0]
-        for name in self.names[1:]:
-            if texts[name] != texts[first]:
+        first, *others = self.names
+        text = load_tokenizer(first).backend_tokenizer.to_str() if others else ""
+        for name in others:
+            if load_tokenizer(name).backend_tokenizer.to_str() != text:
                 raise ValueError(
                     f"{name} has another tokenizer than {first}, so the two are not of one encoder. Evaluate "
                     "them separately"

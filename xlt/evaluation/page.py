@@ -1,7 +1,6 @@
 """Text of report.html, the page about an evaluation: one file without scripts."""
 
 import base64
-import io
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ from xlt.training.run_folder import RunFolder
 
 PAGES = Path(__file__).parent / "pages"
 
-DOTS_PER_INCH = 80
-
 
 def render(
     out: Path,
@@ -39,7 +36,7 @@ def render(
     """Return the page.
 
     Args:
-        out: The evaluation's folder.
+        out: The evaluation's folder, which has the heat map.
         report: The report.
         cells: The cells of the evaluation.
         missing: The missing cells.
@@ -52,8 +49,6 @@ def render(
         path = path_of(out, cell)
         if not cell.perturbation and path.is_file():
             tables.setdefault(cell.task.group, {})[cell.language] = path
-    picture = io.BytesIO()
-    report.figure().savefig(picture, format="png", dpi=DOTS_PER_INCH)
     tasks = {name: tables[name] for name in report.by_task if name in tables}
     return (
         environment(PAGES)
@@ -68,7 +63,7 @@ def render(
             collapsed=[f"{task} {code}" for task, codes in report.collapsed.items() for code in codes],
             perturbed=report.perturbed_table() if report.perturbed() else "",
             missing=in_words(missing),
-            picture=base64.b64encode(picture.getvalue()).decode(),
+            picture=base64.b64encode((out / "heat_map.png").read_bytes()).decode(),
             tasks=list(task_sections(tasks)),
             without=[name for name in report.by_task if name not in tables],
             facts=list(_facts(settings, device)),

@@ -37,11 +37,15 @@ def curves(events: Sequence[Mapping[str, Any]], chance: Chance) -> Figure:
         groups.setdefault(group_of(task), []).append(task)
     shown = list(groups.items())[: MAX_PANELS - NUM_COLUMNS] if checked else []
     num_rows = 1 + -(-len(shown) // NUM_COLUMNS)
-    figure = Figure(figsize=(4.2 * NUM_COLUMNS, 2.7 * num_rows), layout="constrained")
+    figure = Figure(figsize=(4.2 * NUM_COLUMNS, 2.7 * num_rows))
     panels = figure.subplots(num_rows, NUM_COLUMNS, squeeze=False).ravel()
+    # Fixed margins, in inches: a layout fitted to the labels takes as long as the drawing itself.
+    top, bottom, gap, height = 0.35, 0.5, 0.85, 2.7 * num_rows
+    figure.subplots_adjust(0.045, bottom / height, 0.99, 1 - top / height, 0.2, gap / (2.7 - gap))
     _draw_loss(panels[0], steps)
     _draw_line(panels[1], steps, "train/learning_rate")
     panels[1].set_title("Learning rate", loc="left")
+    panels[1].yaxis.set_major_formatter("{x:.2g}")
     _draw_line(panels[2], checked, "val/score", marker="o")
     panels[2].set_title("Mean dev score, %", loc="left")
     for axes, (group, tasks) in zip(panels[NUM_COLUMNS:], shown, strict=False):

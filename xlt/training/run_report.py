@@ -1,7 +1,7 @@
 """Report of a run in its folder: run.json, curves.png and report.html, without a dashboard or a network.
 
-The report is written after validations and at the end, also of a run that is interrupted. A failure is
-logged, and never ends the run.
+The report is written after validations, at most every half minute, and at the end, also of a run that is
+interrupted. A failure is logged, and never ends the run.
 """
 
 import base64
@@ -28,7 +28,7 @@ from xlt.training.run_page import render
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 30.0
-"""Minimum number of seconds between the reports after two validations."""
+"""Minimum number of seconds between two reports, and from the start to the first."""
 
 DOTS_PER_INCH = 110
 
@@ -45,7 +45,7 @@ class RunReport(Callback):
         self.console: ConsoleLog | None = None
         """Copy of the console's output, which knows the warnings of this start."""
         self._record: dict[str, Any] = {}
-        self._since, self._written_at = time.monotonic(), -SECONDS_BETWEEN
+        self._since = self._written_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
         """Add this start to run.json."""
@@ -53,7 +53,7 @@ class RunReport(Callback):
             self._attempt(self._begin, trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
-        """Write the report, unless the last one is too recent."""
+        """Write the report, unless the start or the last one is too recent."""
         is_due = time.monotonic() - self._written_at >= SECONDS_BETWEEN
         if trainer.state.fn == "fit" and not trainer.sanity_checking and is_due:
             self.write(trainer)

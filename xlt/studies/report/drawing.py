@@ -13,9 +13,13 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+import vl_convert
 from PIL import Image
 
 SVG = "http://www.w3.org/2000/svg"
+VEGA_LITE = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
+"""Version of Vega-Lite that altair writes, such as 6.1."""
+
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#dfe3e8", "#fffffe"
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
@@ -97,9 +101,7 @@ def svg(panel: Panel, prefix: str) -> str:
         panel: The chart.
         prefix: Prefix of the element's ids, unique on the page.
     """
-    text = io.StringIO()
-    apply_style(panel.chart, "transparent").save(text, format="svg")
-    root = ET.fromstring(text.getvalue())
+    root = ET.fromstring(vl_convert.vegalite_to_svg(_spec_of(panel.chart, "transparent"), VEGA_LITE))
     _clean_svg(root, prefix)
     root.set("role", "img")
     root.set("aria-label", panel.alternative)
@@ -140,12 +142,16 @@ def save(figure: Figure, stem: Path) -> None:
     combined = alt.concat(*charts, columns=figure.columns, spacing=28)
     combined = combined.resolve_scale(color="independent", shape="independent", fill="independent")
     title = alt.Title(figure.title, fontSize=16, anchor="start", offset=16)
-    finished = apply_style(combined.properties(title=title), "#ffffff")
-    finished.save(stem.with_suffix(".pdf"))
-    picture = io.BytesIO()
-    finished.save(picture, format="png", scale_factor=2)
+    spec = _spec_of(combined.properties(title=title), "#ffffff")
+    stem.with_suffix(".pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, VEGA_LITE))
+    picture = io.BytesIO(vl_convert.vegalite_to_png(spec, VEGA_LITE, scale=2))
     # A figure has few colours: with a palette the file is six times smaller.
     Image.open(picture).convert("RGB").quantize(256).save(stem.with_suffix(".png"), optimize=True)
+
+
+def _spec_of(chart: Any, background: str) -> dict[str, Any]:
+    """Return a chart in the common style as Vega-Lite. Altair's check of it would take as long as the drawing."""
+    return apply_style(chart, background).to_dict(validate=False)
 
 
 def apply_style(chart: Any, background: str) -> Any:

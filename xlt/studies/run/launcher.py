@@ -27,6 +27,9 @@ from typing import Any
 MODULES = ("xlt.fit", "xlt.evaluate")
 """Modules of the commands that the launcher can run."""
 
+LATER = ("pandas", "matplotlib.backends.backend_agg")
+"""Modules that pyarrow and matplotlib import when a command first needs them."""
+
 ADDRESS = "XLT_STUDY_LAUNCHER"
 """Environment variable with the launcher's socket, for the runners of nodes."""
 
@@ -99,7 +102,7 @@ def launcher(environment: Mapping[str, str]) -> Iterator[str]:
 
 def serve(address: str) -> None:
     """Import the commands, then start every requested node until the input ends with the parent process."""
-    for module in MODULES:
+    for module in (*MODULES, *LATER):
         importlib.import_module(module)
     for module in MODULES:
         del sys.modules[module]  # runs under the name __main__ later
