@@ -16,11 +16,11 @@ INTERMEDIATE = (
 CAP = 2**17
 """Most examples of a task that count in the mixture. Source: Phang et al. 2020, after Raffel et al. 2020."""
 EPOCHS = dict.fromkeys(INTERMEDIATE, 3.0) | {"ccg": 10.0, "commonsenseqa": 10.0}
-"""Assumed, for the paper's are not known here: about the passes of configs/intermediate/*.yaml."""
+"""Assumed, because the paper's numbers are not known here: about those of configs/intermediate/*.yaml."""
 
 
 class Target(NamedTuple):
-    """An XTREME task: what its training data are (None: it has none), and passes over them."""
+    """An XTREME task: its training data (None: it has none), and the number of epochs."""
 
     data: str | None = None
     epochs: float = 0.0

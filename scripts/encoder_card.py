@@ -63,13 +63,13 @@ A miniature of XLM-R: {config.num_hidden_layers} layers of width {config.hidden_
 heads, {config.vocab_size:,} pieces, weights in half precision ({size:.1f} MB), pretrained by xlt on
 little text of 43 languages, a third of it machine-translated technical prose. It shows on a laptop what
 intermediate training and zero-shot transfer do. It is no substitute for XLM-R, whose text is 2.5 TB (Conneau et al.
-2020); this one's is 0.2 GB.
+2020); the text of this encoder is 0.2 GB.
 
     AutoModel.from_pretrained("{folder}")              # or AutoModelForMaskedLM
     xlt fit --config ... --model.encoder {folder}
 
-All figures here are of `python -m scripts.encoder`, which writes this page and `metrics.json`; they are of small
-samples and must not be compared with published ones."""
+`python -m scripts.encoder` measures all figures and writes this page and `metrics.json`. The samples are
+small: do not compare the figures with published ones."""
 
 
 MUST_WIN = ("mnli", "udpos")
@@ -109,9 +109,11 @@ def _how(found: Mapping[str, Any], folder: str) -> str:
     return f"""\
 ## How it was made
 
-    python scripts/train_tokenizer.py --text TEXT --out encoders/mini      # the tokenizer, once; TEXT is also XLT_DATA
+    python scripts/train_tokenizer.py --text TEXT --out NEW      # the tokenizer, once; TEXT is also XLT_DATA
 {commands}
     python -m scripts.encoder --encoder {folder} --text TEXT --data MIRROR
+
+The folder `NEW` must not exist yet. Name it in `model.encoder` of configs/pretrain/mini.yaml.
 
 {_table(["run", "steps", "tokens", "hours", "shares of the steps"], rows)}
 
@@ -193,9 +195,12 @@ def _languages(found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     return f"""\
 ## Languages
 
-Tokens of plain text there are (MT: machine-translated, percent of the characters); loss (nats) and perplexity of hidden
-tokens of held-out text, and the perplexity of the same tokens by their frequency in the language's text; what the
-tokenizer makes of a word or character.
+- *tokens*: number of training tokens of plain text.
+- *MT %*: percentage of characters in machine-translated text.
+- *loss*, *perplexity*: of hidden tokens in held-out text, loss in nats.
+- *unigram's*: perplexity of a model that knows only the frequencies of the tokens in the language's text.
+- *pieces*: number of pieces per word or character.
+- *unknown %*: percentage of pieces that are unknown to the tokenizer.
 
 {_table(heads, rows)}"""
 

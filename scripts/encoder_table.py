@@ -213,7 +213,7 @@ def _of(scores: Sequence[Score], encoder: str, task: str, is_english: bool) -> l
 
 
 def _num_languages(scores: Sequence[Score], task: str) -> int:
-    """Return the number of languages of a task besides English."""
+    """Return the number of languages of a task without English."""
     return len({score.language for score in scores if score.task == task} - {"en"})
 
 

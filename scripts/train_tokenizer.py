@@ -1,6 +1,6 @@
 """Train the mini encoder's tokenizer: a small twin of XLM-R's, and the folder that holds it.
 
-    python scripts/train_tokenizer.py --text TEXT --out encoders/mini
+    python scripts/train_tokenizer.py --text TEXT --out NEW
 
 A Unigram model is trained with sentencepiece on the plain text of every language under
 `<text>/mono`, and written as the fast `XLMRobertaTokenizer` beside the config of an encoder with as
@@ -215,7 +215,7 @@ def encoder_config() -> XLMRobertaConfig:
 
 
 def provenance(model: bytes) -> dict[str, object]:
-    """What the tokenizer came from besides the arguments."""
+    """Return the settings and versions behind the tokenizer that are no arguments."""
     return {
         "sentencepiece_version": sentencepiece.__version__,
         "sentencepiece_sha256": hashlib.sha256(model).hexdigest(),

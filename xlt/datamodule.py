@@ -74,7 +74,7 @@ class TransferData(LightningDataModule):
         blind: Leave out all images, in training and in later evaluations of the run: the baseline that reads
             text alone.
         encoder: Encoder whose tokenizer is used. Follows model.encoder.
-        vision_encoder: Encoder of images. Follows model.vision_encoder.
+        vision_encoder: Vision encoder. Follows model.vision_encoder.
         vision_trainable: True if the vision encoder is trained. Follows model.vision_trainable.
         cache: Folder of encoded rows and of features of images. Defaults to the variable XLT_CACHE, or
             ~/.cache/xlt.

@@ -28,7 +28,7 @@ SLACK = 32
 """Number of examples by which the languages may run apart, beyond the difference of their sizes."""
 
 MAX_COMPARISONS = 10_000_000
-"""Largest number of comparisons of two examples, which takes some ten seconds."""
+"""Largest number of comparisons of two examples, which takes about ten seconds."""
 
 GAP = -0.5
 """Penalty for an example without a translation. The likeness of a pair is 0 to 3."""

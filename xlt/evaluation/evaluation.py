@@ -80,7 +80,7 @@ class Evaluation:
         precision: 32-true or bf16-mixed.
         cache: Folder of encoded rows. Defaults to XLT_CACHE, or ~/.cache/xlt.
         seed: Seed of the volume and of the perturbations.
-        perturbations: Perturbed test sets to score besides, for all tasks or by task name. `noise-5` changes
+        perturbations: Perturbed test sets to score too, for all tasks or by task name. `noise-5` changes
             5 percent of the letters. `mix-15` replaces 15 percent of the phrases of a parallel test set by
             their translation: English is mixed with one of `languages`, other languages with English.
             `corrupt-fog-3` corrupts images, by a kind and a severity of 1 to 5. `no-image` drops images, and

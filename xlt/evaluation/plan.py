@@ -111,7 +111,7 @@ def make_plan(
         splits: Opens the rows.
         chosen: The split of each task.
         all_tasks: True to raise an error for a task without a model, False to list the task as missing.
-        perturbations: Perturbations to test besides. Defaults to none.
+        perturbations: Perturbations to test too. Defaults to none.
 
     Raises:
         FileNotFoundError: A model or a language in `languages` does not exist.

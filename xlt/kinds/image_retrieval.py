@@ -33,8 +33,8 @@ class VisualRetrieval(Task[ImageCaption]):
 
     Args:
         size: Width of the common space of captions and images.
-        num_negatives: Number of images of the split to draw in each step as wrong answers, besides those of
-            the micro-batch.
+        num_negatives: Number of images of the split to draw in each step as wrong answers, in addition to
+            those of the micro-batch.
     """
 
     size: int = 256

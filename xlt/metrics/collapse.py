@@ -1,4 +1,4 @@
-"""Collapse: a model that gives one and the same prediction, so that its score says nothing about its input.
+"""Collapse: a model gives nearly always the same prediction, so its score says nothing about its input.
 
 A prediction is a class, the number of a choice, a tag, a token, an answer's text, or a retrieved sentence.
 Let c be the most frequent prediction. A model has collapsed on a split if both hold:

@@ -39,7 +39,7 @@ def collate(
         step_weight: Number of terms of the loss in the whole step.
         seed: Seed of the micro-batch's dropout.
         masking: The rule that masks tokens. If None, no token is masked.
-        masking_key: Key of the step's draws: of masked tokens, besides the row, and of shared columns.
+        masking_key: Key of the step's draws: of masked tokens, in addition to the row, and of shared columns.
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)

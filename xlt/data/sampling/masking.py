@@ -70,7 +70,7 @@ class Masking:
             ids: Token ids of the rows end to end, shape (N,).
             sizes: Number of tokens of each row, shape (R,).
             rows: Numbers of the rows, shape (R,).
-            key: The seed and the step, on which the draw depends besides the row.
+            key: The seed and the step, on which the draw depends in addition to the row.
         """
         starts = np.cumsum(sizes) - sizes
         row = np.repeat(np.arange(len(rows)), sizes)

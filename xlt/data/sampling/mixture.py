@@ -57,7 +57,7 @@ def shares_by_language(
         temperature: T among tasks. The examples of a task are those of all its languages.
         cap: K among tasks, in examples.
         weights: Probabilities of tasks up to a common factor. If None, the formula decides. A
-            `<task>/<language>` has a probability of its own, besides its task's other languages.
+            `<task>/<language>` has a probability of its own, apart from its task's other languages.
         language_temperature: T among the languages of a task. There is no limit K.
     """
     groups: dict[str, dict[str, int]] = {}
@@ -90,7 +90,7 @@ def check(
     if set(weights) != wanted:
         raise ValueError(
             f"data.weights names {sorted(weights)}, data.tasks {sorted(wanted)}: name the same tasks, each "
-            "without a language. A language may have a weight of its own besides its task's"
+            "without a language. A language may have a weight of its own next to its task's"
         )
     if any(not math.isfinite(w) or w < 0 for w in weights.values()) or not any(weights.values()):
         raise ValueError(

@@ -35,7 +35,7 @@ def numbers_at(rows: np.ndarray, positions: np.ndarray, *key: object) -> np.ndar
     Args:
         rows: Numbers of the rows, shape (N,).
         positions: Positions in the rows, shape (N,).
-        key: Values on which the numbers depend besides.
+        key: Further values on which the numbers depend.
 
     Source: the finaliser of SplitMix64 (Steele et al. 2014), once for the row and once for the position.
     """

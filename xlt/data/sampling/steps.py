@@ -158,7 +158,7 @@ class ValidationBatches(Dataset[Batch]):
 
 
 def leave_signals_to_parent(_: int) -> None:
-    """Ignore signals in a loader's process, which must go on serving batches while the run saves."""
+    """Ignore signals in a loader's process, which must keep serving batches while the run saves."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

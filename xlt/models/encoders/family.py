@@ -65,7 +65,7 @@ class Family:
         positions: Path of a table of positions that has no row for tokens without a position. Empty if there
             is none.
         has_segments: True if the model reads segment ids.
-        arguments: Arguments of `model` besides the config.
+        arguments: Arguments of `model` other than the config.
         dropouts: Names of the dropout probabilities in the config.
         settings: For each setting of the config that changes the mathematics, the values that are tested.
         derived: Return further settings, computed from the config.

@@ -1,6 +1,6 @@
 """Word embeddings that train only the rows of the pieces in the run's data, with one gradient for each step.
 
-XLM-R's table has 250,002 rows, of which English data read some ten thousand. The rows that no example reads
+XLM-R's table has 250,002 rows, of which English data read about ten thousand. The rows that no example reads
 have no gradient, but a dense table pays for them in every step: in the gradient, in clipping, in both moments
 of AdamW. Here the parameter holds only the rows in use. All other rows wait in a table outside the parameters
 and stay as they are, without weight decay. `state_dict` returns the whole table and `load_state_dict` takes
