@@ -114,12 +114,10 @@ ABOUT = {
     "encoder": "encoders/mini (6 layers × 256)",
     "date": "2026-11-25",
     "device": "two CPU cores, fp32",
-    "versions": {"xlt": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
+    "versions": "xlt 0.1.0, torch 2.13.0, transformers 5.23.0",
     "command": "python -m xlt.study --config configs/study/volume.yaml",
-    "words": [
-        "These numbers are made up, to see what the page looks like.",
-        "A small encoder says how the measures behave, not what XLM-R Large gains.",
-    ],
+    "words": "These numbers are made up, to see what the page looks like. A small encoder says how the "
+    "measures behave, not what XLM-R Large gains.",
 }
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from xlt import tasks
 from xlt.data.encode import TextEncoder, load_tokenizer
-from xlt.data.examples import TextPair
+from xlt.data.examples import ImageCaption, TextPair
 from xlt.data.image_store import Imagery
 from xlt.data.multilingual import Multilingual
 from xlt.data.sources import Hub
-from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
+from xlt.evaluation.answers import EnglishNumbers, read_answers
 from xlt.evaluation.blind import Blind
 from xlt.evaluation.plan import Cell
 from xlt.evaluation.report import Report
@@ -34,6 +34,7 @@ from xlt.evaluation.robustness import (
 from xlt.evaluation.scores import CellScore, ScoreFolder
 from xlt.evaluation.wandb_run import _robustness
 from xlt.kinds.classification import Classification
+from xlt.kinds.image_retrieval import VisualRetrieval
 from xlt.kinds.task import Scores, TaskResult
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.saving import VISION_SETTINGS
@@ -220,9 +221,17 @@ def test_examples_are_numbered_by_their_english_translation(splits: Splits):
     numbers = EnglishNumbers(splits)
     assert numbers.of(cell("en").task, "test").tolist() == [0, 2, 3]  # row 1 has no label
     assert numbers.of(cell("de").task, "test").tolist() == [0, 1, 3]
-    found = answers_of(cell("de"), np.array([0, 2]), np.array([1, 0]), numbers)
-    assert found is not None
-    assert found.tolist() == [[0, 1], [3, 0]]
+
+
+def test_captions_are_numbered_by_their_english_translation(splits: Splits):
+    task = VisualRetrieval(
+        source=TASK.source,
+        read=lambda row: ImageCaption(row["first"].encode(), row["first"], row["id"]),
+        languages=TASK.languages,
+        is_parallel=True,
+        name="drawn",
+    )
+    assert EnglishNumbers(splits).of(cell("de", task).task, "test").tolist() == [0, 1, 3]
 
 
 def test_examples_that_cannot_be_matched_have_no_consistency(
@@ -234,20 +243,6 @@ def test_examples_that_cannot_be_matched_have_no_consistency(
     with caplog.at_level("INFO", "xlt"):
         assert EnglishNumbers(splits).of(cell("de").task, "test").tolist() == [-1] * 12
     assert "drawn/de: its consistency with English is unknown: its 12 examples" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "untold",
-    [
-        cell("de", replace(TASK, is_parallel=False)),
-        cell("de", perturbation="noise-5"),
-        cell("de", tasks.load("xquad")),
-    ],
-    ids=["not parallel", "perturbed", "no classes"],
-)
-def test_answers_that_cannot_be_compared_are_not_kept(untold: Cell, splits: Splits):
-    assert answers_of(untold, np.array([0]), np.array([1]), EnglishNumbers(splits)) is None
-    assert answers_of(cell("de"), np.array([0]), None, EnglishNumbers(splits)) is None
 
 
 def written(folder: ScoreFolder, of: Cell, *lines: tuple[int, int]) -> None:
@@ -262,6 +257,25 @@ def test_answers_are_read_as_they_were_written(tmp_path: Path):
     found = read_answers([cell("en"), cell("de")], folder)  # German is not finished
     assert {key: array.tolist() for key, array in found.items()} == {("drawn", "en"): [[0, 1], [2, 0]]}
     assert np.load(tmp_path / "answers" / "drawn-en.npy").dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "untold",
+    [
+        cell("de", replace(TASK, is_parallel=False)),
+        cell("de", perturbation="noise-5"),
+        cell("de", tasks.load("xquad")),
+    ],
+    ids=["not parallel", "perturbed", "no classes"],
+)
+def test_cells_that_cannot_be_compared_have_no_answers(
+    untold: Cell, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = ScoreFolder(tmp_path)
+    written(folder, untold)
+    with caplog.at_level("INFO", "xlt"):
+        assert read_answers([untold], folder) == {}
+    assert not caplog.text
 
 
 def test_cells_of_an_older_version_are_kept_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):

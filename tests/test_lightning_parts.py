@@ -9,6 +9,7 @@ import json
 import pkgutil
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -34,13 +35,9 @@ from test_fit import SHORT, assert_same_weights, events, steps, timeless, valida
 
 from tests.stress.faults import Fault
 from xlt.config.classes import BASES, check_lightning_parts, refusal
+from xlt.config.documented_keys import UNSUPPORTED_TRAINER_KEYS, FurtherTrainerKeys, TrainerKeys
 from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
-from xlt.config.trainer_keys import (
-    ALLOWED_TRAINER_KEYS,
-    DEFAULTS,
-    UNSUPPORTED_TRAINER_KEYS,
-    check_trainer_keys,
-)
+from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys
 from xlt.system.signals import STOPPED
 
 PACKAGES = (
@@ -256,8 +253,9 @@ def test_the_tables_name_no_class_that_lightning_does_not_have():
 
 def test_each_key_of_the_trainer_is_free_or_must_stay_unset():
     keys = set(inspect.signature(Trainer.__init__).parameters) - {"self"}
-    assert keys == ALLOWED_TRAINER_KEYS | UNSUPPORTED_TRAINER_KEYS.keys()
-    assert not ALLOWED_TRAINER_KEYS & UNSUPPORTED_TRAINER_KEYS.keys()
+    free = {field.name for kind in (TrainerKeys, FurtherTrainerKeys) for field in fields(kind)}
+    assert keys == free | UNSUPPORTED_TRAINER_KEYS.keys()
+    assert not free & UNSUPPORTED_TRAINER_KEYS.keys()
 
 
 def test_each_name_that_the_trainer_takes_is_in_a_table():

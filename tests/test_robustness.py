@@ -65,8 +65,7 @@ def hurt_table() -> pd.DataFrame:
 
 def test_share_hurt_counts_complete_languages_alone():
     line = robustness.share_hurt(hurt_table()).iloc[0]
-    counts = ["hurt", "hurt_by_every_seed", "languages", "incomplete", "seeds"]
-    assert line[counts].tolist() == [2, 1, 3, 1, 3]
+    assert line[["languages", "incomplete"]].tolist() == [3, 1]
     assert line["share"] == pytest.approx(2 / 3)
 
 
@@ -100,8 +99,7 @@ def selection_table() -> pd.DataFrame:
 
 def test_selection_gap_is_what_english_costs():
     found = robustness.selection_gap(selection_table()).set_index("language")
-    assert found.loc["sw", ["own", "chosen", "gap", "checkpoints"]].tolist() == [10, 20, 3, 2]
-    assert found.loc["en", "gap"] == 0
+    assert found["gap"].to_dict() == {"en": 0, "sw": 3}  # in Swahili step 10 has 48, step 20 has 45
 
 
 def test_a_study_of_checkpoints_has_the_gap_among_its_measures():
@@ -114,25 +112,23 @@ def test_a_study_of_checkpoints_has_the_gap_among_its_measures():
 def test_selection_gap_is_unknown_where_a_split_is_missing():
     table = selection_table()
     found = robustness.selection_gap(table[table["split"] == "validation"])
-    assert found["gap"].isna().all()
-    assert found["checkpoints"].tolist() == [0, 0]
+    assert found["gap"].isna().tolist() == [True, True]
 
 
 def test_selection_takes_only_checkpoints_with_all_three_scores():
     table = selection_table()
     gone = (table["language"] == "sw") & (table["checkpoint"] == 20) & (table["split"] == "test")
     found = robustness.selection_gap(table[~gone]).set_index("language")
-    assert found.loc["sw", ["gap", "checkpoints"]].tolist() == [0, 1]
+    assert found["gap"].to_dict() == {"en": 0, "sw": 0}  # step 10 is the only one in Swahili
 
 
-def test_noise_ratio_by_level_and_script():
+def test_noise_ratio_by_level():
     scores = make_scores({"mnli": 2.0}, (1000,), (0,), {"xnli": ("en", "ar")}, ("", "noise-5", "noise-20"))
     found = robustness.noise_ratio(scores)
     assert len(found) == 2 * 2 * 2
     plain = found[found["intermediate"] == "none"].set_index(["language", "level"])
     assert plain.loc[("en", 20), "ratio"] == pytest.approx(58 / 60)
     assert plain.loc[("ar", 5), "ratio"] == pytest.approx(58.5 / 59)
-    assert plain.loc[("ar", 5), "script"] == "Arab"
 
 
 def test_noise_ratio_is_unknown_without_the_clean_score():
@@ -149,9 +145,9 @@ def test_worst_mix_is_the_lowest_of_the_mixes_and_tells_when_there_are_fewer():
     gone = (scores["language"] == "ar") & (scores["perturbation"] == "mix-30-2")
     found = robustness.worst_mix(scores[~gone])
     plain = found[found["intermediate"] == "none"].set_index("language")
-    figures = ["level", "clean", "mean", "worst", "num_mixes", "is_complete"]
-    assert plain.loc["en", figures].tolist() == [30, 60, 56, 55, 3, True]
-    assert plain.loc["ar", figures].tolist() == [30, 59, 55.5, 55, 2, False]
+    figures = ["level", "clean", "worst", "num_mixes", "is_complete"]
+    assert plain.loc["en", figures].tolist() == [30, 60, 55, 3, True]
+    assert plain.loc["ar", figures].tolist() == [30, 59, 55, 2, False]
 
 
 def test_a_table_read_from_a_file_is_the_same(tmp_path):

@@ -22,7 +22,7 @@ from xlt.config.folder_name import name_folder
 from xlt.config.lightning_parts import NAMES
 from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
-from xlt.config.settings import RUN_KEYS, CheckpointSettings, PreemptionSettings, WandbSettings
+from xlt.config.settings import CheckpointSettings, PreemptionSettings, WandbSettings
 from xlt.config.trainer_keys import DEFAULTS, check_accelerator, check_trainer_keys, prepare_ddp
 from xlt.data.sampling.episodes import check_episodes, steps_type_of
 from xlt.datamodule import TransferData
@@ -82,8 +82,8 @@ class CommandLine(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in ("encoder", "vision_encoder", "vision_trainable"):
             parser.link_arguments(f"model.{key}", f"data.{key}")
-        for key, (hint, text) in RUN_KEYS.items():
-            parser.add_argument(f"--{key}", type=hint, default=None, help=text)
+        for key, hint in (("epochs", float | None), ("name", str | None)):
+            parser.add_argument(f"--{key}", type=hint, default=None)
         parser.add_class_arguments(CheckpointSettings, "checkpoints")
         parser.add_class_arguments(PreemptionSettings, "preemption")
         parser.add_class_arguments(WandbSettings, "wandb")

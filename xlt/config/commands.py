@@ -34,7 +34,6 @@ _FOLLOWING = ("seed", "encoder", "vision_encoder", "vision_trainable")
 
 _RUN = (
     Section("run", _KEYS, "GeneralKeys"),
-    Section("run", "xlt.config.cli"),
     Section("model", "xlt.module", "TransferModule", "model.", ("seed", "meta", "lora")),
     Section("meta", "xlt.learning.meta", "MetaLearning", "model.meta.", is_further=True),
     Section("lora", "xlt.models.lora", "Lora", "model.lora.", is_further=True),

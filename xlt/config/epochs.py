@@ -110,11 +110,5 @@ def max_steps_of(epochs: float, max_steps: int, folder: RunFolder, data: Transfe
         data.setup("fit")
         steps = steps_of_epochs(epochs, data)
     length = "1 epoch of the mixture is" if epochs == 1 else f"{epochs:g} epochs of the mixture are"
-    _print(f"{length} {counted(steps, 'optimizer step')}")
+    rank_zero_only(print)(f"{length} {counted(steps, 'optimizer step')}", flush=True)
     return steps
-
-
-@rank_zero_only
-def _print(line: str) -> None:
-    """Print a line once, not on every rank."""
-    print(line, flush=True)

@@ -1,22 +1,6 @@
 """Settings sections of a config. A field is a key, and its documentation is the help of the command line."""
 
 from dataclasses import dataclass
-from typing import Any
-
-RUN_KEYS: dict[str, tuple[Any, str]] = {
-    "epochs": (
-        float | None,
-        "Length of the run in epochs, instead of trainer.max_steps. On the command line each of the two "
-        "replaces the other of a config file. An epoch is as many examples as the training volumes of all "
-        "tasks hold together. Must be above 0, such as 2 or 0.5. Defaults to trainer.max_steps.",
-    ),
-    "name": (
-        str | None,
-        "Name of the run, which replaces the last part of trainer.default_root_dir, or its field {name}. "
-        "Fields in braces are filled, such as in {config}-{seed}.",
-    ),
-}
-"""Keys of a run outside all sections: type and help."""
 
 
 @dataclass

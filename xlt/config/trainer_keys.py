@@ -24,32 +24,6 @@ DEFAULTS = {
 }
 """Defaults of the Trainer in xlt. One pass over the schedule is the only epoch."""
 
-ALLOWED_TRAINER_KEYS = frozenset(
-    {
-        "logger",
-        "callbacks",
-        "plugins",
-        "devices",
-        "num_nodes",
-        "max_steps",
-        "val_check_interval",
-        "num_sanity_val_steps",
-        "log_every_n_steps",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "gradient_clip_val",
-        "gradient_clip_algorithm",
-        "deterministic",
-        "benchmark",
-        "inference_mode",
-        "detect_anomaly",
-        "default_root_dir",
-        "enable_autolog_hparams",
-        *NAMES,
-    }
-)
-"""Trainer keys that a config may set. Some have a range, and some name a part of Lightning."""
-
 
 def check_trainer_keys(config: Namespace) -> None:
     """Refuse Trainer keys that contradict the steps of the schedule, or are out of range.

@@ -10,12 +10,11 @@ import numpy as np
 from xlt.data.multilingual import ENGLISH
 from xlt.data.parallel import translations
 from xlt.data.sources import Split
-from xlt.evaluation.perturbations.images import with_images
 from xlt.evaluation.plan import Cell
 from xlt.evaluation.robustness import Answers
 from xlt.evaluation.scores import ScoreFolder
 from xlt.kinds.task import Task
-from xlt.splits.reading import read_examples
+from xlt.splits.reading import read_examples, without_images
 from xlt.splits.splits import Splits
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ class EnglishNumbers:
     def __init__(self, splits: Splits) -> None:
         self._splits = splits
         self._english: dict[tuple[str, Split], list[Any]] = {}
-        self._last: tuple[tuple[str, Split], np.ndarray] | None = None
 
     def of(self, task: Task[Any], split: Split) -> np.ndarray:
         """Return the row number of the English translation of each labelled example; -1 if it is unknown.
@@ -40,12 +38,6 @@ class EnglishNumbers:
             task: The task in a language. Its examples are translations of the English ones.
             split: The split.
         """
-        if self._last is None or self._last[0] != (task.name, split):
-            self._last = (task.name, split), self._numbers(task, split)
-        return self._last[1]
-
-    def _numbers(self, task: Task[Any], split: Split) -> np.ndarray:
-        """Return the row numbers of the translations."""
         own = self._read(task, split)
         numbers = np.arange(len(own))
         if task.language != ENGLISH:
@@ -64,31 +56,14 @@ class EnglishNumbers:
         return self._english[key]
 
     def _read(self, task: Task[Any], split: Split) -> list[Any]:
-        """Return all examples of a split without their images, which would fill the memory."""
-        examples = read_examples(task, self._splits.raw_splits(task, split))
-        return [with_images(e, ()) if getattr(e, "images", ()) else e for e in examples]
+        """Return all examples of a split."""
+        return without_images(read_examples(task, self._splits.raw_splits(task, split)))
 
 
 def _has_answers(cell: Cell) -> bool:
     """Return True if the answers of a cell can be compared with those of English: classes, translations."""
     has_classes = type(cell.task).predicted_classes is not Task.predicted_classes
     return has_classes and cell.task.is_parallel and not cell.perturbation
-
-
-def answers_of(
-    cell: Cell, examples: np.ndarray, classes: np.ndarray | None, english: EnglishNumbers
-) -> np.ndarray | None:
-    """Return the answers of a cell for ScoreFolder.write; None if they cannot be compared with English.
-
-    Args:
-        cell: The cell.
-        examples: Numbers of the scored examples, ascending, shape (E,).
-        classes: Their predicted classes, shape (E,). None if the kind has none.
-        english: Numbers of the English translations.
-    """
-    if classes is None or not _has_answers(cell):
-        return None
-    return np.stack([english.of(cell.task, cell.split)[examples], classes], 1)
 
 
 def read_answers(cells: Sequence[Cell], folder: ScoreFolder) -> Answers:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from xlt.batch.predictions import Predictions
 from xlt.config.cli import WandbSettings
 from xlt.data.sources import RawSplit, Split, roots_of
-from xlt.evaluation.answers import EnglishNumbers, answers_of, read_answers
+from xlt.evaluation.answers import EnglishNumbers, read_answers
 from xlt.evaluation.blind import Blind
 from xlt.evaluation.example_tables import write_examples
 from xlt.evaluation.groups import NINE
@@ -246,7 +246,8 @@ class Evaluation:
         if task.is_parallel and not cell.perturbation:
             numbers = self._english_numbers.of(task, cell.split)[examples]
         write_examples(self.out, cell, task, predictions, raw_splits, examples, numbers)
-        answers = answers_of(cell, examples, result.predicted_classes, self._english_numbers)
+        classes = result.predicted_classes
+        answers = None if numbers is None or classes is None else np.stack([numbers, classes], 1)
         self._folder.write(cell, score, result, answers)
         return score
 

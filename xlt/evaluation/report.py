@@ -190,13 +190,9 @@ class Report:
         counted = {group: _counted(groups[group], *languages[group]) for group in asked}
         return [f"{label_of(g, groups[g]):<20}{counted[g]}{self._collapse_part(_GROUPS[g])}" for g in asked]
 
-    def collapse_note(self, tasks: Sequence[str]) -> str:
-        """Return the number and the names of the tasks' collapsed cells: `1 collapsed: xnli sw`."""
-        return collapse_note(f"{name} {code}" for name in tasks for code in self.collapsed.get(name, ()))
-
     def _collapse_part(self, tasks: Sequence[str]) -> str:
-        """Return the note on the tasks' collapsed cells as the end of a line."""
-        note = self.collapse_note(tasks)
+        """Return the collapsed cells of the tasks as the end of a line: `, 1 collapsed: xnli sw`."""
+        note = collapse_note(f"{name} {code}" for name in tasks for code in self.collapsed.get(name, ()))
         return f", {note}" if note else ""
 
     def summary(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ Source of phrases: Och and Ney (2004), https://aclanthology.org/J04-4002 (consis
 """
 
 import hashlib
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from pathlib import Path
 import regex
 
 from xlt.evaluation.perturbations.similarity import Aligner, Link, Span, Stretch
+from xlt.system.files import write_atomically
 
 VERSION = 1
 """Raise it when the words or the sentences of a text change."""
@@ -78,19 +78,10 @@ def aligned(texts: Texts, folder: Path, aligner: Aligner) -> list[list[Link]]:
     digest = hashlib.sha256(f"{VERSION} {aligner.key} {list(texts)!r}".encode())
     path = folder / f"{digest.hexdigest()[:16]}.links"
     if not path.is_file():
-        _keep(path, (" ".join(f"{i}-{j}" for i, j in links) for links in _links(texts, aligner)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = (" ".join(f"{i}-{j}" for i, j in links) for links in _links(texts, aligner))
+        write_atomically(path, "".join(f"{line}\n" for line in found))
     return _read(path)
-
-
-def _keep(path: Path, lines: Iterable[str]) -> None:
-    """Write a file whole, unless another process has written it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    if path.is_file():
-        scratch.unlink()
-    else:
-        scratch.replace(path)
 
 
 def _read(path: Path) -> list[list[Link]]:

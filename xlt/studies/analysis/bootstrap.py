@@ -30,13 +30,8 @@ PARALLEL = frozenset({"xnli", "xquad", "xvnli", "xgqa"})
 ReadExampleScores = Callable[[str], np.ndarray]
 """Reads example scores, shape (R,) or (R, 3), from a path of the table's column `example_scores`."""
 
-
-class Settings(NamedTuple):
-    """Settings of the bootstrap: number of draws, their seed, and the level of the intervals."""
-
-    draws: int = 1000
-    seed: int = 0
-    level: float = 0.95
+SEED = 0
+"""Seed of the draws."""
 
 
 class LineScores(NamedTuple):
@@ -50,18 +45,15 @@ class LineScores(NamedTuple):
     """True if a draw has the same rows in all languages."""
 
 
-DEFAULTS = Settings()
-
-
-def bootstrap_effects(
-    scores: pd.DataFrame, read: ReadExampleScores, settings: Settings = DEFAULTS
-) -> pd.DataFrame:
+def bootstrap_effects(scores: pd.DataFrame, read: ReadExampleScores, draws: int = 1000) -> pd.DataFrame:
     """Return the effect of every intermediate task and volume by target, averaged over languages.
+
+    The intervals are about the study's languages, and not about other languages.
 
     Args:
         scores: The table of scores. Perturbed rows and lines without example scores are left out.
         read: Reads a line's example scores.
-        settings: Settings of the bootstrap.
+        draws: Number of draws. Defaults to 1000.
 
     Returns:
         The arm's columns; `estimate`, `low`, `high` in points; `seeds`; `languages` (languages that all these
@@ -69,9 +61,11 @@ def bootstrap_effects(
         together in all languages, for a parallel test set with as many rows in each).
 
     Raises:
-        ValueError: A score appears twice, or two runs were tested on different examples of a language.
+        ValueError: A score appears twice, an example score is not finite, or two runs were tested on
+            different examples of a language.
 
-    Source: see `xlt.studies.analysis.statistics.from_draws`.
+    Source: see `xlt.studies.analysis.statistics.from_draws`; pairing by example: Dror et al. (2018),
+    https://aclanthology.org/P18-1128.
     """
     scored_lines = clean(scores)
     scored_lines = scored_lines[scored_lines["example_scores"].fillna("") != ""]
@@ -79,17 +73,17 @@ def bootstrap_effects(
     lines = [
         line
         for target, group in scored_lines.groupby("target", sort=True)
-        for line in _target_effects(str(target), group.reset_index(drop=True), read, settings)
+        for line in _target_effects(str(target), group.reset_index(drop=True), read, draws)
     ]
     names = ["estimate", "low", "high", "seeds", "languages", "wanted", "aligned"]
     return pd.DataFrame(lines, columns=["intermediate", "volume", "target", *names])
 
 
 def _target_effects(
-    target: str, lines: pd.DataFrame, read: ReadExampleScores, settings: Settings
+    target: str, lines: pd.DataFrame, read: ReadExampleScores, draws: int
 ) -> list[tuple[object, ...]]:
     """Return the lines of one target."""
-    scores = _score_lines(target, lines, read, settings)
+    scores = _score_lines(target, lines, read, draws)
     num_languages = lines["language"].nunique()
     control = _line_numbers(lines[lines["intermediate"] == NONE])
     found = []
@@ -105,7 +99,7 @@ def _target_effects(
         replicates = block.index.get_level_values("seed").to_numpy()
         plain = _by_seed((scores.plain[pairs[0]] - scores.plain[pairs[1]]).mean(-1), replicates)
         drawn = _by_seed((scores.drawn[:, pairs[0]] - scores.drawn[:, pairs[1]]).mean(-1), replicates)
-        interval = from_draws(plain, drawn, (settings.seed,)).interval(settings.level)
+        interval = from_draws(plain, drawn, (SEED,)).interval()
         found.append(
             (arm, volume, target, *interval, len(plain), block.shape[1], num_languages, scores.is_aligned)
         )
@@ -124,7 +118,7 @@ def _by_seed(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     return np.stack([values[..., seeds == seed].mean(-1) for seed in np.unique(seeds)], -1)
 
 
-def _score_lines(target: str, lines: pd.DataFrame, read: ReadExampleScores, settings: Settings) -> LineScores:
+def _score_lines(target: str, lines: pd.DataFrame, read: ReadExampleScores, draws: int) -> LineScores:
     """Score the lines on their rows and on resampled rows."""
     by_language = {
         str(language): (group.index.to_numpy(), _stack_example_scores(group, read))
@@ -132,8 +126,8 @@ def _score_lines(target: str, lines: pd.DataFrame, read: ReadExampleScores, sett
     }
     rows = {language: example_scores.shape[1] for language, (_, example_scores) in by_language.items()}
     is_aligned = target in PARALLEL and len(set(rows.values())) == 1
-    counts = counts_by_language(rows, settings.draws, settings.seed, is_aligned)
-    plain, drawn = np.zeros(len(lines)), np.zeros((settings.draws, len(lines)), np.float32)
+    counts = counts_by_language(rows, draws, SEED, is_aligned)
+    plain, drawn = np.zeros(len(lines)), np.zeros((draws, len(lines)), np.float32)
     for language, (numbers, example_scores) in by_language.items():
         plain[numbers] = score_of(example_scores)
         drawn[:, numbers] = drawn_scores(example_scores, counts[language])

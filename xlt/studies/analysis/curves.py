@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from xlt.studies.analysis.power_law import (
     EXPONENTS,
     Coefficients,
     PowerLaws,
-    fit_drawn,
     fit_laws,
     fit_linear,
     make_grid,
@@ -54,7 +52,6 @@ class Curve:
         seeds: Number of seeds.
         missing: Number of missing pairs of seed and volume.
         point: The best curve.
-        draws: The best curve fitted to drawn seeds; None with one seed.
     """
 
     best: str
@@ -71,34 +68,10 @@ class Curve:
     seeds: int
     missing: int
     point: Coefficients
-    draws: Coefficients | None
 
     def predict(self, n: float | Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the scores of the best curve at these volumes, in points."""
         return self.point.at(np.atleast_1d(np.asarray(n, float)))[0]
-
-    def band(
-        self, n: float | Sequence[float] | np.ndarray, level: float = 0.95
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the limits of the mean score at these volumes, in points; NaN with one seed.
-
-        The standard error is that of the curves of drawn seeds, corrected for few seeds and multiplied by
-        Student's t.
-
-        Args:
-            n: Volumes, in examples.
-            level: Probability that the limits contain the mean score. Defaults to 0.95.
-
-        Source: Hesterberg (2015), https://arxiv.org/abs/1411.5279 (correction for few values).
-        """
-        middle = self.predict(n)
-        if self.draws is None:
-            return np.full_like(middle, np.nan), np.full_like(middle, np.nan)
-        spread = self.draws.at(np.atleast_1d(np.asarray(n, float))).std(axis=0, ddof=1)
-        margin = (
-            spread * math.sqrt(self.seeds / (self.seeds - 1)) * stats.t.ppf((1 + level) / 2, self.seeds - 1)
-        )
-        return middle - margin, middle + margin
 
 
 class Sample(NamedTuple):
@@ -115,8 +88,6 @@ class Sample(NamedTuple):
 def fit(
     volumes: Sequence[int] | np.ndarray,
     scores: Sequence[Sequence[float]] | np.ndarray,
-    bootstrap: int = 200,
-    seed: int = 0,
 ) -> Curve:
     """Fit the three curves, choose one by AICc, and determine if the exponent is identifiable.
 
@@ -124,14 +95,11 @@ def fit(
         volumes: Numbers of examples, 0 for none, without repeats, shape (V,).
         scores: One line for each seed, shape (S, V), NaN if a score is missing; or the scores of one seed,
             shape (V,).
-        bootstrap: Number of draws of whole seeds, for `band`. Defaults to 200.
-        seed: Seed of the draws. Defaults to 0.
 
     Raises:
         ValueError: The shapes do not match, a volume is repeated, or fewer than two volumes have scores.
 
-    Source: Burnham and Anderson (2002), Model Selection and Multimodel Inference, section 2.4 (AICc); Efron
-    and Tibshirani (1993), chapter 9 (drawing whole cases).
+    Source: Burnham and Anderson (2002), Model Selection and Multimodel Inference, section 2.4 (AICc).
     """
     points, table = _check_input(volumes, scores)
     sample, grid = _summarise(table), make_grid(points)
@@ -160,7 +128,6 @@ def fit(
         seeds=len(table),
         missing=int(np.isnan(table).sum()),
         point=(linear | {"power": power})[best],
-        draws=fit_drawn(best, table, grid, bootstrap, seed) if len(table) > 1 < bootstrap else None,
     )
 
 

@@ -127,7 +127,7 @@ class Findings:
     @cached_property
     def fits(self) -> pd.DataFrame:
         """Curves of each arm: by target over its languages, and over all targets (an empty target)."""
-        table = curves(self.averaged, by_language=False)
+        table = curves(self.averaged)
         if table.empty:
             return table
         is_pooled = table["target"] == ""

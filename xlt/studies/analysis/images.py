@@ -10,12 +10,8 @@ A table of scores has the scores of runs that were trained and tested without im
 import pandas as pd
 
 from xlt.evaluation.robustness import is_corruption
-from xlt.studies.analysis.results import KEY
-from xlt.studies.analysis.robustness import clean, require_single
+from xlt.studies.analysis.robustness import CELL, with_clean
 from xlt.studies.design.images import BLIND
-
-CELL = KEY[:-1]
-"""Columns that identify a score, without the perturbation."""
 
 
 def image_gain(scores: pd.DataFrame) -> pd.DataFrame:
@@ -27,10 +23,10 @@ def image_gain(scores: pd.DataFrame) -> pd.DataFrame:
         scores: The table of scores.
 
     Returns:
-        The columns of `KEY` without the perturbation, `clean`, `blind`, and `gain` in points (NaN if the
+        The columns of `CELL`, `clean`, `blind`, and `gain` in points (NaN if the
         score with images is missing).
     """
-    found = _with_clean(scores, scores["perturbation"] == BLIND).rename(columns={"score": BLIND})
+    found = with_clean(scores, scores["perturbation"] == BLIND).rename(columns={"score": BLIND})
     return found.assign(gain=found["clean"] - found[BLIND])[[*CELL, "clean", BLIND, "gain"]]
 
 
@@ -41,7 +37,7 @@ def corruption_drop(scores: pd.DataFrame) -> pd.DataFrame:
         scores: The table of scores.
 
     Returns:
-        The columns of `KEY` without the perturbation, `clean`, `corrupted` (mean over the kinds and
+        The columns of `CELL`, `clean`, `corrupted` (mean over the kinds and
         severities), `drop` in percent of the clean score (NaN if that is missing or 0), and `is_complete`
         (False if another cell of the target has more corruptions).
 
@@ -49,7 +45,7 @@ def corruption_drop(scores: pd.DataFrame) -> pd.DataFrame:
         severities), here relative to the clean score.
     """
     of_images = scores["perturbation"].fillna("").astype(str).map(is_corruption)
-    mean = _with_clean(scores, of_images).groupby([*CELL, "split"], sort=True)
+    mean = with_clean(scores, of_images).groupby([*CELL, "split"], sort=True)
     found = mean.agg(
         clean=("clean", "first"), corrupted=("score", "mean"), count=("score", "size")
     ).reset_index()
@@ -67,17 +63,9 @@ def image_ratio(scores: pd.DataFrame, perturbation: str) -> pd.DataFrame:
         perturbation: `no-image` or `other-image`.
 
     Returns:
-        The columns of `KEY` without the perturbation, `clean`, and `ratio` in percent (NaN if the clean score
+        The columns of `CELL`, `clean`, and `ratio` in percent (NaN if the clean score
         is missing or 0).
     """
-    found = _with_clean(scores, scores["perturbation"] == perturbation)
+    found = with_clean(scores, scores["perturbation"] == perturbation)
     ratio = 100 * found["score"] / found["clean"].where(found["clean"] != 0)
     return found.assign(ratio=ratio)[[*CELL, "clean", "ratio"]]
-
-
-def _with_clean(scores: pd.DataFrame, is_wanted: pd.Series) -> pd.DataFrame:
-    """Return the wanted lines, with the score on unperturbed rows in the column `clean`."""
-    require_single(scores, [*KEY, "split"])
-    key = [*CELL, "split"]
-    unperturbed = clean(scores)[[*key, "score"]].rename(columns={"score": "clean"})
-    return scores[is_wanted].merge(unperturbed, on=key, how="left", validate="many_to_one")

@@ -28,16 +28,12 @@ class Grid:
         n0: Offsets, shape (G,).
         b: Exponents, shape (G,).
         shapes: Each shape at the volumes, centred and divided by its norm, shape (G, V).
-        means: Subtracted means, shape (G,).
-        norms: Divided norms, shape (G,).
     """
 
     volumes: np.ndarray
     n0: np.ndarray
     b: np.ndarray
     shapes: np.ndarray
-    means: np.ndarray
-    norms: np.ndarray
 
 
 def unit_of(volumes: np.ndarray) -> float:
@@ -51,11 +47,10 @@ def make_grid(volumes: np.ndarray) -> Grid:
     offsets = np.geomspace(0.01, 10 * float(volumes.max()) / scale, NUM_OFFSETS)
     n0, b = (part.ravel() for part in np.meshgrid(offsets, EXPONENTS, indexing="ij"))
     raw = -((volumes / scale + n0[:, None]) ** -b[:, None])
-    means = raw.mean(1)
-    norms = np.linalg.norm(raw - means[:, None], axis=1)
+    centred = raw - raw.mean(1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
     is_flat = norms < 1e-9 * np.abs(raw).max(1)
-    norms = np.where(is_flat, np.inf, norms)
-    return Grid(volumes, n0, b, (raw - means[:, None]) / norms[:, None], means, norms)
+    return Grid(volumes, n0, b, centred / np.where(is_flat, np.inf, norms)[:, None])
 
 
 class Line(NamedTuple):
@@ -93,10 +88,6 @@ class PowerLaws(NamedTuple):
 
     index: np.ndarray
     """Index of the grid point, shape (B,)."""
-    s_inf: np.ndarray
-    a: np.ndarray
-    """Scale in points, for volumes in units of `unit_of`."""
-    misfit: np.ndarray
     b_low: np.ndarray
     """Lowest b that fits equally well at 95 %, or the lowest of the grid."""
     b_high: np.ndarray
@@ -116,10 +107,6 @@ def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: 
     chapter 6.
     """
     found = lines(values, weights, grid.shapes)
-    index = found.misfit.argmin(1)
-    rows = np.arange(len(values))
-    slope = found.slope[rows, index] / grid.norms[index]
-    s_inf = found.level[rows, index] - slope * grid.means[index]
     profile = found.misfit.reshape(len(values), NUM_OFFSETS, len(EXPONENTS)).min(1) + within[:, None]
     best, freedom = profile.min(1), weights.sum(1) - 4
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -128,11 +115,11 @@ def fit_laws(values: np.ndarray, weights: np.ndarray, within: np.ndarray, grid: 
     # One grid step more on either side, because the limits lie between the points of the grid.
     low = EXPONENTS[np.maximum(is_within.argmax(1) - 1, 0)]
     high = EXPONENTS[::-1][np.maximum(is_within[:, ::-1].argmax(1) - 1, 0)]
-    return PowerLaws(index, s_inf, slope, found.misfit[rows, index], low, high)
+    return PowerLaws(found.misfit.argmin(1), low, high)
 
 
 class Coefficients(NamedTuple):
-    """One curve or the curves of many draws: level + slope × shape(n), arrays of shape (B,)."""
+    """The curve of each sample: level + slope × shape(n), arrays of shape (B,)."""
 
     name: str
     unit: float
@@ -191,31 +178,3 @@ def fit_linear(name: str, volumes: np.ndarray, values: np.ndarray, weights: np.n
     line = lines(values, weights, feature[None])
     none = np.zeros(len(values))
     return Coefficients(name, scale, line.level[:, 0], line.slope[:, 0], none, none)
-
-
-def fit_drawn(name: str, table: np.ndarray, grid: Grid, draws: int, seed: int) -> Coefficients:
-    """Fit a curve to each of many draws of the seeds; draws with fewer than two volumes are left out.
-
-    Few seeds can be drawn in few ways; each of them is fitted once.
-
-    Args:
-        name: "constant", "log-linear" or "power".
-        table: Scores by seed and volume, NaN if missing.
-        grid: Shapes to try.
-        draws: Number of draws.
-        seed: Seed of the draws.
-    """
-    seeds = len(table)
-    every = np.random.default_rng(seed).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    multiplicities, indices = np.unique(every, axis=0, return_inverse=True)
-    weights = multiplicities @ np.isfinite(table).astype(float)
-    values = multiplicities @ np.nan_to_num(table) / np.where(weights > 0, weights, 1)
-    indices = indices[(weights[indices] > 0).sum(1) >= 2]
-    if name != "power":
-        found = fit_linear(name, grid.volumes, values, weights)
-    else:
-        law = fit_laws(values, weights, np.zeros(len(values)), grid)
-        found = Coefficients(
-            name, unit_of(grid.volumes), law.s_inf, law.a, grid.n0[law.index], grid.b[law.index]
-        )
-    return Coefficients(name, found.unit, *(part[indices] for part in found[2:]))

@@ -14,13 +14,15 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from xlt.data.languages import script_of
 from xlt.data.multilingual import ENGLISH
 from xlt.studies.analysis.results import KEY
 from xlt.studies.design.nodes import NONE
 
 PAIR = ["seed", "target_seed", "target", "language", "perturbation", "split"]
 """Columns in which a score agrees with the score of the arm without intermediate training."""
+
+CELL = KEY[:-1]
+"""Columns that identify a score, without the perturbation."""
 
 ARM = ["intermediate", "volume", "target"]
 """Columns that identify an arm at one volume in one target."""
@@ -123,11 +125,10 @@ def share_hurt(effects: pd.DataFrame) -> pd.DataFrame:
         effects: The table that `effects` returns. Only unperturbed rows are used.
 
     Returns:
-        `hurt`: languages whose mean effect over seeds is below 0. `hurt_by_every_seed`: languages whose
-        effect is below 0 for each seed. `languages`: languages that are counted. `incomplete`: languages that
-        another arm has and that lack a seed here; they are not counted. `seeds`. `share`: hurt / languages,
-        NaN without languages. If intermediate training has no effect, chance alone hurts half of the
-        languages, and one in eight for each of three seeds.
+        `languages`: languages that are counted. `incomplete`: languages that another arm has and that lack a
+        seed here; they are not counted. `share`: share of the counted languages whose mean effect over seeds
+        is below 0, NaN without languages. If intermediate training has no effect, chance alone hurts half of
+        the languages.
 
     Source: Standley et al. (2020), https://arxiv.org/abs/1905.07553, on negative transfer; Wang et al.
     (2020), https://aclanthology.org/2020.emnlp-main.359, by language.
@@ -138,54 +139,47 @@ def share_hurt(effects: pd.DataFrame) -> pd.DataFrame:
         (*arm, *_hurt(group, int(num_languages[arm[2]])))
         for arm, group in unperturbed.groupby(ARM, sort=True)
     ]
-    names = ["hurt", "hurt_by_every_seed", "languages", "incomplete", "seeds", "share"]
-    return pd.DataFrame(lines, columns=[*ARM, *names])
+    return pd.DataFrame(lines, columns=[*ARM, "languages", "incomplete", "share"])
 
 
-def _hurt(group: pd.DataFrame, num_languages: int) -> tuple[int, int, int, int, int, float]:
+def _hurt(group: pd.DataFrame, num_languages: int) -> tuple[int, int, float]:
     """Return the figures of `share_hurt` for one arm and target."""
-    table = group.pivot(index=["seed", "target_seed"], columns="language", values="effect")
-    block = complete_block(table)
-    hurt, found = int((block.mean() < 0).sum()), block.shape[1]
-    every = int((block < 0).all().sum()) if len(block) else 0
-    return hurt, every, found, num_languages - found, len(block), hurt / found if found else math.nan
+    block = complete_block(group.pivot(index=["seed", "target_seed"], columns="language", values="effect"))
+    found = block.shape[1]
+    return found, num_languages - found, float((block.mean() < 0).mean()) if found else math.nan
 
 
-def selection_gap(scores: pd.DataFrame, english: str = ENGLISH) -> pd.DataFrame:
+def selection_gap(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the points lost by choosing a checkpoint on English dev rows instead of the language's own.
 
     Args:
         scores: Table of scores with a column `checkpoint` (step) and lines of both splits.
-        english: Language that a zero-shot setting may select by. Defaults to "en".
 
     Returns:
-        The columns of `KEY` without the perturbation; `own` and `chosen`: the best step by the language's own
-        and by the English development rows (the earliest of equals); `gap`: test score of `own` minus test
-        score of `chosen`, in points; `checkpoints`: number of checkpoints that have all three scores. `gap`
-        is NaN if no checkpoint has them.
+        The columns of `CELL`, and `gap` in points: test score of the best checkpoint by the language's own
+        development rows minus test score of the best one by the English rows (the earliest of equals). Only
+        checkpoints with all three scores count; `gap` is NaN if there is none.
 
     Source: Keung et al. (2020), "Don't Use English Dev", https://aclanthology.org/2020.emnlp-main.40.
     """
-    key = [name for name in KEY if name != "perturbation"]
     unperturbed = clean(scores)
-    require_single(unperturbed, [*key, "checkpoint", "split"])
-    wide = unperturbed.pivot(index=[*key, "checkpoint"], columns="split", values="score")
+    require_single(unperturbed, [*CELL, "checkpoint", "split"])
+    wide = unperturbed.pivot(index=[*CELL, "checkpoint"], columns="split", values="score")
     wide = wide.reindex(columns=["validation", "test"]).reset_index()
-    dev = wide.loc[wide["language"] == english].rename(columns={"validation": "english"})
-    shared = [*(name for name in key if name != "language"), "checkpoint"]
+    dev = wide.loc[wide["language"] == ENGLISH].rename(columns={"validation": "english"})
+    shared = [*(name for name in CELL if name != "language"), "checkpoint"]
     wide = wide.merge(dev[[*shared, "english"]], on=shared, how="left")
-    lines = [(*cell, *_selected(group)) for cell, group in wide.groupby(key, sort=True)]
-    return pd.DataFrame(lines, columns=[*key, "own", "chosen", "gap", "checkpoints"])
+    lines = [(*cell, _selected(group)) for cell, group in wide.groupby(CELL, sort=True)]
+    return pd.DataFrame(lines, columns=[*CELL, "gap"])
 
 
-def _selected(group: pd.DataFrame) -> tuple[float, float, float, int]:
-    """Return the figures of `selection_gap` for one run and language."""
+def _selected(group: pd.DataFrame) -> float:
+    """Return the selection gap of one run and language."""
     group = group.dropna(subset=["validation", "test", "english"]).sort_values("checkpoint")
     if group.empty:
-        return math.nan, math.nan, math.nan, 0
-    own, chosen = (group.loc[group[name].idxmax()] for name in ("validation", "english"))
-    gap = float(own["test"] - chosen["test"])
-    return float(own["checkpoint"]), float(chosen["checkpoint"]), gap, len(group)
+        return math.nan
+    own, chosen = (group.loc[group[name].idxmax(), "test"] for name in ("validation", "english"))
+    return float(own - chosen)
 
 
 def noise_ratio(scores: pd.DataFrame) -> pd.DataFrame:
@@ -197,37 +191,33 @@ def noise_ratio(scores: pd.DataFrame) -> pd.DataFrame:
         scores: The table of scores.
 
     Returns:
-        The columns of `KEY` without the perturbation, `level` (percent of characters), `script`, `clean`,
-        `noisy`, and `ratio` (noisy / clean; NaN if the clean score is missing or 0).
+        The columns of `CELL`, `level` (percent of characters), and `ratio` (NaN if the clean score is missing
+        or 0).
 
     Source: Cooper Stickland et al. (2022), "Robustification of Multilingual Language Models to Real-world
     Noise", https://arxiv.org/abs/2210.04782.
     """
-    noisy = _perturbed(scores, "noise").rename(columns={"score": "noisy"})
-    script = noisy["language"].map(script_of)
-    ratio = noisy["noisy"] / noisy["clean"].where(noisy["clean"] != 0)
-    names = [*KEY[:-1], "level", "script", "clean", "noisy", "ratio"]
-    return noisy.assign(script=script, ratio=ratio)[names].reset_index(drop=True)
+    noisy = _perturbed(scores, "noise")
+    ratio = noisy["score"] / noisy["clean"].where(noisy["clean"] != 0)
+    return noisy.assign(ratio=ratio)[[*CELL, "level", "ratio"]]
 
 
 def worst_mix(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and the worst score over the code-mixed versions of the test rows, for each level.
+    """Return the worst score over the code-mixed versions of the test rows, for each level.
 
     Args:
         scores: The table of scores.
 
     Returns:
-        The columns of `KEY` without the perturbation, `level` (percent of spans), `clean`, `mean`, `worst`,
-        `num_mixes`, and `is_complete` (False if another cell of the target and level has more mixes: the
-        worst of fewer mixes is milder).
+        The columns of `CELL`, `level` (percent of spans), `clean`, `worst`, `num_mixes`, and `is_complete`
+        (False if another cell of the target and level has more mixes: the worst of fewer mixes is milder).
 
     Source: Tan and Joty (2021), "Code-Mixing on Sesame Street", https://aclanthology.org/2021.naacl-main.282.
     Their adversary takes the worst of many mixes of an example; here it is the worst of whole mixed sets.
     """
-    keys = [*KEY[:-1], "level"]
-    mixed = _perturbed(scores, "mix").groupby([*keys, "split"], sort=True)
+    mixed = _perturbed(scores, "mix").groupby([*CELL, "level", "split"], sort=True)
     found = mixed.agg(
-        clean=("clean", "first"), mean=("score", "mean"), worst=("score", "min"), num_mixes=("score", "size")
+        clean=("clean", "first"), worst=("score", "min"), num_mixes=("score", "size")
     ).reset_index()
     most = found.groupby(["target", "level"])["num_mixes"].transform("max")
     return found.assign(is_complete=found["num_mixes"] == most).drop(columns="split")
@@ -235,9 +225,21 @@ def worst_mix(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _perturbed(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return the lines of a kind of perturbation, with their `level` and the `clean` score."""
-    require_single(scores, [*KEY, "split"])
-    key = [*KEY[:-1], "split"]
-    unperturbed = clean(scores)[[*key, "score"]].rename(columns={"score": "clean"})
     names = scores["perturbation"].fillna("").astype(str).str.split("-")
-    perturbed = scores[names.str[0] == kind].assign(level=names.str[1])
-    return perturbed.astype({"level": int}).merge(unperturbed, on=key, how="left", validate="many_to_one")
+    return with_clean(scores.assign(level=names.str[1]), names.str[0] == kind).astype({"level": int})
+
+
+def with_clean(scores: pd.DataFrame, is_wanted: pd.Series) -> pd.DataFrame:
+    """Return the wanted lines, with the score on unperturbed rows in the column `clean`.
+
+    Args:
+        scores: The table of scores.
+        is_wanted: True for each wanted line.
+
+    Raises:
+        ValueError: A score appears twice.
+    """
+    require_single(scores, [*KEY, "split"])
+    key = [*CELL, "split"]
+    unperturbed = clean(scores)[[*key, "score"]].rename(columns={"score": "clean"})
+    return scores[is_wanted].merge(unperturbed, on=key, how="left", validate="many_to_one")

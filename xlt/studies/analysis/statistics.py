@@ -16,12 +16,6 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from xlt.studies.analysis.example_scores import (
-    check_example_scores,
-    counts_by_language,
-    drawn_scores,
-    score_of,
-)
 from xlt.studies.analysis.interval import Interval
 from xlt.studies.analysis.results import KEY
 from xlt.studies.analysis.robustness import clean, require_single
@@ -106,58 +100,6 @@ def from_draws(by_seed: np.ndarray, drawn: np.ndarray, key: Sequence[int]) -> Es
     between = float(by_seed.var(ddof=1)) / seeds
     rows = max(float(means.var(ddof=1)) - between * (seeds - 1) / seeds, 0.0)
     return Estimate(value, ((between, seeds - 1), (rows, math.inf)))
-
-
-def hierarchical_bootstrap(
-    treated: Mapping[str, np.ndarray],
-    control: Mapping[str, np.ndarray],
-    *,
-    is_parallel: bool,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Return the mean effect over languages of one arm against another, with an interval over seeds and rows.
-
-    The interval is about the study's languages, and not about other languages.
-
-    Args:
-        treated: Example scores by language, shape (S, R) or (S, R, 3); seeds in the same order in both arms.
-        control: Example scores of the other arm, of the same shapes.
-        is_parallel: True if a row is the same example in every language: all languages share their draws.
-        draws: Number of draws. Defaults to 1000.
-        seed: Seed of the draws. Defaults to 0.
-        level: Probability that the interval contains the true mean. Defaults to 0.95.
-
-    Raises:
-        ValueError: The arms differ in languages or shapes, a score is not finite, or the languages of a
-            parallel set differ in their number of rows.
-
-    Source: see `from_draws`; pairing by example: Dror et al. (2018), https://aclanthology.org/P18-1128.
-    """
-    _check_pairs(treated, control)
-    rows = {language: example_scores.shape[1] for language, example_scores in treated.items()}
-    counts = counts_by_language(rows, draws, seed, is_parallel)
-    drawn = [
-        drawn_scores(treated[name], counts[name]) - drawn_scores(control[name], counts[name]) for name in rows
-    ]
-    plain = [score_of(treated[name]) - score_of(control[name]) for name in rows]
-    return from_draws(np.mean(plain, 0), np.mean(drawn, 0), (seed,)).interval(level)
-
-
-def _check_pairs(treated: Mapping[str, np.ndarray], control: Mapping[str, np.ndarray]) -> None:
-    """Refuse arms that cannot be paired."""
-    if not treated or set(treated) != set(control):
-        names = ", ".join(sorted(set(treated) ^ set(control))) or "no language"
-        raise ValueError(f"both arms must have the same languages; only one arm has {names}")
-    for language, example_scores in treated.items():
-        if example_scores.shape != control[language].shape:
-            raise ValueError(
-                f"{language}: the arms have example_scores of shapes {example_scores.shape} and "
-                f"{control[language].shape}: evaluate both on the same rows"
-            )
-        check_example_scores(example_scores, language)
-        check_example_scores(control[language], language)
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:

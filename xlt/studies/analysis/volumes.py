@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false, reportAssignmentType=false
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +28,7 @@ class ScoresByVolume(NamedTuple):
     """Number of languages (of all targets) that the table has anywhere."""
 
 
-def points_of(
-    scores: pd.DataFrame, intermediate: str, target: str | None = None, language: str | None = None
-) -> ScoresByVolume:
+def points_of(scores: pd.DataFrame, intermediate: str, target: str | None = None) -> ScoresByVolume:
     """Return the scores of an intermediate task and of no intermediate task, by seed and volume.
 
     Means are over the languages that every run of the task has. A run with fewer than half of them counts as
@@ -42,7 +39,6 @@ def points_of(
         scores: The table of scores.
         intermediate: Name of the intermediate task.
         target: Name of a target. Defaults to the mean of all targets.
-        language: ISO 639-1 code of a language. Defaults to the mean of all languages.
 
     Raises:
         ValueError: There is no such score, or a score appears twice.
@@ -50,11 +46,8 @@ def points_of(
     own = clean(scores)
     own = own[own["intermediate"].isin([NONE, intermediate])]
     own = own[own["target"] == target] if target is not None else own
-    own = own[own["language"] == language] if language is not None else own
     if not (own["intermediate"] == intermediate).any():
-        raise ValueError(
-            f"no score of {intermediate}, {target or 'any target'}, {language or 'any language'}"
-        )
+        raise ValueError(f"no score of {intermediate}, {target or 'any target'}, any language")
     require_single(own, KEY)
     tables = {str(name): _by_run(group) for name, group in own.groupby("target", sort=True)}
     means = pd.concat({name: table.mean(axis=1) for name, table in tables.items()}, axis=1)
@@ -74,17 +67,15 @@ def _by_run(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-NAMES = ["intermediate", "target", "language"]
 PARAMETERS = ["s_inf", "a", "n0", "b"]
 FIGURES = [*PARAMETERS, "b_low", "b_high", "identifiable", "reason", "seeds", "missing"]
 
 
-def curves(scores: pd.DataFrame, by_language: bool = True) -> pd.DataFrame:
-    """Fit the curves of every task: by target and language, by target, and over all targets.
+def curves(scores: pd.DataFrame) -> pd.DataFrame:
+    """Fit the curves of every task: by target, and over all targets. All are pooled over languages.
 
     Args:
         scores: The table of scores.
-        by_language: True to fit curves of single languages too. Defaults to True.
 
     Returns:
         One line for each curve; an empty target or language means that the curve is pooled over it. Columns:
@@ -94,20 +85,16 @@ def curves(scores: pd.DataFrame, by_language: bool = True) -> pd.DataFrame:
     """
     own = clean(scores)
     tasks = sorted(set(own["intermediate"]) - {NONE})
-    cells: list[tuple[str, str]] = [("", "")]
-    for target, group in own.groupby("target", sort=True):
-        cells.append((str(target), ""))
-        cells += [(str(target), code) for code in sorted(set(group["language"]))] if by_language else []
-    lines = [_line(own, task, target, language) for task in tasks for target, language in cells]
-    return pd.DataFrame(lines)
+    targets = ["", *sorted(set(own["target"]))]
+    return pd.DataFrame([_line(own, task, target) for task in tasks for target in targets])
 
 
-def _line(scores: pd.DataFrame, task: str, target: str, language: str) -> dict[str, object]:
+def _line(scores: pd.DataFrame, task: str, target: str) -> dict[str, object]:
     """Return one line of `curves`."""
-    names: dict[str, object] = dict(zip(NAMES, (task, target, language), strict=True))
+    names: dict[str, object] = {"intermediate": task, "target": target, "language": ""}
     try:
-        points = points_of(scores, task, target or None, language or None)
-        curve = fit(points.volumes, points.scores, bootstrap=0)
+        points = points_of(scores, task, target or None)
+        curve = fit(points.volumes, points.scores)
     except ValueError as error:
         return names | {"best": "", "identifiable": False, "reason": str(error)}
     aicc = {f"aicc_{name}": value for name, value in curve.aicc.items()}
@@ -119,17 +106,14 @@ def _line(scores: pd.DataFrame, task: str, target: str, language: str) -> dict[s
 
 def describe_identifiable(table: pd.DataFrame) -> str:
     """Return a sentence with the number of curves whose exponent is identifiable."""
-    levels: Sequence[tuple[str, pd.DataFrame]] = [
-        ("by language", table[table["language"] != ""]),
-        (
-            "by target (pooled over languages)",
-            table[(table["language"] == "") & (table["target"] != "")],
-        ),
-        ("pooled over all targets and languages", table[table["target"] == ""]),
-    ]
+    is_pooled = table["target"] == ""
+    levels = {
+        "by target (pooled over languages)": table[~is_pooled],
+        "pooled over all targets and languages": table[is_pooled],
+    }
     counts = [
         f"{int(part['identifiable'].sum())} of {len(part)} curves {name}"
-        for name, part in levels
+        for name, part in levels.items()
         if len(part)
     ]
     return f"The exponent is identifiable for {' and '.join(counts)}."

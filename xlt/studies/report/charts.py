@@ -82,7 +82,9 @@ def lines(
     y = alt.Scale(domain=[low, high], nice=False, zero=False)
     table = _style_points(points, marks)
     base = alt.Chart(table, width=WIDTH, height=HEIGHT).encode(
-        x=x, color=alt.Color("colour:N", scale=None), y=alt.Y("mean:Q", scale=y, axis=_axis(axis, signed))
+        x=x,
+        color=alt.Color("colour:N", scale=None),
+        y=alt.Y("mean:Q", scale=y, axis=vertical_axis(axis, signed)),
     )
     ranges = base.mark_rule(strokeWidth=1.5, opacity=0.55, clip=True).encode(y="low:Q", y2="high:Q")
     shape = alt.Shape("shape:N", scale=None)
@@ -166,8 +168,13 @@ def _volume_axis(volumes: Sequence[int]) -> alt.X:
     return alt.X("position:Q", scale=scale, axis=axis)
 
 
-def _axis(title: str, signed: bool) -> alt.Axis:
-    """Return the vertical axis, with its title above."""
+def vertical_axis(title: str, signed: bool) -> alt.Axis:
+    """Return the vertical axis, with its title above.
+
+    Args:
+        title: Title with the unit.
+        signed: True to label values above zero with a plus sign.
+    """
     return alt.Axis(
         title=title, titleAngle=0, titleAlign="left", titleAnchor="end", titleY=-12, titleX=-28,
         tickCount=5, domain=False, ticks=False, labelExpr=SIGNED if signed else "datum.label",

@@ -14,7 +14,7 @@ from xlt.studies.analysis import names
 from xlt.studies.analysis.covariates import describe_covariates, language_effects
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.language_facts import FAR, GERMANIC, OTHER, describe_lacking, facts_of
-from xlt.studies.report.charts import HEIGHT, SIGNED, WIDTH, Marks
+from xlt.studies.report.charts import HEIGHT, WIDTH, Marks, vertical_axis
 from xlt.studies.report.drawing import MUTED, Figure, Panel
 from xlt.studies.report.tables import interval
 from xlt.system.tables import number
@@ -73,10 +73,7 @@ def _styled(points: pd.DataFrame, marks: Marks) -> tuple[alt.Chart, dict[str, ob
     table = table.join(points.drop(columns=["language", "mean"]))
     shown = [names.task_name(arm) for arm in arms]
     legend = alt.Legend(title=None, orient="bottom", columns=2)
-    axis = alt.Axis(
-        title="Effect, points", titleAngle=0, titleAlign="left", titleAnchor="end", titleY=-12, titleX=-28,
-        tickCount=5, domain=False, ticks=False, labelExpr=SIGNED,
-    )  # fmt: skip
+    axis = vertical_axis("Effect, points", signed=True)
     colours, shapes = [marks[arm].colour for arm in arms], [marks[arm].shape for arm in arms]
     channels: dict[str, object] = {
         "y": alt.Y("mean:Q", axis=axis, scale=alt.Scale(zero=True, nice=True)),

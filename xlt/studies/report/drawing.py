@@ -150,7 +150,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 def _spec_of(chart: Any, background: str) -> dict[str, Any]:
-    """Return a chart in the common style as Vega-Lite. Altair's check of it would take as long as the drawing."""
+    """Return a chart in the common style as Vega-Lite. Altair's check would take as long as the drawing."""
     return apply_style(chart, background).to_dict(validate=False)
 
 

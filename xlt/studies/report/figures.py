@@ -57,7 +57,7 @@ def draw(findings: Findings) -> list[Figure]:
         *effect_by_covariate(findings, marks),
         *robustness_by_volume(findings, marks),
         *claims(findings),
-        *recipe_effects(findings, PAPER),
+        *recipe_effects(findings),
     ]
 
 

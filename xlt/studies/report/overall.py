@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-from markupsafe import Markup
 
 from xlt.studies.analysis import names
 from xlt.studies.analysis.interval import Interval
@@ -25,8 +24,9 @@ from xlt.studies.analysis.written_study import WrittenStudy
 from xlt.studies.design.nodes import NONE
 from xlt.studies.report import tables
 from xlt.studies.report.charts import Level, Marks, lines, marks_of
-from xlt.studies.report.drawing import COLOURS, DARK, Figure, Panel, save, svg
+from xlt.studies.report.drawing import COLOURS, DARK, Figure, Panel, save
 from xlt.studies.report.overall_verdicts import Row, claim_rows, markdown, question_rows, verdicts_csv
+from xlt.studies.report.page import figure_data, table_data
 from xlt.system.files import write_atomically
 from xlt.system.tables import counted
 from xlt.training.html import environment, table_of
@@ -90,8 +90,8 @@ def render(
                 )
                 if part[1]
             ],
-            figure=_figure_data(figure) if figure else None,
-            gains=table_of(list(gains.columns), list(gains.itertuples(index=False))) if len(gains) else None,
+            figure=figure_data(figure) if figure else None,
+            gains=table_data(gains) if len(gains) else None,
             cost=table_of(COST, [cost_line(study) for study in studies]),
             colours=list(zip(COLOURS, DARK, strict=True)),
         )
@@ -107,16 +107,6 @@ def _study_data(study: WrittenStudy, out: Path) -> dict[str, Any]:
         # The page of the study lists the missing results, this page does not.
         "answer": [line.replace("; they are listed below", "") for line in study.facts.get("answer", [])],
     }
-
-
-def _figure_data(figure: Figure) -> dict[str, Any]:
-    """Return the curves in the form that the template expects."""
-    pictures = [
-        {"title": panel.title, "svg": Markup(svg(panel, f"{figure.name}-{number}-"))}
-        for number, panel in enumerate(figure.panels)
-    ]
-    numbers = table_of(list(figure.numbers.columns), list(figure.numbers.itertuples(index=False)))
-    return {"sentences": figure.sentences, "pictures": pictures, "numbers": numbers}
 
 
 def curves_figure(studies: Sequence[WrittenStudy]) -> Figure | None:

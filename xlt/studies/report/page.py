@@ -86,11 +86,11 @@ def render(findings: Findings, drawn: Sequence[Figure]) -> str:
         .render(
             name=study.name,
             facts=list(facts(findings)),
-            words=sentences_of(study.about.get("words")),
+            words=sentences_of(study.about.get("words", "")),
             cautions=list(cautions(findings)),
             summary=list(summary(findings)),
             coverage=table_data(replicate_counts(findings)),
-            figures=dict.fromkeys(SECTIONS) | {figure.name: _figure_data(figure) for figure in drawn},
+            figures=dict.fromkeys(SECTIONS) | {figure.name: figure_data(figure) for figure in drawn},
             claims=[_claim_data(one) for one in findings.judged],
             claims_table=table_data(tables.claims_table(findings.judged).drop(columns="Reason")),
             verdicts=_verdicts_data(findings),
@@ -114,7 +114,7 @@ def render(findings: Findings, drawn: Sequence[Figure]) -> str:
     )
 
 
-def _figure_data(figure: Figure) -> dict[str, Any]:
+def figure_data(figure: Figure) -> dict[str, Any]:
     """Return a figure in the form that the template expects."""
     pictures = [
         {"title": panel.title, "note": panel.note, "svg": Markup(svg(panel, f"{figure.name}-{number}-"))}
@@ -179,7 +179,7 @@ def facts(findings: Findings) -> Iterator[tuple[str, str]]:
     yield from _run_facts(study.runs)
     for key, value in about.items():
         if key != "words":
-            yield key.capitalize(), _text(value)
+            yield key.capitalize(), str(value)
 
 
 def _run_facts(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -191,13 +191,6 @@ def _run_facts(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
         hours = pd.to_numeric(runs["hours"])
         unknown = int(hours.isna().sum())
         yield "Duration", f"{hours.sum():,.1f} hours" + (f" ({unknown:,} runs unknown)" if unknown else "")
-
-
-def _text(value: Any) -> str:
-    """Return a value of `about` as text."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def replicate_counts(findings: Findings) -> pd.DataFrame:

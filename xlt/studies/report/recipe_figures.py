@@ -4,12 +4,13 @@
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from xlt.studies.analysis import names
+from xlt.studies.analysis.claims import PAPER
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.recipes import ALL, POINT, Recipes
 from xlt.studies.report import tables
@@ -27,20 +28,15 @@ GAIN_NAMES = {
 """Display names of the published gains."""
 
 
-def recipe_effects(findings: Findings, published: Mapping[str, float]) -> Iterator[Figure]:
-    """Yield the figure of the effect by recipe, if the study has recipes.
-
-    Args:
-        findings: Findings of the study.
-        published: Gains in points that the range of the effects is compared with.
-    """
+def recipe_effects(findings: Findings) -> Iterator[Figure]:
+    """Yield the figure of the effect by recipe, if the study has recipes."""
     found = findings.recipes
     if found is None or found.points.empty:
         return
     panels = [_panel(found, key, part) for key, part in found.points.groupby(POINT, sort=False)]
     sentences = [
         *headlines(found),
-        *compare_with_gains(found, published),
+        *compare_with_gains(found),
         "Each row is a recipe. Thin bar: 95 % interval over seeds (Student's t). Thick bar: from the "
         "smallest to the largest seed. Blue: the interval is above zero; orange: below zero; grey: neither.",
         "By chance: the range that the seeds alone would give if all recipes had the same effect. Variance: "
@@ -119,7 +115,7 @@ def _shares_note(shares: pd.DataFrame, key: tuple[Any, ...]) -> Iterator[str]:
         yield f"Variance: {', '.join(parts)}."
 
 
-def compare_with_gains(found: Recipes, published: Mapping[str, float]) -> Iterator[str]:
+def compare_with_gains(found: Recipes) -> Iterator[str]:
     """Yield a sentence on the published gains that the largest range over recipes of one encoder reaches."""
     ranges = found.ranges
     own = ranges[ranges["encoder"] != ALL] if (ranges["encoder"] != ALL).any() else ranges
@@ -127,13 +123,13 @@ def compare_with_gains(found: Recipes, published: Mapping[str, float]) -> Iterat
     widest = pooled.loc[pooled["range"].idxmax()]
     reached = [
         f"{number(gain, '+')} ({GAIN_NAMES.get(name, name)})"
-        for name, gain in published.items()
+        for name, gain in PAPER.items()
         if gain <= widest["range"]
     ]
     with_names = f": {', '.join(reached)}" if reached else ""
     yield (
         f"With one encoder, the choice of learning rate and steps changes the effect by up to "
-        f"{number(widest['range'])} points ({_subject(*widest[POINT])}). {len(reached)} of {len(published)} "
+        f"{number(widest['range'])} points ({_subject(*widest[POINT])}). {len(reached)} of {len(PAPER)} "
         f"gains that Phang et al. (2020) report for XLM-R Large are no larger than that{with_names}."
     )
 

@@ -1,5 +1,6 @@
 """The list of a study's runs, kept short: settings that a group of runs shares are listed once."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from xlt.studies.analysis import names
 from xlt.studies.design.nodes import NONE
 from xlt.system.yaml_files import load_yaml
+from xlt.training.run_folder import flatten
 
 Pairs = list[tuple[str, str]]
 """Dotted keys of a config with their values."""
@@ -88,32 +90,16 @@ def _flat_config(text: str, folder: str) -> dict[str, str]:
         return {"config": text}
     if not isinstance(config, dict):
         return {"config": text} if text.strip() else {}
-    return {key: value for key, value in _flat(config, "") if not folder or not value.endswith(folder)}
-
-
-def _flat(config: dict[str, Any], prefix: str) -> Pairs:
-    """Return the dotted keys and values of a nested config."""
-    pairs: Pairs = []
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        pairs += _flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, _value(value))]
-    return pairs
+    flat = {key: _value(value) for key, value in flatten(config).items()}
+    return {key: value for key, value in flat.items() if not folder or not value.endswith(folder)}
 
 
 def _value(value: Any) -> str:
     """Return a value as YAML writes it."""
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if _is_none_or_bool(value)
-        else str(value)
-    )
-
-
-def _is_none_or_bool(value: Any) -> bool:
-    """Return True for None, True and False; 0 and 1 compare equal to booleans and must not match."""
-    return value is None or isinstance(value, bool)
+    is_word = value is None or isinstance(value, bool)
+    return json.dumps(value) if is_word else str(value)  # JSON writes these words as YAML does
 
 
 def _describe(run: Any) -> str:

@@ -6,7 +6,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -25,10 +24,9 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 """White space between two sentences."""
 
 
-def sentences_of(value: Any) -> list[str]:
-    """Return words as a list of sentences."""
-    texts = [value] if isinstance(value, str) else [str(part) for part in value or ()]
-    return [part for text in texts for part in SENTENCE_END.split(text.strip()) if part]
+def sentences_of(words: str) -> list[str]:
+    """Return the sentences of a text."""
+    return [part for part in SENTENCE_END.split(words.strip()) if part]
 
 
 def cautions(findings: Findings) -> Iterator[str]:
