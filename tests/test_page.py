@@ -277,7 +277,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(html: str, tmp_path: Path):
 
 
 def test_the_page_opens_with_question_and_answer(html: str):
-    assert html.index("Asked: does intermediate training") < html.index("The largest mean effect is that of")
+    assert html.index("Asked: does intermediate training") < html.index("The highest mean effect is")
     order = [html.index(f'<section id="{name}">') for name in ("short", "effects", "scores-section", "run")]
     assert order == sorted(order)
     assert "points wide at the median" in html

@@ -73,7 +73,7 @@ def effect_by_volume(findings: Findings, marks: Marks) -> Iterator[Figure]:
     for target, own in _by_target(findings, findings.effects):
         panels.append(_panel(own, marks, axis, names.task_name(target), zero, signed=True))
     sentences = [
-        largest_effect(points),
+        extreme_effects(points),
         "An effect is a score minus the score of the same seed without intermediate training, averaged over "
         "all languages.",
         *describe_means(findings),
@@ -274,8 +274,17 @@ def describe_collapsed(findings: Findings) -> list[str]:
     return [f"The means cover runs with constant predictions: {note}."] if note else []
 
 
-def largest_effect(points: pd.DataFrame) -> str:
-    """Return a sentence on the largest effect."""
-    best = points.loc[points["mean"].idxmax()]
-    where = f"{names.task_name(best['intermediate'])} at {best['volume']:,} examples"
-    return f"The largest mean effect is that of {where}: {tables.interval(best, '+')} points."
+def extreme_effects(points: pd.DataFrame) -> str:
+    """Return a sentence on the highest and the lowest mean effect."""
+    highest, lowest = (
+        _effect_in_words(points.loc[row]) for row in (points["mean"].idxmax(), points["mean"].idxmin())
+    )
+    if highest == lowest:
+        return f"The only mean effect is {highest}."
+    return f"The highest mean effect is {highest}, and the lowest is {lowest}."
+
+
+def _effect_in_words(line: pd.Series) -> str:
+    """Return an effect with its interval, intermediate task and volume."""
+    arm = names.task_name(line["intermediate"])
+    return f"{tables.interval(line, '+')} points ({arm} at {line['volume']:,} examples)"

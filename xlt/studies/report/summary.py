@@ -50,7 +50,7 @@ def summary(findings: Findings) -> Iterator[str]:
     """Yield the sentences of the section `Answer`: the question, then what the data say."""
     yield question(findings)
     if len(findings.pooled):
-        yield figures.largest_effect(findings.pooled)
+        yield figures.extreme_effects(findings.pooled)
         yield from _describe_widths(findings.pooled)
         yield from _describe_curves(findings)
         own = at_common_volume(findings.effects)
