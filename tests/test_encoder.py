@@ -22,7 +22,8 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from xlt.batch.batch import Batch
 from xlt.data.sampling.collate import collate
-from xlt.models.encoders.facts import EncoderFacts, facts_of
+from xlt.models.encoders.families import facts_of
+from xlt.models.encoders.family import EncoderFacts
 from xlt.models.encoders.text import Encoder, load_config
 from xlt.models.kernels.dropout import Dropout
 
