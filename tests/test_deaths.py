@@ -39,8 +39,11 @@ def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(
     args = tiny_run(folder, {**CHANGES, **DDP})
     for fault in DEATHS:
         step = last_step(folder) + fault.step
-        code, output = strike(args, replace(fault, step=step))
+        is_frozen = fault.signal == "SIGSTOP"
+        sooner = ["--preemption.grace_seconds=15"] if is_frozen else []
+        code, output = strike([*args, *sooner], replace(fault, step=step))
         assert code not in (None, 0, STOPPED), f"{fault}: {output}"
+        assert ("rank 1 has sent no heartbeat for 15 s" in output) == is_frozen, f"{fault}: {output}"
     code, output = launch(args)
     assert code == 0, output
     assert_same(folder, calm(2))
