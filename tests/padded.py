@@ -42,14 +42,6 @@ def fresh_encoder(folder: str) -> Encoder:
     return Encoder(folder, from_scratch=True).eval()
 
 
-def padded_of(encoder: Encoder, folder: str, attention: str) -> XLMRobertaModel:
-    """The model of transformers with the same weights, a config of its own and an attention of its own."""
-    config = XLMRobertaConfig.from_pretrained(folder, attn_implementation=attention)
-    model = XLMRobertaModel(config, add_pooling_layer=False).eval()
-    model.load_state_dict(encoder.transformer.state_dict())
-    return model
-
-
 def stored(path: Path, columns: Columns) -> Features:
     """The columns on disk."""
     write_features(path / "features.arrow", [columns])

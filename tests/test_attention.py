@@ -9,7 +9,6 @@ import torch
 from padded import (
     WIDTH,
     fresh_encoder,
-    padded_of,
     random_rows,
     run_packed,
     run_padded,
@@ -21,6 +20,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from xlt.batch.packing import Packing
 from xlt.data.sampling.collate import collate
+from xlt.models.encoders.agreement import padded_model
 from xlt.models.encoders.text import Encoder
 
 
@@ -37,9 +37,9 @@ def encoder(folder: str) -> Encoder:
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def padded(request: pytest.FixtureRequest, folder: str, encoder: Encoder) -> XLMRobertaModel:
+def padded(request: pytest.FixtureRequest, encoder: Encoder) -> XLMRobertaModel:
     """The model of transformers with the same weights."""
-    return padded_of(encoder, folder, request.param)
+    return padded_model(encoder, request.param)
 
 
 def random_lengths(seed: int) -> list[int]:

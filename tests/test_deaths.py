@@ -7,18 +7,13 @@ from pathlib import Path
 import pytest
 from commands import HANG, launch, strike
 from conftest import Command
-from struck import CHANGES, DDP, Calm, assert_same, last_step
+from struck import CHANGES, DDP, assert_same, last_step
 from test_fit import assert_close
 
 from tests.stress.faults import Fault
 from xlt.system.signals import STOPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-@pytest.fixture(scope="module")
-def calm(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    return Calm(tiny_run, tmp_path_factory.mktemp("calm"))
 
 
 DEATHS = [
@@ -32,18 +27,21 @@ DEATHS = [
 
 
 @pytest.mark.timeout(15 * HANG)
-def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(
-    tiny_run: Command, calm: Calm, tmp_path: Path
-):
-    folder = tmp_path / "run"
-    args = tiny_run(folder, {**CHANGES, **DDP})
+def test_a_dead_process_brings_the_other_down_and_the_run_goes_on(tiny_run: Command, tmp_path: Path):
+    folder, given = tmp_path / "run", {**CHANGES, **DDP, "trainer.max_steps": 24}
+    code, output = launch(tiny_run(tmp_path / "calm", given))
+    assert code == 0, output
+    args = tiny_run(folder, given)
     for fault in DEATHS:
         step = last_step(folder) + fault.step
-        code, output = strike(args, replace(fault, step=step))
+        is_frozen = fault.signal == "SIGSTOP"
+        sooner = ["--preemption.grace_seconds=15"] if is_frozen else []
+        code, output = strike([*args, *sooner], replace(fault, step=step))
         assert code not in (None, 0, STOPPED), f"{fault}: {output}"
+        assert ("rank 1 has sent no heartbeat for 15 s" in output) == is_frozen, f"{fault}: {output}"
     code, output = launch(args)
     assert code == 0, output
-    assert_same(folder, calm(2))
+    assert_same(folder, tmp_path / "calm")
 
 
 # Other numbers of processes

@@ -10,7 +10,6 @@ import pytest
 import torch
 from padded import (
     fresh_encoder,
-    padded_of,
     random_rows,
     run_packed,
     run_padded,
@@ -22,7 +21,9 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from xlt.batch.batch import Batch
 from xlt.data.sampling.collate import collate
-from xlt.models.encoders.facts import EncoderFacts, facts_of
+from xlt.models.encoders.agreement import padded_model
+from xlt.models.encoders.families import facts_of
+from xlt.models.encoders.family import EncoderFacts
 from xlt.models.encoders.text import Encoder, load_config
 from xlt.models.kernels.dropout import Dropout
 
@@ -138,7 +139,7 @@ def test_a_copy_computes_the_same_and_trains_alone(
 
 def test_micro_batches_held_back_have_the_gradient_of_torch(folder: str, tmp_path: Path) -> None:
     encoder = fresh_encoder(folder)
-    model = padded_of(encoder, folder, "eager")
+    model = padded_model(encoder)
     columns = random_rows(LENGTHS, 1)
     batches = [
         collate("task", stored(tmp_path, columns), np.array([row]), (), first_position=2) for row in range(3)

@@ -36,8 +36,8 @@ from xlt.models.heads.classification import ChoiceHead, ClassificationHead
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
 from xlt.models.heads.tagging import TaggingHead
-from xlt.models.heads.transform import head_transform
 from xlt.models.portable import portable_model
+from xlt.models.transfer_model import adapted
 from xlt.splits.splits import Splits
 from xlt.training.exporting import export_run
 from xlt.training.head_export import exported_settings, sentence_files
@@ -423,8 +423,7 @@ def test_heads_have_the_form_of_transformers_in_every_family(family, form, make,
     torch.manual_seed(0)
     config = config_of(family, **changes)
     bare = {} if family == "modernbert" else {"add_pooling_layer": False}
-    encoder, head = AutoModel.from_config(config, **bare).eval(), make().eval()
-    head.adapt(head_transform(config))
+    encoder, head = AutoModel.from_config(config, **bare).eval(), adapted(make(), config).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model = reloaded(portable_model(form, config, encoder.state_dict(), head.state_dict()), tmp_path)

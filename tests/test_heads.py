@@ -15,7 +15,6 @@ from padded import (
     WIDTH,
     Columns,
     fresh_encoder,
-    padded_of,
     run_packed,
     run_padded,
     stored,
@@ -30,6 +29,7 @@ from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.collate import collate
 from xlt.kinds import Tagging
+from xlt.models.encoders.agreement import padded_model
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
@@ -50,9 +50,9 @@ def encoder(folder: str) -> Encoder:
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def padded(request: pytest.FixtureRequest, folder: str, encoder: Encoder) -> XLMRobertaModel:
+def padded(request: pytest.FixtureRequest, encoder: Encoder) -> XLMRobertaModel:
     """The model of transformers with the same weights."""
-    return padded_of(encoder, folder, request.param)
+    return padded_model(encoder, request.param)
 
 
 @cache

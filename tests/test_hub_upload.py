@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from conftest import Command, run
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard, close_session
 
-from xlt.training.hub_upload import check_hub_name
+from xlt.training import hub_upload
 
 
 class Hub(ThreadingHTTPServer):
@@ -102,14 +102,13 @@ def finished(tiny_run: Command, samples: list[str], tmp_path_factory: pytest.Tem
     return folder
 
 
-def push(run_folder: Path, out: Path, endpoint: str, token: str | None, *keys: str) -> tuple[int, str]:
+def push(run_folder: Path, out: Path, endpoint: str, *keys: str) -> tuple[int, str]:
     """Export and upload in a process of its own, since the endpoint is read at the start; code and output."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))
     }
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(out.parent / "hf"), "NO_PROXY": "127.0.0.1"}
-    if token is not None:
-        environment["HF_TOKEN"] = token
+    environment["HF_TOKEN"] = "hf_secret"
     command = [
         sys.executable,
         "-m",
@@ -125,7 +124,7 @@ def push(run_folder: Path, out: Path, endpoint: str, token: str | None, *keys: s
 
 def test_an_export_is_uploaded_whole(finished: Path, hub: Hub, tmp_path: Path):
     keys = ["--push_to_hub=me/mnli", "--private=true"]
-    code, output = push(finished, tmp_path / "out", hub.address, "hf_secret", *keys)
+    code, output = push(finished, tmp_path / "out", hub.address, *keys)
     assert code == 0, output
     assert f"is uploaded to {hub.address}/me/mnli" in output
     written = {
@@ -137,13 +136,13 @@ def test_an_export_is_uploaded_whole(finished: Path, hub: Hub, tmp_path: Path):
     assert hub.private["me/mnli"]
     assert hub.tokens == {"Bearer hf_secret"}
     assert 'model="me/mnli"' in ModelCard.load(tmp_path / "out" / "README.md").text
-    code, output = push(finished, tmp_path / "out", hub.address, "hf_secret", *keys)  # it exists now
+    code, output = push(finished, tmp_path / "out", hub.address, *keys)  # it exists now
     assert code == 0, output
 
 
 def test_a_refused_upload_is_one_message_and_the_folder_stays(finished: Path, hub: Hub, tmp_path: Path):
     hub.refused = True
-    code, output = push(finished, tmp_path / "out", hub.address, "hf_secret", "--push_to_hub=me/mnli")
+    code, output = push(finished, tmp_path / "out", hub.address, "--push_to_hub=me/mnli")
     assert code == 2
     errors = [line for line in output.splitlines() if line.startswith("error")]
     assert len(errors) == 1
@@ -156,19 +155,21 @@ def test_a_refused_upload_is_one_message_and_the_folder_stays(finished: Path, hu
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_without_a_token_or_a_network_the_folder_stays(finished: Path, tmp_path: Path):
-    code, output = push(finished, tmp_path / "one", "http://127.0.0.1:9", None, "--push_to_hub=me/mnli")
-    assert code == 2
-    assert "not uploaded to me/mnli: there is no token. Set HF_TOKEN" in output
-    assert (tmp_path / "one" / "model.safetensors").is_file()
-    code, output = push(finished, tmp_path / "two", "http://127.0.0.1:9", "hf_x", "--push_to_hub=me/mnli")
-    assert code == 2
-    assert "not uploaded to me/mnli: the hub cannot be reached (" in output
-    assert "Traceback" not in output
-    assert (tmp_path / "two" / "model.safetensors").is_file()
+def test_without_a_token_or_a_network_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub_upload, "get_token", lambda: None)
+    with pytest.raises(OSError, match=r"not uploaded to me/mnli: there is no token\. Set HF_TOKEN"):
+        hub_upload.push(tmp_path, "me/mnli", False)
+    monkeypatch.setattr(hub_upload, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(hub_upload, "HfApi", lambda: HfApi("http://127.0.0.1:9", "hf_x"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    close_session()  # proxies are read when a session starts
+    for is_offline in (True, False):  # a setting of the hub's client, and a refused connection
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_offline)
+        with pytest.raises(OSError, match=r"not uploaded to me/mnli: the hub cannot be reached \("):
+            hub_upload.push(tmp_path, "me/mnli", False)
 
 
 def test_a_name_that_the_hub_does_not_allow_is_refused():
-    check_hub_name("me/udpos")
+    hub_upload.check_hub_name("me/udpos")
     with pytest.raises(ValueError, match="push_to_hub is 'a/b/c', which is no name of a model"):
-        check_hub_name("a/b/c")
+        hub_upload.check_hub_name("a/b/c")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from padded import PAD, VOCABULARY, WIDTH, fresh_encoder, padded_of, stored, write_config
+from padded import PAD, VOCABULARY, WIDTH, fresh_encoder, stored, write_config
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from xlt.batch.batch import Batch
 from xlt.data.features import Features, ImageRows
 from xlt.data.sampling.collate import collate
+from xlt.models.encoders.agreement import padded_model
 from xlt.models.encoders.multimodal import Vision, VisionSettings, project_images, start_vision
 from xlt.models.encoders.text import Encoder
 from xlt.models.optim import adamw
@@ -112,10 +113,10 @@ def padded_states(
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_packed_images_give_the_states_and_gradients_of_the_padded_model(
-    tmp_path: Path, folder: str, encoder: Encoder, vision: Vision, attention: str
+    tmp_path: Path, encoder: Encoder, vision: Vision, attention: str
 ) -> None:
     features, rows = features_of(tmp_path, ROWS, TOKENS), [3, 0, 2, 1, 5, 4]
-    model = padded_of(encoder, folder, attention)
+    model = padded_model(encoder, attention)
     batch = project_images(batch_of(features, rows), vision)
     ours = encoder(batch.input_ids, batch.position_ids, batch.packing, images=batch.images)
     theirs = torch.cat(padded_states(model, vision, features, rows))

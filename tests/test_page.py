@@ -120,6 +120,7 @@ def test_the_page_says_what_it_is_and_each_figure_stands_beside_its_numbers(html
     assert '<html lang="en">' in html
     assert "<title>made-up: a study of cross-lingual transfer</title>" in html
     assert html.count("Numbers of this figure") == 5
+    assert "Image gain" not in html
     assert (
         html.count('role="img"') == html.count("<svg") == html.count('aria-label="') - 1
     )  # and the sections' list

@@ -37,6 +37,14 @@ def test_a_parcel_is_the_batch_again_and_needs_no_shared_memory():
         assert ours.dtype == theirs.dtype
 
 
+@pytest.fixture(scope="module")
+def calm(tiny_run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("calm") / "run"
+    assert run(tiny_run(folder, SHORT)) == 0
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
@@ -47,9 +55,8 @@ def test_a_parcel_is_the_batch_again_and_needs_no_shared_memory():
     ],
 )
 def test_a_full_or_read_only_shared_memory_changes_no_number(
-    tiny_run: Command, tmp_path: Path, options: str, said: str
+    tiny_run: Command, calm: Path, tmp_path: Path, options: str, said: str
 ):
-    assert run(tiny_run(tmp_path / "calm", SHORT)) == 0
     args = tiny_run(tmp_path / "run", {**SHORT, "data.num_workers": 1})
     mount = f'mount -t tmpfs -o {options} xlt-test /dev/shm || exit 99; exec "$@"'
     command = ["unshare", "-m", "bash", "-c", mount, "bash", sys.executable, "-m", "xlt.fit", *args]
@@ -64,8 +71,8 @@ def test_a_full_or_read_only_shared_memory_changes_no_number(
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
     assert ("data.num_workers is 1, but /dev/shm" in done.stderr) is bool(said)
-    assert timeless(events(tmp_path / "run")) == timeless(events(tmp_path / "calm"))
-    assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "calm"))
+    assert timeless(events(tmp_path / "run")) == timeless(events(calm))
+    assert_same_weights(weights(tmp_path / "run"), weights(calm))
 
 
 def test_a_system_without_semaphores_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from xlt.data.sampling.steps import (
 from xlt.data.sampling.workers import Parcel, workers_to_be_had
 from xlt.data.sources import Split, roots_of
 from xlt.kinds.task import Scores, group_of
-from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.families import facts_of
 from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.splits import data_keys
 from xlt.splits.cache import cache_folder

@@ -20,7 +20,7 @@ from xlt.kinds.task import Scores
 from xlt.learning.joint import joint_loss
 from xlt.learning.maml import InnerLoop, halves, summed_gradients
 from xlt.learning.meta import JOINT, MetaLearning
-from xlt.models.compiling import check_checkpointing, check_compiling
+from xlt.models.compiling import check_compiling
 from xlt.models.encoders.multimodal import project_images, start_vision
 from xlt.models.encoders.text import Encoder
 from xlt.models.heads.head import Head
@@ -94,7 +94,7 @@ class TransferModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_keys(lora, frozen_layers, language_lora, from_scratch, compile)
+        check_keys(lora, frozen_layers, language_lora, from_scratch, compile, gradient_checkpointing)
         check_rates(learning_rate, warmup_steps, weight_decay, layer_decay, head_learning_rate)
         for key, rate in (("dropout", dropout), ("head_dropout", head_dropout)):
             require(rate is None or 0 <= rate < 1, f"model.{key}", rate, "lie in 0 to 1, 1 excluded")
@@ -102,7 +102,6 @@ class TransferModule(LightningModule):
         self.weight_decay, self.head_dropout, self.seed = weight_decay, head_dropout, seed
         self.layer_decay, self.head_learning_rate = layer_decay, head_learning_rate
         self.compile_layers, self.meta = compile, meta
-        check_checkpointing(gradient_checkpointing, compile)
         self.encoder = Encoder(encoder, from_scratch, dropout)
         if gradient_checkpointing:
             self.encoder.recompute_activations()

@@ -7,7 +7,6 @@ Arrays are on the disk before their keys, and an array without a key does not co
 while it writes thus leaves complete arrays. K keys.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +75,3 @@ class ArrayStore:
 def distinct(keys: np.ndarray) -> np.ndarray:
     """Return the index of the first occurrence of each key, ascending."""
     return np.sort(np.unique(keys, return_index=True)[1])
-
-
-def chunks(num: int, size: int) -> Sequence[slice]:
-    """Return the slices that divide `num` items into chunks of `size`."""
-    return [slice(start, start + size) for start in range(0, num, size)]

@@ -69,16 +69,6 @@ class TextEncoder:
         return template_of(self._fast, has_segments)
 
     @property
-    def _single(self) -> tuple[list[int], ...]:
-        """Return the special tokens before and after a single text."""
-        return self._template.single
-
-    @property
-    def _double(self) -> tuple[list[int], ...]:
-        """Return the special tokens before, between and after two texts."""
-        return self._template.double
-
-    @property
     def has_segments(self) -> bool:
         """Return True if the tokens of a second text have a segment id of their own."""
         return self._template.separators_of_first is not None
@@ -86,14 +76,14 @@ class TextEncoder:
     @property
     def _room(self) -> int:
         """Return the number of tokens of a single text that a sequence holds."""
-        return self.max_length - sum(map(len, self._single))
+        return self.max_length - sum(map(len, self._template.single))
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
         """Return the ids of all special tokens, ascending: with a name, or in the templates."""
         added = self.tokenizer.added_tokens_decoder
         named = [*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)]
-        around = [token for run in (*self._single, *self._double) for token in run]
+        around = [token for run in (*self._template.single, *self._template.double) for token in run]
         return tuple(sorted({*map(int, named), *around}))
 
     @cached_property
@@ -125,7 +115,7 @@ class TextEncoder:
 
     def pieces(self, text: str) -> list[Pair]:
         """Encode a text as successive sequences of at most `max_length` tokens. No token is lost."""
-        before, after = self._single
+        before, after = self._template.single
         ids = self._fast.encode(text, add_special_tokens=False).ids
         room = self._room
         parts = [before + ids[i : i + room] + after for i in range(0, max(1, len(ids)), room)]
@@ -133,7 +123,7 @@ class TextEncoder:
 
     def located(self, texts: Sequence[str]) -> list[list[Window]]:
         """Encode each text as sequences of at most `max_length`, with the characters of every token."""
-        before, after = self._single
+        before, after = self._template.single
         found: list[list[Window]] = []
         for text in self._fast.encode_batch(list(texts), add_special_tokens=False):
             offsets = np.array(text.offsets, np.int64).reshape(-1, 2)
@@ -144,12 +134,12 @@ class TextEncoder:
         return found
 
     def _encode_single(self, ids: list[int]) -> Pair:
-        before, after = self._single
+        before, after = self._template.single
         sequence = before + ids[: self._room] + after
         return Pair(sequence, len(ids) > self._room, self._template.first_segment(None, sequence))
 
     def _encode_pair(self, first: list[int], second: list[int]) -> Pair:
-        before, between, after = self._double
+        before, between, after = self._template.double
         room = self.max_length - len(before) - len(between) - len(after)
         one, other = lengths_to_keep(len(first), len(second), room)
         ids = before + first[:one] + between + second[:other] + after
@@ -157,7 +147,7 @@ class TextEncoder:
 
     def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
         """Encode each question with as many overlapping windows as its passage needs."""
-        special = sum(map(len, self._double))
+        special = sum(map(len, self._template.double))
         limit = min(MAX_QUESTION_TOKENS, (self.max_length - special) // 2)
         stride = min(self.stride, self.max_length - limit - special - 1)
         asked = self._ids(question.strip() for question in questions)
@@ -176,7 +166,7 @@ class TextEncoder:
         self, question: list[int], limit: int, passage: list[int], offsets: np.ndarray, stride: int
     ) -> list[Window]:
         """Return the windows of a passage. An empty passage has one window."""
-        before, between, after = self._double
+        before, between, after = self._template.double
         start, is_cut = before + question[:limit] + between, len(question) > limit
         segment = self._template.first_segment(min(len(question), limit), start)
         room = self.max_length - len(start) - len(after)
@@ -222,7 +212,7 @@ class TextEncoder:
 
     def _sequences(self, words: list[list[int]]) -> list[tuple[list[int], list[int]]]:
         """Divide the words into sequences and add the special tokens of a single text."""
-        before, after = self._single
+        before, after = self._template.single
         sequences: list[tuple[list[int], list[int]]] = [(list(before), [])]
         for ids in words:
             ids = ids[: self._room]

@@ -14,13 +14,13 @@ from pathlib import Path
 from xlt.data.class_names import name_of
 from xlt.data.languages import hint
 from xlt.data.multilingual import ENGLISH
-from xlt.data.sources import RawSplit, Row, Split, open_parquet
+from xlt.data.sources import RawSplit, Row, Source, Split, open_parquet
 from xlt.data.text_files import SUFFIXES, TextRows
 from xlt.system.hashing import hash_file
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(Source):
     """Files with rows in one or in several languages. If no language is named, the English rows.
 
     The suffix tells the format: `.csv`, `.tsv`, `.jsonl` or `.parquet`. The first line of a CSV or TSV file
@@ -59,10 +59,6 @@ class Files:
                 f"path {self.path!r}: nothing names the split of the rows. Put {{split}} into the path, set "
                 "split to the column of a row's split, or set only='test' for a file of test rows"
             )
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the rows of a split in a language.

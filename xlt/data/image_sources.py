@@ -24,7 +24,7 @@ from xlt.data.sources import Hub, RawSplit, Row, Source, Split, open_parquet
 
 
 @dataclass(frozen=True)
-class RootFile:
+class RootFile(Source):
     """A parquet file of a data root, such as `xvnli.parquet`.
 
     Args:
@@ -37,10 +37,6 @@ class RootFile:
     path: str
     language: str = ""
     only: Split | None = None
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the rows in a language, from the first root that has the file.
@@ -88,7 +84,7 @@ class RootFile:
 
 
 @dataclass(frozen=True)
-class LanguageSplits:
+class LanguageSplits(Source):
     """A repository of test rows whose splits are languages, or a copy of it in a data root.
 
     Args:
@@ -96,10 +92,6 @@ class LanguageSplits:
     """
 
     hub: Hub
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: the rows are for tests."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the test rows of a language.
@@ -113,7 +105,7 @@ class LanguageSplits:
 
 
 @dataclass(frozen=True)
-class Illustrated:
+class Illustrated(Source):
     """Rows with images.
 
     Args:
@@ -136,10 +128,6 @@ class Illustrated:
     image: str = "image"
     texts: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a language. Their rows have an Image in each image column.
@@ -187,7 +175,7 @@ class Illustrated:
 
 
 @dataclass(frozen=True)
-class FirstOf:
+class FirstOf(Source):
     """The first of several sources that has the rows.
 
     Args:
@@ -195,10 +183,6 @@ class FirstOf:
     """
 
     sources: tuple[Source, ...]
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of the first source that has the rows.
@@ -217,7 +201,7 @@ class FirstOf:
 
 
 @dataclass(frozen=True)
-class BySplit:
+class BySplit(Source):
     """A source for each split. The dev rows are English in every language, as IGLUE chooses checkpoints.
 
     Args:
@@ -231,10 +215,6 @@ class BySplit:
     train: Source
     validation: Source
     test: Source | None = None
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a split.

@@ -20,7 +20,7 @@ ENGLISH = "en"
 
 
 @dataclass(frozen=True)
-class Multilingual:
+class Multilingual(Source):
     """A repository in several languages. If no language is named, its English rows.
 
     Args:
@@ -41,10 +41,6 @@ class Multilingual:
     held_out: int = 0
     passage: str = "context"
     english: Source | None = None
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: training uses English unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a language, from the first root that holds them, else from the hub.

@@ -152,11 +152,6 @@ def occurrences(examples: Sequence[Any]) -> list[tuple[str, int]]:
     return found
 
 
-def labels_agree(own: Sequence[Any], other: Sequence[Any], indices: np.ndarray) -> bool:
-    """Return True if a share LABELS_AGREE of the pairs has the same label, or if no pair has labels."""
-    return _agreement(own, other, indices) >= LABELS_AGREE
-
-
 def _agreement(own: Sequence[Any], other: Sequence[Any], indices: np.ndarray) -> float:
     """Return the share of the pairs with two labels whose labels are the same; 1 if there are none."""
     pairs = [(_label(own[i]), _label(other[j])) for i, j in enumerate(indices.tolist()) if j >= 0]
@@ -191,7 +186,7 @@ def in_order(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
             "and their numbers are too unlike for a set and its translation"
         )
     indices = np.arange(len(own))
-    if len(own) != len(other) or not labels_agree(own, other, indices):
+    if len(own) != len(other) or _agreement(own, other, indices) < LABELS_AGREE:
         indices = _aligned(own, other)
     alike = _agreement(own, other, indices)
     if alike < LABELS_AGREE:

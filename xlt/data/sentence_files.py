@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt.data.multilingual import ENGLISH
-from xlt.data.sources import RawSplit, Split
+from xlt.data.sources import RawSplit, Source, Split
 from xlt.system.hashing import hash_file
 
 NAMES = {"validation": "dev", "test": "test"}
@@ -20,7 +20,7 @@ NAMES = {"validation": "dev", "test": "test"}
 
 
 @dataclass(frozen=True)
-class SentenceFiles:
+class SentenceFiles(Source):
     """Sentences of a language and of English, and the pairs that are translations of each other.
 
     The files are `<root>/<folder>/<language>-en.<split>.{<language>,en,gold}`. Each line has an id, a tab,
@@ -33,10 +33,6 @@ class SentenceFiles:
 
     folder: str
     how_to_get: str
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: there are no training rows."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the distinct sentences of a split with the fields of `Sentence`, the English ones last.

@@ -88,8 +88,23 @@ class RawSplit:
             raise unreadable(self.location, error) from error
 
 
+class Source(Protocol):
+    """Source of a task's rows: Hub, Local, Multilingual, Texts, or a class of your own."""
+
+    def languages(self, roots: Sequence[Path]) -> list[str]:
+        """Return the languages that are trained as tasks of their own.
+
+        Defaults to none: training uses the original rows, or English, unless the user names a language.
+        """
+        return []
+
+    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
+        """Return the raw splits of a split, in a language if one is named."""
+        ...
+
+
 @dataclass(frozen=True)
-class Hub:
+class Hub(Source):
     """Splits of a repository on the Hugging Face hub. A data root may hold a copy.
 
     Args:
@@ -119,10 +134,6 @@ class Hub:
             split: tuple(part.replace("{language}", name) for part in _names(self, split)) for split in SPLITS
         }
         return replace(self, config=config, files=self.files.replace("{language}", name), **splits)
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: the rows are in one language unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a split, from the first root that holds the data set, else from the hub.
@@ -176,7 +187,7 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Local:
+class Local(Source):
     """Splits of a data set that only a data root can hold, such as one whose licence keeps it off the hub.
 
     Args:
@@ -194,10 +205,6 @@ class Local:
     train: str | tuple[str, ...] = "train"
     validation: str | tuple[str, ...] = "validation"
     test: str | tuple[str, ...] = "test"
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return no language: the rows are in one language unless the user names another."""
-        return []
 
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a split from the first root that holds the data set.
@@ -221,18 +228,6 @@ class Local:
                 raise FileNotFoundError(f"{full_name}.parquet is not in {where}. {self.how_to_get}")
             raw_splits.append(open_parquet(path, full_name))
         return raw_splits
-
-
-class Source(Protocol):
-    """Source of a task's rows: Hub, Local, Multilingual, Texts, or a class of your own."""
-
-    def languages(self, roots: Sequence[Path]) -> list[str]:
-        """Return the languages that are trained as tasks of their own; empty if there are none."""
-        ...
-
-    def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
-        """Return the raw splits of a split, in a language if one is named."""
-        ...
 
 
 def roots_of(root: str | list[str] | None) -> list[Path]:

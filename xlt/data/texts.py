@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from xlt.data.sources import Hub, RawSplit, Row, Split, open_parquet
+from xlt.data.sources import Hub, RawSplit, Row, Source, Split, open_parquet
 
 HELD_OUT = 50
 """Number of texts of which a single one belongs to the dev split."""
@@ -23,7 +23,7 @@ _BETWEEN = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
-class Texts:
+class Texts(Source):
     """Text in several languages or pairs of languages.
 
     Args:

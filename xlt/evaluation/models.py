@@ -10,7 +10,7 @@ from xlt.data.encode import MAX_LENGTH, TextEncoder, load_tokenizer
 from xlt.evaluation.task_values import check_names
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task, name_of
-from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.families import facts_of
 from xlt.models.encoders.multimodal import VisionSettings
 from xlt.models.encoders.text import check_vocabulary, load_config
 from xlt.models.saving import load_heads, load_vision_settings

@@ -56,7 +56,7 @@ class EvaluationModel(nn.Module):
             ValueError: The run did not train the head, or trained the head with other classes.
         """
         if task.head_key not in self.heads:
-            head = adapted(task.head(self.encoder.config.hidden_size, 0.0), self.encoder)
+            head = adapted(task.head(self.encoder.config.hidden_size, 0.0), self.encoder.config)
             if task.needs_training:
                 load_weights(head, task.head_key, task.labels, self._trained)
             self.heads[task.head_key] = head.to(self.encoder.words.weight.device).eval()

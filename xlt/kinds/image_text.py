@@ -15,8 +15,6 @@ from xlt.data.features import FIRST_SEGMENTS, Columns
 from xlt.data.image_store import IMAGE_KEY, Imagery, image_keys
 from xlt.kinds.classification import Classification
 from xlt.kinds.task import Scores
-from xlt.models.heads.classification import ClassificationHead
-from xlt.models.heads.head import Head
 
 UNSEEN = -1
 """Target of a row whose answer is not a class of the training rows."""
@@ -101,10 +99,6 @@ class VisualClassification(Classification):
     def imagery(self) -> Imagery:
         """Return that images become tokens."""
         return Imagery(as_tokens=True)
-
-    def head(self, hidden_size: int, dropout: float) -> Head:
-        """Return a new classification head."""
-        return ClassificationHead(hidden_size, len(self.labels), dropout)
 
     def score(self, predictions: Predictions) -> Scores:
         """Return accuracy, with the number of unseen answers if the classes are open."""

@@ -45,7 +45,7 @@ def fresh_head(
         ValueError: The head is not among the trained heads, or was trained with other classes.
     """
     with seeded(seed_of("head", seed, task.head_key)):
-        head = adapted(task.head(encoder.config.hidden_size, dropout), encoder)
+        head = adapted(task.head(encoder.config.hidden_size, dropout), encoder.config)
         initialise(head, encoder.transformer)
     if trained is not None:
         try:

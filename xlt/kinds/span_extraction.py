@@ -22,13 +22,7 @@ from xlt.kinds.outcome import Outcome
 from xlt.kinds.task import Scores, Submission, Task
 from xlt.metrics.collapse import collapse_details
 from xlt.metrics.squad import best_threshold, f1, squad_scores
-from xlt.metrics.xtreme_qa import (
-    MLQA_LANGUAGES,
-    mlqa_by_question,
-    mlqa_scores,
-    squad_v1_by_question,
-    squad_v1_scores,
-)
+from xlt.metrics.xtreme_qa import MLQA_LANGUAGES, mlqa_by_question, squad_v1_by_question
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
 
@@ -222,17 +216,20 @@ class XtremeQuestions(SpanExtraction):
 
     def _metrics(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
         """Return exact match and F1 by the rules of the benchmark."""
-        if self.by_language:
-            return mlqa_scores(texts, gold, self.language or ENGLISH)
-        return squad_v1_scores(texts, gold)
+        exact_match, f1 = self._by_question(texts, gold).mean(0).tolist()
+        return {"exact_match": exact_match, "f1": f1}
 
     def example_scores(self, predictions: Predictions) -> np.ndarray:
         """Return the mean of exact match and F1 of each question."""
         answers = self.answers(predictions)
-        texts, gold = list(answers.values()), [predictions.references[i]["answers"] for i in answers]
+        gold = [predictions.references[i]["answers"] for i in answers]
+        return self._by_question(list(answers.values()), gold).mean(1)
+
+    def _by_question(self, texts: Sequence[str], gold: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return exact match and F1 of each question, shape (questions, 2)."""
         if self.by_language:
-            return mlqa_by_question(texts, gold, self.language or ENGLISH).mean(1)
-        return squad_v1_by_question(texts, gold).mean(1)
+            return mlqa_by_question(texts, gold, self.language or ENGLISH)
+        return squad_v1_by_question(texts, gold)
 
     def submission(self, predictions: Predictions) -> Submission:
         """Return a JSON object from each question's id to its answer, and gold answers in SQuAD's format."""

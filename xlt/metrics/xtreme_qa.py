@@ -1,8 +1,9 @@
 """Exact match and F1 of XTREME's questions: XQuAD and TyDiQA as SQuAD 1.1, MLQA by language.
 
-Both are means over the questions, in percent. The best gold answer of a question counts. F1 is 0 without
-common words: an empty prediction has F1 0 even if a gold answer holds no word, though it is an exact match.
-XTREME's script gives 0 to a question without a prediction; here every question has a prediction.
+Both are in percent, and XTREME reports their means over the questions. The best gold answer of a question
+counts. F1 is 0 without common words: an empty prediction has F1 0 even if a gold answer holds no word, though
+it is an exact match. XTREME's script gives 0 to a question without a prediction; here every question has a
+prediction.
 
 Source: Hu et al. (2020) https://arxiv.org/abs/2003.11080, evaluate.py of github.com/google-research/xtreme,
 which calls evaluate-v1.1.py of github.com/allenai/bi-att-flow for XQuAD and TyDiQA in every language, and
@@ -21,29 +22,27 @@ import numpy as np
 from xlt.metrics.squad import normalize
 
 
-def squad_v1_scores(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
+def squad_v1_by_question(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
     """Return exact match and F1 of XQuAD or TyDiQA, by SQuAD's rules for English in every language.
 
     Args:
         predictions: Predicted answer of each question.
         answers: Gold answers of each question, at least one.
 
+    Returns:
+        Both scores of each question in percent, shape (questions, 2).
+
     Raises:
         ValueError: A question has no gold answer, or the numbers of questions differ.
 
     Source: Rajpurkar et al. (2016) https://arxiv.org/abs/1606.05250, the script of version 1.1.
     """
-    return _means(squad_v1_by_question(predictions, answers))
-
-
-def squad_v1_by_question(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return exact match and F1 of each question, shape (questions, 2); see `squad_v1_scores`."""
     return _by_question(predictions, answers, normalize)
 
 
-def mlqa_scores(
+def mlqa_by_question(
     predictions: Sequence[str], answers: Sequence[Sequence[str]], language: str
-) -> dict[str, float]:
+) -> np.ndarray:
     """Return exact match and F1 of MLQA.
 
     Args:
@@ -51,19 +50,15 @@ def mlqa_scores(
         answers: Gold answers of each question, at least one.
         language: Language of the answers: ar, de, en, es, hi, vi or zh.
 
+    Returns:
+        Both scores of each question in percent, shape (questions, 2).
+
     Raises:
         ValueError: MLQA has no rules for the language, a question has no gold answer, or the numbers of
             questions differ.
 
     Source: Lewis et al. (2020) https://arxiv.org/abs/1910.07475, section 4.
     """
-    return _means(mlqa_by_question(predictions, answers, language))
-
-
-def mlqa_by_question(
-    predictions: Sequence[str], answers: Sequence[Sequence[str]], language: str
-) -> np.ndarray:
-    """Return exact match and F1 of each question, in percent, shape (questions, 2); see `mlqa_scores`."""
     if language not in _REWRITTEN:
         raise ValueError(f"MLQA has no rules for language {language!r}. Choose from {', '.join(_REWRITTEN)}")
     return _by_question(predictions, answers, partial(normalize_mlqa, language=language))
@@ -105,12 +100,6 @@ def normalize_mlqa(text: str, language: str) -> str:
 def _is_punctuation(character: str) -> bool:
     """Return True for punctuation of Unicode or ASCII; "$" and "+" are punctuation in ASCII only."""
     return character in string.punctuation or unicodedata.category(character).startswith("P")
-
-
-def _means(by_question: np.ndarray) -> dict[str, float]:
-    """Return the means over the questions."""
-    exact_match, f1 = by_question.mean(0).tolist()
-    return {"exact_match": exact_match, "f1": f1}
 
 
 def _by_question(

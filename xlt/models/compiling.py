@@ -1,4 +1,4 @@
-"""Checks of the keys model.compile and model.gradient_checkpointing."""
+"""Check of the key model.compile."""
 
 from xlt.system.checks import require
 
@@ -19,22 +19,4 @@ def check_compiling(device: str, precision: str) -> None:
         True,
         f"be false on {device} in {precision}; compiled layers need CUDA and half precision, such as "
         "trainer.precision bf16-mixed",
-    )
-
-
-def check_checkpointing(is_checkpointing: bool, is_compiling: bool) -> None:
-    """Check that the encoder's layers can compute their activations again in the backward pass.
-
-    Args:
-        is_checkpointing: The key model.gradient_checkpointing.
-        is_compiling: The key model.compile.
-
-    Raises:
-        ValueError: Both are true.
-    """
-    require(
-        not (is_checkpointing and is_compiling),
-        "model.gradient_checkpointing",
-        is_checkpointing,
-        "be false with model.compile, because compiled layers choose for themselves what they compute again",
     )

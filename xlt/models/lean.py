@@ -18,9 +18,14 @@ KEY = "frozen"
 
 
 def check_keys(
-    lora: Lora, frozen_layers: int | None, language_lora: str | None, from_scratch: bool, compile: bool
+    lora: Lora,
+    frozen_layers: int | None,
+    language_lora: str | None,
+    from_scratch: bool,
+    compile: bool,
+    gradient_checkpointing: bool,
 ) -> None:
-    """Check the keys of lean fine-tuning under `model.`, before the encoder is loaded.
+    """Check the keys under `model.` that exclude each other, before the encoder is loaded.
 
     Raises:
         ValueError: Keys do not fit together, or peft is missing.
@@ -32,6 +37,10 @@ def check_keys(
     require(lora.is_used or language_lora is None, "model.language_lora", language_lora, rule)
     rule = "be false with model.lora, with which compiled layers were not tested"
     require(not (compile and lora.is_used), "model.compile", compile, rule)
+    rule = (
+        "be false with model.compile, because compiled layers choose for themselves what they compute again"
+    )
+    require(not (gradient_checkpointing and compile), "model.gradient_checkpointing", True, rule)
     if lora.is_used:
         import_peft()
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
 
 from xlt.batch.batch import Batch
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
 from xlt.models.heads.head import Columns, Head
-from xlt.models.heads.transform import head_transform
 
 TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]]]
 """Weights of heads and names of their classes, both by head, as returned by `load_heads`."""
@@ -31,14 +32,17 @@ def outputs_of(encoder: Encoder, head: Head, batch: Batch) -> tuple[Columns, Ten
     return head.predict(logits, batch.packing, batch.columns), has_nan(logits)
 
 
-def adapted(head: Head, encoder: Encoder) -> Head:
-    """Return a new head in the form that transformers gives to heads on the encoder.
+def adapted(head: Head, config: PretrainedConfig) -> Head:
+    """Return a new head in the form that transformers gives to heads on an encoder.
+
+    All heads of ModernBERT begin with a linear layer, an activation and a norm.
 
     Args:
         head: The head, before its weights are drawn or loaded.
-        encoder: The encoder.
+        config: Config of the encoder.
     """
-    head.adapt(head_transform(encoder.config))
+    if config.model_type == "modernbert":
+        head.adapt(ModernBertPredictionHead(config))  # type: ignore[arg-type]
     return head
 
 

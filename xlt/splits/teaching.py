@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 
 from xlt.batch.packing import pack
-from xlt.data.array_store import ArrayStore, chunks, distinct
+from xlt.data.array_store import ArrayStore, distinct
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.sampling.batches import sorted_batches
 from xlt.data.sources import RawSplit
 from xlt.data.teacher import TaughtFeatures, Teacher, Teaching, text_keys
 from xlt.kinds.task import Task
-from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.families import facts_of
 from xlt.models.encoders.text import Encoder, load_config, sum_by_sequence
 from xlt.splits.encoded_split import FEATURES, EncodedSplit
 from xlt.splits.reading import read_examples
@@ -160,7 +160,7 @@ class _Vectors:
     def _add(self, name: str, keys: np.ndarray, texts: Sequence[str]) -> None:
         """Compute the vectors of new texts, and save them chunk by chunk."""
         self._model = self._model or _Model(self._teacher, self._text)
-        for chunk in chunks(len(texts), CHUNK):
+        for chunk in (slice(i, i + CHUNK) for i in range(0, len(texts), CHUNK)):
             start = time.perf_counter()
             vectors, num_tokens = self._model.vectors(texts[chunk])
             self.store.add(keys[chunk], vectors)

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from xlt.data.encode import MAX_LENGTH
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task
-from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.families import facts_of
 from xlt.models.encoders.text import load_config
 from xlt.models.heads.head import Form
 from xlt.models.portable import CLASSES, portable_model

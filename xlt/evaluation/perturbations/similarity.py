@@ -24,7 +24,7 @@ from torch import Tensor
 
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, Window, load_tokenizer
-from xlt.models.encoders.facts import facts_of
+from xlt.models.encoders.families import facts_of
 from xlt.models.encoders.text import Encoder, load_config
 
 VERSION = 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from transformers import PretrainedConfig
 
 from xlt.models.encoders.bert import BERT
-from xlt.models.encoders.family import Family
+from xlt.models.encoders.family import EncoderFacts, Family
 from xlt.models.encoders.modernbert import MODERNBERT
 from xlt.models.encoders.xlm_roberta import ROBERTA, XLM_ROBERTA
 from xlt.models.encoders.xlm_roberta_xl import XLM_ROBERTA_XL
@@ -22,6 +22,14 @@ PADDED_ALONE = ("deberta", "deberta-v2")
 def family_of(config: PretrainedConfig) -> Family:
     """Return the family of a config that `check_config` has passed."""
     return FAMILIES[config.model_type]
+
+
+def facts_of(config: PretrainedConfig) -> EncoderFacts:
+    """Return the first position and the longest input of an encoder whose config `check_config` has passed.
+
+    The tokenizer tells the special ids: `xlt.data.encode.TextEncoder.special_ids`.
+    """
+    return family_of(config).facts(config)
 
 
 def check_config(name: str, config: PretrainedConfig) -> None:

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from xlt.models.kernels.embedding import WordEmbedding
-
 
 class EncoderFacts(NamedTuple):
     """Facts about an encoder that batches depend on.
@@ -97,12 +95,6 @@ class Family:
     def bare(self, config: PretrainedConfig) -> PreTrainedModel:
         """Return a model without a head, with random weights."""
         return self.model(config, **self.arguments)
-
-    def words_of(self, model: PreTrainedModel) -> WordEmbedding:
-        """Return the table of word embeddings of a model that an Encoder has prepared."""
-        table = model.get_submodule(self.words)
-        assert isinstance(table, WordEmbedding)
-        return table
 
     def layers_of(self, model: PreTrainedModel) -> nn.ModuleList:
         """Return the layers of a model."""

@@ -69,7 +69,9 @@ class Encoder(nn.Module):
     @property
     def words(self) -> WordEmbedding:
         """Return the table of word embeddings."""
-        return self.family.words_of(self.transformer)
+        table = self.transformer.get_submodule(self.family.words)
+        assert isinstance(table, WordEmbedding)
+        return table
 
     @property
     def embeddings(self) -> nn.Module:

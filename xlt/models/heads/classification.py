@@ -30,11 +30,6 @@ class Pooler(nn.Module):
         self.out_proj = nn.Linear(hidden_size, num_outputs)
         self.transform: nn.Module | None = None
 
-    def adapt(self, transform: nn.Module) -> None:
-        """Replace the hidden layer with the encoder's own transform of states."""
-        del self.dense
-        self.transform = transform
-
     def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
         """Return one vector of outputs a sequence, from its first token's state."""
         if self.transform is not None:
@@ -58,10 +53,10 @@ class ClassificationHead(Head):
         super().__init__()
         self.pooler = Pooler(hidden_size, num_labels, dropout)
 
-    def adapt(self, transform: nn.Module | None) -> None:
-        """Replace the hidden layer with the encoder's own transform of states, if there is one."""
-        if transform is not None:
-            self.pooler.adapt(transform)
+    def adapt(self, transform: nn.Module) -> None:
+        """Replace the hidden layer with the encoder's own transform of states."""
+        del self.pooler.dense
+        self.pooler.transform = transform
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " S"]:
         """Return the first token of each sequence."""

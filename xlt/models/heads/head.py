@@ -45,12 +45,8 @@ class Head(nn.Module, ABC):
         computed = next(i for i, base in enumerate(bases) if "forward" in vars(base))
         return cls.form if named <= computed else None
 
-    def adapt(self, transform: nn.Module | None) -> None:
-        """Take the encoder's own transform of states, before weights are drawn or loaded.
-
-        Args:
-            transform: The transform that `head_transform` returns. If None, the head stays as it is.
-        """
+    def adapt(self, transform: nn.Module) -> None:
+        """Read states through the encoder's own transform. Called before weights are drawn or loaded."""
 
     def tie(self, encoder: Encoder) -> None:
         """Share parameters with the encoder. Called once, before training."""

@@ -33,8 +33,8 @@ class SpanHead(Head):
         self.num_best, self.max_answer_length = num_best, max_answer_length
         self.transform: nn.Module | None = None
 
-    def adapt(self, transform: nn.Module | None) -> None:
-        """Read states through the encoder's own transform, if there is one."""
+    def adapt(self, transform: nn.Module) -> None:
+        """Read states through the encoder's own transform."""
         self.transform = transform
 
     def forward(

@@ -28,8 +28,8 @@ class TaggingHead(Head):
         self.out_proj = nn.Linear(hidden_size, num_labels)
         self.transform: nn.Module | None = None
 
-    def adapt(self, transform: nn.Module | None) -> None:
-        """Read states through the encoder's own transform, if there is one."""
+    def adapt(self, transform: nn.Module) -> None:
+        """Read states through the encoder's own transform."""
         self.transform = transform
 
     def token_indices(self, packing: Packing, columns: Columns) -> Int[Tensor, " words"]:
