@@ -40,7 +40,6 @@ USED_WITHOUT_IMPORT = {
     "ruff": "a command",
     "snakemake": "runs as `python -m snakemake`",
     "snakemake-executor-plugin-slurm": "a plugin of Snakemake",
-    "vl-convert-python": "altair imports it by name",
 }
 """Declared packages that no file imports, and what uses them."""
 
