@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from xlt.system.lock import locked
+from xlt.system.lock import UNFINISHED, locked, scratch_folder
 
 HOLDER = """
 import os, sys
@@ -66,3 +66,16 @@ def test_a_file_system_without_locks_gives_a_warning(
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path):
     with pytest.raises(IsADirectoryError), locked(tmp_path, 0.3):
         pass
+
+
+def test_what_killed_processes_left_unfinished_is_deleted_and_nothing_else(tmp_path: Path):
+    left, other = tmp_path / f"{UNFINISHED}left", tmp_path / "model"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"1")
+    with scratch_folder(tmp_path) as living:
+        (living / "weights").write_bytes(b"2")
+        with scratch_folder(tmp_path) as second:
+            assert {path for path in tmp_path.iterdir()} == {living, second, other}
+        assert (living / "weights").read_bytes() == b"2"
+    assert [*tmp_path.iterdir()] == [other]

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
@@ -20,6 +19,7 @@ from xlt.models.encoders.multimodal import Vision, VisionSettings, new_vision
 from xlt.models.encoders.text import load_config
 from xlt.models.finite import check_finite
 from xlt.system.folders import HEADS, VISION, VISION_SETTINGS, model_folder
+from xlt.system.lock import LOCK, scratch_folder
 
 AGAIN = "If its run still has its checkpoints, xlt export writes the file again"
 
@@ -63,11 +63,11 @@ def save_encoder(
     with _scratch(out) as scratch:
         with quietly():
             model.save_pretrained(scratch)
-        _save_heads(flat, {head: list(labels.get(head, ())) for head in heads}, Path(scratch) / HEADS)
+        _save_heads(flat, {head: list(labels.get(head, ())) for head in heads}, scratch / HEADS)
         if settings is not None:
-            (Path(scratch) / VISION_SETTINGS).write_text(json.dumps(settings._asdict()), encoding="utf-8")
+            (scratch / VISION_SETTINGS).write_text(json.dumps(settings._asdict()), encoding="utf-8")
         if projection:
-            save_file(dict(projection), Path(scratch) / VISION)
+            save_file(dict(projection), scratch / VISION)
         if not (out / "tokenizer.json").is_file():
             tokenizer.save_pretrained(scratch)
 
@@ -99,7 +99,7 @@ def save_model(
             model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         for name, content in files.items():
-            path = Path(scratch) / name
+            path = scratch / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(content, encoding="utf-8")
 
@@ -114,13 +114,13 @@ def _check_exported(weights: Mapping[str, Tensor], out: Path, precision: str) ->
 
 
 @contextmanager
-def _scratch(out: Path) -> Iterator[str]:
+def _scratch(out: Path) -> Iterator[Path]:
     """Give a folder for new files, and move the files into `out` after the block, the weights last."""
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=".saving-") as scratch:
+    with scratch_folder(out) as scratch:
         yield scratch
         for path in sorted(
-            (path for path in Path(scratch).rglob("*") if path.is_file()),
+            (path for path in scratch.rglob("*") if path.is_file() and path.name != LOCK),
             key=lambda path: (path.suffix == ".safetensors", path.name not in (HEADS, VISION), path.name),
         ):
             path.chmod(0o644)

@@ -8,9 +8,11 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +20,11 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 30.0
 """Seconds to wait for a process that is about to end, such as the one that this process replaces."""
+
+UNFINISHED = ".saving-"
+"""Begin of the names of folders with files that are not complete yet."""
+
+LOCK = ".lock"
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Errors of file systems that have no locks."""
@@ -58,3 +65,22 @@ def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_r
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden folder in `out` for files that are not complete yet, and delete it after the block.
+
+    Such folders of killed processes are deleted before. Those of living processes have a lock, and stay.
+
+    Args:
+        out: A folder that exists.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    for left in out.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError), FileLock(left / LOCK, timeout=0, fallback_to_soft=False):
+            shutil.rmtree(left)
+    with TemporaryDirectory(dir=out, prefix=UNFINISHED) as scratch, locked(Path(scratch) / LOCK):
+        yield Path(scratch)
