@@ -76,6 +76,6 @@ def test_what_killed_processes_left_unfinished_is_deleted_and_nothing_else(tmp_p
     with scratch_folder(tmp_path) as living:
         (living / "weights").write_bytes(b"2")
         with scratch_folder(tmp_path) as second:
-            assert {path for path in tmp_path.iterdir()} == {living, second, other}
+            assert set(tmp_path.iterdir()) == {living, second, other}
         assert (living / "weights").read_bytes() == b"2"
     assert [*tmp_path.iterdir()] == [other]
