@@ -552,7 +552,7 @@ def test_a_word_without_tokens_needs_an_unknown_token(tmp_path: Path) -> None:
     text = bert(tmp_path, unk_token=None)
     assert text.words([["the", "man"]]) == [[([CLS, 5, 6, SEP], [1, 2])]]
     with pytest.raises(
-        ValueError, match=r"reads the word '' as no token and has no unknown token: name unk_token"
+        ValueError, match=r"has no token for the word '', and no unknown token: name unk_token"
     ):
         text.words([["the", ""]])
 

@@ -127,7 +127,7 @@ def test_a_task_that_cannot_be_sent_to_a_process_is_encoded_here_and_named(
         ([3], {"input_ids": [[2]]}, 1),
         ([4, 5], {"input_ids": [[3]]}, 2),
     ]
-    assert "mylab.toy is encoded on one core, for " in caplog.text
+    assert "mylab.toy is encoded on one core, because " in caplog.text
 
 
 def test_without_semaphores_one_core_encodes_and_it_is_said(
@@ -138,7 +138,7 @@ def test_without_semaphores_one_core_encodes_and_it_is_said(
     chunks = [[1, 2], [3]]
     found = list(encode_workers.encode_chunks(Sendable(), TextEncoder(load_tokenizer(MINI), 32, 8), chunks))
     assert [chunk for chunk, *_ in found] == chunks
-    assert "sendable is encoded on one core, for /dev/shm cannot be used" in caplog.text
+    assert "sendable is encoded on one core, because /dev/shm cannot be used" in caplog.text
 
 
 class Sendable:

@@ -216,7 +216,7 @@ def test_a_repeated_sentence_is_read_once_and_keeps_the_pairs_of_its_copies(file
         ("gold", "d9\te1\n", r"de-en.dev.gold, line 1: the id d9 is not in .*de-en.dev.de"),
         ("gold", "d1\te9\n", r"de-en.dev.gold, line 1: the id e9 is not in .*de-en.dev.en"),
         ("gold", "d1 e1\n", r"de-en.dev.gold, line 1: no tab"),
-        ("en", "e1\tHello\ne1\tWorld\n", r"de-en.dev.en, line 2: the id e1 stands twice"),
+        ("en", "e1\tHello\ne1\tWorld\n", r"de-en.dev.en, line 2: the id e1 occurs twice"),
         ("de", "Hallo\n", r"de-en.dev.de, line 1: no tab"),
     ],
 )

@@ -112,7 +112,7 @@ def test_an_absent_language_and_an_absent_folder_say_what_there_is(tmp_path: Pat
     with pytest.raises(FileNotFoundError, match=r"no parallel/<language>.parquet in .*: set data.root"):
         texts_of("tlm", tmp_path, "de-en", "train")
     write(tmp_path / "parallel/sw-en.parquet", source=SENTENCES, target=SENTENCES)
-    with pytest.raises(FileNotFoundError, match=r"no parallel/de-en.parquet in .*: there is text of sw-en"):
+    with pytest.raises(FileNotFoundError, match=r"no parallel/de-en.parquet in .*, only text in sw-en\."):
         texts_of("tlm", tmp_path, "de-en", "train")
 
 

@@ -189,7 +189,7 @@ def ask(name: str, text: str = "") -> Question:
 def test_examples_that_share_an_id_are_told_apart_by_their_order():
     own, other = [ask("a", "1"), ask("b"), ask("a", "2")], [ask("b"), ask("a", "1"), ask("a", "2")]
     assert [(a.context, b.context) for a, b in joined(own, other)] == [("1", "1"), ("", ""), ("2", "2")]
-    with pytest.raises(ValueError, match="the id 'a' stands 2 times in one language and 1 times"):
+    with pytest.raises(ValueError, match="the id 'a' occurs 2 times in one language and 1 times"):
         joined(own, other[:2])
     assert by_id(own, other[:2]).tolist() == [-1, 0, -1]
 

@@ -82,7 +82,7 @@ def test_a_system_without_semaphores_is_named(monkeypatch: pytest.MonkeyPatch):
         raise ImportError("This platform lacks a functioning sem_open implementation")
 
     monkeypatch.setattr(multiprocessing.get_context(), "Queue", refuse)
-    assert why_no_workers(2).startswith("/dev/shm, where their semaphores lie, cannot be used (")
+    assert why_no_workers(2).startswith("/dev/shm, which holds the semaphores of processes, cannot be used (")
 
 
 def test_a_process_that_is_killed_ends_the_run_which_goes_on(

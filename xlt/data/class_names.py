@@ -225,5 +225,5 @@ def check_names(
         number, name = wrong[0]
         raise ClassMismatch(
             f"column {number.column} names class {int(number)} {number.name!r}, but the task's read makes "
-            f"{name!r} of it. Return the number as it is, or the name: either is matched by name"
+            f"{name!r} of it. Return the number or the name unchanged: xlt matches both by name"
         )

@@ -178,7 +178,7 @@ class TextEncoder:
         ]
 
     def words(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[list[int], list[int]]]]:
-        """Encode each sentence; return the token ids and the index of each word's first token by sequence.
+        """Encode each sentence as sequences: token ids, and the index of each word's first token.
 
         A sentence longer than `max_length` becomes several sequences, so that every word is read. A word that
         the tokenizer normalises away is read as the unknown token.
@@ -205,7 +205,7 @@ class TextEncoder:
         token = self.tokenizer.unk_token_id
         if not isinstance(token, int):
             raise ValueError(
-                f"the tokenizer of model.encoder reads the word {word!r} as no token and has no unknown token"
+                f"the tokenizer of model.encoder has no token for the word {word!r}, and no unknown token"
                 ": name unk_token in its tokenizer_config.json, or leave the word out of the rows"
             )
         return token

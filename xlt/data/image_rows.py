@@ -21,7 +21,7 @@ CAPTION = "caption"
 
 
 class BadImage(ValueError):
-    """Raised when the value of a row is no image. Other rows are still read, to name all of them at once."""
+    """Raised when a value is not an image. Reading continues, so that one error names all such values."""
 
 
 class Join(NamedTuple):

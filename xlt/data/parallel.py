@@ -95,7 +95,7 @@ def joined(own: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
     for name, count in counts[0].items():
         if name and 0 < counts[1][name] != count:
             raise ValueError(
-                f"the id {name!r} stands {count} times in one language and {counts[1][name]} times in the "
+                f"the id {name!r} occurs {count} times in one language and {counts[1][name]} times in the "
                 "other: give each example an id of its own"
             )
     return [(own[i], other[j]) for i, j in enumerate(translations(own, other).tolist()) if j >= 0]
@@ -183,7 +183,7 @@ def in_order(own: Sequence[Any], other: Sequence[Any]) -> np.ndarray:
     if 2 * min(len(own), len(other)) < max(len(own), len(other)):
         raise ValueError(
             f"its {len(own):,} examples and the {len(other):,} of the other language have no ids in common, "
-            "and their numbers are too unlike for a set and its translation"
+            "and the two numbers differ too much for a set and its translation"
         )
     indices = np.arange(len(own))
     if len(own) != len(other) or _agreement(own, other, indices) < LABELS_AGREE:

@@ -118,7 +118,7 @@ def _ids(path: Path) -> set[str]:
     ids: set[str] = set()
     for number, (key, _) in enumerate(_pairs(path), 1):
         if key in ids:
-            raise ValueError(f"{path}, line {number}: the id {key} stands twice. Give every sentence its own")
+            raise ValueError(f"{path}, line {number}: the id {key} occurs twice. Give every sentence its own")
         ids.add(key)
     return ids
 

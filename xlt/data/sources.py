@@ -159,8 +159,8 @@ class Hub(Source):
         if language:
             where = ", ".join(map(str, roots)) or "data.root, which is not set"
             raise FileNotFoundError(
-                f"{language}/{name}.parquet is not in {where}: "
-                f"translated rows stand in the folder {language} of a data root, laid out as the English ones"
+                f"{language}/{name}.parquet is not in {where}. Put the translated rows into the folder "
+                f"{language} of a data root, with the same paths as the English rows"
             )
         try:
             if self.repository in _UNREACHABLE:

@@ -17,7 +17,7 @@ from pathlib import Path
 from xlt.data.sources import Hub, RawSplit, Row, Source, Split, open_parquet
 
 HELD_OUT = 50
-"""Number of texts of which a single one belongs to the dev split."""
+"""One of this number of texts belongs to the dev split."""
 
 _BETWEEN = re.compile(r"[\W_]+")
 
@@ -87,8 +87,8 @@ class Texts(Source):
         if self.hub is not None:
             return replace(self.hub, config=self.hub.config.format(language=language)).open("train", roots)
         raise FileNotFoundError(
-            f"no {self.folder}/{language}.parquet in {', '.join(map(str, roots))}: there is text of "
-            f"{', '.join(self.languages(roots))}"
+            f"no {self.folder}/{language}.parquet in {', '.join(map(str, roots))}, only text in "
+            f"{', '.join(self.languages(roots))}. Add the file, or take {language} out of the config"
         )
 
     def _keeps(self, split: Split, row: Row) -> bool:

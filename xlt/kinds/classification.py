@@ -135,7 +135,7 @@ class XtremeClassification(Classification):
     """One class for a pair of texts, with the files that XTREME's evaluator reads."""
 
     def submission(self, predictions: Predictions) -> Submission:
-        """Return the names of the classes, one a line."""
+        """Return the names of the predicted and of the gold classes, one per line."""
         predicted, gold = (
             one_per_line([self.labels[i] for i in classes])
             for classes in (predictions.classes.tolist(), predictions.targets.tolist())

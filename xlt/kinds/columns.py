@@ -9,7 +9,8 @@ from xlt.data.sequences import segment_columns
 def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[str, list[list[int]]]:
     """Return the columns common to all rows of sequences: input_ids, lengths, weight and example.
 
-    If the tokenizer gives segment ids, column `first_segments` holds the tokens of segment 0 by sequence.
+    If the tokenizer gives segment ids, column `first_segments` holds the number of tokens of segment 0 of
+    each sequence.
 
     Args:
         encoded: Sequences of all rows, in order.
@@ -26,5 +27,5 @@ def sequence_columns(encoded: Sequence[Pair], per_row: int, first: int) -> dict[
 
 
 def one_per_line(values: Sequence[object]) -> str:
-    """Return the values as text, one a line."""
+    """Return the values as text, one per line."""
     return "".join(f"{value}\n" for value in values)

@@ -93,7 +93,7 @@ class Distillation(Task[Text]):
         return DistillationHead(hidden_size, teacher_size, self.temperature, self.contrast)
 
     def score(self, predictions: Predictions) -> Scores:
-        """Return the share of sentences whose nearest teacher vector, of all rows', is their own.
+        """Return the share of sentences whose own teacher vector is the nearest of all rows, in percent.
 
         The figure `cosine` is the mean cosine of a sentence with its teacher vector.
         """

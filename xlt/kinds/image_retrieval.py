@@ -61,7 +61,7 @@ class VisualRetrieval(Task[ImageCaption]):
         return sequence_columns(encoded, 1, first) | keys, sum(piece.is_cut for piece in encoded)
 
     def imagery(self) -> Imagery:
-        """Return that the head reads a single vector of each image, and the number of negatives."""
+        """Return the use of images: a single vector of each, and `num_negatives` further images in a step."""
         return Imagery(as_tokens=False, num_negatives=self.num_negatives)
 
     def head(self, hidden_size: int, dropout: float) -> Head:

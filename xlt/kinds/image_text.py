@@ -97,7 +97,7 @@ class VisualClassification(Classification):
         return {**columns, **changed, IMAGE_KEY: [image_keys(own) for own in images]}, num_cut
 
     def imagery(self) -> Imagery:
-        """Return that images become tokens."""
+        """Return the use of images: each becomes tokens of the sequence."""
         return Imagery(as_tokens=True)
 
     def score(self, predictions: Predictions) -> Scores:

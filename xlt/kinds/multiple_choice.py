@@ -46,7 +46,7 @@ class MultipleChoice(Task[Choices]):
         return example.label != UNLABELLED
 
     def encode(self, examples: Sequence[Choices], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """Encode each example as a row of one sequence a choice. `targets` holds the correct choice."""
+        """Encode each example as a row with a sequence for each choice. `targets` is the correct choice."""
         encoded = text.pairs([(e.context, choice) for e in examples for choice in e.choices])
         columns = sequence_columns(encoded, self.num_choices, first)
         cut = {i // self.num_choices for i, piece in enumerate(encoded) if piece.is_cut}

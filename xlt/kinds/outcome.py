@@ -15,13 +15,13 @@ class Outcome:
     """Prediction for an example, and its gold answer if the example has a label.
 
     Args:
-        prediction: Name of the class, index of the choice, text of the answer, or a list with a tag a word.
-        probability: Probability of the prediction, 0 to 1; a list with a value a word for tags.
+        prediction: Name of the class, index of the choice, text of the answer, or a list of tags.
+        probability: Probability of the prediction, 0 to 1; for tags, a list with a value for each word.
         gold: Gold answer in the form of `prediction`, or a list of the right answers' texts. None without a
             label.
         gold_probability: Probability of the gold answer, 0 to 1. None if it is unknown.
         score: Score of the example in percent. None without a label.
-        probabilities: Probability of each class by name; a list of them for tags. None if they were not kept.
+        probabilities: Probability of each class by name; for tags, a list of such mappings. None if not kept.
         details: Further columns by name, such as the text of the choice.
     """
 

@@ -94,7 +94,7 @@ class TranslationRanking(Task[Text]):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationRetrieval(TranslationRanking):
-    """Search for the foreign sentence nearest to each English one, without training, scored by accuracy."""
+    """Search for the foreign sentence nearest to each English sentence, scored by accuracy. No training."""
 
     needs_training: ClassVar[bool] = False
 
@@ -115,7 +115,7 @@ class TranslationRetrieval(TranslationRanking):
         return 100.0 * (self._nearest(predictions) == np.arange(len(predictions)))
 
     def submission(self, predictions: Predictions) -> Submission:
-        """Return the number, from 0, of the foreign sentence for each English one, one a line."""
+        """Return the number, from 0, of the foreign sentence for each English sentence, one per line."""
         nearest_ones = self._nearest(predictions).tolist()
         return Submission(one_per_line(nearest_ones), one_per_line(range(len(predictions))))
 
@@ -190,7 +190,7 @@ class BitextMining(Task[Sentence]):
         return {pairs[i] for i in np.flatnonzero(scores >= threshold)}, gold, threshold
 
     def evaluate(self, predictions: Predictions) -> TaskResult:
-        """Return F1, its precision, recall and threshold, and the ids of the pairs, a pair a line."""
+        """Return F1, its precision, recall and threshold, and the ids of the pairs, one pair per line."""
         found, gold, threshold = self._mined(predictions)
         details = mining_scores(found, gold)
         f1 = details.pop("f1")

@@ -1,4 +1,4 @@
-"""Tagging: one tag a word, and the variant that XTREME scores by spans.
+"""Tagging: a tag for each word, and the variant that XTREME scores by spans.
 
 Source: Hu et al. (2020), https://arxiv.org/abs/2003.11080, and `evaluate.py` of
 https://github.com/google-research/xtreme for metrics and file formats.
@@ -27,9 +27,10 @@ from xlt.models.heads.tagging import TaggingHead
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging(Task[TaggedWords]):
-    """One tag a word, read from the word's first token, scored by accuracy over words.
+    """A tag for each word, read from the word's first token, scored by accuracy over words.
 
-    A gold tag that is not in the training split counts as an error. Detail `unseen_tags` is their number.
+    A gold tag that is not in the training split counts as an error. Detail `unseen_tags` is the number of
+    words with such a tag.
 
     Args:
         labels: Names of the tags. Defaults to the sorted tags of the training split.
@@ -126,7 +127,7 @@ class Tagging(Task[TaggedWords]):
 
 @dataclass(frozen=True, kw_only=True)
 class XtremeTagging(Tagging):
-    """One tag a word, scored by F1 of the spans of equal tags, as XTREME scores PAN-X and UDPOS."""
+    """A tag for each word, scored by F1 of the spans of equal tags, as XTREME scores PAN-X and UDPOS."""
 
     def check(self, example: TaggedWords) -> None:
         """Raise ValueError for a tag that is not a label."""
@@ -156,12 +157,12 @@ class XtremeTagging(Tagging):
         )
 
     def submission(self, predictions: Predictions) -> Submission:
-        """Return the tags one a line, with an empty line after each sentence."""
+        """Return the tags, one per line, with an empty line after each sentence."""
         texts = ["".join(one_per_line(tags) + "\n" for tags in part) for part in self._tags(predictions)]
         return Submission(texts[0], texts[1])
 
     def example_scores(self, predictions: Predictions) -> np.ndarray:
-        """Return correct, predicted and gold spans of each sentence."""
+        """Return the numbers of correct, predicted and gold spans of each sentence, shape (sentences, 3)."""
         return span_counts(*self._tags(predictions))
 
     def _sentence_score(self, tags: Sequence[str], gold: Sequence[str]) -> float:

@@ -200,7 +200,7 @@ class Task(ABC, Generic[E]):
 
     @abstractmethod
     def score(self, predictions: Predictions) -> Scores:
-        """Return the metrics of the predictions."""
+        """Return the metrics of the predictions and of chance, in percent, and other figures."""
 
     def reference(self, example: E) -> Any:
         """Return the parts of an example that scoring needs and features lack, as plain JSON."""
@@ -248,7 +248,7 @@ class Task(ABC, Generic[E]):
         return None
 
     def imagery(self) -> Imagery | None:
-        """Return what the kind reads of the images of its examples; None if examples have no images."""
+        """Return how the kind reads the images of its examples; None if examples have no images."""
         return None
 
     def masking(self, text: TextEncoder) -> Masking | None:

@@ -123,7 +123,7 @@ def check_world_size(micro_batches_per_step: int, world_size: int) -> None:
         sizes = [n for n in range(1, micro_batches_per_step + 1) if micro_batches_per_step % n == 0]
         raise ValueError(
             f"data.micro_batches_per_step is {micro_batches_per_step}, which {world_size} processes "
-            f"cannot share: use {', '.join(map(str, sizes))} processes, or change it"
+            f"cannot share: use {', '.join(map(str, sizes))} processes, or change the key"
         )
 
 
@@ -144,8 +144,8 @@ def check_fingerprint(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Non
     ]
     if changed:
         raise ValueError(
-            "the checkpoint cannot be continued, because its batches or scores depend on what has changed "
-            f"since: {'; '.join(changed)}. Restore it, or use another trainer.default_root_dir"
+            "the run cannot be resumed, because its batches or scores would no longer be those of its "
+            f"checkpoint: {'; '.join(changed)}. Undo the change, or use another trainer.default_root_dir"
         )
 
 
@@ -158,6 +158,6 @@ def check_trainable(tasks: Mapping[str, Task[Any]]) -> None:
     for name, task in tasks.items():
         if not task.needs_training:
             raise ValueError(
-                f"data.tasks names {name}, which has no training rows: xlt evaluate tests an "
-                "encoder on it as it is"
+                f"data.tasks names {name}, which has no training rows. Take {name} out; xlt evaluate tests "
+                "an encoder on it without training"
             )

@@ -114,7 +114,7 @@ def encode_chunks(
     elif not (pool and pool.is_started):
         reason = why_no_workers(num_cores())
     if reason:
-        log.warning("%s is encoded on one core, for %s", task.name, reason)
+        log.warning("%s is encoded on one core, because %s", task.name, reason)
         for chunk in rest:
             yield chunk, *task.encode(chunk, first, text)
             first += len(chunk)

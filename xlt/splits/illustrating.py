@@ -110,8 +110,8 @@ class ImageCache:
             return
         if imagery.num_negatives and self._is_trained:
             log.warning(
-                "%s: the vision encoder is trained (model.vision_trainable), so only the images of a "
-                "micro-batch are wrong answers to each other: num_negatives does not apply",
+                "%s: num_negatives does not apply, because the vision encoder is trained "
+                "(model.vision_trainable). Wrong answers are only the other images of the micro-batch",
                 task.name,
             )
         keys = keys_of(encoded.features, rows)[0]
@@ -138,7 +138,7 @@ class ImageCache:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._encoder.to(device)
             try:
-                # Convolutions are to round as on a CPU, and alike each time.
+                # Convolutions must round as on a CPU, and in the same way each time.
                 with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
                     self._add(task.name, images_of(task, raw_splits, lacking), len(lacking), device)
             finally:
@@ -146,7 +146,7 @@ class ImageCache:
                 self.store.refresh()
 
     def _check_disk(self, name: str, num_images: int) -> None:
-        """Say how much will be written, and refuse a disk that is too small.
+        """Log the size of the new features, and check that the disk has room for them.
 
         Raises:
             OSError: The disk is too small.
@@ -283,7 +283,7 @@ def images_of(
         names = ", ".join(split.location for split in raw_splits)
         raise ValueError(
             f"{len(lacking):,} images of the encoded rows of {task.name} are not in {names}: the images have "
-            "changed since. Bring them back, or set data.cache to a new folder to encode the rows again"
+            "changed since the rows were encoded. Restore them, or set data.cache to a new folder"
         )
 
 

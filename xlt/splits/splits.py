@@ -110,7 +110,7 @@ class Splits:
         if task.labels and tuple(encoded.meta.labels) != tuple(task.labels):
             raise ValueError(
                 f"task {task.name} reads the rows of {reader.name}, whose classes are {encoded.meta.labels}, "
-                f"not {list(task.labels)}: name the same, in the same order"
+                f"not {list(task.labels)}: give both tasks the same labels, in the same order"
             )
         return encoded
 

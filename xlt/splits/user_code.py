@@ -62,7 +62,7 @@ class _WithoutText(ast.NodeTransformer):
 
 
 def content_of(path: Path) -> bytes:
-    """Return what counts of a file: all bytes, or the statements alone if it is a task of xlt."""
+    """Return the content of a file that rows depend on: all bytes; of a task of xlt, the statements."""
     content = path.read_bytes()
     if not path.resolve().is_relative_to(_XLT):
         return content

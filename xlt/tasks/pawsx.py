@@ -1,4 +1,4 @@
-"""PAWS-X: do two sentences with many common words say the same, in seven languages?
+"""PAWS-X: do two sentences with many common words have the same meaning, in seven languages?
 
 Yang et al. (2019), https://aclanthology.org/D19-1382.
 
@@ -12,7 +12,7 @@ from xlt.kinds import XtremeClassification
 
 
 def read(row: Row) -> TextPair:
-    """Return two sentences. The label is 1 or "1" if they say the same. Some copies of the set have ids."""
+    """Return two sentences. The label is 1 or "1" if they mean the same. Some copies of the set have ids."""
     name = "" if row.get("id") is None else str(row["id"])
     return TextPair(row["sentence1"], row["sentence2"], row["label"], name)
 

@@ -1,6 +1,6 @@
 """Tatoeba: find the translation of each of up to 1,000 English sentences, in 36 languages, without training.
 
-Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3. One set a language.
+Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3. One set for each language.
 
 Sizes: up to 1,000 dev and test.
 """

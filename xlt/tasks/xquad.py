@@ -1,6 +1,6 @@
 """XQuAD: SQuAD 1.1 questions about 240 paragraphs, translated into ten languages. Training uses SQuAD 1.1.
 
-Artetxe et al. (2020), https://aclanthology.org/2020.acl-main.421. One set a language.
+Artetxe et al. (2020), https://aclanthology.org/2020.acl-main.421. One set for each language.
 
 Sizes: 1,190 dev and test.
 """

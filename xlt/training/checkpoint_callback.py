@@ -85,7 +85,7 @@ class CheckpointCallback(Checkpoint):
                 scratch.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that every callback's state can be read again, before there is anything to lose."""
+        """Check that a checkpoint can hold every callback's state, before any step is trained."""
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             check_readable({callback.state_key: callback.state_dict()})
 

@@ -22,7 +22,8 @@ from xlt.system.tables import counted
 SUFFIX = ".ckpt"
 
 SAVE_FIX = (
-    "make room, or make the folder writable. Earlier checkpoints are whole, and the same command resumes"
+    "free some disk space, or make the folder writable. Earlier checkpoints are undamaged, and the same "
+    "command resumes the run"
 )
 """How to fix a failed save."""
 

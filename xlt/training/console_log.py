@@ -51,7 +51,7 @@ class ConsoleLog(logging.Handler):
         self._streams = [_Tee(sys.stdout, self.line), _Tee(sys.stderr, self._error_line)]
         sys.stdout, sys.stderr = self._streams
         everyone = [logging.root, *logging.root.manager.loggerDict.values()]
-        # Lightning's loggers hand nothing on to the root.
+        # Lightning's loggers do not propagate to the root logger.
         self._loggers = [
             found
             for found in everyone
@@ -64,7 +64,7 @@ class ConsoleLog(logging.Handler):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Append the reason of the end, and stop to copy."""
+        """Append the reason of the end, and stop copying."""
         for logger in self._loggers:
             logger.removeHandler(self)
         for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
@@ -115,13 +115,13 @@ class ConsoleLog(logging.Handler):
             self.warnings.append(text)
 
     def _give_up(self, error: Exception) -> None:
-        """Stop to write, and say so on the console."""
+        """Stop writing, and warn on the console."""
         self._file = None
         print(f"{self._path} cannot be written ({error}); the run continues without it", file=sys.__stderr__)
 
 
 class _Tee:
-    """Stream that hands everything on, and each finished line also to a function."""
+    """Stream that writes to another stream, and passes each finished line to a function."""
 
     def __init__(self, target: TextIO, line: Any) -> None:
         self.target, self._line = target, line

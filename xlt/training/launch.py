@@ -65,7 +65,7 @@ def check_launch(trainer: Trainer) -> None:
         raise ValueError(
             f"{name} is {started}: the launcher has started {started} processes, but trainer.devices is "
             f"{devices} and trainer.num_nodes is {nodes}, which makes {devices * nodes}. Set the two keys to "
-            "the processes per node and the number of nodes, or start as many processes as they make"
+            f"the processes per node and the number of nodes, or start {devices * nodes} processes"
         )
     if devices * nodes > 1:
         _check_variables(environment, nodes)

@@ -55,8 +55,8 @@ class MetricsFile(Logger):
                 file.write(as_json({"step": step, **metrics}, None))
         except OSError as error:
             raise OSError(
-                f"the record {self.path} cannot be written ({error.strerror}): make room, or make the file "
-                "writable. The same command resumes from the newest checkpoint"
+                f"the record {self.path} cannot be written ({error.strerror}): free some disk space, or "
+                "make the file writable. The same command resumes from the newest checkpoint"
             ) from error
 
     @rank_zero_only

@@ -57,13 +57,13 @@ def _check_same_step(step: int, device: torch.device) -> None:
     if extremes.sum():
         raise OSError(
             f"the ranks resume from different steps, {-int(extremes[1])} to {int(extremes[0])}: they do not "
-            "see the same checkpoints. Make the run's folder visible to every node, and give the same "
+            "see the same checkpoints. Make the run's folder visible to every node, and run the same "
             "command again"
         )
 
 
 class Heartbeat:
-    """Thread that ends this process if another rank is frozen or its machine is gone. Sockets do not tell.
+    """Thread that ends this process if another rank is frozen or its machine is gone. Sockets report neither.
 
     Each rank increments its own counter in the store of rank 0. Rank 0 reads all counters, and the others
     read the counter of rank 0.

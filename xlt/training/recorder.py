@@ -105,7 +105,7 @@ class Recorder(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: list[Batch], batch_idx: int
     ) -> None:
-        """Store the learning rate of the step; after the step it is that of the next step.
+        """Store the learning rate of the step. After the step, the optimizer has the rate of the next step.
 
         Raises:
             MisconfigurationException: A callback has made Lightning accumulate gradients over steps.

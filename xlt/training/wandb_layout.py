@@ -92,7 +92,7 @@ def tables(folder: RunFolder) -> "dict[str, wandb.Table]":
     Args:
         folder: The run's folder.
     """
-    import wandb  # a second that --help need not wait for
+    import wandb  # takes a second, which --help need not wait for
 
     events = read_events(folder.metrics)
     record = json.loads(folder.starts.read_text(encoding="utf-8")) if folder.starts.is_file() else {}
@@ -120,7 +120,7 @@ def log_model(run: Any, folder: RunFolder) -> None:
         run: The run of wandb.
         folder: The run's folder.
     """
-    import wandb  # likewise
+    import wandb  # as in `tables`
 
     if not (folder.model / WEIGHTS).is_file() or not folder.wandb_id.is_file():
         return

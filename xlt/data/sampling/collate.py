@@ -39,7 +39,8 @@ def collate(
         step_weight: Number of terms of the loss in the whole step.
         seed: Seed of the micro-batch's dropout.
         masking: The rule that masks tokens. If None, no token is masked.
-        masking_key: Key of the step's draws: of masked tokens, in addition to the row, and of shared columns.
+        masking_key: Key of the step, on which the random draws of masked tokens, images and shared columns
+            depend.
     """
     ids, sizes = features.gather("input_ids", rows)
     lengths, _ = features.gather("lengths", rows)

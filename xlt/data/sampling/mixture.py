@@ -1,8 +1,9 @@
 """The mixture: the probability of each task, and the task of each step.
 
-p_i ∝ min(n_i, K)^(1/T). T = 1 is examples-proportional mixing with a limit K (Raffel et al. 2020, section
-3.5.2, https://arxiv.org/abs/1910.10683; Phang et al. 2020 use it with K = 2^17); larger T flattens as in
-XLM-R (Conneau et al. 2020, alpha = 1/T); T = ∞ is uniform.
+p_i ∝ min(n_i, K)^(1/T), with the number n_i of training examples of task i, the cap K and the temperature T.
+T = 1 is examples-proportional mixing with a limit K (Raffel et al. 2020, section 3.5.2,
+https://arxiv.org/abs/1910.10683; Phang et al. 2020 use K = 2^17). A larger T makes the probabilities more
+equal, as in XLM-R (Conneau et al. 2020, alpha = 1/T). T = ∞ makes them equal.
 """
 
 import math
@@ -77,13 +78,13 @@ def check(
     weights: Mapping[str, float] | None,
     tasks: tuple[str, ...],
 ) -> None:
-    """Check the settings of the mixture; args are those of `probabilities`.
+    """Check the settings of the mixture. The arguments are those of `probabilities`.
 
     Raises:
         ValueError: A value is out of range, or the weights and the tasks have different names.
     """
-    require(temperature > 0, "data.temperature", temperature, "be above 0 (1 is the paper's)")
-    require(cap > 0, "data.cap", cap, "be above 0 examples (131072 is the paper's)")
+    require(temperature > 0, "data.temperature", temperature, "be above 0 (the paper uses 1)")
+    require(cap > 0, "data.cap", cap, "be above 0 examples (the paper uses 131072)")
     if weights is None:
         return
     wanted = {_weighed_as(name, weights) for name in tasks}

@@ -34,7 +34,7 @@ def why_no_workers(num_workers: int) -> str:
         held.append(context.Event())
     except (OSError, ImportError) as error:
         number = getattr(error, "errno", None) or errno.ENOSYS
-        return f"{PLACE}, where their semaphores lie, cannot be used ({os.strerror(number)})"
+        return f"{PLACE}, which holds the semaphores of processes, cannot be used ({os.strerror(number)})"
     return ""
 
 

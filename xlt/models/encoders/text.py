@@ -138,7 +138,7 @@ class Encoder(nn.Module):
             ValueError: The encoder has fewer layers.
         """
         if not 1 <= layers <= len(self.layers):
-            raise ValueError(f"layer {layers} is asked for, but the encoder has 1 to {len(self.layers)}")
+            raise ValueError(f"layer {layers} does not exist: the encoder has layers 1 to {len(self.layers)}")
         self.family.cut(self.transformer, layers)
         become(self.layers[-1], self.family.read_layer)
 

@@ -4,7 +4,7 @@ XLM-R's table has 250,002 rows, of which English data read about ten thousand. T
 have no gradient, but a dense table pays for them in every step: in the gradient, in clipping, in both moments
 of AdamW. Here the parameter holds only the rows in use. All other rows wait in a table outside the parameters
 and stay as they are, without weight decay. `state_dict` returns the whole table and `load_state_dict` takes
-the whole table, so that checkpoints, exports and runs with other data know nothing of the rows in use.
+the whole table, so that checkpoints, exports and runs with other data do not depend on the rows in use.
 
 The gradients of the tokens are held until the last micro-batch of the step, which turns them into a single
 dense gradient. On the CPU this gradient uses the same memory in every step, because new memory takes several
