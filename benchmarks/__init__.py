@@ -1,1 +1,1 @@
-"""How fast xlt is, against what the field uses and against the machine: `python -m benchmarks`."""
+"""Speed of xlt, compared with `transformers.Trainer` and with the machine's limit: `python -m benchmarks`."""

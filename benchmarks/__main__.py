@@ -1,10 +1,10 @@
 """Compare xlt with `transformers.Trainer` on this machine's CPU: `python -m benchmarks` (or `make bench`).
 
-Takes less than 20 minutes. The systems take turns, one step at a time, for a fixed time
-(benchmarks/turns.py). Prints a table for each size of encoder: real tokens per second, xlt's rate divided by
-the Trainer's with its standard error, and xlt's share of the rate of the machine's matrix products: of those
-of the encoder's own shapes (`share_of_ceiling`), and of XLM-R Large's (`share_of_wide_products`). The last
-line is JSON. `--quick` measures the small encoder alone, in half the time.
+The command takes less than 20 minutes. The systems compute one step at a time in turn, for a fixed time
+(benchmarks/turns.py). The command prints a table for each size of encoder: real tokens per second; xlt's rate
+divided by the Trainer's, with its standard error; and xlt's share of the rate of the machine's matrix
+products, in the shapes of the encoder (`share_of_ceiling`) and of XLM-R Large (`share_of_wide_products`). The
+last line is JSON. `--quick` measures the small encoder alone, in half the time.
 """
 
 import argparse

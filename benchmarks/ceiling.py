@@ -1,4 +1,4 @@
-"""What the machine can do at most: the rate of its matrix products, and the products that a token needs."""
+"""Upper limit of the speed: the rate of the machine's matrix products, and the products for a token."""
 
 import statistics
 import time
@@ -15,10 +15,10 @@ PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 """Lightning's name of a precision, and the type that its matrix products run in."""
 
 SECONDS = 0.2
-"""Of each product in a turn."""
+"""Seconds of each product in a turn."""
 
 ROWS = {"cpu": (4096,), "cuda": (4096, 16_384)}
-"""Tokens in a micro-batch; on a GPU, which slows down under its own heat, the faster of two."""
+"""Tokens in a product, by device. On a GPU, which slows down when it is hot, the faster of two counts."""
 
 
 Product = tuple[Callable[[], torch.Tensor], int]
@@ -26,16 +26,17 @@ Product = tuple[Callable[[], torch.Tensor], int]
 
 
 def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeats: int = 9) -> float:
-    """Floating-point operations a second in the encoder's own products, on whose fastest the ceiling stands.
+    """Return the floating-point operations per second of the encoder's fastest matrix product.
 
-    They are a feed-forward layer's: to the wide side, back, and the weight's gradient; on a CPU the first two
-    by oneDNN too. Each is the median of some runs on cached operands, so that a step cannot do better.
+    The products are those of a feed-forward layer: to the wide side, back, and the gradient of the weights.
+    On a CPU, the first two are also computed by oneDNN. A rate is the median of `repeats` runs with operands
+    in the processor's cache, so no training step is faster.
     """
     return max(_rate(rows, width, dtype, device, repeats) for rows in ROWS[device])
 
 
 def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
-    """The same on the CPU, computed in turn with the systems, on the machine that they meet."""
+    """Return the rate of `rate_of_products` on the CPU, measured in turn with the other systems."""
     products = _products(ROWS["cpu"][0], width, dtype, "cpu")
     done, seconds = [0] * len(products), [0.0] * len(products)
     for run, _ in products:
@@ -52,7 +53,7 @@ def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
 
 
 def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) -> float:
-    """The fastest product's rate for so many tokens."""
+    """Return the rate of the fastest product of `rows` tokens."""
     products = _products(rows, width, dtype, device)
     count = max(1, int(2e8 / products[0][1])) if device == "cpu" else 50
 
@@ -67,7 +68,7 @@ def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) 
 
 
 def _products(rows: int, width: int, dtype: torch.dtype, device: str) -> list[Product]:
-    """Each product, for so many tokens."""
+    """Return each product of `rows` tokens."""
     states = torch.randn(rows, width, device=device).to(dtype)
     inner = torch.randn(rows, 4 * width, device=device).to(dtype)
     weight = torch.randn(4 * width, width, device=device).to(dtype)
@@ -83,7 +84,7 @@ def _products(rows: int, width: int, dtype: torch.dtype, device: str) -> list[Pr
 
 
 def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:
-    """Median duration after a first run that does not count."""
+    """Return the median duration of runs in seconds. The first run does not count."""
     durations = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -95,8 +96,8 @@ def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float
 
 
 def operations_per_token(size: Size, training: bool) -> int:
-    """Model operations of a token in the linear layers, without attention's own products.
+    """Return the floating-point operations for a token in the linear layers, without attention's products.
 
-    Source: Kaplan et al. (2020), section 2.1: 2 a parameter forward, twice that backward.
+    Source: Kaplan et al. (2020), section 2.1: for each parameter 2 forward, and twice as many backward.
     """
     return (6 if training else 2) * size.products

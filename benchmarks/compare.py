@@ -11,21 +11,21 @@ from benchmarks.systems import Setting, trainer_run, xlt_run
 from benchmarks.turns import in_turn
 
 TRIALS = tuple(itertools.product((8, 16, 32, 64), ("sdpa", "eager")))
-"""Rows in a batch, and attention, that are tried for the Trainer at its best."""
+"""Batch sizes in rows, and attention functions, that are tried to find the Trainer's fastest."""
 TRIAL_ROWS = 128
-"""Rows that each of them evaluates."""
+"""Number of rows that each trial evaluates."""
 WIDE = 1024
-"""Hidden width of XLM-R Large, whose products are as fast as any."""
+"""Hidden width of XLM-R Large, whose matrix products reach the machine's highest rate."""
 PRODUCTS = ("products", "wide products")
 """Systems that compute the machine's products: the encoder's own, and those of the wide encoder."""
 SHARES = {"xlt": 2.0, "trainer best": 2.0, "trainer default": 1.0, "xlt padded": 0.5} | dict.fromkeys(
     PRODUCTS, 0.25
 )
-"""Of the time of training, by system: more for those whose ratio matters most."""
+"""Shares of the training time by system, relative to each other. Important ratios get more time."""
 
 
 class Options(NamedTuple):
-    """The Trainer's fastest rows in a batch and attention."""
+    """The Trainer's fastest batch size in rows, and attention function."""
 
     train: tuple[int, str]
     evaluation: tuple[int, str]
@@ -33,40 +33,40 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How the systems at one size are measured."""
+    """Settings by which the systems are measured at one size of encoder."""
 
     until: float
-    """Minutes after the start of all measurements, when training ends."""
+    """Minutes from the start of all measurements to the end of training."""
     most_rows: int
-    """Most rows in a batch of the Trainer at its best, so that a step of a large model ends."""
+    """Maximum batch size of the Trainer in rows, because a step of a large model takes long."""
     padded: bool
-    """Whether xlt's padded form takes part."""
+    """True to measure xlt with padded batches too."""
     validation_rows: int
     tokens_per_micro_batch: int
-    """Most tokens in a micro-batch of xlt's."""
+    """Maximum number of tokens in a micro-batch of xlt."""
 
 
 @dataclass
 class Rates:
-    """Tokens a second by system, from steps made in turn."""
+    """Tokens per second by system. The systems compute their steps in turn."""
 
     train: dict[str, float]
     evaluation: dict[str, float]
     ratios: dict[str, tuple[float, float | None]]
-    """Xlt's rate by another's, and its standard error where there are steps enough, by figure."""
+    """Name of a ratio to xlt's rate divided by another system's, and the standard error (None if unknown)."""
     steps: dict[str, int]
-    """Of training, by system."""
+    """Number of training steps by system."""
     trainer_options: Options
     padding_share: float
-    """Share of the tokens that xlt's attention computes which are rounded up."""
+    """Share of the tokens in xlt's attention that rounding adds, 0 to 1."""
     products_per_second: float
-    """Floating-point operations of the fastest of the encoder's products."""
+    """Floating-point operations per second of the encoder's fastest matrix product."""
     wide_products_per_second: float
-    """The same of XLM-R Large's products."""
+    """Floating-point operations per second of XLM-R Large's fastest matrix product."""
 
 
 def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rates:
-    """Every system in turn, and the machine's own products, until then (`time.monotonic`)."""
+    """Measure all systems and the machine's products in turn. Training ends at `until` (`time.monotonic`)."""
     options = Options(*((min(rows, plan.most_rows), attention) for rows, attention in options))
     size, attention = options.train
     best = partial(trainer_run, setting, size, attention, evaluated_by=options.evaluation, best=True, seed=0)
@@ -98,7 +98,7 @@ def compare(setting: Setting, plan: Plan, options: Options, until: float) -> Rat
 
 
 def best_options(setting: Setting, until: float) -> Options:
-    """The Trainer's fastest rows in a batch and attention, tried in turn until then (`time.monotonic`)."""
+    """Return the Trainer's fastest options, tried in turn. Training ends at `until` (`time.monotonic`)."""
     trial = replace(setting, validation_rows=TRIAL_ROWS)
     options = {f"{size} rows, {attention}": (size, attention) for size, attention in TRIALS}
     systems = {
@@ -112,7 +112,7 @@ def best_options(setting: Setting, until: float) -> Options:
 
 
 def loss_difference(setting: Setting) -> float:
-    """Largest difference of a step's loss, packed and padded, in single precision, nothing dropped."""
+    """Return the largest difference of a step's loss between packed and padded batches, without dropout."""
     exact = replace(setting, precision="32-true", validation_rows=8)
     options = ["--model.head_dropout=0", "--model.learning_rate=1e-3"]
     packed, padded = (xlt_run(exact, form, options=options).losses for form in (False, True))

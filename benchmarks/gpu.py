@@ -1,9 +1,10 @@
 """XLM-R Large on one GPU: `python -m benchmarks.gpu [--json FILE]`, under 8 minutes.
 
-Random weights, 24 layers of 1,024, 250,002 pieces, bf16. Real tokens a second in training and evaluation,
-at MNLI's lengths and at mixed lengths, against the GPU's own rate of matrix products and against
-`transformers.Trainer` at its best (bf16, length grouping, fused AdamW, the fastest batch, compiled or not).
-xlt with its layers compiled and as they come. Peak memory in GiB.
+The encoder has random weights, 24 layers of width 1,024, 250,002 pieces, and runs in bf16. The command
+measures real tokens per second in training and evaluation, on rows with the lengths of MNLI and with mixed
+lengths. It compares xlt, with and without compiled layers, with the GPU's rate of matrix products, and with
+`transformers.Trainer` at its best: bf16, length grouping, fused AdamW, the fastest batch size, compiled or
+not. Peak memory is in GiB.
 """
 
 import argparse
@@ -31,12 +32,12 @@ ROWS = 40_000
 KINDS = {"mnli": ("mnli",), "mixed": MIXED}
 """Kinds of rows that are measured."""
 BATCH_SIZES = {"mnli": (256, 512), "mixed": (128, 256)}
-"""Rows in a batch that are tried for the Trainer."""
+"""Batch sizes in rows that are tried for the Trainer."""
 STEPS = 25
 
 
 def main() -> None:
-    """Measure, print a line of JSON."""
+    """Measure, and print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="also write the figures to this file, as they come")
     arguments = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> None:
     }
 
     def keep(key: str, figures: dict[str, Any]) -> None:
-        """Write what there is so far."""
+        """Keep the figures under a key, and write all figures so far."""
         found[key] = figures
         found["minutes"] = round((time.monotonic() - begin) / 60, 1)
         if arguments.json:
@@ -73,7 +74,7 @@ def main() -> None:
 def measure(
     root: Path, kind: str, products_per_second: float, keep: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    """Every figure for rows of a kind, each told as soon as there is one."""
+    """Measure all systems on rows of a kind. `keep` receives the figures after each run."""
     rows = root / kind
     write_rows(rows / "rows", ROWS, 8192, KINDS[kind])
     setting = Setting(
@@ -97,7 +98,7 @@ def measure(
     found: dict[str, Any] = {}
 
     def note(name: str, run: Callable[[], Measured]) -> None:
-        """The medians of a system's runs so far."""
+        """Run a system, and keep the medians of its runs so far."""
         gc.collect()
         torch.cuda.reset_peak_memory_stats()
         runs.setdefault(name, []).append(run())
@@ -125,7 +126,7 @@ def measure(
 
 
 def write_weights(folder: Path) -> Path:
-    """The encoder's folder, with random weights, so that no run draws them anew."""
+    """Return the encoder's folder. It gets random weights once, so that no run has to draw them."""
     if not folder.exists():
         write_encoder(folder, SIZE)
         with torch.device("cuda"):

@@ -6,7 +6,7 @@ from xlt.kinds import Classification
 
 
 def read(row: Row) -> TextPair:
-    """Both texts and the class."""
+    """Return both texts and the class."""
     return TextPair(row["first"], row["second"], row["label"])
 
 

@@ -1,10 +1,10 @@
-"""What reproducing the paper costs (Phang et al. 2020, arXiv 2005.13013): tokens of every phase, GPU hours.
+"""Cost of a reproduction of the paper (Phang et al. 2020, arXiv 2005.13013): tokens and GPU hours by phase.
 
     python -m benchmarks.paper_cost --tokens_per_second X --inference_tokens_per_second Y
 
-Tokens are the published numbers of examples times mean tokens measured on real rows
-(benchmarks/paper_sizes.py), with no padding, for xlt reads none. Hours are tokens over a throughput that was
-measured elsewhere: the options', or that of the newest file of benchmarks/results/*.json that holds
+The number of tokens is the published number of examples times the mean number of tokens, measured on real
+rows (benchmarks/paper_sizes.py) without padding. The hours are the tokens divided by a measured throughput.
+The options give it, or else the newest file of benchmarks/results/*.json that has
 `training_tokens_per_second` and `inference_tokens_per_second`.
 """
 
@@ -71,14 +71,14 @@ def notes(sizes: Sizes, rates: Rates) -> list[str]:
         f"Tokens: those of {sizes.tokenizer}, at most {sizes.max_length} a sequence. XLM-R's own tokenizer, "
         "of 250k pieces, needs fewer for the same text: give --tokenizer and --data for its figures.",
         "Rows: samples; validation rows stand for most test rows; CCG's are not CCGbank's.",
-        "Epochs: of the intermediate tasks and the mixture an assumption (configs/intermediate); of the "
-        "targets the authors' recipe in jiant.",
+        "Epochs: assumed for the intermediate tasks and the mixture (configs/intermediate); for the targets, "
+        "those of the authors' recipe in jiant.",
         f"Mixture: one epoch reads min(examples, {CAP:,}) of each task.",
-        "Targets: XQuAD and MLQA are fine-tuned each for itself, as in that recipe.",
+        "Targets: XQuAD and MLQA have a fine-tuning run each, as in that recipe.",
         "BUCC and Tatoeba: a full forward pass; the recipe reads layer 14 of 24.",
         "Left out: validation while training, repeated seeds, mining, and the paper's variants with masked "
         "language modelling and with translated data, whose sizes are not known here.",
-        f"Not measured, so the mean of the task's other parts: {', '.join(unmeasured) or 'none'}.",
+        f"Not measured, replaced by the mean of the task's other parts: {', '.join(unmeasured) or 'none'}.",
         f"Numbers of examples not verified: {', '.join(unverified) or 'none'}.",
     ]
 
@@ -126,13 +126,13 @@ def paper_cost(
     """Print the bill.
 
     Args:
-        tokens_per_second: Training throughput of one GPU.
-        inference_tokens_per_second: Its throughput without gradients.
-        data: Data roots to measure tokens on; a split that none holds keeps its stored figure.
-        tokenizer: The encoder's: a folder or a name on the hub.
-        intermediate_epochs: Passes over each intermediate task and the mixture; 3 where not given, 10 for CCG
-            and CommonsenseQA.
-        json: Also write the bill, with every language, into this file.
+        tokens_per_second: Training throughput of one GPU. Defaults to that of the newest result.
+        inference_tokens_per_second: Throughput of one GPU without gradients. Defaults likewise.
+        data: Data roots to measure tokens on. A split that no root has keeps its stored figure.
+        tokenizer: Tokenizer of the encoder: a folder or a name on the hub.
+        intermediate_epochs: Number of epochs on each intermediate task and the mixture. Defaults to 10 for
+            CCG and CommonsenseQA, and to 3 for the others.
+        json: File to write the bill into, with every language. Defaults to none.
 
     Raises:
         ValueError: A throughput is missing.

@@ -1,4 +1,4 @@
-"""The systems' own messages, which a benchmark's tables do without."""
+"""Hide the messages of the measured systems, so that a benchmark prints only its tables."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from datasets import disable_progress_bars
 
 
 def quiet() -> None:
-    """Leave them out, in this process."""
+    """Hide warnings, progress bars and log messages of libraries in this process."""
     warnings.filterwarnings("ignore")
     disable_progress_bars()
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "accelerate"):

@@ -1,9 +1,9 @@
-"""Systems that compute in turn, a step at a time, so that all of them meet the same machine.
+"""Systems that compute one step at a time in turn, so that their speeds can be compared.
 
-A machine's speed drifts by more within minutes than systems differ. Here each system is a process that waits
-after every step until it is its turn again, and a conductor hands out the turns: in training to the system
-that has had the least time, in evaluation to the one that has the fewest tokens behind it. What slows the
-machine down for some seconds slows all of them down.
+Within minutes, a machine's speed changes by more than systems differ. Here each system is a process that
+waits after every step for its next turn. A conductor chooses the next system: in training the one with the
+least time so far, in evaluation the one with the fewest tokens so far. If the machine slows down for some
+seconds, all systems slow down alike.
 """
 
 import multiprocessing
@@ -25,30 +25,30 @@ CONTEXT.set_forkserver_preload(["benchmarks.compare"])
 Phase = Literal["train", "evaluation"]
 
 WARM_UP: dict[Phase, int] = {"train": 1, "evaluation": 1}
-"""First steps of a system that do not count, by phase; evaluation's is its beginning, a step of no tokens."""
+"""Number of first steps of a system that do not count, by phase. An evaluation begins with an empty step."""
 
 LEAST = 2
-"""Steps of each system in training that count, however long they take."""
+"""Minimum number of training steps of each system that count, even if time is over."""
 
 BLOCKS = 8
-"""Most parts of the timeline from which a ratio's standard error is estimated."""
+"""Maximum number of parts of the timeline from which the standard error of a ratio is estimated."""
 
 System = Callable[..., Any]
-"""Of a module, or a partial of such; takes its turns by `turn=`, a Turn."""
+"""Function of a module, or a partial of one. It receives a Turn as `turn`, and calls it after each step."""
 
 
 class Line(Protocol):
     """One end of a connection between a system and the conductor."""
 
     def send(self, obj: Any, /) -> None:
-        """Tell the other end."""
+        """Send an object to the other end."""
 
     def recv(self) -> Any:
-        """Wait for what the other end tells."""
+        """Wait for an object from the other end, and return it."""
 
 
 class Step(NamedTuple):
-    """A step of training, or a batch evaluated."""
+    """Message: a training step is done, or a batch is evaluated."""
 
     phase: Phase
     tokens: int
@@ -56,19 +56,19 @@ class Step(NamedTuple):
 
 
 class End(NamedTuple):
-    """A system has ended."""
+    """Message: a system has ended, with its result."""
 
     result: Any
 
 
 class Failed(NamedTuple):
-    """A system has stopped at an error."""
+    """Message: a system has failed."""
 
     message: str
 
 
 class Turn:
-    """A system's side: called after every step, it returns when the next may begin."""
+    """A system's end of the connection. A call after each step returns when the next step may begin."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -76,7 +76,7 @@ class Turn:
         self._begun = time.perf_counter()
 
     def __call__(self, phase: Phase, tokens: SupportsInt) -> bool:
-        """Tell of a step of so many tokens; whether to train on."""
+        """Report a step with its number of tokens. Return True if training continues."""
         self._line.send(Step(phase, int(tokens), time.perf_counter() - self._begun))
         go_on = self._line.recv()
         self._begun = time.perf_counter()
@@ -85,26 +85,33 @@ class Turn:
 
 @dataclass
 class _Player:
-    """The conductor's side of a system."""
+    """The conductor's end of the connection to a system."""
 
     name: str
     line: Line
     share: float
     phase: Phase | None = "train"
-    """Of the last step; None at the end."""
+    """Phase of the last step; None after the end."""
     steps: Counter[Phase] = field(default_factory=Counter)
     seconds: float = 0.0
-    """Of training, warm-up left out."""
+    """Seconds of training without warm-up."""
     tokens: int = 0
-    """Evaluated."""
+    """Number of evaluated tokens."""
 
     def play(self, go_on: bool) -> Step | End:
-        """Give it a turn, and wait until it has used it."""
+        """Let the system compute a step, and return its message.
+
+        Args:
+            go_on: True if training continues.
+
+        Raises:
+            RuntimeError: The system failed, or its process was killed.
+        """
         try:
             self.line.send(go_on)
             told = self.line.recv()
         except (EOFError, OSError):
-            raise RuntimeError(f"{self.name} ended without a word") from None
+            raise RuntimeError(f"{self.name} ended without a result") from None
         if isinstance(told, Failed):
             raise RuntimeError(f"{self.name} failed: {told.message}")
         if isinstance(told, End):
@@ -119,36 +126,36 @@ class _Player:
         return told
 
     def counts(self, phase: Phase) -> bool:
-        """Whether its last step in the phase is past warming up."""
+        """Return True if the last step in the phase was after the warm-up."""
         return self.steps[phase] > WARM_UP[phase]
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has trained for as many steps as it must."""
+        """True if the system has trained for the minimum number of steps."""
         return self.phase != "train" or self.steps["train"] >= WARM_UP["train"] + LEAST
 
 
 class Timeline:
-    """The steps that count, of all systems, in the order in which they were made."""
+    """The steps of all systems that count, in the order of time."""
 
     def __init__(self) -> None:
         self.steps: dict[Phase, list[tuple[str, Step]]] = {"train": [], "evaluation": []}
         self.results: dict[str, Any] = {}
-        """What each system returned."""
+        """Result of each system."""
 
     def count(self, system: str, phase: Phase) -> int:
-        """Steps of a system."""
+        """Return the number of steps of a system."""
         return sum(name == system for name, _ in self.steps[phase])
 
     def rates(self, phase: Phase) -> dict[str, float]:
-        """Tokens a second by system."""
+        """Return the tokens per second of each system."""
         names = dict.fromkeys(name for name, _ in self.steps[phase])
         return {name: _rate(self.steps[phase], name) for name in names}
 
     def ratio(self, system: str, other: str, phase: Phase) -> tuple[float, float | None]:
-        """One's rate by the other's, with the standard error that its variation over time lets expect.
+        """Return a system's rate divided by another's, and the standard error of this ratio.
 
-        The error is None where there are too few steps to tell.
+        The error is estimated from the ratios in parts of the timeline. None if there are too few steps.
         """
         both = [step for step in self.steps[phase] if step[0] in (system, other)]
         whole = _ratio(both, system, other)
@@ -164,7 +171,7 @@ def _ratio(steps: Sequence[tuple[str, Step]], system: str, other: str) -> float:
 
 
 def _rate(steps: Sequence[tuple[str, Step]], system: str) -> float:
-    """Tokens a second of a system's steps among these; NaN where there is none."""
+    """Return the tokens per second in the steps of a system; NaN if it has none."""
     own = [step for name, step in steps if name == system]
     return sum(step.tokens for step in own) / sum(step.seconds for step in own) if own else float("nan")
 
@@ -172,12 +179,13 @@ def _rate(steps: Sequence[tuple[str, Step]], system: str) -> float:
 def in_turn(
     systems: Mapping[str, System], until: float, shares: Mapping[str, float] | None = None
 ) -> Timeline:
-    """Let systems train in turn, and then evaluate in turn all that they have to.
+    """Let systems train in turn, and then evaluate in turn.
 
     Args:
-        systems: By name.
-        until: When training ends (`time.monotonic`), yet after LEAST steps of each that count.
-        shares: Of the time of training, relative to the others'; 1 where not given.
+        systems: The systems by name.
+        until: Time at which training ends (`time.monotonic`). Each system trains at least LEAST steps that
+            count.
+        shares: Share of the training time by system, relative to the other systems. Defaults to 1.
 
     Raises:
         RuntimeError: A system failed.
@@ -187,7 +195,7 @@ def in_turn(
 
 
 def _conduct(players: Sequence[_Player], until: float) -> Timeline:
-    """Hand out the turns."""
+    """Give each turn to a system until all have ended, and return the timeline."""
     found = Timeline()
 
     def play(player: _Player, go_on: bool) -> None:
@@ -208,7 +216,7 @@ def _conduct(players: Sequence[_Player], until: float) -> Timeline:
 
 @contextmanager
 def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iterator[list[_Player]]:
-    """A process for each system, which waits for its first turn; all are ended at last."""
+    """Start a process for each system, which waits for its first turn. End all processes after the block."""
     processes, players = [], []
     try:
         for name, system in systems.items():
@@ -226,7 +234,7 @@ def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iter
 
 
 def _take_part(line: Line, system: System) -> None:
-    """A system's process."""
+    """Run a system in its process."""
     quiet()
     try:
         line.send(End(system(turn=Turn(line))))

@@ -1,10 +1,10 @@
-"""Measure a small encoder.
+"""Measure a small encoder, and write its model card.
 
     python -m scripts.encoder --encoder FOLDER --runs ITS_RUNS --text TEXT --data MIRROR
 
-Perplexity of held-out text by language beside a unigram's, retrieval on Tatoeba by language and layer, and
-what fine-tuning gains over random weights. Writes metrics.json, loss.png and the model card beside the
-weights. Parts that metrics.json holds of these weights are not measured again; `--again PART` does.
+The command measures perplexity of held-out text beside a unigram model's, retrieval on Tatoeba by layer, and
+the gain of fine-tuning over random weights. It writes metrics.json, loss.png and the card beside the weights.
+Parts that metrics.json has for these weights are not measured again, unless `--again PART` names them.
 """
 
 import argparse
@@ -75,14 +75,24 @@ OTHER_SCRIPTS = (
 def main() -> None:
     """Measure what is missing, write all files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", type=Path, default=MINI, help="Folder of it. Defaults to encoders/mini.")
     parser.add_argument(
-        "--runs", type=Path, nargs="+", default=RUNS, help="Folders of its runs, in their order."
+        "--encoder", type=Path, default=MINI, help="Folder of the encoder. Defaults to encoders/mini."
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs="+",
+        default=RUNS,
+        help="Folders of the encoder's pre-training runs, in order.",
     )
     parser.add_argument(
         "--hardware", default=HARDWARE, help="Hardware of the runs, in words. Defaults to 2 CPU cores."
     )
-    parser.add_argument("--without_ranking", type=Path, help="A run without translation ranking, to compare.")
+    parser.add_argument(
+        "--without_ranking",
+        type=Path,
+        help="Folder of a run without translation ranking to compare with. Defaults to none.",
+    )
     parser.add_argument("--text", type=Path, required=True, help="Data root of plain text. Required.")
     parser.add_argument("--data", type=Path, required=True, help="Data root with google/xtreme. Required.")
     parser.add_argument("--again", nargs="*", default=[], help="Parts to measure again.")
@@ -116,9 +126,6 @@ def main() -> None:
     write_card(arguments.encoder, found, arguments.runs)
 
 
-# The text
-
-
 def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
     """By language of the plain text: tokens to train on, characters, share that a machine translated."""
     data = _text_data(root, encoder, ["mlm"])
@@ -148,9 +155,6 @@ def _text_data(root: Path, encoder: str, tasks: list[str]) -> TransferData:
     return data
 
 
-# Held-out text
-
-
 def perplexities(encoder: str, root: Path) -> dict[str, Any]:
     """Of hidden tokens of held-out text, by language, and of the unigram of its training text."""
     data = _text_data(root, encoder, ["mlm"])
@@ -170,7 +174,7 @@ def perplexities(encoder: str, root: Path) -> dict[str, Any]:
 
 
 def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
-    """Nats a hidden token costs whoever knows the frequencies of the language's training text alone."""
+    """Return the loss of a unigram model of the language's training text on hidden tokens, in nats."""
     text = TextEncoder(load_tokenizer(encoder), 128, 32)
     masking = data.tasks[name].masking(text)
     assert masking is not None
@@ -182,9 +186,6 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
     rows = data.rows_in_use(name, "validation")
     hidden = collate(name, held_out, rows, (), first_position=0, masking=masking)
     return float(-np.log((counts / counts.sum())[hidden.columns["targets"].numpy()]).mean())
-
-
-# Retrieval
 
 
 def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
@@ -223,9 +224,6 @@ def _bytes(text: Path, language: str) -> int:
         return 0
     rows = pq.read_table(path).to_pydict()
     return sum(len(t.encode()) for t, o in zip(rows["text"], rows["origin"], strict=True) if o != "ted")
-
-
-# Fine-tuning
 
 
 def fine_tuning(encoder: str, data: Path) -> dict[str, Any]:
@@ -276,9 +274,6 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
         cli = CommandLine([f"--{key}={value}" for key, value in keys.items()])
         cli.trainer.fit(cli.model, cli.datamodule)
         return score_record(cli.model.scores)["val/score"]
-
-
-# The run
 
 
 def of_the_run(folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def staged(out: Path) -> Iterator[Path]:
     """
     if out.exists():
         raise FileExistsError(
-            f"{out} exists and weights may depend on its ids; give another --out or remove it"
+            f"{out} exists, and weights may depend on its ids: set another --out, or delete the folder"
         )
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -173,5 +173,5 @@ def test_a_system_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_system_that_dies_is_named() -> None:
-    with pytest.raises(RuntimeError, match="doomed ended without a word"):
+    with pytest.raises(RuntimeError, match="doomed ended without a result"):
         in_turn({"doomed": die}, 0)
