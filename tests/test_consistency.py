@@ -242,7 +242,7 @@ def test_examples_that_cannot_be_matched_have_no_consistency(
     pq.write_table(pa.Table.from_pylist([*rows, *rows[-1:] * 9]), path)
     with caplog.at_level("INFO", "xlt"):
         assert EnglishNumbers(splits).of(cell("de").task, "test").tolist() == [-1] * 12
-    assert "drawn/de: its consistency with English is unknown: its 12 examples" in caplog.text
+    assert "drawn/de: the consistency with English is unknown: its 12 examples" in caplog.text
 
 
 def written(folder: ScoreFolder, of: Cell, *lines: tuple[int, int]) -> None:

@@ -252,7 +252,7 @@ def test_the_page_is_one_file_with_every_score(out: Path):
     for fact in ("Seed", "Precision", "Volume", "Command", "Max length", "Versions", "Unlabelled", "32-true"):
         assert fact in text, fact
     assert re.search(r'<a href="#task-xnli">', text)
-    assert "No examples are kept of bucc2018, tatoeba" in text
+    assert "There are no tables of examples of bucc2018, tatoeba" in text
 
 
 def test_the_page_shows_texts_with_their_language_and_direction(test: Evaluate, tmp_path: Path):

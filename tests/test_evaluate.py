@@ -509,7 +509,7 @@ def test_a_perturbed_cell_that_is_not_finished_is_tested_alone(
     assert seen == ["xnli/de"]
     for path in ("perturbed.json", "results.csv", "example_scores/xnli-de-noise-10.npy"):
         assert (copy / path).read_bytes() == (noisy / path).read_bytes()
-    table = capsys.readouterr().out.split("means of the languages")[1].splitlines()
+    table = capsys.readouterr().out.split("means over the languages")[1].splitlines()
     assert [line.split()[0] for line in table if line][:5] == [
         "xnli",
         table[3],

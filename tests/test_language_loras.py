@@ -172,7 +172,7 @@ def test_each_language_is_tested_with_its_own_lora(
 ):
     with caplog.at_level("INFO"):
         assert test(tmp_path / "own") == 0
-    assert f"{runs['task']}: en, fi with the LoRA of the training, {runs['en']}" in caplog.text
+    assert f"{runs['task']}: en, fi keep the LoRA of the training, {runs['en']}" in caplog.text
     summary = json.loads((tmp_path / "own" / "summary.json").read_text())
     used = {"en": str(runs["en"]), "de": str(runs["de"]), "fi": str(runs["en"])}
     assert summary["language_loras"] == {str(runs["task"]): used}

@@ -144,7 +144,7 @@ BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
         pytest.param(BARE, "There is one seed, so there are no intervals", 3, id="one_of_everything"),
         pytest.param(BARE[BARE["intermediate"] == "none"], "No run is missing", 0, id="no_arm"),
         pytest.param(
-            BARE[BARE["intermediate"] == "mnli"], "There is no effect", 1, id="none_to_compare_with"
+            BARE[BARE["intermediate"] == "mnli"], "No effect can be computed", 1, id="none_to_compare_with"
         ),
         pytest.param(
             BARE[BARE["language"] == "sw"], "There is one seed", 3, id="one_language_without_english"
@@ -278,10 +278,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(html: str, tmp_path: Path):
 
 
 def test_the_page_opens_with_question_and_answer(html: str):
-    assert html.index("Asked: does intermediate training") < html.index("The highest mean effect is")
+    assert html.index("Question: does intermediate training") < html.index("The highest mean effect is")
     order = [html.index(f'<section id="{name}">') for name in ("short", "effects", "scores-section", "run")]
     assert order == sorted(order)
-    assert "points wide at the median" in html
+    assert "The median width of the 95 % intervals" in html
     assert "The curve over the volume that fits best" in html
 
 

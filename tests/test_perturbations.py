@@ -129,8 +129,8 @@ def test_mixed_rows_hold_words_of_both_languages(found: Any):
 @pytest.mark.parametrize(
     ("name", "cell", "reason"),
     [
-        (Name("noise", 5), "bucc2018/de", "sentences whose pairs are to be found"),
-        (Name("mix", 15), "bucc2018/de", "sentences whose pairs are to be found"),
+        (Name("noise", 5), "bucc2018/de", "to find pairs of sentences"),
+        (Name("mix", 15), "bucc2018/de", "to find pairs of sentences"),
         (Name("mix", 15), "tatoeba/de", "tatoeba is not parallel"),
         (Name("mix", 15), "udpos/de", "udpos is not parallel"),
         (Name("mix", 15), "xnli/th", "the words of th cannot be told apart"),

@@ -141,7 +141,7 @@ def test_log_has_the_mixture_and_the_results(finished: Path):
     text = (finished / "log.txt").read_text()
     assert text.startswith("--- ")
     assert "task               examples   share   steps" in text
-    assert "best of the validations" in text
+    assert "best validation, after step" in text
     assert f"the run's folder: {finished}" in text
 
 

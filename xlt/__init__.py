@@ -1,4 +1,4 @@
-"""xlt: a laboratory for cross-lingual transfer."""
+"""xlt: training, evaluation and studies of cross-lingual transfer."""
 
 from xlt.system.surroundings import have_home, print_anywhere
 

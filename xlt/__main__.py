@@ -1,6 +1,6 @@
 """Zero-shot cross-lingual transfer: train on English tasks, test in up to 40 languages.
 
-Each command has help of its own: `xlt COMMAND --help`.
+`xlt COMMAND --help` shows the help of a command.
 """
 
 import argparse

@@ -51,16 +51,16 @@ class TransferData(LightningDataModule):
             all tasks equally often.
         cap: Maximum number of training examples that count for a task's probability, above 0. .inf means no
             limit.
-        weights: Probability of each task, up to a common factor, such as {mnli: 2, ccg: 1}. A language, such
-            as mlm/sw, may have a weight of its own. If null, temperature and cap decide.
+        weights: Relative probability of each task. {mnli: 2, ccg: 1} draws mnli twice as often as ccg. A
+            language, such as mlm/sw, may have a weight of its own. If null, temperature and cap decide.
         language_temperature: Temperature of the mixture among the languages of a task, above 0. The default,
             1 / 0.3, is XLM-R's alpha of 0.3.
         volume: Maximum number of training examples of each task in each language, at least 1. A mapping such
             as {mnli: 1000} limits single tasks. Smaller volumes are subsets of larger volumes. The languages
             of a parallel task get translations of the same examples. If null, all examples.
         validation_volume: Maximum number of dev examples of each task, at least 1. If null, all examples.
-        volume_seed: Seed of the draw of the volume's training examples, at least 0. Runs that differ in this
-            key alone train on other draws of examples. If null, seed.
+        volume_seed: Seed of the draw of the volume's training examples, at least 0. Runs with the same
+            volume and another volume_seed train on other examples. If null, seed.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch, at least max_length. Raise it until
             the device's memory is nearly full. Dev batches hold up to twice as many tokens.
         micro_batches_per_step: Number of micro-batches per optimizer step, summed over all processes. Must be
@@ -69,10 +69,9 @@ class TransferData(LightningDataModule):
             XLM-R. Longer pairs are cut. Longer passages are read in several windows.
         stride: Number of tokens by which successive windows of a passage overlap, from 0 to max_length - 1.
         image_tokens: Number of tokens that stand for an image in classification: the square of a whole
-            number, such as 1, 16 or 49, up to the vision encoder's grid. They count for
-            tokens_per_micro_batch, but not for max_length. Retrieval reads a single vector.
-        blind: Leave out all images, in training and in later evaluations of the run: the baseline that reads
-            text alone.
+            number, such as 1, 16 or 49. The maximum is the size of the vision encoder's grid. Image
+            tokens count for tokens_per_micro_batch, but not for max_length. Retrieval reads one vector.
+        blind: Train and evaluate the run without images, as a baseline that reads text alone.
         encoder: Encoder whose tokenizer is used. Follows model.encoder.
         vision_encoder: Vision encoder. Follows model.vision_encoder.
         vision_trainable: True if the vision encoder is trained. Follows model.vision_trainable.
@@ -157,7 +156,7 @@ class TransferData(LightningDataModule):
         self._masking = {name: task.masking(text) for name, task in self.tasks.items()}
 
     def _image_cache(self) -> ImageCache | None:
-        """Return the cache of the run's images, and note their width; None for a run without images."""
+        """Return the cache of the run's images, and store their width; None for a run without images."""
         settings = self.vision_settings
         if settings is None or settings.is_blind:
             return None

@@ -2,8 +2,8 @@
 
 xlt evaluate --config configs/evaluate/xtreme.yaml
 
-The same command resumes: finished cells, each a task in a language, are kept. Missing cells are listed, and
-every average over fewer cells carries its count.
+A cell is one task in one language. The same command resumes: it keeps the finished cells. Missing cells are
+listed, and every average over fewer cells carries its count.
 """
 
 import sys
@@ -52,7 +52,7 @@ def evaluate(args: Sequence[str]) -> None:
     for table in report.robustness.tables():
         print(f"\n{table}")
     if report.perturbed():
-        print(f"\nmeans of the languages\n\n{report.perturbed_table()}")
+        print(f"\nmeans over the languages\n\n{report.perturbed_table()}")
     print(f"\nthe evaluation's folder: {evaluation.out}")
 
 

@@ -3,16 +3,16 @@
 xlt export --run runs/mnli --head mnli --out exports/mnli
 
 The folder holds config, tokenizer, encoder and head of the best checkpoint, and a model card. transformers
-loads the model with its head, and pipelines work on it. A retrieval task gives a model of
-sentence-transformers. --push_to_hub uploads the folder.
+and its pipelines load the model with its head. For a retrieval task, the folder is a sentence-transformers
+model. --push_to_hub uploads the folder.
 
 Without --head, the folder holds the encoder, and the heads in a file that only xlt reads. transformers finds
 the head for masked tokens in the weights. A finished run has the same files in its own folder, as model/.
 
---unmerged true writes the LoRA of a run with model.lora alone, as a folder that peft loads.
+For a run with model.lora, --unmerged true writes only the LoRA, as a folder that peft loads.
 
---checkpoint STEP exports another checkpoint that the run still has: the best, the newest
-checkpoints.keep_last, and those of checkpoints.keep_every_n_steps. xlt evaluate --checkpoint STEP tests a
+--checkpoint STEP exports another checkpoint. A run keeps its best checkpoint, the newest
+(checkpoints.keep_last), and those of checkpoints.keep_every_n_steps. xlt evaluate --checkpoint STEP tests a
 checkpoint without export.
 """
 

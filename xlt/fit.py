@@ -140,7 +140,7 @@ def _write_results(cli: CommandLine, totals: Totals) -> None:
     # The step differs from the best step if the best checkpoint is damaged.
     run["model_step"] = step_of(exported)
     write_atomically(cli.folder.results, as_json(results))
-    print(f"\nbest of the validations, after step {run['best_step']:,} (scores in percent)\n")
+    print(f"\nbest validation, after step {run['best_step']:,} (scores in percent)\n")
     print(table(results, cli.model))
     print(f"\n{counted(run['step'], 'step')}, {run['tokens']:,} tokens, {run['seconds']:.0f} s of training")
     if run["model_step"] != run["best_step"]:
@@ -150,7 +150,7 @@ def _write_results(cli: CommandLine, totals: Totals) -> None:
         any(isinstance(logger, RunWandbLogger) for logger in cli.trainer.loggers)
         and wandb_mode() == "offline"
     ):
-        print(f"W&B is offline: `wandb login`, then `xlt wandb_sync {cli.folder.path}` send the run")
+        print(f"W&B is offline. To send the run: `wandb login`, then `xlt wandb_sync {cli.folder.path}`")
 
 
 def _divergence_fix(cli: CommandLine) -> str:

@@ -4,8 +4,9 @@ xlt encoders
 
 xlt encoders intfloat/multilingual-e5-small
 
-Without a name, a table of the families. With the name of an encoder on the hub, a folder, or the folder of a
-finished run, the largest differences between xlt's packed encoder and the padded model of transformers.
+Without a name, the command prints a table of the families. With a name, it prints the largest differences
+between xlt's packed encoder and the padded model of transformers. The name is that of an encoder on the hub,
+of a folder, or of the folder of a finished run.
 """
 
 import sys
@@ -24,8 +25,9 @@ from xlt.models.encoders.text import Encoder
 from xlt.system.tables import aligned
 
 LEGEND = """\
-The longest input is that of the examples, in tokens; a config may set another. Models of other types are
-refused. `xlt encoders NAME` compares an encoder with transformers' own padded model."""
+Column longest: longest input of the encoders in column "such as", in tokens. The config.json of another
+encoder may set another limit. xlt refuses models of other types.
+`xlt encoders NAME` compares an encoder with transformers' own padded model."""
 """Lines below the table."""
 
 
@@ -38,13 +40,13 @@ def make_parser() -> CommandParser:
         type=str,
         default="",
         help="Encoder to compare: a name on the hub, a folder, or the folder of a finished run. Defaults to "
-        "none: the families are listed.",
+        "none, which lists the families.",
     )
     return parser
 
 
 def table() -> str:
-    """Return a table of the families, with an example a line."""
+    """Return a table of the families, with one encoder on each line."""
     lines = [["model_type", "longest", "tested", "such as"]]
     for family in FAMILIES.values():
         first, *others = family.examples

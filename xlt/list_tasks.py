@@ -4,8 +4,8 @@ xlt tasks
 
 xlt tasks xnli mylab.scitail
 
-Without names, a table of all tasks that come with xlt. With names, all facts of these tasks, among them
-labels, metric and language codes. A task of your own is named by its module.
+Without names, the command prints a table of all tasks that come with xlt. With names, it prints all facts of
+these tasks, among them labels, metric and language codes. A task of your own is named by its module.
 """
 
 import csv
@@ -45,15 +45,15 @@ COLUMNS = {
 name of a task of your own may be longer."""
 
 LEGEND = """\
-Sizes are numbers of examples, in a target those of one language; ? is a size that only the source tells.
-`xlt tasks NAME` shows a task in full, and `xlt tasks --format json` (or csv) all facts of all tasks."""
+Sizes are numbers of examples. Sizes of a target are those of one language. ? marks an unknown size.
+`xlt tasks NAME` shows all facts of a task, and `xlt tasks --format json` (or csv) all facts of all tasks."""
 """Lines below the table."""
 
 PHASES = ("pretraining", "intermediate", "target")
 """Phases in the order of training."""
 
 UNKNOWN = "see source"
-"""Size of a split that the task's file does not tell."""
+"""Size of a split that the task's file does not name."""
 
 SIZE = re.compile(r"((?:up to )?[\d,]+(?: to [\d,]+)?) (train|dev and test|dev|test)\b")
 """A size in the line `Sizes:` of a task's docstring, such as `2,490 dev` or `500 to 1,148 dev`."""

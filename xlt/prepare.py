@@ -2,8 +2,8 @@
 
 xlt prepare --config configs/quickstart.yaml
 
-The command fills the caches of rows, tokenizer and weights, and lists the rows of each task. It takes the
-config and the keys of xlt fit, of which it uses data.* and model.encoder.
+The command fills the caches of rows, tokenizer and weights, and lists the rows of each task. It accepts all
+keys of xlt fit, and uses data.* and the encoders that model.* names.
 """
 
 import sys

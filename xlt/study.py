@@ -2,8 +2,8 @@
 
 xlt study --config configs/study/mini.yaml
 
-The same command resumes a stopped study. Nodes that another study in the same folder has finished are not run
-again.
+A node is one training run or one evaluation. The same command resumes a stopped study. Nodes that another
+study in the same folder has finished are not run again.
 
 Exit codes: 0 every node is finished, 1 some nodes failed (the report names their logs), 75 a signal or 130
 Ctrl-C stopped the study and the same command resumes it, 2 there is an error that the user can fix.
@@ -94,7 +94,7 @@ def make_parser() -> CommandParser:
         "--keep",
         type=Kept,
         default="all",
-        help="What stays of a finished run: all; models, which deletes its checkpoints; or scores, which "
+        help="Files of a finished run to keep: all; models, which deletes its checkpoints; or scores, which "
         "also deletes the models of targets after their evaluations.",
     )
     parser.add_argument(

@@ -2,9 +2,9 @@
 
 xlt wandb_sync runs/mnli
 
-For runs that were trained offline, or whose connection broke. The events of metrics.jsonl that W&B lacks are
-logged under the run's own id, each once. With WANDB_MODE=offline they go into a new file in the run's folder,
-which can be copied to a machine with a network.
+Use the command for runs that were trained offline, or whose connection broke. Each event of metrics.jsonl
+that W&B lacks is logged once, under the run's own id. With WANDB_MODE=offline the events are written to a new
+folder in the run's wandb/, which can be copied to a machine with a network.
 """
 
 import sys

@@ -22,10 +22,10 @@ class GeneralKeys:
         config: YAML file with keys of the run. Several --config are read in order, and a later file overrides
             an earlier one. Keys on the command line override the files that stand before them.
         seed_everything: Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, and
-            the first weights of the heads.
-        epochs: Length of the run in epochs, instead of trainer.max_steps. On the command line each of the two
-            replaces the other of a config file. An epoch is as many examples as the training volumes of all
-            tasks hold together. Must be above 0, such as 2 or 0.5. Defaults to trainer.max_steps.
+            the initial weights of the heads.
+        epochs: Length of the run in epochs, instead of trainer.max_steps. An epoch draws as many examples as
+            the training volumes of all tasks have in total. Must be above 0, such as 2 or 0.5. On the command
+            line, epochs replaces a config file's max_steps. Defaults to trainer.max_steps.
         name: Name of the run, which replaces the last part of trainer.default_root_dir, or its field {name}.
             Fields in braces are filled, such as in {config}-{seed}.
         print_config: Print all keys with their values as YAML, and exit.
@@ -44,7 +44,7 @@ class TrainerKeys:
 
     Args:
         max_steps: Number of optimizer steps of the run. Must be above 0. Required unless epochs is set. On
-            the command line it replaces the epochs of a config file.
+            the command line, max_steps replaces a config file's epochs.
         val_check_interval: Optimizer steps between two validations: a whole number of at least 1, or a share
             of all steps above 0.0 and up to 1.0, such as 0.25. If null, one validation at the end.
         default_root_dir: Folder of the run, such as runs/{config}-{seed}. Fields in braces: config (the last

@@ -1,7 +1,7 @@
-"""The key `epochs`: the number of optimizer steps that some epochs of the mixture come to.
+"""The key `epochs`: conversion of a number of epochs into optimizer steps.
 
-An epoch is as many examples as the training volumes of all tasks hold together. The mixture draws some of its
-tasks more often than others, so a task may see its own examples more or less than once per epoch.
+An epoch draws as many examples as the training volumes of all tasks have in total. The mixture draws some of
+its tasks more often than others, so a task may see its own examples more or less than once per epoch.
 """
 
 from collections.abc import Mapping, Sequence

@@ -88,9 +88,7 @@ def check_accelerator(name: Any) -> None:
     """
     if name not in ("gpu", "cuda") or torch.cuda.is_available():
         return
-    reason = (
-        "this torch is built for CPUs" if torch.version.cuda is None else "nvidia-smi tells about the driver"
-    )
+    reason = "this torch is built for CPUs" if torch.version.cuda is None else "nvidia-smi shows the driver"
     raise ValueError(
         f"trainer.accelerator is {name}, but torch finds no GPU here ({reason}): set it to auto or cpu, "
         "or install torch for CUDA and check the driver"

@@ -44,7 +44,7 @@ class EnglishNumbers:
             try:
                 numbers = translations(own, self._in_english(task, split))
             except (FileNotFoundError, TypeError, ValueError) as error:
-                log.info("%s: its consistency with English is unknown: %s", task.name, error)
+                log.info("%s: the consistency with English is unknown: %s", task.name, error)
                 numbers = np.full(len(own), -1)
         return numbers[[task.is_labelled(example) for example in own]]
 
@@ -61,13 +61,13 @@ class EnglishNumbers:
 
 
 def _has_answers(cell: Cell) -> bool:
-    """Return True if the answers of a cell can be compared with those of English: classes, translations."""
+    """Return True if a cell's predictions are classes of unperturbed translations of English examples."""
     has_classes = type(cell.task).predicted_classes is not Task.predicted_classes
     return has_classes and cell.task.is_parallel and not cell.perturbation
 
 
 def read_answers(cells: Sequence[Cell], folder: ScoreFolder) -> Answers:
-    """Return the answers of finished cells, by task and language. Cells without answers are named.
+    """Return the answers of finished cells, by task and language. Cells without answers are logged.
 
     Args:
         cells: Cells of the evaluation.

@@ -19,19 +19,19 @@ from xlt.evaluation.errors import (
 from xlt.training.html import table_of
 
 MAX_CLASSES = 5
-"""Number of classes above which the page shows the largest confusions instead of all."""
+"""Maximum number of classes for which the page shows the table of all confusions."""
 
 MAX_CONFUSIONS = 10
-"""Number of the largest confusions of a task."""
+"""Maximum number of confusions that the page shows for a task."""
 
 MAX_ERRORS = 12
-"""Number of the most confident errors of a task."""
+"""Maximum number of confident errors that the page shows for a task."""
 
 MAX_FLIPS = 2
-"""Number of flips of a language that are shown in each direction."""
+"""Maximum number of flips that the page shows for a language in each direction."""
 
 MAX_CHARACTERS = 300
-"""Number of characters of a text that the page shows."""
+"""Maximum number of characters of a text on the page."""
 
 FACTS = (
     *("language", "perturbation", "example", "english", "id", "gold", "prediction", "prediction_text"),

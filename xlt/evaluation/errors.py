@@ -1,6 +1,6 @@
 """Figures about the errors of a task in a language, from its table of examples.
 
-E examples, P predictions: one an example, or one a word for tags. B bins of confidence.
+E examples, P predictions (one per example, or one per word for tags), B bins of confidence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,8 +71,8 @@ class LanguageErrors:
         score: Score of each example in percent, shape (E,).
         correct: True for the examples that are right, shape (E,).
         tokens: Number of tokens of each example, shape (E,).
-        doubt: Probability of the wrong prediction of each example, of its most probable wrong word for tags;
-            -1 for right examples. Shape (E,).
+        doubt: Probability of each example's wrong prediction, shape (E,). For tags, the highest probability
+            of a wrong tag in the sentence. -1 for right examples.
         english: Row number of each example's English translation, -1 if it is unknown, shape (E,). None if
             the task's languages are not parallel.
         calibration: Confidence and accuracy of the predictions.
@@ -152,7 +152,7 @@ def _confusion(gold: pa.Array, prediction: pa.Array) -> dict[tuple[str, str], in
 
 
 class Flips(NamedTuple):
-    """Examples of a language that are answered otherwise than their English translations.
+    """Examples of a language that are right where their English translations are wrong, or the reverse.
 
     Args:
         language: ISO 639-1 code.

@@ -54,9 +54,9 @@ class Evaluation:
     Args:
         out: Folder for predictions, scores, tables and the heat map.
         encoder: Encoder to test without training, for retrieval: a name on the hub, a folder, or a finished
-            run's folder.
+            run's folder. Defaults to none.
         runs: Folders of finished runs, or of exports of their checkpoints (xlt export). Each task
-            is tested with the run that trained its head.
+            is tested with the run that trained its head. Defaults to none.
         checkpoint: Step of the runs' checkpoint to test, which the runs must have kept
             (checkpoints.keep_every_n_steps). Defaults to the best checkpoint.
         tasks: Names of the tasks, each of which must have a model. Defaults to those of XTREME's nine tasks
@@ -68,7 +68,7 @@ class Evaluation:
         volume: Maximum number of examples of each task in a language. In languages whose rows are
             translations of each other the examples are translations too. Retrieval always uses all examples.
             Defaults to all.
-        root: Folder or folders that mirror the hub. Defaults to the paths in XLT_DATA.
+        root: Folder or list of folders of rows, as data.root of xlt fit. Defaults to the paths in XLT_DATA.
         layer: Layer whose states retrieval averages, 1 the lowest, for all tasks or by task name. Defaults to
             two above the middle, as in XTREME's scripts for Tatoeba.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch. Raise it until the device's memory
@@ -83,9 +83,9 @@ class Evaluation:
         perturbations: Perturbed test sets to score too, for all tasks or by task name. `noise-5` changes
             5 percent of the letters. `mix-15` replaces 15 percent of the phrases of a parallel test set by
             their translation: English is mixed with one of `languages`, other languages with English.
-            `corrupt-fog-3` corrupts images, by a kind and a severity of 1 to 5. `no-image` drops images, and
-            `other-image` takes other images of the split.
-        num_mixes: Number of random mixes of each `mix-PERCENT`.
+            `corrupt-KIND-SEVERITY`, such as `corrupt-fog-3`, corrupts images; severities are 1 to 5.
+            `no-image` drops images. `other-image` replaces images by other images of the split.
+        num_mixes: Number of randomly mixed test sets for each `mix-PERCENT`, at least 1.
         aligner: Encoder that aligns words for `mix-PERCENT`: a name on the hub, a folder, or a finished run's
             folder. Use the same encoder in all evaluations that are compared, because another encoder mixes
             other phrases. Defaults to `encoder`, or to the first of `runs`.
@@ -125,7 +125,7 @@ class Evaluation:
         wandb: WandbSettings = DASHBOARD,
     ) -> None:
         check_sizes(volume, max_length, stride, tokens_per_micro_batch)
-        require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be a step of runs: set runs too")
+        require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be left out unless runs is set")
         check_distinct(tasks=tasks, languages=languages)
         self.out, self._needs_all_tasks = out, tasks is not None
         self.tasks = [load(name) for name in tasks or NINE]
@@ -194,7 +194,7 @@ class Evaluation:
         scores = list(finished)
         todo = [i for i, score in enumerate(scores) if score is None]
         self._perturbations.align(part for i in todo for part in plan.cells[i].raw_splits)
-        # A file or a pipe gets a line a cell instead of the bar.
+        # A file or a pipe gets one line per cell instead of the bar.
         with tqdm(total=len(scores), initial=len(scores) - len(todo), disable=None, leave=False) as bar:
             for i in todo:
                 bar.set_description(plan.cells[i].task.name)

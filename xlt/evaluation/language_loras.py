@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LanguageLoras:
-    """Language LoRA by language.
+    """The language LoRAs that replace those of the runs' training, by language.
 
     Args:
         loras: Folder of the run with a language's LoRA, by ISO 639-1 code.
@@ -83,7 +83,7 @@ class LanguageLoras:
         for run, used in found.items():
             others = sorted(set(used) - set(self._loras))
             if others:
-                log.info("%s: %s with the LoRA of the training, %s", run, ", ".join(others), self._own[run])
+                log.info("%s: %s keep the LoRA of the training, %s", run, ", ".join(others), self._own[run])
         return {"language_loras": found} if found else {}
 
 

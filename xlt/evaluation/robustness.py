@@ -1,7 +1,7 @@
 """Measures of robustness: consistency with English, image gain, and the drop under corrupted images.
 
-Each is a figure by language, by task. Means leave English out, as IGLUE's do (Bugliarello et al. 2022,
-https://arxiv.org/abs/2201.11732). E and F examples.
+Each measure has one value per task and language. Means leave English out, as IGLUE's do (Bugliarello et al.
+2022, https://arxiv.org/abs/2201.11732). E and F examples.
 """
 
 from collections.abc import Mapping, Sequence

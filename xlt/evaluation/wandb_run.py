@@ -49,7 +49,7 @@ def show(report: Report, figure: Figure, out: Path, settings: dict[str, Any], co
         run.finish()
         if wandb_mode() == "offline":
             log.info(
-                "W&B is offline: `wandb login`, then `wandb sync %s/wandb/offline-run-*` send the scores",
+                "W&B is offline. To send the scores: `wandb login`, then `wandb sync %s/wandb/offline-run-*`",
                 out,
             )
     except Exception as error:

@@ -1,7 +1,7 @@
 """Locks on folders: two processes that write to one folder would spoil each other's record.
 
 The lock is the kernel's (`flock`, by the package filelock) and ends with its holder, so a killed process
-locks nobody out. On NFS, Linux passes such locks on to the server, so they hold across nodes.
+leaves no lock behind. On NFS, Linux passes such locks on to the server, so they hold across nodes.
 """
 
 import contextlib
@@ -53,13 +53,13 @@ def locked(path: Path, patience: float = PATIENCE, key: str = "trainer.default_r
             lock.acquire(poll_interval=0.2)
     except Timeout as error:
         raise ValueError(
-            f"another process is at work in {path.parent} ({path.read_text(encoding='utf-8').strip()}): let "
-            f"it end, or stop it, or set {key} to another folder"
+            f"another process is at work in {path.parent} ({path.read_text(encoding='utf-8').strip()}): wait "
+            f"for its end, stop it, or set {key} to another folder"
         ) from error
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
-        log.warning("%s cannot be locked (%s): see that no other process writes to it", path.parent, error)
+        log.warning("%s cannot be locked (%s): keep other processes from writing to it", path.parent, error)
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield

@@ -60,7 +60,7 @@ class SignalWatcher:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Start to listen. Nothing happens outside the main thread, which alone receives signals."""
+        """Start listening. Nothing happens outside the main thread, which alone receives signals."""
         if threading.current_thread() is threading.main_thread():
             self._find_launcher()
             self._read, self._write = os.pipe()
@@ -74,7 +74,7 @@ class SignalWatcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the child processes unless this process failed, then stop to listen."""
+        """Wait for the child processes unless this process failed, then stop listening."""
         if kind is None or kind is SystemExit:
             self._wait_for_children()
         if self._thread is None:

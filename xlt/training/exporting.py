@@ -63,15 +63,16 @@ def export_run(
         checkpoint: Step of the checkpoint to export, such as 500. Defaults to the best checkpoint.
         unmerged: Write the LoRA of a run with model.lora as a folder for peft, without the encoder and the
             heads. If false, the LoRA is added to the encoder's weights, and is also written beside them.
-        head: Head to export as a model that transformers loads with the head, such as udpos. A retrieval
-            task, such as tatoeba or ranking, gives a model of sentence-transformers. Defaults to the encoder
-            with all heads beside it, which xlt reads.
+        head: Head to export as a model that transformers loads with the head, such as udpos. For a retrieval
+            task, such as tatoeba or ranking, the folder is a sentence-transformers model. Defaults to the
+            encoder with all heads beside it, which xlt reads.
         layer: Layer whose states a sentence's vector averages, 1 the lowest. Needs the head of a retrieval
             task. Defaults to the layer that xlt reads: the last for a trained task, two above the middle for
             a task without training.
         max_length: Maximum number of tokens in a sequence that the exported head reads. Defaults to 512, or
             to the encoder's limit if that is lower, as in xlt evaluate.
         stride: Overlap of the windows of a passage that an exported head for questions reads, in tokens.
+            Defaults to 128.
         scores: Folder of an evaluation of the run, whose scores by language the model card shows. Needs
             `head`. Defaults to the dev scores of the run.
         push_to_hub: Name of a model on the Hugging Face hub to upload the folder to, such as me/udpos. The

@@ -68,7 +68,7 @@ def predict_file(
             is nearly full.
         max_length: Maximum number of tokens in a sequence. Longer passages become several windows. Defaults
             to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
-        stride: Overlap of the windows of a passage, in tokens.
+        stride: Overlap of the windows of a passage, in tokens. Defaults to 128.
         accelerator: cpu, cuda, mps or auto.
         precision: 32-true or bf16-mixed.
         language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with

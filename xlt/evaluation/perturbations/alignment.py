@@ -68,7 +68,7 @@ def _stretches(first: str, second: str) -> list[tuple[range, range]]:
 def aligned(texts: Texts, folder: Path, aligner: Aligner) -> list[list[Link]]:
     """Return the links between the words of each pair of texts, in order.
 
-    Links are kept in the folder, a line a pair, and read from there when the same texts come again.
+    Links are kept in a file of the folder with one line per pair, which later calls for the same texts read.
 
     Args:
         texts: Pairs of texts.

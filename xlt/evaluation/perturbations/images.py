@@ -226,7 +226,7 @@ def why_not(name: ImageName, examples: Iterable[Any]) -> str:
         keys = {image.key for image in example.images}
         seen |= keys
         most = max(most, len(keys))
-        if len(seen) > most * (most - 1) + 1:  # more than the steps that lead to an own image
+        if len(seen) > most * (most - 1) + 1:  # some shift gives no own image
             return ""
     if name.kind != OTHER_IMAGE:
         return ""

@@ -137,7 +137,9 @@ class Perturbations:
             Inapplicable: The rows cannot be perturbed.
         """
         if not task.can_be_perturbed:
-            raise Inapplicable(f"the examples of {task.group} are sentences whose pairs are to be found")
+            raise Inapplicable(
+                f"the task of {task.group} is to find pairs of sentences: its texts stay unchanged"
+            )
         if isinstance(name, ImageName):
             perturb = self._of_images(name, task, raw_splits)
         elif name.kind == MIX:

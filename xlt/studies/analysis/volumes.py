@@ -116,4 +116,4 @@ def describe_identifiable(table: pd.DataFrame) -> str:
         for name, part in levels.items()
         if len(part)
     ]
-    return f"The exponent is identifiable for {' and '.join(counts)}."
+    return f"The exponent is identifiable (the scores determine it) for {' and '.join(counts)}."

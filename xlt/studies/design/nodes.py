@@ -16,9 +16,9 @@ class Replicate(NamedTuple):
     arm: str
     volume: int | None
     seed: int
-    """Seed of phase 2."""
+    """Seed of phase 2, the intermediate training."""
     target_seed: int
-    """Seed of phase 3."""
+    """Seed of phase 3, the fine-tuning on a target."""
 
 
 @dataclass(frozen=True)

@@ -47,26 +47,26 @@ from xlt.system.hashing import hash_of
 
 @dataclass(frozen=True)
 class Study:
-    """Intermediate tasks × volumes × seeds → targets × seeds → evaluation in every language.
+    """Runs of each intermediate task, volume and seed; fine-tuning on each target; scores in every language.
 
     Args:
         name: Name of the study; a valid folder name. Example: mini.
         encoder: Encoder that every run starts from: a name on the Hugging Face hub, or a folder.
-        intermediate: Maps the name of each arm to the config of xlt fit that trains it. The arm "none",
-            without intermediate training, is always added. Example: {mnli: configs/intermediate/mnli.yaml}.
-        volumes: Numbers of labelled training examples of phase 2, summed over an arm's tasks; null means all
-            examples. A smaller volume is a subset of a larger one. Each language of a translated task has the
-            same number. Text without labels is not counted: its config sets its amount. Example: [1000,
-            10000, null].
-        arm_volumes: Volumes of single arms in the place of `volumes`. Example: {mlm: [8000]}.
-        seeds: Seeds of the replicates, 0 or more. Each replicate of an arm is compared with the replicate of
-            "none" that has the same seed. Example: [0, 1, 2].
+        intermediate: Maps the name of each arm to the config of xlt fit that trains it. An arm is one kind of
+            intermediate training. The arm "none", without intermediate training, is always added. Example:
+            {mnli: configs/intermediate/mnli.yaml}.
+        volumes: Numbers of labelled examples of intermediate training, summed over an arm's tasks; null means
+            all. A smaller volume is a subset of a larger one. Each language of a translated task has the
+            same number. Text without labels is not counted. Example: [1000, 10000, null].
+        arm_volumes: Volumes of single arms, instead of `volumes`. Example: {mlm: [8000]}.
+        seeds: Seeds, 0 or more. Each arm is trained at each volume with each seed, and compared with the runs
+            of "none" that have the same seed. Example: [0, 1, 2].
         targets: Maps each task of XTREME or IGLUE to the config that fine-tunes it, to another target whose
             run tests it, or to null if the task needs no training. Example: {xquad:
             configs/target/xquad.yaml, mlqa: xquad, tatoeba: null}.
-        steps: Optimizer steps of phase 2 for each volume. A volume that is not named uses the steps of the
-            arm's config. Warm-up and validation interval scale with the steps. Example: {1000: 300}.
-        num_target_seeds: Number of fine-tuning runs after each run of phase 2. Must be at least 1.
+        steps: Optimizer steps of intermediate training by volume. Other volumes use the steps of the arm's
+            config. Warm-up and validation interval scale with the steps. Example: {1000: 300}.
+        num_target_seeds: Number of fine-tuning runs after each run of intermediate training, at least 1.
         selection: Maps a target to its number of evenly spaced checkpoints, at least 2, that are tested on
             the development and test rows of every language for the selection gap. Each run of the target
             keeps these checkpoints. Example: {xnli: 4}.
@@ -74,15 +74,16 @@ class Study:
             score minus the score without images. Example: [xvnli].
         folder: Folder for the nodes and the studies. Studies in one folder share their nodes and must use the
             same data: data.root and root do not enter the names of nodes.
-        fit: Nested keys of xlt fit for phases 2 and 3. They override the configs.
-        fit_intermediate: Nested keys of xlt fit for phase 2. They override `fit`.
-        fit_target: Nested keys of xlt fit for phase 3. They override `fit`.
+        fit: Nested keys of xlt fit for all training runs. They override the configs.
+        fit_intermediate: Nested keys of xlt fit for intermediate training. They override `fit`.
+        fit_target: Nested keys of xlt fit for fine-tuning on the targets. They override `fit`.
         evaluate: Keys of xlt evaluate.
-        recipes: Further recipes, to see if effects depend on them: a name, and keys that override the
-            study's: encoder, fit, fit_intermediate, fit_target. Each is run with every arm, volume and seed,
-            on unperturbed rows. Example: {slow: {fit_target: {model: {learning_rate: 1.0e-5}}}}.
+        recipes: Further recipes, to see if effects depend on the encoder or on how it is trained. Maps a name
+            to keys that override those of the study: encoder, fit, fit_intermediate, fit_target. Each recipe
+            is run with every arm, volume and seed, and tested on unperturbed rows. Example: {slow:
+            {fit_target: {model: {learning_rate: 1.0e-5}}}}.
         words: Sentences for the report: what the study can show, and what a reader must not conclude.
-        margin: Margin of equivalence in points of the score, above 0, for effects that are not significant.
+        margin: Margin of equivalence in points of the score, above 0: the largest effect that counts as none.
     """
 
     name: str

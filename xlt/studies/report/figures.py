@@ -41,9 +41,7 @@ ROWS = (
     "Bars are 95 % intervals. In a single target they cover seeds and test rows (hierarchical bootstrap; a "
     "parallel test set draws the same rows in all languages); for all targets they cover seeds (Student's t)."
 )
-CUT = (
-    "An interval that is much longer than the differences is cut off: a triangle marks the edge it leaves by."
-)
+CUT = "An interval that is much longer than the differences is cut off: a triangle marks the end that is cut."
 BARS = "Bars are 95 % intervals over seeds (Student's t)."
 
 

@@ -40,8 +40,9 @@ def recipe_effects(findings: Findings) -> Iterator[Figure]:
         "Each row is a recipe. Thin bar: 95 % interval over seeds (Student's t). Thick bar: from the "
         "smallest to the largest seed. Blue: the interval is above zero; orange: below zero; grey: neither.",
         "By chance: the range that the seeds alone would give if all recipes had the same effect. Variance: "
-        "shares of the sources, corrected for their number of values; combination is what learning rate, "
-        "steps and encoder do together beyond their sum. With few seeds the shares are rough.",
+        "shares of the sources, corrected for their number of values; combination is the joint effect of "
+        "learning rate, steps and encoder beyond the sum of their own effects. With few seeds the shares are "
+        "rough.",
     ]
     title = "Effect of intermediate training by recipe"
     yield Figure("recipes", title, sentences, panels, _points_table(found.points), columns=2)

@@ -62,7 +62,7 @@ def summary(findings: Findings) -> Iterator[str]:
             f"{len(own)} pairs of an intermediate task and a target (not adjusted for their number)."
         )
     elif findings.arms:
-        yield ("There is no effect: no seed has a run with and a run without intermediate training.")
+        yield "No effect can be computed: no seed has both a run with and one without intermediate training."
     yield from _describe_verdicts(findings)
     yield collapse_sentence(findings)
     count = len(findings.study.missing)
@@ -99,7 +99,7 @@ def collapse_sentence(findings: Findings) -> str:
     """Return a sentence with the numbers of collapsed runs, judged runs, and runs that are not judged."""
     judged, runs = len(judged_runs(findings.clean)), len(findings.clean.drop_duplicates(RUN))
     if not judged:
-        return "It is unknown which runs have collapsed: older scores do not tell, nor do tiny splits."
+        return "It is unknown which runs have collapsed: older scores and very small splits do not show it."
     rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
     count = len(findings.collapsed)
     return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
@@ -113,8 +113,8 @@ def question(findings: Findings) -> str:
     volumes = [f"{volume:,}" for volume in findings.volumes]
     span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
     return (
-        f"Asked: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
-        f"transfer in {targets}, and does more of it help more?"
+        f"Question: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
+        f"transfer in {targets}, and do more examples help more?"
     )
 
 
@@ -123,8 +123,8 @@ def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
     widths = (points["high"] - points["low"]).dropna()
     if len(widths):
         yield (
-            f"The 95 % intervals of the mean effects are {number(widths.median())} points wide at the median "
-            f"({number(widths.min())} to {number(widths.max())}): smaller differences cannot be told apart."
+            f"The median width of the 95 % intervals of the mean effects is {number(widths.median())} points "
+            f"({number(widths.min())} to {number(widths.max())}): smaller differences may be chance."
         )
 
 
