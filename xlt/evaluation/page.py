@@ -11,7 +11,7 @@ import torch
 from xlt.data.multilingual import ENGLISH
 from xlt.evaluation.error_page import language_name, task_sections
 from xlt.evaluation.example_tables import path_of
-from xlt.evaluation.plan import Cell, Missing, in_words
+from xlt.evaluation.plan import Cell, Missing, brief, in_words
 from xlt.evaluation.report import MARK, Report
 from xlt.evaluation.scores import CellScore
 from xlt.splits.encoded_split import EncodedSplit
@@ -62,7 +62,8 @@ def render(
             averages=report.averages(),
             collapsed=[f"{task} {code}" for task, codes in report.collapsed.items() for code in codes],
             perturbed=report.perturbed_table() if report.perturbed() else "",
-            missing=in_words(missing),
+            missing=brief(missing, "the list below the scores"),
+            reasons=in_words(missing),
             picture=base64.b64encode((out / "heat_map.png").read_bytes()).decode(),
             tasks=list(task_sections(tasks)),
             without=[name for name in report.by_task if name not in tables],
