@@ -274,8 +274,8 @@ def test_names_are_escaped_on_the_page(tables: dict[str, Path], tmp_path: Path):
     empty = {"head": [], "rows": []}
     text = environment(PAGES).get_template("evaluation.html").render(
         name=evil, headline="", models=empty, scores=empty, mark="*", averages=[evil], collapsed=[evil],
-        perturbed=evil, missing=[evil], reasons=[evil, evil], picture="", tasks=sections, without=[], facts=[("a", evil)],
-        data=empty, written="",
+        perturbed=evil, missing=[evil], reasons=[evil, evil], picture="", tasks=sections, without=[],
+        facts=[("a", evil)], data=empty, written="",
     )  # fmt: skip
     assert evil not in text
     assert "&lt;script&gt;" in text
