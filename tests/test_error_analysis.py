@@ -279,3 +279,5 @@ def test_names_are_escaped_on_the_page(tables: dict[str, Path], tmp_path: Path):
     )  # fmt: skip
     assert evil not in text
     assert "&lt;script&gt;" in text
+    # One line about missing scores comes before the scores, the reasons come after them.
+    assert text.index("<h3>Missing</h3>") < text.index("<img") < text.index("Why scores are missing")

@@ -47,7 +47,7 @@ def points_of(scores: pd.DataFrame, intermediate: str, target: str | None = None
     own = own[own["intermediate"].isin([NONE, intermediate])]
     own = own[own["target"] == target] if target is not None else own
     if not (own["intermediate"] == intermediate).any():
-        raise ValueError(f"no score of {intermediate}, {target or 'any target'}, any language")
+        raise ValueError(f"no score of {intermediate} on {target or 'any target'}")
     require_single(own, KEY)
     tables = {str(name): _by_run(group) for name, group in own.groupby("target", sort=True)}
     means = pd.concat({name: table.mean(axis=1) for name, table in tables.items()}, axis=1)
