@@ -36,7 +36,6 @@ from xlt.kinds.log_record import score_record
 from xlt.module import TransferModule
 from xlt.system.files import write_atomically
 from xlt.training.exporting import export_run
-from xlt.training.precision import has_bf16
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -264,7 +263,7 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
             "trainer.max_steps": recipe.steps,
             "trainer.val_check_interval": recipe.steps,
             "trainer.gradient_clip_val": 1.0,
-            "trainer.precision": "bf16-mixed" if has_bf16() else "32-true",
+            "trainer.precision": "auto",
             "trainer.accelerator": "cpu",
             "trainer.devices": 1,
             "trainer.default_root_dir": f"{folder}/run",

@@ -26,7 +26,6 @@ from transformers import AutoConfig, AutoModel
 from xlt.models.encoders.text import load_config
 from xlt.system.files import write_atomically
 from xlt.system.hashing import hash_of
-from xlt.training.precision import has_bf16
 
 RANDOM = "random"
 
@@ -114,7 +113,7 @@ def _scores(task: str, encoder: str, seed: int, arguments: argparse.Namespace) -
                 _call("xlt.fit", _fit_keys(task, encoder, seed, run, arguments))
             keys = {"runs": f"[{run}]", "volume": arguments.volume}
         shared = {"max_length": 256, "stride": 64, "accelerator": arguments.accelerator}
-        keys |= shared | {"out": tested, "tasks": f"[{task}]", "precision": _precision(arguments.accelerator)}
+        keys |= shared | {"out": tested, "tasks": f"[{task}]", "precision": "auto"}
         _call("xlt.evaluate", keys)
     return list(_read(tested / "results.csv"))
 
@@ -142,15 +141,10 @@ def _fit_keys(
         "trainer.gradient_clip_val": 1.0,
         "trainer.accelerator": arguments.accelerator,
         "trainer.devices": 1,
-        "trainer.precision": _precision(arguments.accelerator),
+        "trainer.precision": "auto",
         "trainer.default_root_dir": run,
         "trainer.enable_progress_bar": "false",
     }
-
-
-def _precision(accelerator: str) -> str:
-    """Return bf16-mixed where the device multiplies such numbers itself, else 32-true."""
-    return "bf16-mixed" if accelerator != "cpu" or has_bf16() else "32-true"
 
 
 def _call(module: str, keys: Mapping[str, object]) -> None:

@@ -172,6 +172,11 @@ def test_config_names_only_folders_of_the_repository_and_of_runs(path: Path):
             assert name in made or name in head or is_own, name
 
 
+def test_no_config_names_a_precision_that_is_slow_on_some_machines():
+    named = re.findall(r"precision: (\S+)", all_configs())
+    assert set(named) == {"auto"}
+
+
 def all_configs() -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in CONFIGS)
 

@@ -215,7 +215,7 @@ def test_commands_take_short_forms(tiny_run: Command, tmp_path: Path):
         ({"model.keep_heads": "abc"}, "model.keep_heads is abc: it must be true or false"),
         ({"model.learning_rate": "fast"}, "model.learning_rate is fast: it must be a number\n"),
         ({"data.stride": "1.5"}, "data.stride is 1.5: it must be a whole number\n"),
-        ({"trainer.precision": "8"}, "trainer.precision is 8: it must be one of 32-true, 32, 64-true"),
+        ({"trainer.precision": "8"}, "trainer.precision is 8: it must be one of auto, 32-true, 32, 64-true"),
         (
             {"trainer.callbacks": "EarlyStopping"},
             "trainer.callbacks is EarlyStopping, which needs monitor: write {class_path: EarlyStopping, "
@@ -243,7 +243,7 @@ def test_a_wrong_key_or_value_is_said_in_plain_words(
 
 def test_an_evaluation_says_the_allowed_words(capsys: pytest.CaptureFixture[str]):
     assert run(["--out=o", "--precision=3"], evaluate) == 2
-    assert "precision is 3: it must be 32-true or bf16-mixed" in capsys.readouterr().err
+    assert "precision is 3: it must be auto, 32-true or bf16-mixed" in capsys.readouterr().err
     assert run(["--out=o", "--per_device_eval_batch_size=3"], evaluate) == 2
     assert "did you mean tokens_per_micro_batch?" in capsys.readouterr().err
 

@@ -345,9 +345,26 @@ def test_bf16_that_is_slower_than_fp32_is_said(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    monkeypatch.setattr("xlt.training.precision.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: has_bf16)
     CommandLine(tiny_run(tmp_path / "run", {"trainer.precision": "bf16-mixed"}))
     assert any("no bf16 instructions" in message for message in caplog.messages) != has_bf16
+
+
+def test_auto_is_the_fast_precision_of_the_machine_and_a_resumed_run_keeps_its_own(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = tiny_run(tmp_path / "run", {"trainer.precision": "auto"})
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: True)
+    assert CommandLine(arguments).trainer.precision == "bf16-mixed"
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: False)
+    assert CommandLine(arguments).trainer.precision == "32-true"
+    assert run(arguments) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["trainer"]["precision"] == "32-true"
+    # The same command on a machine with bf16 instructions.
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: True)
+    (tmp_path / "run" / "results.json").unlink()
+    assert CommandLine(arguments).trainer.precision == "32-true"
 
 
 def test_a_finished_run_says_so_and_does_nothing(

@@ -132,7 +132,7 @@ def test_the_parser_completes_keys_values_and_config_files():
     assert list(commands.choices) == list(COMMANDS)
     actions = {action.dest: action for action in commands.choices["fit"]._actions}
     assert {f"{name}" for name in all_keys("fit")} <= set(actions)
-    assert list(actions["trainer.precision"].choices or ()) == ["32-true", "64-true", "bf16-mixed"]
+    assert list(actions["trainer.precision"].choices or ()) == ["auto", "32-true", "64-true", "bf16-mixed"]
     assert actions["config"].complete["bash"] == "_shtab_compgen_files"  # pyright: ignore
 
 

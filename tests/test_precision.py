@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xlt.training.precision import has_bf16
+from xlt.system.precision import has_bf16
 
 CPUINFO = Path("/proc/cpuinfo")
 ON_X86 = platform.machine() == "x86_64" and CPUINFO.exists()

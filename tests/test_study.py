@@ -397,7 +397,7 @@ def test_hours_are_those_of_finished_nodes_by_token(make: Make, tmp_path: Path):
     names = [n for n, known in made.nodes.items() if known.phase == "intermediate"]
     assert {cost.phase: cost.hours for cost in costs(made, None)}["intermediate"] is None
     # 4 steps of 512 tokens took two hours: what is left is 12 steps of this arm, 4 and 12 of the other.
-    (tmp_path / names[0]).mkdir()
+    (tmp_path / names[0] / "model").mkdir(parents=True)
     (tmp_path / names[0] / "results.json").write_text("{}")
     path = log_path(tmp_path, names[0], "json")
     path.parent.mkdir()
@@ -528,6 +528,7 @@ def test_a_study_runs_goes_on_past_a_failure_and_is_collected(make: Make, tmp_pa
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
     assert call(keys, tmp_path, jobs=2, retries=0) == 1
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    check_archive(keys, tmp_path)
     capfd.readouterr()
 
 
@@ -572,6 +573,20 @@ def check_checkpoints(made: Study) -> None:
     robustness = pd.read_csv(made.own_folder / "report" / "robustness.csv")
     assert "selection_gap" in set(robustness["measure"])
     assert len(pd.read_csv(made.own_folder / "report" / "checkpoints.csv")) == len(found)
+
+
+def check_archive(keys: dict[str, Any], tmp_path: Path) -> None:
+    """An archive of the study gives the same report in an empty folder."""
+    archive = tmp_path / "nodes.zip"
+    assert call(keys, tmp_path, report_only=True, archive=archive) == 1
+    elsewhere = keys | {"folder": tmp_path / "elsewhere"}
+    assert call(elsewhere, tmp_path, report_only=True, archive=archive) == 1
+    tables = [Study(**each).own_folder for each in (keys, elsewhere)]
+    names = sorted(path.relative_to(tables[0]) for path in tables[0].rglob("*.csv"))
+    assert Path("report/robustness.csv") in names
+    for name in names:
+        if name.name != "missing.csv":  # it names the logs
+            assert (tables[1] / name).read_text() == (tables[0] / name).read_text(), name
 
 
 def check_missing(made: Study) -> None:

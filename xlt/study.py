@@ -12,6 +12,7 @@ Ctrl-C stopped the study and the same command resumes it, 2 there is an error th
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import yaml
@@ -41,6 +42,7 @@ from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.report.page import page
 from xlt.studies.run import engine
+from xlt.studies.run.archive import restore, save
 from xlt.system.checks import require
 from xlt.system.signals import STOPPED
 from xlt.system.tables import counted
@@ -98,6 +100,13 @@ def make_parser() -> CommandParser:
         "also deletes the models of targets after their evaluations.",
     )
     parser.add_argument(
+        "--archive",
+        type=Path | None,
+        default=None,
+        help="Zip file of the results of finished nodes, without models. The nodes in it count as finished; "
+        "when the command ends, all finished nodes are in it. Defaults to no such file.",
+    )
+    parser.add_argument(
         "--tokens_per_second",
         type=float | None,
         default=None,
@@ -124,13 +133,15 @@ def study(args: Sequence[str]) -> int:
     parser = make_parser()
     settings = vars(parser.instantiate(parser.parse_args(list(args))))
     settings.pop("config")
-    run_keys = ("dry_run", "report_only", "jobs", "retries", "profile", "keep", "tokens_per_second", "power")
-    options = {key: settings.pop(key) for key in run_keys}
+    run_keys = "dry_run report_only jobs retries profile keep archive tokens_per_second power"
+    options = {key: settings.pop(key) for key in run_keys.split()}
     require(options["jobs"] is None or options["jobs"] >= 1, "jobs", options["jobs"], "be at least 1")
     require(options["retries"] >= 0, "retries", options["retries"], "be 0 or more")
     for key in ("tokens_per_second", "power"):
         require(options[key] is None or options[key] > 0, key, options[key], "be above 0")
-    plan = Study(**settings)
+    plan, archive = Study(**settings), options["archive"]
+    if archive and (restored := restore(plan, archive)):
+        print(f"{archive}: {counted(restored, 'node')} restored")
     if not options["report_only"]:
         check_configs(plan)
     print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")
@@ -146,6 +157,8 @@ def study(args: Sequence[str]) -> int:
         is_stopped = engine.run(
             plan, options["jobs"], options["retries"], options["profile"], options["keep"]
         )
+    if archive:
+        print(f"{archive}: {counted(save(plan, archive), 'node')}")
     nodes = [missing for missing in missing_of(plan) if missing.what in plan.nodes]
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")

@@ -19,6 +19,7 @@ from xlt.config.classes import check_classes, check_file_classes, check_lightnin
 from xlt.config.config_files import EXAMPLE, config_files, read_config
 from xlt.config.epochs import given_length, keep_last_length, max_steps_of
 from xlt.config.folder_name import name_folder
+from xlt.config.jsonargparse_private import allow
 from xlt.config.lightning_parts import NAMES
 from xlt.config.loggers import set_folder
 from xlt.config.parser import LightningCommandParser
@@ -33,6 +34,7 @@ from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
+from xlt.system.precision import fast_precision, warn_of_slow_bf16
 from xlt.system.signals import SignalWatcher
 from xlt.system.wandb_mode import wandb_mode
 from xlt.system.yaml_files import load_yaml
@@ -40,7 +42,6 @@ from xlt.training.checkpoint_callback import CheckpointCallback
 from xlt.training.launch import RendezvousTimeout, check_launch
 from xlt.training.lightning_private import leave_signals_alone
 from xlt.training.metrics_file import MetricsFile
-from xlt.training.precision import warn_of_slow_bf16
 from xlt.training.processes import RankMonitor
 from xlt.training.progress import progress_callback
 from xlt.training.recorder import Recorder
@@ -77,7 +78,8 @@ class CommandLine(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give module and data the same seed and encoder, and add the sections of settings."""
+        """Give module and data the same seed and encoder, and add what Lightning's Trainer lacks."""
+        allow(parser, "trainer.precision", "auto")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in ("encoder", "vision_encoder", "vision_trainable"):
@@ -117,6 +119,8 @@ class CommandLine(LightningCLI):
         data = TransferData(**vars(self.config.data))
         name_folder(self.config, _config_name(self.config))
         self.folder = RunFolder(Path(trainer.default_root_dir))
+        if trainer.precision == "auto":
+            trainer.precision = self.folder.precision or fast_precision(str(trainer.accelerator))
         set_folder(_as_list(trainer.logger), trainer.default_root_dir)
         meta = self.config.model.meta
         data.steps_type = steps_type_of(meta.algorithm, meta.other_language)

@@ -54,7 +54,8 @@ class TrainerKeys:
         devices: Number of devices, and so of processes, on each node, a list of device numbers such as [0,
             2], or auto for all devices.
         num_nodes: Number of machines. Must be at least 1.
-        precision: Precision of the computation: bf16-mixed is faster on recent hardware. The weights are
+        precision: Precision of the computation. auto is bf16-mixed on devices that multiply bf16 numbers
+            themselves and 32-true on others; a run that is resumed keeps its precision. The weights are
             stored in 32 bits unless the value is 64-true. Defaults to 32-true.
         gradient_clip_val: Maximum norm of the gradient, 0 or more. Defaults to no clipping.
         deterministic: Use deterministic algorithms only; warn uses them where torch has one. Defaults to
@@ -73,7 +74,7 @@ class TrainerKeys:
     accelerator: Literal["auto", "cpu", "gpu", "cuda"] = "auto"
     devices: int | str | list[int] = "auto"
     num_nodes: int = 1
-    precision: Literal["32-true", "64-true", "bf16-mixed"] | None = None
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] | None = None
     gradient_clip_val: float | None = None
     deterministic: Literal["true", "false", "warn"] | None = None
     logger: Any = None

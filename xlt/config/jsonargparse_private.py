@@ -5,7 +5,7 @@ jsonargparse has no setting for the encoding of files, and does not tell a loade
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 from jsonargparse._paths import Path
@@ -45,3 +45,15 @@ def type_of(parser: ArgumentParser, key: str) -> Any:
     """Return the type of a key, or None if the parser has no such key or the key has no type."""
     found = (action for action in parser._actions if action.dest == key)
     return getattr(next(found, None), "_typehint", None)
+
+
+def allow(parser: ArgumentParser, key: str, word: str) -> None:
+    """Allow one more word as the value of a key.
+
+    Args:
+        parser: The parser, which has the key.
+        key: The key, which has a type.
+        word: The word.
+    """
+    (action,) = (action for action in parser._actions if action.dest == key)
+    action._typehint = action._typehint | Literal[word]  # type: ignore[valid-type]

@@ -155,6 +155,7 @@ NAMES: dict[str, dict[str, str]] = {
         "xla": "xlt trains on CPUs and CUDA devices: use simple, advanced or pytorch",
     },
     "precision": {
+        "auto": "",
         "32-true": "",
         "32": "",
         "64-true": "",

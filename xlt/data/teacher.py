@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xlt.data.array_store import ArrayStore
 from xlt.data.features import Features
 from xlt.data.sampling.order import sample
+from xlt.system.precision import Precision
 
 TEXT_KEY = "text_key"
 """Column of the hash of the text that the teacher reads, as two int32."""
@@ -33,13 +34,13 @@ class Teacher:
         encoder: A name on the hub, a folder, or the folder of a finished run.
         prefix: Text in front of each text. The e5 models want "query: ".
         max_length: Maximum number of tokens that the teacher reads of a text, its special tokens included.
-        precision: Precision of the computation. bf16-mixed is slow on a CPU without bf16 instructions.
+        precision: Precision of the computation, as in xlt evaluate.
     """
 
     encoder: str
     prefix: str = ""
     max_length: int = 128
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Precision = "auto"
 
 
 class Teaching(NamedTuple):

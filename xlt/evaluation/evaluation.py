@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -39,6 +39,7 @@ from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
 from xlt.system.hashing import hash_of
+from xlt.system.precision import Precision, chosen_precision
 from xlt.system.tables import as_json
 from xlt.tasks import load
 from xlt.training.run_folder import check_writable
@@ -77,7 +78,7 @@ class Evaluation:
             become several windows. Defaults to 512, or to the encoder's limit if that is lower.
         stride: Overlap of the windows of a passage, in tokens.
         accelerator: cpu, cuda, mps or auto.
-        precision: 32-true or bf16-mixed.
+        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
         cache: Folder of encoded rows. Defaults to XLT_CACHE, or ~/.cache/xlt.
         seed: Seed of the volume and of the perturbations.
         perturbations: Perturbed test sets to score too, for all tasks or by task name. `noise-5` changes
@@ -114,7 +115,7 @@ class Evaluation:
         max_length: int | None = None,
         stride: int = 128,
         accelerator: str = "auto",
-        precision: Literal["32-true", "bf16-mixed"] = "32-true",
+        precision: Precision = "32-true",
         cache: str | None = None,
         seed: int = 0,
         perturbations: list[str] | dict[str, list[str]] | None = None,
@@ -144,13 +145,12 @@ class Evaluation:
         vision = self._models.vision_settings()
         num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
         text = text_encoder(self._models.names, max_length, stride, num_tokens)
-        self._splits, self._images = (
-            Splits(roots_of(root), folder, text, is_blind=is_blind),
-            ImageCaches(folder),
-        )
+        self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
+        self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
-        self._tokens, self._wandb, self._precision = tokens_per_micro_batch, wandb, precision
-        self._fabric = open_device(accelerator, precision)
+        self._tokens, self._wandb = tokens_per_micro_batch, wandb
+        self._precision = chosen_precision(precision, accelerator)
+        self._fabric = open_device(accelerator, self._precision)
         aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
         aligned = folder / "alignments", aligns
         self._perturbations = Perturbations(drawn, self._splits, *aligned, seed, languages)
@@ -162,7 +162,7 @@ class Evaluation:
             "volume": volume, "seed": seed, "perturbations": perturbations, "num_mixes": num_mixes,
             "aligner": aligner, "blind": blind and str(blind), "language_loras": language_loras,
         }  # fmt: skip
-        sizes = {"max_length": text.max_length, "stride": text.stride, "precision": precision}
+        sizes = {"max_length": text.max_length, "stride": text.stride, "precision": self._precision}
         self._settings = self._config | sizes
         self._last_model: tuple[tuple[str, int | None, str | None], EvaluationModel] | None = None
 

@@ -25,7 +25,7 @@ from xlt.models.transfer_model import adapted, load_weights, logits_of
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.system.checks import NotFiniteError
 from xlt.system.memory import keep_freed_memory
-from xlt.training.precision import warn_of_slow_bf16
+from xlt.system.precision import Precision, chosen_precision, warn_of_slow_bf16
 
 
 class EvaluationModel(nn.Module):
@@ -65,12 +65,13 @@ class EvaluationModel(nn.Module):
         return head
 
 
-def open_device(accelerator: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
+def open_device(accelerator: str, precision: Precision) -> Fabric:
     """Return Fabric on one device.
 
     Raises:
         ValueError: The machine has no such accelerator, or the accelerator lacks the precision.
     """
+    precision = chosen_precision(precision, accelerator)
     try:
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     except RuntimeError as error:

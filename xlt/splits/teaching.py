@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from xlt.splits.reading import read_examples
 from xlt.system.checks import NotFiniteError, require
 from xlt.system.hashing import hash_of
 from xlt.system.lock import locked
+from xlt.system.precision import chosen_precision
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,8 @@ class _Vectors:
         require(fits, f"max_length of the teacher of {task}", teacher.max_length, rule)
         self._text = TextEncoder(tokenizer, teacher.max_length, 0)
         parts = [VECTORS_VERSION, weights, self._text.definition, teacher.prefix, teacher.max_length]
-        digest = hashlib.sha256(repr([*parts, teacher.precision]).encode()).hexdigest()
+        self._precision = chosen_precision(teacher.precision, "auto")
+        digest = hashlib.sha256(repr([*parts, self._precision]).encode()).hexdigest()
         self.store = ArrayStore(cache / f"teacher-{digest[:16]}", (config.hidden_size,))
 
     def complete(
@@ -159,7 +161,7 @@ class _Vectors:
 
     def _add(self, name: str, keys: np.ndarray, texts: Sequence[str]) -> None:
         """Compute the vectors of new texts, and save them chunk by chunk."""
-        self._model = self._model or _Model(self._teacher, self._text)
+        self._model = self._model or _Model(self._teacher, self._text, self._precision)
         for chunk in (slice(i, i + CHUNK) for i in range(0, len(texts), CHUNK)):
             start = time.perf_counter()
             vectors, num_tokens = self._model.vectors(texts[chunk])
@@ -179,10 +181,13 @@ class _Model:
     Args:
         teacher: The teacher.
         text: Its tokenizer and its limit.
+        precision: Precision of the computation.
     """
 
-    def __init__(self, teacher: Teacher, text: TextEncoder) -> None:
-        self._teacher, self._text = teacher, text
+    def __init__(
+        self, teacher: Teacher, text: TextEncoder, precision: Literal["32-true", "bf16-mixed"]
+    ) -> None:
+        self._teacher, self._text, self._precision = teacher, text, precision
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._encoder = Encoder(teacher.encoder).eval().to(self._device)
 
@@ -201,7 +206,7 @@ class _Model:
         if not np.isfinite(found).all():
             raise NotFiniteError(
                 f"the teacher {self._teacher.encoder!r} gives vectors that are not finite in "
-                f"{self._teacher.precision}: name another teacher or the precision 32-true in the task's file"
+                f"{self._precision}: name another teacher or the precision 32-true in the task's file"
             )
         return found, int(lengths.sum())
 
@@ -217,7 +222,7 @@ class _Model:
                 for name in ("lengths", "starts", "boundaries", "order")
             }
         )
-        is_mixed = self._teacher.precision == "bf16-mixed"
+        is_mixed = self._precision == "bf16-mixed"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_mixed):
             states = self._encoder(ids, places, packing)
         return F.normalize(sum_by_sequence(states, packing), dim=-1)

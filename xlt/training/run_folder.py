@@ -75,6 +75,15 @@ class RunFolder:
         """True if the run has its results."""
         return self.results.is_file()
 
+    @property
+    def precision(self) -> str | None:
+        """Precision that the run was started with, or None if the folder has no run yet.
+
+        Raises:
+            ValueError: The run's config is damaged.
+        """
+        return self.read_config()["trainer"].get("precision") if self.config.is_file() else None
+
     def check(self, config: Mapping[str, Any]) -> None:
         """Check that the folder is writable and belongs to a config.
 

@@ -23,6 +23,7 @@ from xlt.kinds.outcome import Outcome
 from xlt.kinds.task import Task
 from xlt.models.saving import load_heads
 from xlt.system.checks import require
+from xlt.system.precision import Precision
 from xlt.system.tables import counted
 from xlt.tasks import load
 
@@ -45,7 +46,7 @@ def predict_file(
     max_length: int | None = None,
     stride: int = STRIDE,
     accelerator: str = "auto",
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    precision: Precision = "32-true",
     language_lora: str | None = None,
 ) -> int:
     """Predict the rows of a file or a pipe, and return the number of rows.
@@ -70,7 +71,7 @@ def predict_file(
             to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
         stride: Overlap of the windows of a passage, in tokens. Defaults to 128.
         accelerator: cpu, cuda, mps or auto.
-        precision: 32-true or bf16-mixed.
+        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
         language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with
             model.language_lora. Defaults to the LoRA that the run was trained with.
 
@@ -109,7 +110,7 @@ class Predictor:
         max_length: Maximum number of tokens in a sequence.
         stride: Overlap of the windows of a passage, in tokens.
         accelerator: cpu, cuda, mps or auto.
-        precision: 32-true or bf16-mixed.
+        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
         all_probabilities: True to keep the probabilities of all classes.
     """
 
@@ -121,7 +122,7 @@ class Predictor:
         max_length: int | None,
         stride: int,
         accelerator: str,
-        precision: Literal["32-true", "bf16-mixed"],
+        precision: Precision,
         all_probabilities: bool = False,
     ) -> None:
         self._task, self._tokens = task, tokens_per_micro_batch

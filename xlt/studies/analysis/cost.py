@@ -2,13 +2,13 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from inspect import signature
 from typing import NamedTuple, get_args
 
 from xlt.datamodule import TransferData
 from xlt.studies.analysis.collect import hours_of
-from xlt.studies.design.node_files import is_finished
+from xlt.studies.design.node_files import nodes_to_run
 from xlt.studies.design.nodes import Node, Phase
 from xlt.studies.design.plan import Study
 from xlt.system.tables import aligned, counted
@@ -81,14 +81,15 @@ def costs(study: Study, tokens_per_second: float | None) -> list[Cost]:
         study: The study.
         tokens_per_second: Training speed, measured elsewhere, for phases without a finished node; or None.
     """
-    return [_cost(study, phase, tokens_per_second) for phase in get_args(Phase)]
+    left = set(nodes_to_run(study.folder, study.nodes))
+    return [_cost(study, phase, left, tokens_per_second) for phase in get_args(Phase)]
 
 
-def _cost(study: Study, phase: Phase, tokens_per_second: float | None) -> Cost:
-    """Return the cost of one phase."""
+def _cost(study: Study, phase: Phase, left: Collection[str], tokens_per_second: float | None) -> Cost:
+    """Return the cost of one phase, of whose nodes those in `left` must run."""
     nodes = [node for node in study.nodes.values() if node.phase == phase]
-    finished = [node for node in nodes if is_finished(study.folder, node.name)]
-    remaining = [node for node in nodes if node not in finished]
+    finished = [node for node in nodes if node.name not in left]
+    remaining = [node for node in nodes if node.name in left]
     tokens = sum(map(max_tokens, remaining))
     hours = 0.0 if not remaining else _hours(study, finished, remaining, tokens_per_second)
     return Cost(phase, len(nodes), len(finished), tokens, hours)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from xlt.studies.design.node_files import Kept, is_finished
+from xlt.studies.design.node_files import Kept, nodes_to_run
 from xlt.studies.design.plan import Study
 from xlt.system.folders import MODEL, WEIGHTS
 
@@ -23,8 +23,9 @@ def gigabytes_left(study: Study) -> dict[Kept, float] | None:
         None if neither is on this disk.
     """
     runs = [node for node in study.nodes.values() if node.phase != "evaluate"]
-    left = [node for node in runs if not is_finished(study.folder, node.name)]
-    finished = [study.folder / node.name for node in runs if node not in left]
+    names = set(nodes_to_run(study.folder, study.nodes))
+    left = [node for node in runs if node.name in names]
+    finished = [study.folder / node.name for node in runs if node.name not in names]
     models = [size for path in finished if (size := _size(path / MODEL))] or [_size(Path(study.encoder))]
     model = max(models)
     if not model:

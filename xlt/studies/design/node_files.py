@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from xlt.studies.design.nodes import Node
 from xlt.system.folders import MODEL
 
 Kept = Literal["all", "models", "scores"]
@@ -25,6 +26,20 @@ def log_path(folder: Path, name: str, suffix: str) -> Path:
 def is_finished(folder: Path, name: str) -> bool:
     """Return True if the node has its results."""
     return (folder / name / "results.json").is_file()
+
+
+def nodes_to_run(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
+    """Return the nodes without results, and the runs whose model was deleted and is needed again.
+
+    Args:
+        folder: The study's folder.
+        nodes: The study's nodes by name, parents first.
+    """
+    wanted: set[str] = set()
+    for name, node in reversed(nodes.items()):
+        if not is_finished(folder, name) or name in wanted:
+            wanted |= {name, *(run for run in node.parents if not (folder / run / MODEL).is_dir())}
+    return [name for name in nodes if name in wanted]
 
 
 def tidy(plan: Mapping[str, Any], name: str) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 
 import yaml
 
-from xlt.studies.design.node_files import Kept, is_finished, tidy
+from xlt.studies.design.node_files import Kept, nodes_to_run, tidy
 from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
 from xlt.system.files import write_atomically
@@ -42,7 +42,9 @@ def write(study: Study, threads: int, kept: Kept = "all") -> Path:
         write_atomically(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
         nodes[name] = {"module": node.module, "config": str(path), "parents": list(node.parents)}
     study.own_folder.mkdir(parents=True, exist_ok=True)
-    wanted = [name for name in nodes if not is_finished(study.folder, name)]
+    wanted = nodes_to_run(study.folder, study.nodes)
+    for name in wanted:
+        (study.folder / name / "results.json").unlink(missing_ok=True)  # of a run whose model was deleted
     plan = {
         "cwd": str(Path.cwd()),
         "folder": str(study.folder.resolve()),
