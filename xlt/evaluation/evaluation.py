@@ -39,7 +39,7 @@ from xlt.splits.encoding import Unlabelled
 from xlt.splits.splits import Splits
 from xlt.system.checks import require
 from xlt.system.hashing import hash_of
-from xlt.system.precision import Precision, chosen_precision
+from xlt.system.precision import chosen_precision
 from xlt.system.tables import as_json
 from xlt.tasks import load
 from xlt.training.run_folder import check_writable
@@ -115,7 +115,7 @@ class Evaluation:
         max_length: int | None = None,
         stride: int = 128,
         accelerator: str = "auto",
-        precision: Precision = "32-true",
+        precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true",
         cache: str | None = None,
         seed: int = 0,
         perturbations: list[str] | dict[str, list[str]] | None = None,

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from xlt.splits.reading import read_examples
 from xlt.system.checks import NotFiniteError, require
 from xlt.system.hashing import hash_of
 from xlt.system.lock import locked
-from xlt.system.precision import chosen_precision
+from xlt.system.precision import FixedPrecision, chosen_precision
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class _Vectors:
         require(fits, f"max_length of the teacher of {task}", teacher.max_length, rule)
         self._text = TextEncoder(tokenizer, teacher.max_length, 0)
         parts = [VECTORS_VERSION, weights, self._text.definition, teacher.prefix, teacher.max_length]
-        self._precision = chosen_precision(teacher.precision, "auto")
+        self._precision: FixedPrecision = chosen_precision(teacher.precision, "auto")
         digest = hashlib.sha256(repr([*parts, self._precision]).encode()).hexdigest()
         self.store = ArrayStore(cache / f"teacher-{digest[:16]}", (config.hidden_size,))
 
@@ -184,9 +184,7 @@ class _Model:
         precision: Precision of the computation.
     """
 
-    def __init__(
-        self, teacher: Teacher, text: TextEncoder, precision: Literal["32-true", "bf16-mixed"]
-    ) -> None:
+    def __init__(self, teacher: Teacher, text: TextEncoder, precision: FixedPrecision) -> None:
         self._teacher, self._text, self._precision = teacher, text, precision
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._encoder = Encoder(teacher.encoder).eval().to(self._device)

@@ -10,8 +10,11 @@ from xlt.system.torch_private import has_bf16_instructions, onednn_takes
 
 log = logging.getLogger(__name__)
 
+FixedPrecision = Literal["32-true", "bf16-mixed"]
+"""Precision of an evaluation or a prediction."""
+
 Precision = Literal["auto", "32-true", "bf16-mixed"]
-"""Precision that evaluation and prediction can have. `auto` becomes one of the other two."""
+"""Precision that a user can ask for; `auto` becomes one of the other two."""
 
 
 def has_bf16() -> bool:
@@ -24,7 +27,7 @@ def has_bf16() -> bool:
     return onednn_takes(torch.bfloat16)
 
 
-def fast_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
+def fast_precision(accelerator: str) -> FixedPrecision:
     """Return bf16-mixed if the device multiplies bf16 numbers itself, otherwise 32-true.
 
     Args:
@@ -38,7 +41,7 @@ def fast_precision(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if is_fast else "32-true"
 
 
-def chosen_precision(precision: Precision, accelerator: str) -> Literal["32-true", "bf16-mixed"]:
+def chosen_precision(precision: Precision, accelerator: str) -> FixedPrecision:
     """Return the precision, or the fast one of the device for `auto`.
 
     Args:

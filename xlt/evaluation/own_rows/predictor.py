@@ -46,7 +46,7 @@ def predict_file(
     max_length: int | None = None,
     stride: int = STRIDE,
     accelerator: str = "auto",
-    precision: Precision = "32-true",
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true",
     language_lora: str | None = None,
 ) -> int:
     """Predict the rows of a file or a pipe, and return the number of rows.

@@ -36,7 +36,7 @@ def nodes_to_run(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
         nodes: The study's nodes by name, parents first.
     """
     wanted: set[str] = set()
-    for name, node in reversed(nodes.items()):
+    for name, node in reversed(list(nodes.items())):
         if not is_finished(folder, name) or name in wanted:
             wanted |= {name, *(run for run in node.parents if not (folder / run / MODEL).is_dir())}
     return [name for name in nodes if name in wanted]
