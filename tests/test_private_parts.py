@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from xlt.config.jsonargparse_private import import_class
+from xlt.config.jsonargparse_private import allow, import_class
 from xlt.config.parser import CommandParser
 from xlt.data.datasets_private import fingerprint_of
 from xlt.models.transformers_private import initialise
@@ -204,6 +205,18 @@ def test_every_parser_reads_local_files_as_utf8(tmp_path: Path):
         parser.parse_args([f"--config={path}"])
     path.write_bytes("name: Zoë\n".encode())
     assert parser.parse_args([f"--config={path}"]).name == "Zoë"
+
+
+def test_a_key_takes_one_more_word():
+    parser = CommandParser()
+    parser.add_argument("--size", type=int | Literal["small"] | None)
+    with pytest.raises(ValueError, match="size"):
+        parser.parse_args(["--size=auto"])
+    allow(parser, "size", "auto")
+    for word, value in {"auto": "auto", "small": "small", "3": 3, "null": None}.items():
+        assert parser.parse_args([f"--size={word}"]).size == value
+    with pytest.raises(ValueError, match="size"):
+        parser.parse_args(["--size=large"])
 
 
 def test_fingerprints_of_datasets_follow_their_rows():
