@@ -87,7 +87,18 @@ def test_equal_results_make_equal_archives_and_nothing_is_dropped(make: Any):
     assert Path("one.zip").read_bytes() == before
     finish(second)
     assert save(second, Path("one.zip")) == len(first.nodes | second.nodes)
-    assert restore(make(folder=Path("new")), Path("one.zip")) == len(first.nodes | second.nodes)
+    new = make(folder=Path("new"))
+    assert restore(new, Path("one.zip")) == len(new.nodes) < len(first.nodes | second.nodes)
+    assert {path.name for path in Path("new").iterdir()} <= set(new.nodes)
+
+
+def test_an_archive_of_another_encoder_is_said(make: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path):
+    made = make()
+    finish(made)
+    save(made, Path("nodes.zip"))
+    other = make(folder=Path("new"), fit={"model": {"learning_rate": 0.5}}, evaluate={"volume": 1})
+    assert restore(other, Path("nodes.zip")) == 0
+    assert "archive nodes.zip has no node of this study" in caplog.text
 
 
 def test_a_run_whose_model_a_new_node_needs_is_trained_again(make: Any):

@@ -5,6 +5,7 @@ logs/<node>.json           the seconds that the node took
 """
 
 import io
+import logging
 import re
 import zipfile
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.plan import Study
 from xlt.system.files import write_atomically
 from xlt.system.wandb_mode import PAGE_URL
+
+log = logging.getLogger(__name__)
 
 FILES = ("sources.json", "summary.json", PAGE_URL, "scores/*.json", "example_scores/*.npy", "results.json")
 """Patterns of the files of a node that are archived."""
@@ -31,7 +34,7 @@ DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def restore(study: Study, archive: Path) -> int:
-    """Write the archived nodes that the study's folder lacks; return their number.
+    """Write the study's archived nodes that its folder lacks; return their number.
 
     A run that has checkpoints in the folder is left to resume.
 
@@ -45,9 +48,14 @@ def restore(study: Study, archive: Path) -> int:
     if not archive.exists():
         return 0
     content = _read(archive)
+    known = _nodes(content) & set(study.nodes)
+    if content and not known:
+        log.warning(
+            "archive %s has no node of this study: its nodes have other keys or another encoder", archive
+        )
     lacking = {
         node
-        for node in _nodes(content)
+        for node in known
         if not is_finished(study.folder, node) and not (study.folder / node / "checkpoints").is_dir()
     }
     # A node with results.json is finished.
