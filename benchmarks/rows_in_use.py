@@ -83,7 +83,7 @@ def main(run_config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1
     found, num_rows = rows_read(run_config)
     ids = torch.from_numpy(found)
     lines: list[tuple[str, ...]] = [
-        ("width", "rows", "of", "memory MiB", "of", "ms a step", "of", "median ratio")
+        ("width", "rows", "of", "memory MiB", "of", "ms per step", "of", "median ratio")
     ]
     for width in widths:
         tables = Table(num_rows, width, ids), Table(num_rows, width)
