@@ -1,10 +1,14 @@
 """Compare xlt with `transformers.Trainer` on this machine's CPU: `python -m benchmarks` (or `make bench`).
 
 The command takes less than 20 minutes. The systems compute one step at a time in turn, for a fixed time
-(benchmarks/turns.py). The command prints a table for each size of encoder: real tokens per second; xlt's rate
-divided by the Trainer's, with its standard error; and xlt's share of the rate of the machine's matrix
-products, in the shapes of the encoder (`share_of_ceiling`) and of XLM-R Large (`share_of_wide_products`). The
-last line is JSON. `--quick` measures the small encoder alone, in half the time.
+(benchmarks/turns.py). The command prints a table for each size of encoder, with these figures:
+
+- real tokens per second
+- xlt's rate divided by the Trainer's rate, with the standard error
+- `share_of_ceiling`: xlt's share of the rate of the machine's matrix products, in the shapes of the encoder
+- `share_of_wide_products`: the same in the shapes of XLM-R Large
+
+The last line is JSON. `--quick` measures only the small encoder, in half the time.
 """
 
 import argparse
@@ -17,13 +21,13 @@ from typing import Any
 from benchmarks import ceiling
 from benchmarks.compare import Options, Plan, Rates, best_options, compare, loss_difference
 from benchmarks.machine import machine
+from benchmarks.measuring import Setting
 from benchmarks.quiet import quiet
-from benchmarks.systems import Setting
 from benchmarks.turns import WARM_UP
 from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_rows
 
 ROWS = 30_000
-"""Training rows."""
+"""Number of training rows."""
 PLANS = {
     "4x256": Plan(until=6, most_rows=64, padded=True, validation_rows=800, tokens_per_micro_batch=16_384),
     "12x384, 250k pieces": Plan(
@@ -31,22 +35,24 @@ PLANS = {
     ),
     "12x768": Plan(until=15, most_rows=16, padded=False, validation_rows=160, tokens_per_micro_batch=4096),
 }
-"""Plan of each size, in order."""
+"""Plan of each size of encoder, in the order of measurement."""
 TRIALS_UNTIL = 2.5
 """Minutes after the start at which the trials of the Trainer's options stop training."""
 QUICK = 0.5
-"""Factor on all minutes with `--quick`."""
+"""Factor of all minutes with `--quick`."""
 STEPS = 300
 """Maximum number of training steps of a system."""
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="measure the small encoder alone, in half the time"
+    """Measure all systems, and print the tables and the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--quick", action="store_true", help="Measure only the small encoder, in half the time."
+    )
+    parser.add_argument("--json", type=Path, help="File to write the figures to. Defaults to none.")
     arguments = parser.parse_args()
     quiet()
     begin = time.monotonic()
@@ -59,7 +65,13 @@ def main() -> None:
 
 
 def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
-    """Return every figure by name."""
+    """Return every figure by name.
+
+    Args:
+        root: Folder for the rows, the encoders and the cache.
+        quick: True to measure only the small encoder, in half the time.
+        begin: Time of the start (`time.monotonic`).
+    """
     write_rows(root / "rows", ROWS, 2 * max(plan.validation_rows for plan in PLANS.values()))
     encode_rows(root)
     still = write_encoder(root / "still", SIZES["4x256"], dropout=0.0)
@@ -91,7 +103,7 @@ def measure(root: Path, quick: bool, begin: float) -> dict[str, Any]:
 
 
 def _figures_of(rates: Rates, size: Size) -> dict[str, float | None]:
-    """Return xlt's ratios with their errors, and its shares of the rates of the machine's products."""
+    """Return xlt's ratios with standard errors, and its shares of the rates of the machine's products."""
     found: dict[str, float | None] = {}
     for key, (ratio, error) in rates.ratios.items():
         found |= {key: ratio, f"{key}_error": error}
@@ -103,10 +115,10 @@ def _figures_of(rates: Rates, size: Size) -> dict[str, float | None]:
 
 
 def _show(title: str, rates: Rates, figures: dict[str, float | None]) -> None:
-    """Print the table of the systems."""
+    """Print the table of the systems at one size of encoder."""
     print(f"\n{title}, systems in turn (real tokens per second)")
-    for verb, (rows, attention) in rates.trainer_options._asdict().items():
-        print(f"  the Trainer at its best, {verb}: {rows} rows, {attention} attention")
+    for phase, (rows, attention) in rates.trainer_options._asdict().items():
+        print(f"  the Trainer at its best, {phase}: {rows} rows, {attention} attention")
     print(f"  {'':<16} {'training':>10} {'steps':>6} {'evaluation':>11}")
     for system, rate in rates.train.items():
         print(f"  {system:<16} {rate:>10,.0f} {rates.steps[system]:>6} {rates.evaluation[system]:>11,.0f}")

@@ -1,4 +1,4 @@
-"""Upper limit of the speed: the rate of the machine's matrix products, and the products for a token."""
+"""Upper limit of the speed: rate of the machine's matrix products, and number of operations for a token."""
 
 import statistics
 import time
@@ -7,36 +7,47 @@ from functools import partial
 
 import torch
 
-from benchmarks.systems import Turn
+from benchmarks.measuring import Turn
 from benchmarks.workload import Size
 from xlt.models.kernels.linear import HAS_ONEDNN
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
-"""Lightning's name of a precision, and the type that its matrix products run in."""
+"""Lightning's name of each precision, and the type of its matrix products."""
 
 SECONDS = 0.2
-"""Seconds of each product in a turn."""
+"""Duration of each product in a turn, in seconds."""
 
 ROWS = {"cpu": (4096,), "cuda": (4096, 16_384)}
-"""Tokens in a product, by device. On a GPU, which slows down when it is hot, the faster of two counts."""
-
+"""Numbers of tokens in a product, by device. The fastest counts, because a GPU slows down when it is hot."""
 
 Product = tuple[Callable[[], torch.Tensor], int]
-"""A matrix product, and its floating-point operations."""
+"""Matrix product and its number of floating-point operations."""
 
 
 def rate_of_products(width: int, dtype: torch.dtype, device: str = "cpu", repeats: int = 9) -> float:
     """Return the floating-point operations per second of the encoder's fastest matrix product.
 
-    The products are those of a feed-forward layer: to the wide side, back, and the gradient of the weights.
-    On a CPU, the first two are also computed by oneDNN. A rate is the median of `repeats` runs with operands
-    in the processor's cache, so no training step is faster.
+    A feed-forward layer has three products: to the wide side, back, and the gradient of the weights. On a
+    CPU, oneDNN also computes the first two. The operands are in the processor's cache, so no training step
+    is faster.
+
+    Args:
+        width: Hidden width of the encoder.
+        dtype: Type of the operands.
+        device: `cpu` or `cuda`.
+        repeats: Number of timed runs. The median duration counts.
     """
     return max(_rate(rows, width, dtype, device, repeats) for rows in ROWS[device])
 
 
 def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
-    """Return the rate of `rate_of_products` on the CPU, measured in turn with the other systems."""
+    """Return the rate of `rate_of_products` on the CPU, measured in turn with the other systems.
+
+    Args:
+        width: Hidden width of the encoder.
+        dtype: Type of the operands.
+        turn: Function to call after each round of all products.
+    """
     products = _products(ROWS["cpu"][0], width, dtype, "cpu")
     done, seconds = [0] * len(products), [0.0] * len(products)
     for run, _ in products:
@@ -53,7 +64,7 @@ def rate_in_turn(width: int, dtype: torch.dtype, *, turn: Turn) -> float:
 
 
 def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) -> float:
-    """Return the rate of the fastest product of `rows` tokens."""
+    """Return the operations per second of the fastest product of `rows` tokens."""
     products = _products(rows, width, dtype, device)
     count = max(1, int(2e8 / products[0][1])) if device == "cpu" else 50
 
@@ -68,7 +79,7 @@ def _rate(rows: int, width: int, dtype: torch.dtype, device: str, repeats: int) 
 
 
 def _products(rows: int, width: int, dtype: torch.dtype, device: str) -> list[Product]:
-    """Return each product of `rows` tokens."""
+    """Return all products of `rows` tokens."""
     states = torch.randn(rows, width, device=device).to(dtype)
     inner = torch.randn(rows, 4 * width, device=device).to(dtype)
     weight = torch.randn(4 * width, width, device=device).to(dtype)
@@ -84,7 +95,7 @@ def _products(rows: int, width: int, dtype: torch.dtype, device: str) -> list[Pr
 
 
 def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:
-    """Return the median duration of runs in seconds. The first run does not count."""
+    """Return the median duration of `repeats` runs in seconds. One untimed run comes before."""
     durations = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -96,8 +107,11 @@ def _median_seconds(run: Callable[[], None], device: str, repeats: int) -> float
 
 
 def operations_per_token(size: Size, training: bool) -> int:
-    """Return the floating-point operations for a token in the linear layers, without attention's products.
+    """Return the number of floating-point operations for a token in the linear layers.
 
-    Source: Kaplan et al. (2020), section 2.1: for each parameter 2 forward, and twice as many backward.
+    The matrix products within attention are not counted.
+
+    Source: Kaplan et al. (2020), section 2.1: 2 operations for each parameter in the
+    forward pass, and 4 in the backward pass.
     """
     return (6 if training else 2) * size.products

@@ -1,6 +1,6 @@
-"""Time that each corruption of images takes, in milliseconds of CPU time per image of 224 × 224 pixels.
+"""Measure the CPU time of each corruption of images, in milliseconds per image of 224 × 224 pixels.
 
-.venv/bin/python -m benchmarks.corruptions
+python -m benchmarks.corruptions
 """
 
 import time
@@ -13,7 +13,7 @@ from xlt.evaluation.perturbations.corruption import KINDS, SEVERITIES, SIDE, cor
 from xlt.system.tables import aligned
 
 REPEATS = 5
-"""The fastest of these calls counts: others share the machine."""
+"""Number of calls. The fastest counts, because other programs may share the machine."""
 
 
 def drawn() -> np.ndarray:
@@ -33,10 +33,10 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 
 def measure(kinds: Sequence[str] = KINDS) -> dict[str, list[float]]:
-    """Return the milliseconds of each severity, by kind, the fastest kind first.
+    """Return the CPU time of each severity in milliseconds, by kind of corruption, the fastest kind first.
 
     Args:
-        kinds: The kinds to measure. Defaults to all.
+        kinds: Kinds to measure. Defaults to all.
     """
     pixels = drawn()
     found = {
@@ -47,7 +47,7 @@ def measure(kinds: Sequence[str] = KINDS) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure all kinds and print a table."""
+    """Measure all kinds of corruptions, and print a table."""
     lines = [[kind, *(f"{value:.1f}" for value in values)] for kind, values in measure().items()]
     print(aligned([["ms per image, severity", *map(str, SEVERITIES)], *lines]))
 

@@ -1,10 +1,10 @@
-"""XLM-R Large on one GPU: `python -m benchmarks.gpu [--json FILE]`, under 8 minutes.
+"""Measure XLM-R Large on one GPU in less than 8 minutes: `python -m benchmarks.gpu [--json FILE]`.
 
-The encoder has random weights, 24 layers of width 1,024, 250,002 pieces, and runs in bf16. The command
-measures real tokens per second in training and evaluation, on rows with the lengths of MNLI and with mixed
-lengths. It compares xlt, with and without compiled layers, with the GPU's rate of matrix products, and with
-`transformers.Trainer` at its best: bf16, length grouping, fused AdamW, the fastest batch size, compiled or
-not. Peak memory is in GiB.
+The encoder has random weights, 24 layers of width 1,024 and 250,002 pieces, and runs in bf16. The command
+measures real tokens per second in training and in evaluation. The rows have the lengths of MNLI, or mixed
+lengths. xlt is measured with and without compiled layers. It is compared with the GPU's rate of matrix
+products and with `transformers.Trainer` at its best: bf16, length grouping, fused AdamW, the fastest batch
+size, with or without compiled layers. Peak memory is in GiB.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,34 @@ from transformers import XLMRobertaModel
 
 from benchmarks import ceiling
 from benchmarks.machine import machine
+from benchmarks.measuring import Measured, Setting
 from benchmarks.quiet import quiet
-from benchmarks.systems import Measured, Setting, trainer_run, xlt_run
+from benchmarks.trainer_system import trainer_run
 from benchmarks.workload import MIXED, SIZES, write_encoder, write_rows
+from benchmarks.xlt_system import xlt_run
 
 SIZE = SIZES["24x1024, 250k pieces"]
 ROWS = 40_000
+"""Number of training rows."""
 KINDS = {"mnli": ("mnli",), "mixed": MIXED}
-"""Kinds of rows that are measured."""
+"""Measured kinds of rows, each with the tasks that its rows come from."""
 BATCH_SIZES = {"mnli": (256, 512), "mixed": (128, 256)}
-"""Batch sizes in rows that are tried for the Trainer."""
+"""Batch sizes of the Trainer in rows, by kind of rows. Each is measured."""
 STEPS = 25
+"""Number of optimizer steps of each run."""
 
 
 def main() -> None:
-    """Measure, and print a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file, as they come")
+    """Measure all systems, and print the figures as a line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--json", type=Path, help="File to write the figures to after each run. Defaults to none."
+    )
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        parser.error("no CUDA device is visible to torch: run this on a machine with a GPU")
+        parser.error("no CUDA device is visible to torch: run this command on a machine with a GPU")
     quiet()
     begin = time.monotonic()
     found: dict[str, Any] = {
@@ -52,7 +61,7 @@ def main() -> None:
     }
 
     def keep(key: str, figures: dict[str, Any]) -> None:
-        """Keep the figures under a key, and write all figures so far."""
+        """Store figures under a key, and write all figures so far to the file."""
         found[key] = figures
         found["minutes"] = round((time.monotonic() - begin) / 60, 1)
         if arguments.json:
@@ -74,7 +83,14 @@ def main() -> None:
 def measure(
     root: Path, kind: str, products_per_second: float, keep: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    """Measure all systems on rows of a kind. `keep` receives the figures after each run."""
+    """Measure all systems on rows of a kind.
+
+    Args:
+        root: Folder for the rows, the encoder and the cache.
+        kind: Kind of rows, a key of KINDS.
+        products_per_second: Floating-point operations per second of the GPU's fastest matrix product.
+        keep: Function that receives the kind and its figures after each run.
+    """
     rows = root / kind
     write_rows(rows / "rows", ROWS, 8192, KINDS[kind])
     setting = Setting(
@@ -91,14 +107,11 @@ def measure(
         compile=True,
     )
 
-    def theirs(size: int, compile: bool) -> Measured:
-        return trainer_run(replace(setting, compile=compile), size, best=True, seed=0)
-
     runs: dict[str, list[Measured]] = {}
     found: dict[str, Any] = {}
 
     def note(name: str, run: Callable[[], Measured]) -> None:
-        """Run a system, and keep the medians of its runs so far."""
+        """Run a system, and store the medians of its runs so far."""
         gc.collect()
         torch.cuda.reset_peak_memory_stats()
         runs.setdefault(name, []).append(run())
@@ -112,21 +125,24 @@ def measure(
         }
         keep(kind, found)
 
-    note("xlt compiled", lambda: xlt_run(setting))
+    note("xlt compiled", partial(xlt_run, setting))
     for compile in (True, False):
         for size in BATCH_SIZES[kind]:
             name = f"trainer{' compiled' * compile}, {size} rows"
-            note(name, lambda size=size, compile=compile: theirs(size, compile))
-    note("xlt", lambda: xlt_run(replace(setting, compile=False)))
-    note("xlt compiled", lambda: xlt_run(setting))
+            note(name, partial(trainer_run, replace(setting, compile=compile), size, best=True, seed=0))
+    note("xlt", partial(xlt_run, replace(setting, compile=False)))
+    note("xlt compiled", partial(xlt_run, setting))
     rivals = [figures for name, figures in found.items() if name.startswith("trainer")]
-    for verb in ("train", "evaluation"):
-        found[f"{verb}_vs_trainer_best"] = found["xlt compiled"][verb] / max(r[verb] for r in rivals)
+    for phase in ("train", "evaluation"):
+        found[f"{phase}_vs_trainer_best"] = found["xlt compiled"][phase] / max(r[phase] for r in rivals)
     keep(kind, found)
 
 
 def write_weights(folder: Path) -> Path:
-    """Return the encoder's folder. It gets random weights once, so that no run has to draw them."""
+    """Write the encoder with random weights unless the folder exists, and return the folder.
+
+    The weights are drawn once, so that the runs of xlt do not draw them.
+    """
     if not folder.exists():
         write_encoder(folder, SIZE)
         with torch.device("cuda"):

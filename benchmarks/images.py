@@ -1,10 +1,13 @@
-"""Growth of the image cache from a hundred to ten thousand images: `python -m benchmarks.images`.
+"""Measure the image cache with a hundred to ten thousand images: `python -m benchmarks.images`.
 
-Draws JPEG photos of 320 x 240 pixels, writes them as rows of a data set, and completes the cache for these
-rows on this machine's best device, as `xlt prepare` does. Each number of images starts with an empty cache,
-in a process of its own. The command prints images per second, milliseconds of processor time per image,
-which other programs hardly change, bytes per image on the disk, and the peak memory of the process with its
-growth while the cache was completed.
+The command draws JPEG photos of 320 x 240 pixels and writes them as rows of a data set. It completes the
+cache for these rows on this machine's best device, as `xlt prepare` does. Each number of images has a process
+of its own and starts with an empty cache. The command prints:
+
+- images per second
+- milliseconds of CPU time per image, which other programs hardly change
+- bytes per image on the disk
+- peak memory of the process, and its growth during the work
 """
 
 import io
@@ -40,37 +43,37 @@ WIDTH, HEIGHT = 320, 240
 """Size of a photo in pixels."""
 
 ROW_GROUP = 100
-"""Rows that are drawn, written and read at a time."""
+"""Number of rows in a row group of the parquet file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen(Classification):
-    """A class for a text and its image."""
+    """Classification of a text with an image."""
 
     def encode(self, examples: Sequence[Any], first: int, text: TextEncoder) -> tuple[Columns, int]:
-        """Encode the text, and name the image by its key."""
+        """Encode the texts, and add the keys of the images."""
         columns, num_cut = super().encode(examples, first, text)
         return {**columns, IMAGE_KEY: [image_keys(example.images) for example in examples]}, num_cut
 
     def imagery(self) -> Imagery:
-        """Return that images become tokens."""
+        """Return the use of the images: they become tokens."""
         return Imagery(as_tokens=True)
 
 
 def _read(row: Row) -> ImageTextPair:
-    """Return the image of a row with a text that does not matter."""
+    """Return the image of a row with a fixed text and class, which do not matter."""
     return ImageTextPair("a photo", None, "yes", images=(row["image"],))
 
 
 class Measured(NamedTuple):
-    """Figures of a number of images.
+    """Measurements for one number of images.
 
     Args:
-        seconds: Seconds to complete the cache.
-        processor: Seconds of processor time, all threads together.
+        seconds: Time to complete the cache, in seconds.
+        processor: CPU time of all threads together, in seconds.
         num_bytes: Size of the cache in bytes.
         peak: Peak memory of the process in bytes.
-        growth: Growth of the peak while the cache was completed, in bytes.
+        growth: Growth of the peak memory during the completion of the cache, in bytes.
     """
 
     seconds: float
@@ -81,7 +84,7 @@ class Measured(NamedTuple):
 
 
 def photos(num: int) -> Iterator[bytes]:
-    """Yield drawn JPEG files, all different: coarse noise, made smooth."""
+    """Yield JPEG files of smooth noise, all different."""
     draw = np.random.Generator(np.random.Philox(0))
     for _ in range(num):
         coarse = Pillow.fromarray(draw.integers(0, 256, (12, 16, 3), np.uint8))
@@ -91,12 +94,12 @@ def photos(num: int) -> Iterator[bytes]:
 
 
 def measure(num: int, vision_encoder: str, image_tokens: int, encoder: str) -> Measured:
-    """Return the figures of a number of images.
+    """Draw images, complete the cache for them, and return the measurements.
 
     Args:
         num: Number of images.
         vision_encoder: Name of the vision encoder.
-        image_tokens: Number of tokens of each image.
+        image_tokens: Number of tokens per image.
         encoder: Text encoder whose tokenizer encodes the rows.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -128,12 +131,12 @@ def main(
     image_tokens: int = 49,
     encoder: str = "encoders/mini",
 ) -> None:
-    """Print the growth of the image cache.
+    """Print a line of measurements for each number of images.
 
     Args:
         sizes: Numbers of images.
         vision_encoder: Name of the vision encoder, such as openai/clip-vit-base-patch32.
-        image_tokens: Number of tokens of each image.
+        image_tokens: Number of tokens per image.
         encoder: Text encoder whose tokenizer encodes the rows.
     """
     lines: list[Sequence[str]] = [

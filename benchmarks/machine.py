@@ -1,4 +1,4 @@
-"""The machine and the versions that a result was measured with."""
+"""Description of the machine and of the library versions behind a result."""
 
 import platform
 from datetime import date
@@ -9,7 +9,7 @@ import transformers
 
 
 def machine() -> dict[str, Any]:
-    """Return the date, the device and the versions."""
+    """Return the date, the CPU with its threads and instructions, and the versions of the libraries."""
     return {
         "date": date.today().isoformat(),
         "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",

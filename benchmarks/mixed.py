@@ -1,4 +1,4 @@
-"""The measured rows as a task: three classes for a pair of texts."""
+"""Task of the measured rows: classification of text pairs with three classes."""
 
 from xlt.data.examples import TextPair
 from xlt.data.sources import Hub, Row
@@ -6,7 +6,7 @@ from xlt.kinds import Classification
 
 
 def read(row: Row) -> TextPair:
-    """Return both texts and the class."""
+    """Return both texts of a row and its class."""
     return TextPair(row["first"], row["second"], row["label"])
 
 

@@ -1,7 +1,8 @@
-"""The bill of the paper (Phang et al. 2020, arXiv 2005.13013) as arithmetic: runs, tokens and hours.
+"""Compute the cost of the paper (Phang et al. 2020, arXiv 2005.13013): runs, tokens and GPU hours.
 
-XLM-R without an intermediate task, with each of nine, and with their mixture; each of these eleven encoders
-fine-tuned on the English data of seven XTREME tasks and tested on nine in every language.
+The paper has eleven encoders: XLM-R without an intermediate task, with each of nine intermediate tasks, and
+with their mixture. Each encoder is fine-tuned on the English data of seven XTREME tasks, and tested on nine
+XTREME tasks in every language.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,16 @@ INTERMEDIATE = (
     *("hellaswag", "ccg", "cosmosqa", "commonsenseqa"),
 )
 CAP = 2**17
-"""Most examples of a task that count in the mixture. Source: Phang et al. 2020, after Raffel et al. 2020."""
+"""Maximum number of a task's examples in the mixture. Source: Phang et al. 2020, after Raffel et al. 2020."""
 EPOCHS = dict.fromkeys(INTERMEDIATE, 3.0) | {"ccg": 10.0, "commonsenseqa": 10.0}
-"""Assumed, because the paper's numbers are not known here: about those of configs/intermediate/*.yaml."""
+"""Number of epochs of each intermediate task.
+
+The numbers are assumptions, close to configs/intermediate/*.yaml. The paper's numbers are not known here.
+"""
 
 
 class Target(NamedTuple):
-    """An XTREME task: its training data (None: it has none), and the number of epochs."""
+    """Fine-tuning for an XTREME task: name of the data (None without training) and number of epochs."""
 
     data: str | None = None
     epochs: float = 0.0
@@ -37,14 +41,17 @@ TARGETS = {
     "bucc2018": Target(),
     "tatoeba": Target(),
 }
-"""Source: the authors' XTREME recipe in jiant, scripts/benchmarks/xtreme/subscripts/d_write_configs.sh."""
+"""XTREME tasks by name.
+
+Source: the authors' XTREME recipe in jiant, scripts/benchmarks/xtreme/subscripts/d_write_configs.sh.
+"""
 
 NUM_ENCODERS = 1 + len(INTERMEDIATE) + 1
-"""Rows of the paper's table: no intermediate task, each of them, the mixture."""
+"""Number of encoders: without an intermediate task, with each intermediate task, and with the mixture."""
 
 
 class Rates(NamedTuple):
-    """Tokens a second on one GPU, and where they were measured."""
+    """Throughput of one GPU in tokens per second, and the source of the measurements."""
 
     training: float
     inference: float
@@ -52,7 +59,7 @@ class Rates(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One run of a phase, and how often the table needs it."""
+    """Run of a phase, with the number of such runs in the paper's table."""
 
     phase: str
     run: str
@@ -61,11 +68,11 @@ class Line(NamedTuple):
     epochs: float
     runs: int
     rate: float
-    """Tokens a second."""
+    """Throughput in tokens per second."""
 
     @property
     def tokens(self) -> float:
-        """Tokens of one run."""
+        """Number of tokens of one run."""
         return self.examples * self.tokens_per_example * self.epochs
 
     @property
@@ -75,23 +82,23 @@ class Line(NamedTuple):
 
     @property
     def total_tokens(self) -> float:
-        """Tokens of all the runs."""
+        """Number of tokens of all runs."""
         return self.tokens * self.runs
 
     @property
     def total_hours(self) -> float:
-        """GPU hours of all the runs."""
+        """GPU hours of all runs."""
         return self.hours * self.runs
 
 
 def examples_and_tokens(parts: Sequence[Split]) -> tuple[int, float]:
-    """Examples of the parts together, and mean tokens of one."""
+    """Return the number of examples in all parts, and the mean number of tokens per example."""
     examples = sum(part.examples for part in parts)
     return examples, sum(part.examples * (part.tokens or 0) for part in parts) / examples
 
 
 def mixture(sizes: Sizes) -> tuple[int, float]:
-    """Examples that one pass over the capped tasks reads, and mean tokens of one."""
+    """Return the number of examples in an epoch of the mixture, and the mean number of tokens per example."""
     tasks = [examples_and_tokens(sizes.of(task, "train")) for task in INTERMEDIATE]
     capped = [(min(examples, CAP), tokens) for examples, tokens in tasks]
     total = sum(examples for examples, _ in capped)
@@ -99,7 +106,13 @@ def mixture(sizes: Sizes) -> tuple[int, float]:
 
 
 def intermediate_lines(sizes: Sizes, rate: float, epochs: float | None = None) -> list[Line]:
-    """The nine tasks and their mixture, each trained once."""
+    """Return the runs of the intermediate phase: the nine tasks and their mixture, each trained once.
+
+    Args:
+        sizes: Table of sizes.
+        rate: Throughput in tokens per second.
+        epochs: Number of epochs of each run. Defaults to EPOCHS, and to 3 for the mixture.
+    """
     tasks = {task: examples_and_tokens(sizes.of(task, "train")) for task in INTERMEDIATE}
     runs = tasks | {"mixture": mixture(sizes)}
     passes = EPOCHS | {"mixture": 3.0}
@@ -107,7 +120,7 @@ def intermediate_lines(sizes: Sizes, rate: float, epochs: float | None = None) -
 
 
 def target_lines(sizes: Sizes, rate: float) -> list[Line]:
-    """Fine-tuning on each target's English data, once for every encoder."""
+    """Return the runs of fine-tuning on the English data of each target, once for every encoder."""
     return [
         Line(
             "target",
@@ -123,7 +136,7 @@ def target_lines(sizes: Sizes, rate: float) -> list[Line]:
 
 
 def evaluation_lines(sizes: Sizes, rate: float) -> list[Line]:
-    """One test of every target in all its languages, once for every encoder."""
+    """Return the tests of each target in all its languages, once for every encoder."""
     parts = {name: sizes.of(name, "test") for name in TARGETS}
     return [
         Line("evaluation", name, *examples_and_tokens(found), 1.0, NUM_ENCODERS, rate)
@@ -132,13 +145,13 @@ def evaluation_lines(sizes: Sizes, rate: float) -> list[Line]:
 
 
 def bill(sizes: Sizes, rates: Rates, epochs: float | None = None) -> list[Line]:
-    """Every run of the paper's table."""
+    """Return all runs of the paper's table, in the order of the phases."""
     trained = intermediate_lines(sizes, rates.training, epochs) + target_lines(sizes, rates.training)
     return trained + evaluation_lines(sizes, rates.inference)
 
 
 def totals(lines: Sequence[Line]) -> dict[str, tuple[float, float]]:
-    """Tokens and GPU hours of each phase, and of all."""
+    """Return the number of tokens and the GPU hours of each phase, and of `all` phases."""
     phases = {line.phase: [other for other in lines if other.phase == line.phase] for line in lines}
     return {
         phase: (sum(line.total_tokens for line in found), sum(line.total_hours for line in found))

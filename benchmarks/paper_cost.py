@@ -1,11 +1,11 @@
-"""Cost of a reproduction of the paper (Phang et al. 2020, arXiv 2005.13013): tokens and GPU hours by phase.
+"""Print the cost of a reproduction of the paper (Phang et al. 2020, arXiv 2005.13013): tokens and GPU hours.
 
     python -m benchmarks.paper_cost --tokens_per_second X --inference_tokens_per_second Y
 
-The number of tokens is the published number of examples times the mean number of tokens, measured on real
-rows (benchmarks/paper_sizes.py) without padding. The hours are the tokens divided by a measured throughput.
-The options give it, or else the newest file of benchmarks/results/*.json that has
-`training_tokens_per_second` and `inference_tokens_per_second`.
+The number of tokens is the published number of examples times the mean number of tokens per example, measured
+on real rows without padding (benchmarks/paper_sizes.py). The hours are the number of tokens divided by a
+measured throughput. An option without a value takes the throughput from the newest file in
+benchmarks/results/*.json that has both `training_tokens_per_second` and `inference_tokens_per_second`.
 """
 
 import sys
@@ -24,7 +24,12 @@ SAMPLES = [REPOSITORY / "samples" / "open", REPOSITORY / "samples" / "restricted
 
 
 def find_rates(training: float | None, inference: float | None, results: Path = RESULTS) -> Rates:
-    """The options' throughput; what they leave open from the newest results that have both figures.
+    """Return the throughput: the options' figures, and the newest results' figures for absent options.
+
+    Args:
+        training: Training throughput in tokens per second. If None, the newest results give it.
+        inference: Throughput without gradients in tokens per second. If None, the newest results give it.
+        results: Folder of the results.
 
     Raises:
         ValueError: A figure is missing or not positive.
@@ -37,24 +42,21 @@ def find_rates(training: float | None, inference: float | None, results: Path = 
     missing = " and ".join(option for option, rate in rates.items() if rate <= 0)
     if missing:
         raise ValueError(
-            f"no throughput for {missing}: give {missing} (tokens a second, above 0, as measured), or put a "
+            f"no throughput for {missing}: give {missing} (measured tokens per second, above 0), or put a "
             f"file with both figures into {results.parent.name}/{results.name}"
         )
-    return Rates(*rates.values(), source=_origin(training, inference, found.get("file", "")))
+    file = found.get("file", "")
+    source = ", ".join("option" if given else file for given in (training, inference))
+    return Rates(*rates.values(), source=source)
 
 
 def _or(given: float | None, found: float | None) -> float:
-    """The given figure, else the one found, else 0."""
+    """Return the given figure. If it is None, return the figure that was found, or 0."""
     return found or 0.0 if given is None else given
 
 
-def _origin(training: float | None, inference: float | None, file: str) -> str:
-    """Where each of the figures is from."""
-    return ", ".join("option" if given else file for given in (training, inference))
-
-
 def _newest(results: Path) -> dict[str, Any]:
-    """The results of the latest date that have both figures, with the file's name; empty where none has."""
+    """Return the newest results that have both figures, with their file's name; empty if no file has both."""
     names = {"training_tokens_per_second", "inference_tokens_per_second"}
     records = [loads(path.read_text()) | {"file": path.name} for path in results.glob("*.json")]
     found = [record for record in records if names <= record.keys()]
@@ -62,24 +64,26 @@ def _newest(results: Path) -> dict[str, Any]:
 
 
 def notes(sizes: Sizes, rates: Rates) -> list[str]:
-    """What the figures rest on."""
+    """Return notes on the assumptions behind the figures, and on their limits."""
     unmeasured = [f"{part.task}/{part.part}" for part in sizes.splits if part.tokens is None]
     sources = {part: sizes.sources[part.source] for part in sizes.splits}
     unverified = [f"{p.task}/{p.part}" for p, source in sources.items() if source.startswith("not verified")]
     return [
         f"Tokens/s: {rates.training:,.0f} training, {rates.inference:,.0f} inference ({rates.source}).",
-        f"Tokens: those of {sizes.tokenizer}, at most {sizes.max_length} a sequence. XLM-R's own tokenizer, "
-        "of 250k pieces, needs fewer for the same text: give --tokenizer and --data for its figures.",
-        "Rows: samples; validation rows stand for most test rows; CCG's are not CCGbank's.",
-        "Epochs: assumed for the intermediate tasks and the mixture (configs/intermediate); for the targets, "
-        "those of the authors' recipe in jiant.",
+        f"Tokens: by the tokenizer {sizes.tokenizer}, at most {sizes.max_length} per sequence. XLM-R's own "
+        "tokenizer has 250k pieces and needs fewer tokens for the same text: give --tokenizer and --data for "
+        "its figures.",
+        "Rows: samples. Validation rows replace most test rows. The rows of CCG are not those of CCGbank.",
+        "Epochs: assumptions for the intermediate tasks and the mixture (configs/intermediate). The epochs "
+        "of the targets are those of the authors' recipe in jiant.",
         f"Mixture: one epoch reads min(examples, {CAP:,}) of each task.",
-        "Targets: XQuAD and MLQA have a fine-tuning run each, as in that recipe.",
-        "BUCC and Tatoeba: a full forward pass; the recipe reads layer 14 of 24.",
-        "Left out: validation while training, repeated seeds, mining, and the paper's variants with masked "
-        "language modelling and with translated data, whose sizes are not known here.",
-        f"Not measured, replaced by the mean of the task's other parts: {', '.join(unmeasured) or 'none'}.",
-        f"Numbers of examples not verified: {', '.join(unverified) or 'none'}.",
+        "Targets: XQuAD and MLQA have separate fine-tuning runs, as in the recipe.",
+        "BUCC and Tatoeba: a full forward pass, although the recipe reads layer 14 of 24.",
+        "Left out: validation during training, repeated seeds, mining, and the paper's variants with masked "
+        "language modelling and with translated data. The sizes of these variants are not known here.",
+        "Parts without measured rows, which have the mean of the task's other parts: "
+        f"{', '.join(unmeasured) or 'none'}.",
+        f"Parts whose number of examples is not verified: {', '.join(unverified) or 'none'}.",
     ]
 
 
@@ -89,14 +93,14 @@ HEADER = "{:13}{:14}{:>10}{:>8}{:>7}{:>9}{:>9}{:>5}{:>13}{:>11}".format(
 
 
 def table(lines: Sequence[Line]) -> str:
-    """The bill as text: a line a run, then the phases' totals."""
+    """Return the cost as text: one line per run, then the totals of the phases."""
     ends = [f"total  {p:69}{t / 1e6:>12,.1f}{h:>11,.2f}" for p, (t, h) in totals(lines).items()]
     rule = "-" * len(HEADER)
     return "\n".join([HEADER, rule, *map(_row, lines), rule, *ends])
 
 
 def _row(x: Line) -> str:
-    """A run of the bill as text."""
+    """Return the line of a run."""
     size = (
         f"{x.examples:>10,}{x.tokens_per_example:>8.1f}{x.epochs:>7g}{x.tokens / 1e6:>9,.1f}{x.hours:>9,.2f}"
     )
@@ -104,7 +108,7 @@ def _row(x: Line) -> str:
 
 
 def record(sizes: Sizes, rates: Rates, lines: Sequence[Line]) -> dict[str, Any]:
-    """The bill as plain JSON, with every language."""
+    """Return the cost as plain JSON, with the sizes of every language."""
     computed = ("tokens", "hours", "total_tokens", "total_hours")
     return {
         "rates": rates._asdict(),
@@ -123,19 +127,20 @@ def paper_cost(
     intermediate_epochs: float | None = None,
     json: Path | None = None,
 ) -> None:
-    """Print the bill.
+    """Print the cost of all runs, the totals of the phases, and notes.
 
     Args:
-        tokens_per_second: Training throughput of one GPU. Defaults to that of the newest result.
-        inference_tokens_per_second: Throughput of one GPU without gradients. Defaults likewise.
+        tokens_per_second: Training throughput of one GPU in tokens per second. Defaults to the newest result.
+        inference_tokens_per_second: Throughput of one GPU without gradients, in tokens per second.
+            Defaults to the newest result.
         data: Data roots to measure tokens on. A split that no root has keeps its stored figure.
         tokenizer: Tokenizer of the encoder: a folder or a name on the hub.
         intermediate_epochs: Number of epochs on each intermediate task and the mixture. Defaults to 10 for
             CCG and CommonsenseQA, and to 3 for the others.
-        json: File to write the bill into, with every language. Defaults to none.
+        json: File to write the cost to, with the sizes of every language. Defaults to none.
 
     Raises:
-        ValueError: A throughput is missing.
+        ValueError: A throughput is missing, or rows for another tokenizer than the stored one are missing.
     """
     rates = find_rates(tokens_per_second, inference_tokens_per_second)
     sizes = measure(load(), data if isinstance(data, list) else [data], tokenizer)

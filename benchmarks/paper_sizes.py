@@ -1,11 +1,11 @@
-"""How much text the paper reads: published numbers of examples, and mean tokens measured on real rows.
+"""Measure the text that the paper reads: published numbers of examples, and mean tokens of real rows.
 
     python -m benchmarks.paper_sizes --data ROOT [--tokenizer FOLDER]
 
-rewrites benchmarks/paper_sizes.json from the rows under ROOT, a mirror of the hub as xlt reads it
-(`<org>/<name>/<config>/<split>.parquet`; BUCC's sentences as the shared task's text files). A split whose
-rows are not there keeps its figure. The file says of each split where its number of examples comes from,
-on which rows its tokens were measured, and on how many.
+The command rewrites benchmarks/paper_sizes.json from the rows under ROOT. ROOT is a mirror of the hub as xlt
+reads it: `<org>/<name>/<config>/<split>.parquet`, and the shared task's text files for BUCC's sentences. A
+split without rows under ROOT keeps its stored figure. For each split, the file names the source of the number
+of examples, the rows that were measured, and their number.
 """
 
 import json
@@ -30,55 +30,60 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 class Split(NamedTuple):
-    """What is trained on or tested on in one language, or one part of it."""
+    """Training or test data of a task in one language, or in another part of the split."""
 
     task: str
     split: str
-    """train or test."""
+    """Name of the split: train or test."""
     part: str
-    """Language (ISO 639-1), or the name of a part of several."""
+    """Language (ISO 639-1), or name of a part if the split has several."""
     examples: int
-    """Published number."""
+    """Published number of examples."""
     source: str
-    """Key of the table's sources."""
+    """Key of the source in `Sizes.sources`."""
     rows: str
-    """Where measured: file or files in a data root, without the suffix."""
+    """Measured rows: a file or a pattern of files in a data root, without the suffix of parquet files."""
     tokens: float | None
-    """Mean of an example, all its sequences and special tokens included; None where not measured."""
+    """Mean number of tokens per example, with all sequences and special tokens. None if not measured."""
     num_rows: int
-    """Examples measured."""
+    """Number of measured examples."""
 
 
 class Sizes(NamedTuple):
-    """The whole table."""
+    """Table of the sizes of all splits, with the settings of the measurement."""
 
     tokenizer: str
     max_length: int
-    """Most tokens in a sequence."""
+    """Maximum number of tokens in a sequence."""
     stride: int
-    """Tokens by which the windows of a passage overlap."""
+    """Number of tokens that two neighbouring windows of a passage share."""
     sources: Mapping[str, str]
+    """Description of each source of a number of examples, by key."""
     splits: tuple[Split, ...]
 
     def of(self, task: str, split: str) -> list[Split]:
-        """The task's parts; one that was not measured has the mean of those that were."""
+        """Return the parts of a task's split. An unmeasured part gets the mean of the measured parts.
+
+        Raises:
+            ValueError: No part was measured.
+        """
         parts = [found for found in self.splits if (found.task, found.split) == (task, split)]
         measured = [found.tokens for found in parts if found.tokens is not None]
         if not measured:
             raise ValueError(
-                f"no rows of {task} {split} were measured: run benchmarks.paper_sizes --data ROOT"
+                f"no rows of {task} {split} were measured: run python -m benchmarks.paper_sizes --data ROOT"
             )
         return [p if p.tokens is not None else p._replace(tokens=fmean(measured)) for p in parts]
 
 
 def load(path: Path = TABLE) -> Sizes:
-    """The table as stored."""
+    """Return the stored table."""
     table = json.loads(path.read_text())
     return Sizes(**table | {"splits": tuple(Split(**split) for split in table["splits"])})
 
 
 def save(sizes: Sizes, path: Path = TABLE) -> None:
-    """Store the table, a line a split."""
+    """Write the table, with one line per split."""
     head = json.dumps(sizes._asdict() | {"splits": []}, indent=1, ensure_ascii=False)
     lines = ",\n".join("  " + json.dumps(split._asdict()) for split in sizes.splits)
     path.write_text(head.removesuffix("[]\n}") + f"[\n{lines}\n ]\n}}\n")
@@ -117,14 +122,19 @@ XTREME: dict[str, Task[Any]] = {
     "mlqa": SpanExtraction(source=_HUB, read=_question),
     "tydiqa": SpanExtraction(source=_HUB, read=_question),
 }
-"""How the rows of the targets become sequences; labels do not matter here."""
+"""Tasks that turn the rows of the targets into sequences. Labels do not matter here."""
 
 
 def measure(sizes: Sizes, roots: Sequence[Path], tokenizer: str) -> Sizes:
-    """The table with the tokens of every split whose rows lie under a root.
+    """Return the table with new measurements of every split that has rows under a root.
+
+    Args:
+        sizes: The table. Splits without rows keep their figures.
+        roots: Data roots. The first root that has the rows of a split is read.
+        tokenizer: Tokenizer of the encoder: a folder or a name on the hub.
 
     Raises:
-        ValueError: Another tokenizer than the table's, and some measured split's rows are not there.
+        ValueError: The tokenizer is not the table's, and the rows of a measured split are missing.
     """
     text = TextEncoder(load_tokenizer(str(_folder(tokenizer))), sizes.max_length, sizes.stride)
     splits = tuple(_measured(split, roots, text) for split in sizes.splits)
@@ -134,22 +144,22 @@ def measure(sizes: Sizes, roots: Sequence[Path], tokenizer: str) -> Sizes:
 
 
 def _folder(tokenizer: str) -> Path | str:
-    """The tokenizer's folder in the repository, where it is one."""
+    """Return the tokenizer's folder in the repository if it exists, and otherwise the name as given."""
     return REPOSITORY / tokenizer if (REPOSITORY / tokenizer).is_dir() else tokenizer
 
 
 def _refuse_mixed(sizes: Sizes, roots: Sequence[Path], tokenizer: str) -> None:
-    """Raise where figures of two tokenizers would stand in one table."""
+    """Raise ValueError if the table would mix the figures of two tokenizers."""
     missing = sorted({s.task for s in sizes.splits if s.tokens and not files_of(s.rows, roots)})
     if missing:
         raise ValueError(
-            f"--tokenizer {tokenizer}: the rows of {', '.join(missing)} are not all there to be measured "
-            f"with it, and their stored figures are those of {sizes.tokenizer}. Give --data a root with them"
+            f"--tokenizer {tokenizer}: rows of {', '.join(missing)} are missing, and their stored figures "
+            f"are those of {sizes.tokenizer}. Add a data root with these rows to --data"
         )
 
 
 def _measured(split: Split, roots: Sequence[Path], text: TextEncoder) -> Split:
-    """The split with its mean tokens, unchanged where its rows are not there."""
+    """Return the split with a new mean number of tokens. A split without rows under a root is unchanged."""
     task = XTREME.get(split.task) or tasks.load(split.task)
     rows = (row for file in files_of(split.rows, roots) for row in _rows(file))
     examples = [task.read(row) for row in rows if row.get("language", split.part) == split.part]
@@ -160,13 +170,13 @@ def _measured(split: Split, roots: Sequence[Path], text: TextEncoder) -> Split:
 
 
 def mean_tokens(task: Task[Any], examples: Sequence[Any], text: TextEncoder) -> float:
-    """Tokens of an example: choices, windows and special tokens included."""
+    """Return the mean number of tokens per example, with choices, windows and special tokens."""
     columns, _ = task.encode(examples, 0, text)
     return sum(map(len, columns["input_ids"])) / len(examples)
 
 
 def files_of(rows: str, roots: Iterable[Path]) -> list[Path]:
-    """The files in the first root that has any."""
+    """Return the files of the rows in the first root that has any."""
     for root in roots:
         found = sorted(root.glob(f"{rows}.parquet")) or [root / rows][: (root / rows).is_file()]
         if found:
@@ -176,18 +186,18 @@ def files_of(rows: str, roots: Iterable[Path]) -> list[Path]:
 
 @lru_cache(maxsize=1)
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """A parquet file's rows, or a text file's sentences, which stand after a tab."""
+    """Return the rows of a parquet file, or the sentences of a text file, which follow a tab in each line."""
     if file.suffix == ".parquet":
         return pq.read_table(file).to_pylist()
     return [{"sentence": line.partition("\t")[2]} for line in file.read_text("utf-8").split("\n") if line]
 
 
 def measure_all(data: list[Path], tokenizer: str = "encoders/mini") -> None:
-    """Measure again and store.
+    """Measure all splits that have rows, and write the table.
 
     Args:
-        data: Data roots, the first that holds a split's rows taken.
-        tokenizer: A folder or a name on the hub.
+        data: Data roots. The first root that has the rows of a split is read.
+        tokenizer: Tokenizer of the encoder: a folder or a name on the hub.
     """
     save(measure(load(), data, tokenizer))
 

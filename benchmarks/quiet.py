@@ -1,4 +1,4 @@
-"""Hide the messages of the measured systems, so that a benchmark prints only its tables."""
+"""Hide the messages of the measured systems. A benchmark then prints only its tables."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from datasets import disable_progress_bars
 
 
 def quiet() -> None:
-    """Hide warnings, progress bars and log messages of libraries in this process."""
+    """Hide warnings, progress bars and log messages of libraries in this process. Errors stay visible."""
     warnings.filterwarnings("ignore")
     disable_progress_bars()
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "accelerate"):

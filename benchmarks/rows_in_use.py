@@ -1,10 +1,11 @@
-"""Cost of the word embeddings in a step: the whole table, against the rows that the run's data read.
+"""Compare the cost of the word embeddings in a step: the whole table, and the rows that the run's data read.
 
     python -m benchmarks.rows_in_use --run_config configs/small/mixture.yaml
 
-The rows are those of the config's data by the tokenizer of its encoder. For each width, the command times the
-embedding's part of a step on the CPU: gradient, norm for clipping, AdamW. Both tables take turns. Memory is
-that of the parameters, their gradients and AdamW's two moments, in single precision.
+The rows in use belong to the token ids of the config's data, encoded by the tokenizer of its encoder. For
+each width, the command times the embedding's part of a step on the CPU: gradient, norm for clipping, AdamW.
+Both tables take turns. Memory is that of the parameters, their gradients and AdamW's two moments, in single
+precision.
 """
 
 import json
@@ -26,16 +27,16 @@ from xlt.models.optim import adamw
 from xlt.system.tables import aligned
 
 COPIES = 4
-"""Parameters, gradients and two moments."""
+"""Number of copies of a table in memory: parameters, gradients and two moments."""
 
 
 class Table:
-    """A table of word embeddings with its optimizer.
+    """Table of word embeddings with its optimizer.
 
     Args:
         num_rows: Number of rows.
         width: Width of a row.
-        ids: Ids of the rows to train, ascending. If None, all.
+        ids: Ids of the rows to train, ascending. If None, all rows are trained.
     """
 
     def __init__(self, num_rows: int, width: int, ids: torch.Tensor | None = None) -> None:
@@ -51,7 +52,7 @@ class Table:
         return COPIES * self.words.weight.nbytes
 
     def step(self, ids: torch.Tensor) -> float:
-        """Take a step on a micro-batch of token ids; return its seconds."""
+        """Take a step on a micro-batch of token ids, and return its duration in seconds."""
         start = perf_counter()
         self.words.zero_grad()
         self.words(ids).sum().backward()
@@ -61,7 +62,7 @@ class Table:
 
 
 def rows_read(config: str) -> tuple[np.ndarray, int]:
-    """Return the token ids that a config's data read, ascending, and the number of rows of its encoder."""
+    """Return the token ids in a config's data, ascending, and the number of rows of the encoder's table."""
     keys = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
     encoder = keys["model"]["encoder"]
     data = TransferData(**keys["data"], encoder=encoder, seed=keys["seed_everything"])
@@ -72,18 +73,18 @@ def rows_read(config: str) -> tuple[np.ndarray, int]:
 
 
 def main(run_config: str, widths: tuple[int, ...] = (384, 1024), tokens: int = 1024, steps: int = 9) -> None:
-    """Print rows, memory and time of the embeddings' part of a step.
+    """Print the rows, the memory and the time of the embeddings' part of a step.
 
     Args:
         run_config: Path of the config of a run.
         widths: Widths of the tables, such as 384 for e5-small and 1024 for XLM-R Large.
         tokens: Number of tokens in a step.
-        steps: Number of timed steps of each table. Two more come before.
+        steps: Number of timed steps of each table. Two untimed steps come before.
     """
     found, num_rows = rows_read(run_config)
     ids = torch.from_numpy(found)
     lines: list[tuple[str, ...]] = [
-        ("width", "rows", "of", "memory MiB", "of", "ms a step", "of", "median ratio")
+        ("width", "rows", "of", "memory MiB", "of", "ms per step", "of", "median ratio")
     ]
     for width in widths:
         tables = Table(num_rows, width, ids), Table(num_rows, width)

@@ -1,8 +1,8 @@
 """Systems that compute one step at a time in turn, so that their speeds can be compared.
 
 Within minutes, a machine's speed changes by more than systems differ. Here each system is a process that
-waits after every step for its next turn. A conductor chooses the next system: in training the one with the
-least time so far, in evaluation the one with the fewest tokens so far. If the machine slows down for some
+waits after every step for its next turn. A conductor chooses the next system: in training the system with the
+least time so far, in evaluation the system with the fewest tokens so far. If the machine slows down for some
 seconds, all systems slow down alike.
 """
 
@@ -34,11 +34,11 @@ BLOCKS = 8
 """Maximum number of parts of the timeline from which the standard error of a ratio is estimated."""
 
 System = Callable[..., Any]
-"""Function of a module, or a partial of one. It receives a Turn as `turn`, and calls it after each step."""
+"""Module-level function or `functools.partial`. It calls its argument `turn`, a Turn, after each step."""
 
 
 class Line(Protocol):
-    """One end of a connection between a system and the conductor."""
+    """End of a connection between a system and the conductor."""
 
     def send(self, obj: Any, /) -> None:
         """Send an object to the other end."""
@@ -48,7 +48,7 @@ class Line(Protocol):
 
 
 class Step(NamedTuple):
-    """Message: a training step is done, or a batch is evaluated."""
+    """Message after a training step or an evaluated batch: phase, real tokens and seconds."""
 
     phase: Phase
     tokens: int
@@ -56,19 +56,19 @@ class Step(NamedTuple):
 
 
 class End(NamedTuple):
-    """Message: a system has ended, with its result."""
+    """Message after the end of a system, with its result."""
 
     result: Any
 
 
 class Failed(NamedTuple):
-    """Message: a system has failed."""
+    """Message after the failure of a system, with the error."""
 
     message: str
 
 
 class Turn:
-    """A system's end of the connection. A call after each step returns when the next step may begin."""
+    """System's end of the connection. The system calls it after each step, and waits for its next turn."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -85,7 +85,7 @@ class Turn:
 
 @dataclass
 class _Player:
-    """The conductor's end of the connection to a system."""
+    """Conductor's end of the connection to a system, with the system's progress."""
 
     name: str
     line: Line
@@ -136,15 +136,15 @@ class _Player:
 
 
 class Timeline:
-    """The steps of all systems that count, in the order of time."""
+    """All steps that count, of all systems, in the order of time."""
 
     def __init__(self) -> None:
         self.steps: dict[Phase, list[tuple[str, Step]]] = {"train": [], "evaluation": []}
         self.results: dict[str, Any] = {}
-        """Result of each system."""
+        """Result of each system, by name."""
 
     def count(self, system: str, phase: Phase) -> int:
-        """Return the number of steps of a system."""
+        """Return the number of steps of a system that count."""
         return sum(name == system for name, _ in self.steps[phase])
 
     def rates(self, phase: Phase) -> dict[str, float]:
@@ -153,9 +153,10 @@ class Timeline:
         return {name: _rate(self.steps[phase], name) for name in names}
 
     def ratio(self, system: str, other: str, phase: Phase) -> tuple[float, float | None]:
-        """Return a system's rate divided by another's, and the standard error of this ratio.
+        """Return the rate of `system` divided by that of `other`, and the standard error of this ratio.
 
-        The error is estimated from the ratios in parts of the timeline. None if there are too few steps.
+        The error is estimated from the ratios in parts of the timeline. It is None if there are too few
+        steps.
         """
         both = [step for step in self.steps[phase] if step[0] in (system, other)]
         whole = _ratio(both, system, other)
@@ -182,9 +183,9 @@ def in_turn(
     """Let systems train in turn, and then evaluate in turn.
 
     Args:
-        systems: The systems by name.
-        until: Time at which training ends (`time.monotonic`). Each system trains at least LEAST steps that
-            count.
+        systems: Systems by name.
+        until: Time at which training ends (`time.monotonic`). Each system trains for at least LEAST steps
+            that count.
         shares: Share of the training time by system, relative to the other systems. Defaults to 1.
 
     Raises:
@@ -195,7 +196,7 @@ def in_turn(
 
 
 def _conduct(players: Sequence[_Player], until: float) -> Timeline:
-    """Give each turn to a system until all have ended, and return the timeline."""
+    """Give each turn to a system until all systems have ended, and return the timeline."""
     found = Timeline()
 
     def play(player: _Player, go_on: bool) -> None:
@@ -216,7 +217,7 @@ def _conduct(players: Sequence[_Player], until: float) -> Timeline:
 
 @contextmanager
 def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iterator[list[_Player]]:
-    """Start a process for each system, which waits for its first turn. End all processes after the block."""
+    """Context manager that starts a waiting process for each system, and ends them after the block."""
     processes, players = [], []
     try:
         for name, system in systems.items():
@@ -234,7 +235,7 @@ def _players(systems: Mapping[str, System], shares: Mapping[str, float]) -> Iter
 
 
 def _take_part(line: Line, system: System) -> None:
-    """Run a system in its process."""
+    """Run a system in its own process, and send its result or its error."""
     quiet()
     try:
         line.send(End(system(turn=Turn(line))))

@@ -1,10 +1,11 @@
-"""Time and memory of local attention on the CPU, against attention to the whole sequence.
+"""Compare time and memory of local attention on the CPU with those of attention to the whole sequence.
 
     python -m benchmarks.windows --lengths '[512, 2048, 8192]'
 
-Each line is a sequence of a length: median seconds of a forward and backward pass of a layer's attention, and
-the growth of the process's memory by the pass, each in a process of its own. `scores` counts the products of
-queries and keys that are computed. The window is that of mmBERT: 64 tokens on each side.
+Each line describes a sequence length: the median time of a forward and backward pass of a layer's attention
+in milliseconds, and the growth of the process's memory by the passes in MiB. Each measurement has a process
+of its own. `scores` counts the products of queries and keys that are computed. The default window is that of
+mmBERT: 64 tokens on each side.
 """
 
 import json
@@ -27,7 +28,7 @@ from xlt.training.results import peak_rss_bytes
 
 
 class Cost(NamedTuple):
-    """Cost of the attention of a layer."""
+    """Cost of a layer's attention: median seconds of a pass, growth of memory in bytes, number of scores."""
 
     seconds: float
     bytes: int
@@ -35,14 +36,14 @@ class Cost(NamedTuple):
 
 
 def cost(length: int, heads: int, width: int, reach: int | None, passes: int) -> Cost:
-    """Return the cost of attention within a sequence.
+    """Measure attention within a sequence, and return its cost.
 
     Args:
         length: Number of tokens.
         heads: Number of heads.
         width: Width of a head.
         reach: Largest distance from a query to a key, in tokens. If None, a query sees all keys.
-        passes: Number of timed passes. One more comes before.
+        passes: Number of timed passes. One untimed pass comes before.
     """
     packing = pack([length])
     if reach is None:
@@ -60,12 +61,14 @@ def cost(length: int, heads: int, width: int, reach: int | None, passes: int) ->
 
 
 def _scores(queries: Side, keys: Side) -> int:
-    """Return the number of scores."""
-    return sum(prod(one) * other for one, (_, other) in zip(queries.shapes, keys.shapes, strict=True))
+    """Return the number of products of queries and keys."""
+    return sum(
+        prod(shape) * num_keys for shape, (_, num_keys) in zip(queries.shapes, keys.shapes, strict=True)
+    )
 
 
 def alone(function: Callable[..., Cost], *arguments: object) -> Cost:
-    """Return what a function returns in a process of its own."""
+    """Call a function in a process of its own, and return its result."""
     with get_context("fork").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -84,7 +87,7 @@ def main(
         heads: Number of heads. Global attention to 8,192 tokens takes 0.5 GiB for each.
         width: Width of a head.
         reach: Largest distance from a query to a key in local attention, in tokens.
-        passes: Number of timed passes. One more comes before.
+        passes: Number of timed passes. One untimed pass comes before.
     """
     lines: list[tuple[str, ...]] = [
         ("tokens", "local ms", "global ms", "ratio", "local MiB", "global MiB", "ratio", "scores ratio")

@@ -1,7 +1,8 @@
-"""The rows and encoders that are measured: real texts of mixed lengths, as one classification task.
+"""Rows and encoders of the benchmarks: real texts of mixed lengths as one classification task.
 
-A third of the rows each are MNLI pairs, Cosmos QA narratives with a question and an answer, and SQuAD
-questions with their passages, all from this repository's samples and repeated to tens of thousands.
+Three kinds of rows have a third each: MNLI pairs, Cosmos QA narratives with a question and an answer, and
+SQuAD questions with their passages. All come from this repository's samples, and are repeated until there are
+enough rows.
 """
 
 import itertools
@@ -24,12 +25,12 @@ REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "samples" / "open"
 TOKENIZER = REPOSITORY / "encoders" / "mini"
 MAX_LENGTH = 384
-"""Most tokens in a sequence."""
+"""Maximum number of tokens in a sequence."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of an encoder."""
+    """Sizes of an encoder: layers, hidden width, attention heads and vocabulary."""
 
     layers: int
     width: int
@@ -38,7 +39,7 @@ class Size:
 
     @property
     def config(self) -> XLMRobertaConfig:
-        """As `transformers` has it, with XLM-R's dropout and special tokens."""
+        """Config of `transformers`, with XLM-R's dropout and special tokens."""
         return XLMRobertaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
@@ -55,7 +56,7 @@ class Size:
 
     @property
     def products(self) -> int:
-        """Parameters of the matrix products that every token passes."""
+        """Number of parameters in the matrix products that every token passes."""
         return 12 * self.layers * self.width**2
 
 
@@ -65,20 +66,20 @@ SIZES = {
     "12x768": Size(12, 768, 12),
     "24x1024, 250k pieces": Size(24, 1024, 16, 250_002),
 }
-"""Sizes by name, layers × width. 12 × 384 is the size of multilingual-e5-small, 24 × 1,024 of XLM-R Large.
+"""Sizes by name, layers × width. 12 × 384 is multilingual-e5-small's size, 24 × 1,024 is XLM-R Large's.
 
-The tokens are the small tokenizer's at every size, so the rows use a part of the 250,002 pieces, as real rows
-do.
+At every size, the rows are encoded by the mini tokenizer. They use only a part of 250,002 pieces, as real
+rows do.
 """
 
 
 def texts(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of texts without end, of each kind in turn."""
+    """Yield pairs of texts without end, from each kind of rows in turn."""
     return (pair for some in zip(*map(itertools.cycle, map(_pairs, kinds)), strict=True) for pair in some)
 
 
 def _pairs(name: str) -> list[tuple[str, str]]:
-    """The pairs of a task's sample rows."""
+    """Return the text pairs of the sample rows of a task."""
     task = tasks.load(name)
     parts = [part for source in task.sources for part in source.open("train", [SAMPLES])]
     return [KINDS[name](example) for example in read_examples(task, parts)]
@@ -89,15 +90,21 @@ KINDS: dict[str, Any] = {
     "cosmosqa": lambda e: (e.context, e.choices[0]),
     "squad_v1": lambda e: (e.question, e.context),
 }
-
+"""Tasks of the rows. Each maps to a function that returns the text pair of an example."""
 
 MIXED = tuple(KINDS)
 
 
 def write_rows(root: Path, num_rows: int, num_validation_rows: int, kinds: Sequence[str] = MIXED) -> None:
-    """A data root that holds the rows as benchmarks/mixed.py names them.
+    """Write the rows that the task benchmarks/mixed.py reads.
 
-    Labels are drawn at random: what is learned does not matter here.
+    Labels are random, because they do not matter here.
+
+    Args:
+        root: Data root to write to.
+        num_rows: Number of training rows.
+        num_validation_rows: Number of validation rows.
+        kinds: Kinds of rows, keys of KINDS, in turn.
     """
     folder = root / "xlt" / "mixed" / "default"
     folder.mkdir(parents=True)
@@ -111,7 +118,7 @@ def write_rows(root: Path, num_rows: int, num_validation_rows: int, kinds: Seque
 
 
 def write_encoder(folder: Path, size: Size, dropout: float = 0.1) -> Path:
-    """A folder with the config and the tokenizer of an encoder that has no weights yet."""
+    """Write the config and the tokenizer of an encoder without weights, and return the folder."""
     config = size.config
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     config.save_pretrained(folder)
@@ -120,7 +127,7 @@ def write_encoder(folder: Path, size: Size, dropout: float = 0.1) -> Path:
 
 
 def encode_rows(root: Path) -> tuple[Features, Features]:
-    """The features of the rows to train and to evaluate, as xlt's own preparation makes them."""
+    """Encode the rows as xlt prepares them, and return the features of training and of validation rows."""
     data = TransferData(
         ["benchmarks.mixed"],
         root=str(root / "rows"),

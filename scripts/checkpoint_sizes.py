@@ -1,8 +1,9 @@
-"""Print what runs train and save: trained parameters, bytes of the optimizer's state, and of a checkpoint.
+"""Print the number of trained parameters of runs, and the bytes of the optimizer's state and of a checkpoint.
 
-python -m scripts.checkpoint_sizes runs/small/mnli runs/lora/mnli
+    python -m scripts.checkpoint_sizes runs/small/mnli runs/lora/mnli
 
-The newest checkpoint of each run is read. Bytes do not depend on the machine or the number of steps.
+The command reads the newest checkpoint of each run. The bytes do not depend on the machine or on the number
+of steps.
 """
 
 import sys
@@ -18,14 +19,14 @@ from xlt.training.run_folder import RunFolder
 
 
 def sizes(run: Path) -> list[str]:
-    """Return the cells of a run's line: its folder, and the three figures with separators.
+    """Return the cells of a run's line: its folder, the trained parameters, and the bytes of both.
 
     Raises:
         FileNotFoundError: The run has no undamaged checkpoint.
     """
     path = newest(RunFolder(run).checkpoints)
     if path is None:
-        raise FileNotFoundError(f"{run} has no undamaged checkpoint: start it with xlt fit")
+        raise FileNotFoundError(f"{run} has no undamaged checkpoint: train the run with xlt fit")
     (optimizer,) = read_checkpoint(path)["optimizer_states"]
     tensors = [
         (name, value)

@@ -2,10 +2,10 @@
 
     python scripts/draw_samples.py --source MIRROR --seed 0
 
-Every split is shuffled with its own seed and cut: a smaller number of rows is a prefix of a larger
-one. Splits of the SQuADs are shuffled by paragraph and keep all questions of a paragraph together,
-because a context is stored once. Column types and label names of the source files are kept. Prints
-a table of rows and bytes, which stands in the README files too.
+Each split is shuffled with its own seed and cut. A smaller sample is a prefix of a larger sample. The SQuAD
+splits are shuffled by paragraph and keep all questions of a paragraph together, because a context is stored
+once. The column types and label names of the source files are kept. The command prints a table of rows and
+bytes, which the README files also show.
 """
 
 import random
@@ -25,13 +25,13 @@ RESTRICTED_TREEBANKS = (
     *("Arabic", "Basque", "Bulgarian", "Estonian", "French", "Greek", "Hindi", "Hungarian", "Italian"),
     *("Russian", "Spanish", "Tamil", "Turkish", "Urdu"),
 )
-"""Languages of UDPOS of which a treebank is for non-commercial use only, or under another licence."""
+"""Languages of UDPOS with a treebank that is for non-commercial use only, or under another licence."""
 
 ENGLISH = "google/xtreme/udpos.English"
 ENGLISH_WEB = {"train": (0, 11_000), "validation": (11_000, 1_543)}
-"""First row and number of rows, of the training rows, that a split is drawn from.
+"""Training rows of the source that each English split is drawn from: first row and number of rows.
 
-The first 12,543 training rows are those of the English Web Treebank (CC BY-SA 4.0); others have other terms.
+The first 12,543 training rows are from the English Web Treebank (CC BY-SA 4.0). The others have other terms.
 """
 
 ROWS = {
@@ -52,17 +52,21 @@ ROWS = {
     "restricted/nyu-mll/glue/qqp": {"train": 150, "validation": 50},
     "restricted/ccg/default": {"train": 150, "validation": 50},
 }
+"""Number of rows of each split, by folder under `samples/`."""
+
 BY_PARAGRAPH = ("rajpurkar/squad/plain_text", "rajpurkar/squad_v2/squad_v2")
+"""Data sets whose rows are shuffled by paragraph."""
+
 ZSTD_LEVEL = 19
 
 
 def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> None:
-    """Write every sample under `out`, and print its size.
+    """Write all samples under `out`, and print a table of their sizes.
 
     Args:
         source: Data root with `<org>/<name>/<config>/<split>.parquet`.
-        out: Folder of `open/` and `restricted/`; files of the same names are replaced.
-        seed: Seed of the order that rows are drawn in.
+        out: Folder of `open/` and `restricted/`. Files of the same names are replaced.
+        seed: Seed of the order of the rows.
     """
     total = 0
     print("| file | rows | of | bytes |\n|---|---:|---:|---:|")
@@ -82,20 +86,27 @@ def draw_samples(source: Path, out: Path = Path("samples"), seed: int = 0) -> No
 
 
 def read(path: Path) -> pa.Table:
-    """Return one split with the metadata that carries its features.
+    """Return the table of a split, with the metadata that describes its features.
 
     Raises:
         FileNotFoundError: The data root lacks the split.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing; --source takes a root of <org>/<name>/<config>/<split>.parquet"
+            f"{path} is missing: --source must be a folder with <org>/<name>/<config>/<split>.parquet"
         )
     return pq.read_table(path)
 
 
 def draw(table: pa.Table, num_rows: int, seed: str, by_paragraph: bool) -> pa.Table:
-    """Return the first rows of a seeded order: `num_rows`, or whole paragraphs until they are reached."""
+    """Return the first rows of a table in a seeded order.
+
+    Args:
+        table: Table of a split.
+        num_rows: Number of rows. With `by_paragraph`, the last paragraph may add more.
+        seed: Seed of the order.
+        by_paragraph: True to shuffle whole paragraphs instead of rows.
+    """
     keys = table["context"].to_pylist() if by_paragraph else range(table.num_rows)
     groups: dict[object, list[int]] = {}
     for row, key in enumerate(keys):
@@ -111,7 +122,7 @@ def draw(table: pa.Table, num_rows: int, seed: str, by_paragraph: bool) -> pa.Ta
 
 
 def write(table: pa.Table, path: Path) -> int:
-    """Write a split, and return its size in bytes."""
+    """Write the parquet file of a split, and return its size in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", compression_level=ZSTD_LEVEL)
     return path.stat().st_size

@@ -2,9 +2,9 @@
 
     python -m scripts.draw_scenes OUT
 
-A scene has two shapes, side by side or one above the other. Captions and statements are made by templates.
-Nothing of another data set is in the files, so they may be given away. Tests and quick runs use them in place
-of photos. The same seed gives the same scenes.
+A scene has two shapes, either side by side or stacked. Templates make the captions and the statements. The
+files contain nothing from other data sets, so they may be shared. Tests and quick runs use the scenes in
+place of photos. The same seed gives the same scenes.
 
     flickr/{train,validation,test}.parquet     image, image_id, captions_en (list), caption_de, _fr, _cs
     xflickrco.parquet, xflickrco_images.parquet    the test scenes, captions in 8 languages
@@ -40,29 +40,32 @@ RGB = {
 }
 
 XFLICKRCO = ("en", "de", "es", "id", "ja", "ru", "tr", "zh")
+"""Languages of xFlickr&CO."""
 XVNLI = ("en", "ar", "es", "fr", "ru")
+"""Languages of XVNLI."""
 
 
 def draw_scenes(out: Path, train: int = 400, validation: int = 60, test: int = 60, seed: int = 0) -> None:
-    """Write the data root.
+    """Draw the scenes, and write the data root.
 
     Args:
         out: Folder of the data root. Files of the same names are replaced.
         train: Number of training scenes.
         validation: Number of dev scenes.
-        test: Number of test scenes, and again of XVNLI's scenes. All 1,104 scenes differ.
-        seed: Seed of the draw of scenes, positions and statements.
+        test: Number of test scenes of the captions, and also of XVNLI. No scene occurs twice. There are 1,104
+            different scenes.
+        seed: Seed of the scenes, the positions and the statements.
 
     Raises:
-        ValueError: There are not so many different scenes.
+        ValueError: A number is below 1, or the numbers exceed the number of different scenes.
     """
     rng = random.Random(seed)
     scenes = all_scenes()
     sizes = {"train": train, "validation": validation, "test": test, "xvnli": test}
     if min(sizes.values()) < 1 or sum(sizes.values()) > len(scenes):
         raise ValueError(
-            f"train {train}, validation {validation} and twice test {test}: each must be at least 1, and all "
-            f"together at most {len(scenes)} scenes"
+            f"train {train}, validation {validation}, test {test}: each number must be at least 1, and "
+            f"train + validation + 2 × test at most {len(scenes)}"
         )
     rng.shuffle(scenes)
     drawn = {split: [_drawn(scenes.pop(), rng) for _ in range(size)] for split, size in sizes.items()}
@@ -83,7 +86,7 @@ def draw_scenes(out: Path, train: int = 400, validation: int = 60, test: int = 6
 
 
 def _drawn(scene: Scene, rng: random.Random) -> tuple[Scene, bytes]:
-    """Return a scene with its PNG file. Positions and sizes vary a little."""
+    """Return a scene with its PNG file. The positions and sizes of the shapes vary a little."""
     picture = Image.new("RGB", (SIDE, SIDE), (250, 250, 250))
     pen = ImageDraw.Draw(picture)
     for thing, place in zip(scene.things, (0.25, 0.75), strict=True):
@@ -96,7 +99,7 @@ def _drawn(scene: Scene, rng: random.Random) -> tuple[Scene, bytes]:
 
 
 def _draw(pen: ImageDraw.ImageDraw, thing: Thing, x: float, y: float, radius: float) -> None:
-    """Draw a thing around a point."""
+    """Draw a thing around the point (x, y), in pixels."""
     colour = RGB[thing.colour]
     if thing.shape == "circle":
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
@@ -121,7 +124,7 @@ def _photo(name: str, scene: Scene, content: bytes) -> dict[str, Any]:
 
 
 def _captions(scenes: Sequence[tuple[str, Scene, bytes]], code: str) -> list[dict[str, Any]]:
-    """Return a row with a caption of each scene in a language."""
+    """Return one row per scene, with its caption in a language."""
     return [
         {"image_id": name, "captions": [LANGUAGES[code].caption(scene)], "language": code}
         for name, scene, _ in scenes
@@ -131,7 +134,7 @@ def _captions(scenes: Sequence[tuple[str, Scene, bytes]], code: str) -> list[dic
 def _pairs(
     scenes: Sequence[tuple[str, Scene, bytes]], languages: Sequence[str], rng: random.Random
 ) -> list[dict[str, Any]]:
-    """Return a statement of each label about each scene, in each language."""
+    """Return one row per language, scene and label, with a statement about the scene."""
     rows: dict[str, list[dict[str, Any]]] = {code: [] for code in languages}
     for name, scene, _ in scenes:
         absent = [thing for thing in THINGS if thing not in scene.things]

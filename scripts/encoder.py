@@ -40,11 +40,11 @@ from xlt.training.exporting import export_run
 REPOSITORY = Path(__file__).parents[1]
 
 HELD_OUT_ROWS = 400
-"""Most held-out rows a language."""
+"""Maximum number of held-out rows per language."""
 
 
 class Recipe(NamedTuple):
-    """Optimizer steps, most tokens in one, and the peak learning rate."""
+    """Number of optimizer steps, maximum number of tokens per step, and peak learning rate of fine-tuning."""
 
     steps: int
     tokens: int
@@ -62,18 +62,20 @@ RUNS = [REPOSITORY / "runs" / name for name in ("pretrain-mini", "pretrain-mini-
 HARDWARE = "2 CPU cores with AVX512 and its bfloat16 instructions"
 SEEDS = (0, 1, 2)
 MEGABYTE = 10**6
-"""Bytes of text that a language needs to count in the means of retrieval."""
+"""Minimum size of a language's text in bytes to count in the means of retrieval."""
 
 OTHER_SCRIPTS = (
     *("ar", "bg", "bn", "el", "fa", "he", "hi", "ja", "ka", "kk", "ko"),
     *("ml", "mr", "my", "ru", "ta", "te", "th", "uk", "ur", "zh"),
 )
-"""Languages that are not written in Latin letters."""
+"""Languages that do not use the Latin script."""
 
 
 def main() -> None:
-    """Measure what is missing, write all files."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure the missing parts, and write all files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--encoder", type=Path, default=MINI, help="Folder of the encoder. Defaults to encoders/mini."
     )
@@ -94,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("--text", type=Path, required=True, help="Data root of plain text. Required.")
     parser.add_argument("--data", type=Path, required=True, help="Data root with google/xtreme. Required.")
-    parser.add_argument("--again", nargs="*", default=[], help="Parts to measure again.")
+    parser.add_argument("--again", nargs="*", default=[], help="Parts to measure again, as in metrics.json.")
     parser.add_argument("--only", nargs="*", default=None, help="Parts to measure. Defaults to all.")
     arguments = parser.parse_args()
     quiet()
@@ -126,8 +128,8 @@ def main() -> None:
 
 
 def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
-    """By language of the plain text: tokens to train on, characters, share that a machine translated."""
-    data = _text_data(root, encoder, ["mlm"])
+    """Return training tokens, characters and percentage of machine-translated characters, by language."""
+    data = _text_data(root, encoder)
     found = {}
     for name, splits in data.encoded.items():
         language = data.tasks[name].language
@@ -145,18 +147,18 @@ def text_used(root: Path, encoder: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _text_data(root: Path, encoder: str, tasks: list[str]) -> TransferData:
-    """The text as the run of pre-training reads it."""
+def _text_data(root: Path, encoder: str) -> TransferData:
+    """Return the plain text as the pretraining run reads it."""
     data = TransferData(
-        tasks, root=str(root), encoder=encoder, max_length=128, stride=32, validation_volume=HELD_OUT_ROWS
+        ["mlm"], root=str(root), encoder=encoder, max_length=128, stride=32, validation_volume=HELD_OUT_ROWS
     )
     data.prepare_data()
     return data
 
 
 def perplexities(encoder: str, root: Path) -> dict[str, Any]:
-    """Of hidden tokens of held-out text, by language, and of the unigram of its training text."""
-    data = _text_data(root, encoder, ["mlm"])
+    """Return loss (nats), perplexities and accuracy (percent) on held-out text, by language."""
+    data = _text_data(root, encoder)
     module = TransferModule(encoder)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     trainer.validate(module, data, verbose=False)
@@ -188,7 +190,10 @@ def _unigram_loss(data: TransferData, name: str, encoder: str) -> float:
 
 
 def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
-    """Accuracy by language; the layer is chosen on every other language and reported on the rest."""
+    """Return the accuracy on Tatoeba in percent, by language, and its means.
+
+    The layer is chosen on every second language with enough text. The others with enough text are reported.
+    """
     by_layer = accuracies(encoder, data)
     large = sorted(name for name in by_layer if _bytes(text, name) >= MEGABYTE)
     chosen_on, reported_on = large[::2], large[1::2]
@@ -208,7 +213,7 @@ def tatoeba(encoder: str, data: Path, text: Path) -> dict[str, Any]:
 
 
 def without_ranking(run: Path, data: Path, text: Path) -> dict[str, Any]:
-    """Retrieval by the encoder of a run that was not trained to rank translations."""
+    """Return the means of retrieval by a run without translation ranking, and facts of the run."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         export_run(run, Path(folder))
         found = tatoeba(folder, data, text)
@@ -217,7 +222,7 @@ def without_ranking(run: Path, data: Path, text: Path) -> dict[str, Any]:
 
 
 def _bytes(text: Path, language: str) -> int:
-    """Bytes of the language's plain text, what may not be trained on left out; 0 where there is none."""
+    """Return the bytes of a language's plain text without the origin `ted`; 0 if there is no text."""
     path = text / "mono" / f"{language}.parquet"
     if not path.is_file():
         return 0
@@ -226,7 +231,7 @@ def _bytes(text: Path, language: str) -> int:
 
 
 def fine_tuning(encoder: str, data: Path) -> dict[str, Any]:
-    """Scores of fine-tuning from the weights and from random ones, by task, over seeds."""
+    """Return the scores of fine-tuning from the weights and from random weights, by task, for each seed."""
     found: dict[str, Any] = {}
     for task, recipe in FINE_TUNING.items():
         runs = {
@@ -245,7 +250,7 @@ def fine_tuning(encoder: str, data: Path) -> dict[str, Any]:
 
 
 def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, from_scratch: bool) -> float:
-    """The task's score on its validation rows after the recipe's steps, percent."""
+    """Fine-tune on a task, and return its score on the validation rows in percent."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         copied = Path(shutil.copytree(encoder, Path(folder) / "encoder"))
         keys = {
@@ -276,7 +281,7 @@ def _fine_tuned(encoder: str, data: Path, task: str, recipe: Recipe, seed: int, 
 
 
 def of_the_run(folder: Path) -> dict[str, Any]:
-    """Steps, tokens and hours of a run, and what it was trained on."""
+    """Return the steps, tokens and hours of a run, with the settings and the version of torch."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["run"]
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     return {

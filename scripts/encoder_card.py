@@ -1,4 +1,4 @@
-"""The model card of a small encoder, and the picture of its learning curves, from what was measured."""
+"""Write the model card of a small encoder, with a figure of its learning curves."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from xlt.system.files import write_atomically
 from xlt.training.metrics_file import read_events
 
 NAMED = ("en", "ar", "zh", "kk")
-"""Languages that the picture names."""
+"""Languages that the figure of the learning curves names."""
 
 LICENCES = """\
 | origin | what | licence |
@@ -33,7 +33,13 @@ wants to use them otherwise has to look at these terms first."""
 
 
 def write_card(folder: Path, found: Mapping[str, Any], runs: Sequence[Path]) -> None:
-    """Write README.md and loss.png into the encoder's folder, of the parts that have been measured."""
+    """Write README.md and loss.png into the encoder's folder.
+
+    Args:
+        folder: Folder of the encoder.
+        found: Measurements by name. The card has no section for a part without measurements.
+        runs: Folders of the pretraining runs, in order.
+    """
     if all((run / "metrics.jsonl").is_file() for run in runs):
         draw_curves([run / "metrics.jsonl" for run in runs], folder / "loss.png")
     config = AutoConfig.from_pretrained(folder)
@@ -73,11 +79,11 @@ small: do not compare the figures with published ones."""
 
 
 MUST_WIN = ("mnli", "udpos")
-"""Tasks that the encoder must be better at than random weights, or it is not the default."""
+"""Tasks on which the encoder must be better than random weights to be the default encoder."""
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
-    """Whether it is clearly better than random weights."""
+    """Return a sentence on the comparison with random weights, on the tasks of MUST_WIN."""
     lost = [task for task in MUST_WIN if found[task]["mean"] <= 2 * found[task]["sd"]]
     if not lost:
         return f"It is clearly better than random weights on {' and '.join(MUST_WIN)} (more than two SDs over seeds)."
@@ -88,7 +94,7 @@ def _verdict(found: Mapping[str, Any]) -> str:
 
 
 def _how(found: Mapping[str, Any], folder: str) -> str:
-    """Commands, steps and hours."""
+    """Return the section with the commands, steps, tokens and hours of pretraining."""
     names = [run["name"] for run in found["runs"]]
     places = [*(f"runs/{name.removeprefix('pretrain-')}" for name in names[:-1]), folder]
     commands = "\n".join(
@@ -142,7 +148,7 @@ fewer than 1,000 sentences are easier). Layer {found["tatoeba_layer"]} (0 is the
 
 
 def _without_ranking(found: Mapping[str, Any]) -> str:
-    """What retrieval is without training for it, where that was measured."""
+    """Return a sentence on retrieval without translation ranking; an empty text if it was not measured."""
     if "without_ranking" not in found:
         return ""
     other = found["without_ranking"]
@@ -212,13 +218,13 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _in_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> str:
-    """A long narrow table, side by side."""
+    """Return a long narrow table in Markdown, folded into several columns side by side."""
     height = -(-len(rows) // columns)
     blank = [""] * len(heads)
     wide = [
@@ -233,7 +239,12 @@ def _in_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: in
 
 
 def draw_curves(metrics: Sequence[Path], out: Path) -> None:
-    """Loss on held-out text against the steps of all runs: a line a language, and their mean."""
+    """Draw the loss on held-out text over the steps of all runs: one line per language, and their mean.
+
+    Args:
+        metrics: Files metrics.jsonl of the runs, in order.
+        out: Image file to write.
+    """
     events: list[dict[str, Any]] = []
     for path in metrics:
         before = events[-1]["step"] if events else 0

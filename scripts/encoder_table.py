@@ -1,12 +1,13 @@
-"""Compare encoders: fine-tuned in English, tested in the other languages, on one table.
+"""Compare encoders in a table: each is fine-tuned in English and tested in other languages.
 
     export XLT_DATA=MIRROR          # a folder that mirrors the hub
     python -m scripts.encoder_table --encoders mini=encoders/mini new=runs/new e5-small=encoders/e5-small
 
-Each encoder is fine-tuned with three seeds on XNLI (English MNLI), UDPOS, PAN-X and XQuAD (SQuAD 1.1), and
-tested zero-shot. Tatoeba reads the last layer, without training. `random` is the first encoder's config with
-random weights, others for each seed. Writes scores.csv and table.md. The same command resumes where it was
-stopped: a finished run or test is not repeated, and its folder's name holds a hash of the encoder's weights.
+By default, each encoder is fine-tuned with three seeds on XNLI (English MNLI), UDPOS, PAN-X and XQuAD (SQuAD
+1.1), and tested zero-shot. Tatoeba reads the last layer, without training. `random` is the first encoder's
+config with random weights, which differ between seeds. The command writes scores.csv and table.md. The same
+command resumes: finished runs and tests are not repeated. The names of their folders hold a hash of the
+encoder's weights.
 """
 
 import argparse
@@ -28,10 +29,11 @@ from xlt.system.files import write_atomically
 from xlt.system.hashing import hash_of
 
 RANDOM = "random"
+"""Name of the encoder with random weights."""
 
 
 class Recipe(NamedTuple):
-    """Optimizer steps, tokens of a step, and the peak rate of narrow encoders and of the others."""
+    """Optimizer steps, tokens per step, and peak learning rates of narrow and of wide encoders."""
 
     steps: int
     tokens: int
@@ -40,7 +42,7 @@ class Recipe(NamedTuple):
 
 
 NARROW = 256
-"""Largest width of a narrow encoder."""
+"""Maximum hidden width of a narrow encoder."""
 
 RECIPES = {
     "xnli": Recipe(300, 4096, 5e-4, 1e-4),
@@ -51,7 +53,7 @@ RECIPES = {
 
 
 class Score(NamedTuple):
-    """Score of a cell in percent: the mean of its metrics."""
+    """Score of an encoder in a task and language with a seed, in percent: the mean of the task's metrics."""
 
     encoder: str
     task: str
@@ -61,18 +63,41 @@ class Score(NamedTuple):
 
 
 def main() -> None:
-    """Run what is missing, and write the table after each encoder."""
+    """Run the missing runs and tests, and write the table after each encoder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoders", nargs="+", required=True, help="NAME=FOLDER of each encoder")
-    parser.add_argument("--tasks", nargs="+", default=["tatoeba", *RECIPES], help="tasks to compare")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of fine-tuning")
-    parser.add_argument("--without_random", action="store_true", help="leave the random weights out")
-    parser.add_argument("--volume", type=int, default=200, help="most test rows of a task in a language")
-    parser.add_argument("--out", type=Path, default=Path("runs/encoder-table"), help="folder of all files")
-    parser.add_argument("--accelerator", default="cpu", help="cpu or gpu")
-    parser.add_argument("--steps_factor", type=float, default=1.0, help="factor of all recipes' steps")
+    parser.add_argument(
+        "--encoders", nargs="+", required=True, help="NAME=FOLDER of each encoder, such as mini=encoders/mini"
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", default=["tatoeba", *RECIPES], help="tasks to compare; default: all"
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of fine-tuning; default: 0 1 2"
+    )
+    parser.add_argument(
+        "--without_random", action="store_true", help="leave out the encoder with random weights"
+    )
+    parser.add_argument(
+        "--volume",
+        type=int,
+        default=200,
+        help="maximum number of test rows per fine-tuned task and language; default: 200",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/encoder-table"),
+        help="folder of all files; default: runs/encoder-table",
+    )
+    parser.add_argument("--accelerator", default="cpu", help="cpu or gpu; default: cpu")
+    parser.add_argument(
+        "--steps_factor",
+        type=float,
+        default=1.0,
+        help="factor of the numbers of steps in all recipes; default: 1",
+    )
     arguments = parser.parse_args()
     named = dict(entry.split("=", 1) for entry in arguments.encoders)
     first = next(iter(named.values()))
@@ -88,7 +113,7 @@ def main() -> None:
 
 
 def _random(folder: str, seed: int, out: Path) -> str:
-    """Return a folder with random weights for an encoder's config; the weights depend on the seed alone."""
+    """Return a folder with random weights for an encoder's config. The weights depend only on the seed."""
     drawn = out / f"random-s{seed}"
     if not (drawn / "model.safetensors").is_file():
         drawn.mkdir(parents=True, exist_ok=True)
@@ -101,7 +126,7 @@ def _random(folder: str, seed: int, out: Path) -> str:
 
 
 def _scores(task: str, encoder: str, seed: int, arguments: argparse.Namespace) -> list[tuple[str, float]]:
-    """Fine-tune and test an encoder, unless it is done; return language and score."""
+    """Fine-tune and test an encoder if that is not done, and return each language with its score."""
     folder = arguments.out / f"{Path(encoder).name}-{hash_of(encoder)[:8]}"
     tested = folder / (f"{task}-test" if task not in RECIPES else f"{task}-s{seed}-test")
     if not (tested / "results.csv").is_file():
@@ -121,7 +146,7 @@ def _scores(task: str, encoder: str, seed: int, arguments: argparse.Namespace) -
 def _fit_keys(
     task: str, encoder: str, seed: int, run: Path, arguments: argparse.Namespace
 ) -> dict[str, object]:
-    """Return the keys of a fine-tuning run."""
+    """Return the config keys of a fine-tuning run."""
     recipe = RECIPES[task]
     steps = max(1, round(recipe.steps * arguments.steps_factor))
     is_narrow = load_config(encoder).hidden_size <= NARROW
@@ -158,7 +183,7 @@ def _call(module: str, keys: Mapping[str, object]) -> None:
 
 
 def _read(path: Path) -> Iterator[tuple[str, float]]:
-    """Yield each language of a test with its score, the mean of its metrics."""
+    """Yield each language of a results.csv with its score in percent, the mean of its metrics."""
     metrics: dict[str, list[float]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -173,8 +198,8 @@ def write(scores: Sequence[Score], encoders: Sequence[str], tasks: Sequence[str]
     Args:
         scores: All scores.
         encoders: Names of the encoders, in the order of the table's rows.
-        tasks: Names of the tasks, in the order of its columns.
-        out: The folder.
+        tasks: Names of the tasks, in the order of the table's columns.
+        out: Folder of both files.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
@@ -185,7 +210,10 @@ def write(scores: Sequence[Score], encoders: Sequence[str], tasks: Sequence[str]
 
 
 def table(scores: Sequence[Score], encoders: Sequence[str], tasks: Sequence[str]) -> str:
-    """Return a Markdown table: mean over the languages, mean and SD over seeds; English in a column alone."""
+    """Return a Markdown table. A cell has the mean over languages: its mean and SD over seeds.
+
+    Each task has a column for English and a column for its other languages, if it has scores in them.
+    """
     columns = [(task, is_english) for task in tasks for is_english in (False, True)]
     columns = [c for c in columns if any(_of(scores, encoder, *c) for encoder in encoders)]
     titles = [
@@ -198,7 +226,7 @@ def table(scores: Sequence[Score], encoders: Sequence[str], tasks: Sequence[str]
 
 
 def _of(scores: Sequence[Score], encoder: str, task: str, is_english: bool) -> list[float]:
-    """Return an encoder's mean over the languages of a task, English or the others, by seed."""
+    """Return an encoder's mean score for each seed: in English, or over the other languages of a task."""
     by_seed: dict[int, list[float]] = {}
     for score in scores:
         if (score.encoder, score.task, score.language == "en") == (encoder, task, is_english):
@@ -212,7 +240,7 @@ def _num_languages(scores: Sequence[Score], task: str) -> int:
 
 
 def _in_words(values: Sequence[float]) -> str:
-    """Return mean and SD over seeds; no SD for equal or single values, and a dash for none."""
+    """Return mean and SD over seeds as text: no SD for equal or single values, a dash for no value."""
     if not values:
         return "–"
     mean = f"{statistics.mean(values):.1f}"

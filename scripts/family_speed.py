@@ -1,10 +1,10 @@
 """Train an XLM-R, a BERT and a ModernBERT of equal size on the quickstart's rows, and compare their speed.
 
-python -m scripts.family_speed --out runs/family-speed
+    python -m scripts.family_speed --out runs/family-speed
 
-All three have random weights, 4 layers x 256, the tokenizer of encoders/mini and the same batches. ModernBERT
-has a gate in its feed-forward part, which is narrower for as many weights. The table is printed and written
-to table.md. Run it on a machine that does nothing else.
+All three have random weights, 4 layers of width 256, the tokenizer of encoders/mini and the same batches. The
+feed-forward part of ModernBERT has a gate, and is narrower to have the same number of weights. The command
+prints the table and writes table.md. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -35,14 +35,14 @@ CONFIGS: dict[str, PretrainedConfig] = {
         **SIZES, intermediate_size=680, max_position_embeddings=512, cls_token_id=0, sep_token_id=2
     ),
 }
-"""Configs by family. 680 x 3 matrices have as many weights as 1,024 x 2, but for 0.4 percent."""
+"""Configs by family. 3 matrices of width 680 have 0.4 percent fewer weights than 2 of width 1,024."""
 
 SKIPPED = 0.25
-"""Share of the steps, at the beginning, whose speed does not count."""
+"""Share of the first steps whose speed does not count, from 0 to 1."""
 
 
 def write_encoder(name: str, folder: Path) -> int:
-    """Write a config and the mini tokenizer; return the number of weights outside the word embeddings."""
+    """Write a config and the mini tokenizer, and return the number of weights outside the word embeddings."""
     config = CONFIGS[name]
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
@@ -71,7 +71,7 @@ def train(encoder: Path, run: Path, steps: int) -> None:
 
 
 def line_of(name: str, weights: int, run: Path) -> str:
-    """Return a line of the table, with the median of the tokens a second."""
+    """Return a line of the table, with the median of the tokens per second."""
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [event for event in events if "train/loss" in event]
     kept = steps[int(SKIPPED * len(steps)) :]
@@ -80,12 +80,12 @@ def line_of(name: str, weights: int, run: Path) -> str:
 
 
 def main() -> None:
-    """Run the command."""
+    """Train all families, and write and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="Folder of the runs and of table.md.")
     parser.add_argument("--steps", type=int, default=40, help="Optimizer steps of each run. Defaults to 40.")
     options = parser.parse_args()
-    lines = ["| family | weights outside the word embeddings | tokens a second |", "|---|--:|--:|"]
+    lines = ["| family | weights outside the word embeddings | tokens per second |", "|---|--:|--:|"]
     for name in CONFIGS:
         encoder, run = options.out / f"{name}-config", options.out / name
         weights = write_encoder(name, encoder)

@@ -1,9 +1,9 @@
-"""Convert the few-shot rows of IGLUE's XVNLI into the training rows of a data root.
+"""Convert the few-shot rows of IGLUE's XVNLI to the training rows of a data root.
 
     python -m scripts.iglue_few_shot iglue/datasets/XVNLI/annotations ar 5 OUT
 
-Reads `ar/train_5.jsonl` of https://github.com/e-bug/iglue, whose number counts images, and writes
-OUT/xvnli_train.parquet. A run joins the photos by their Flickr30K number, from the column `image_id` of
+The command reads `ar/train_5.jsonl` of https://github.com/e-bug/iglue and writes OUT/xvnli_train.parquet. The
+number 5 counts images. A run finds the photos by their Flickr30K number, in the column `image_id` of
 `flickr/train.parquet` in any of its data roots.
 """
 
@@ -22,11 +22,11 @@ COLUMNS = {
     "hypothesis": "sentence2",
     "label": "gold_label",
 }
-"""Column of xvnli_train.parquet to IGLUE's name, which is spelled that way."""
+"""Columns of xvnli_train.parquet, with IGLUE's names. IGLUE spells `Flikr30kID` without a c."""
 
 
 def read(path: Path, language: str) -> list[dict[str, Any]]:
-    """Return the rows of a file of IGLUE.
+    """Return the rows of a file of IGLUE as rows of xvnli_train.parquet.
 
     Raises:
         ValueError: A row lacks a column.
@@ -42,13 +42,13 @@ def read(path: Path, language: str) -> list[dict[str, Any]]:
 
 
 def convert(annotations: Path, language: str, num_images: str, out: Path) -> Path:
-    """Write the rows of a language, and return the file.
+    """Write the rows of a language, and return the path of the file.
 
     Args:
         annotations: IGLUE's folder, with a folder for each language.
         language: ISO 639-1 code.
         num_images: Number of images: 1, 5, 10, 20, 25 or 48.
-        out: The data root.
+        out: Data root to write to. An existing xvnli_train.parquet is replaced.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,10 +1,10 @@
 """Write the syntactic distances of languages from English, by the features of URIEL+ and Grambank.
 
-python -m scripts.language_distances --out xlt/studies/analysis/syntactic_distances.csv
+    python -m scripts.language_distances --out xlt/studies/analysis/syntactic_distances.csv
 
-The package urielplus must be installed (pip install urielplus==1.3.2); xlt itself does not need it. The
-distance is the angle between two vectors of syntactic features, over the features that both languages have: 0
-if they are the same, 1 if they share none.
+The package urielplus must be installed (pip install urielplus==1.3.2). xlt itself does not need it. The
+distance is the angle between two vectors of syntactic features, over the features that both languages have.
+It is 0 if the languages are the same, and 1 if they share no feature.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from xlt.data.multilingual import ENGLISH
 from xlt.studies.analysis.language_facts import FAMILIES, read_table
 
 ISO_639_3 = {"ar": "arb", "et": "ekk", "fa": "pes", "ms": "zsm", "qu": "quz", "sw": "swh", "zh": "cmn"}
-"""Codes of the single languages that stand for a macrolanguage."""
+"""ISO 639-3 code of the individual language that represents each macrolanguage."""
 
 MIN_FEATURES = 30
-"""Minimum number of shared features; the distance over fewer is left empty."""
+"""Minimum number of shared features. With fewer features, the distance is left empty."""
 
 HEADER = """\
 # Syntactic distance of languages from English, written by `python -m scripts.language_distances`.
@@ -47,7 +47,12 @@ def glottocodes(languages: Iterable[str]) -> dict[str, str]:
 
 
 def lines_of(uriel: Any, codes: dict[str, str]) -> list[str]:
-    """Return the lines of the table: language, distance from English and number of shared features."""
+    """Return the lines of the table: language, distance from English and number of shared features.
+
+    Args:
+        uriel: The database, a `URIELPlus`.
+        codes: Glottolog code of each language.
+    """
     names = uriel.get_typological_languages_array().tolist()
     is_syntax = [name.startswith("S_") for name in uriel.get_typological_features_array()]
     data = uriel.get_typological_data_array()[:, is_syntax]

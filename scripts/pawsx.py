@@ -1,7 +1,7 @@
-"""PAWS-X with training rows: `python -m scripts.pawsx --mirror MIRROR --out runs/pawsx-root`.
+"""Write PAWS-X with training rows: `python -m scripts.pawsx --mirror MIRROR --out runs/pawsx-root`.
 
-The mirror has none: 1,600 rows of its English development set take their place, 200 others validate, the last
-200 are tested with the German and Chinese test sets, which share no row with them.
+The mirror has no training rows. Its English dev set is split: 1,600 rows for training, 200 rows for
+validation and 200 rows for testing. The German and Chinese test sets of the mirror share no row with them.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from jsonargparse import auto_cli
 
 
 def write_root(mirror: Path, out: Path = Path("runs/pawsx-root")) -> Path:
-    """Write PAWS-X with training rows, and return its data root. Files that exist are kept.
+    """Write PAWS-X with training rows, and return its data root. Existing files are kept.
 
     Args:
         mirror: Data root with google/xtreme/PAWS-X.en.

@@ -1,8 +1,8 @@
 """Show zero-shot transfer from beginning to end, in minutes: `make quickstart`.
 
-Train nine English tasks together, fine-tune the result on English part-of-speech tags, test the tags in 28
-languages. Each command is printed before it runs, so that it can be run alone. What is finished already is
-not run again.
+The program trains one encoder on nine English tasks, fine-tunes it on English part-of-speech tags, and tests
+the tags in 28 languages. It prints each command before it runs the command. You can run each command alone.
+Finished runs are not repeated.
 """
 
 import csv
@@ -32,13 +32,13 @@ MINI = (
     ("--model.encoder=runs/mini/mixture", "--trainer.default_root_dir=runs/mini/mixture_udpos"),
     ("--runs=[runs/mini/mixture_udpos]", "--out=runs/mini/evaluation"),
 )
-"""Arguments that replace the real encoder by encoders/mini, for each command."""
+"""Arguments of each command that replace the encoder e5-small with encoders/mini."""
 CLEAR = 5.0
-"""Points over chance from which a task counts as learned."""
+"""Minimum difference from chance at which a task counts as learned, in percentage points."""
 
 
 def main() -> None:
-    """Run the commands in turn. The first that fails ends the program with its exit code."""
+    """Run the commands in order. If a command fails, end the program with the command's exit code."""
     is_real = has_encoder()
     for i, (title, command, config) in enumerate(COMMANDS):
         line = ["xlt", command, "--config", config, *(() if is_real else MINI[i])]
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def has_encoder() -> bool:
-    """Write encoders/e5-small unless it is there; return False, and say so, if it cannot be had."""
+    """Write encoders/e5-small unless it exists. Return False, and print a message, if that fails."""
     if (ENCODER / "model.safetensors").is_file():
         return True
     line = ["python", "-m", "scripts.e5_small", "--out", str(ENCODER)]
@@ -72,7 +72,7 @@ def has_encoder() -> bool:
 
 
 def summary(root: Path) -> list[str]:
-    """Return the lines that say what the three commands have shown, and what to run next.
+    """Return the lines that sum up the results of the three commands, and name the next commands.
 
     Args:
         root: Folder of the runs and of the evaluation.

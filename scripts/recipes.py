@@ -1,14 +1,14 @@
 """Search for a recipe: fine-tune tasks with combinations of settings and seeds, and compare dev scores.
 
-python -m scripts.recipes --encoder encoders/mini --tasks mnli udpos --set model.learning_rate=3e-4,1e-3
-    --steps 60 120 --seeds 3 --out runs/recipes/mini
+    python -m scripts.recipes --encoder encoders/mini --tasks mnli udpos
+        --set model.learning_rate=3e-4,1e-3 --steps 60 120 --seeds 3 --out runs/recipes/mini
 
-Each run is xlt.fit with configs/small/<task>.yaml and some other values. Data come from the config's root,
-or from --root. The same command resumes: finished runs are kept, and the command may name further values.
-Weights of finished runs are deleted.
+Each run is xlt.fit with configs/small/<task>.yaml, in which some values are replaced. The data come from the
+config's root, or from --root. The same command resumes: finished runs are kept, and the command may name
+further values. The weights of finished runs are deleted.
 
-<out>/recipes.csv       one line for each run: task, encoder, settings, seed, dev score, collapsed, cost
-<out>/<task>/<run>/     the run without its weights
+    <out>/recipes.csv       one line for each run: task, encoder, settings, seed, dev score, collapsed, cost
+    <out>/<task>/<run>/     the run without its weights
 """
 
 import argparse
@@ -33,19 +33,20 @@ from xlt.system.signals import STOPPED
 from xlt.system.tables import aligned
 
 CONFIGS = Path("configs/small")
+"""Folder of the tasks' configs."""
 
 Line = dict[str, Any]
-"""A line of recipes.csv."""
+"""Line of recipes.csv, by column."""
 
 
 class Run(NamedTuple):
-    """A run of the search.
+    """Run of the search.
 
     Args:
         task: Name of the task.
         settings: Values of the keys that differ from the task's config.
-        steps: Number of optimizer steps. If None, that of the config.
-        seed: The seed.
+        steps: Number of optimizer steps. If None, the config's number.
+        seed: Seed of the run.
     """
 
     task: str
@@ -55,7 +56,7 @@ class Run(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        """The settings as text, such as `model.learning_rate=1e-3 steps=60`; `as shipped` without any."""
+        """Settings as text, such as `model.learning_rate=1e-3 steps=60`; `as shipped` without settings."""
         steps = {} if self.steps is None else {"steps": self.steps}
         return (
             " ".join(f"{key}={value}" for key, value in (dict(self.settings) | steps).items()) or "as shipped"
@@ -72,17 +73,19 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUES",
-        help="key of xlt.fit and its values, such as model.learning_rate=3e-4,1e-3; may be given repeatedly",
+        help="key of xlt.fit and its values, such as model.learning_rate=3e-4,1e-3; may be repeated",
     )
     parser.add_argument(
         "--steps",
         type=int,
         nargs="*",
         default=[None],
-        help="numbers of optimizer steps; warm-up and validation interval scale too. Default: the config's",
+        help="numbers of optimizer steps; warm-up and validation interval scale too. Default: as configured",
     )
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on. Default: 1")
-    parser.add_argument("--root", nargs="*", help="folders that mirror the hub. Default: those of the config")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, counted from 0. Default: 1")
+    parser.add_argument(
+        "--root", nargs="*", help="folders that mirror the hub. Default: the folders of the config"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     return parser
 
@@ -107,14 +110,21 @@ def grid_of(settings: Sequence[str]) -> dict[str, list[str]]:
 def runs_of(
     tasks: Sequence[str], grid: Mapping[str, Sequence[str]], steps: Sequence[int | None], seeds: int
 ) -> Iterator[Run]:
-    """Yield the runs of a search, seed by seed, so that an unfinished search compares all recipes."""
+    """Yield the runs of a search, seed by seed. Therefore an unfinished search compares all recipes."""
     for task, seed in itertools.product(tasks, range(seeds)):
         for values, count in itertools.product(itertools.product(*grid.values()), steps):
             yield Run(task, dict(zip(grid, values, strict=True)), count, seed)
 
 
 def arguments_of(run: Run, encoder: str, root: Sequence[str] | None, folder: Path) -> list[str]:
-    """Return the arguments of xlt.fit for a run."""
+    """Return the arguments of xlt.fit for a run.
+
+    Args:
+        run: The run.
+        encoder: Encoder to fine-tune.
+        root: Folders that mirror the hub. If None, the folders of the config.
+        folder: Folder of the run.
+    """
     path = str(CONFIGS / f"{run.task}.yaml")
     keys: dict[str, Any] = {"model.encoder": encoder, "seed_everything": run.seed}
     if run.steps is not None:
@@ -129,7 +139,7 @@ def arguments_of(run: Run, encoder: str, root: Sequence[str] | None, folder: Pat
 
 
 def line_of(run: Run, encoder: str, results: Mapping[str, Any] | None) -> Line:
-    """Return the line of a run; without results the run failed, as when its loss is not finite."""
+    """Return the line of a run. If `results` is None, the run has failed, as with an infinite loss."""
     line: Line = {"task": run.task, "encoder": encoder, "recipe": run.recipe, "seed": run.seed}
     if results is None:
         return line | {"state": "failed"}
@@ -155,7 +165,7 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """Return a table of the recipes of each task, the best mean first. A note names the collapsed runs."""
+    """Return a table of the recipes of each task, best mean first. A note names the collapsed runs."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line["task"], line["recipe"]), []).append(line)
@@ -168,7 +178,7 @@ def summary(lines: Sequence[Line]) -> str:
         figures = [f"{mean:.1f}", spread, f"{min(scores):.1f}"] if scores else ["–"] * 3
         counts = [str(len(own)), *figures, str(len(collapsed)), str(len(own) - len(scores))]
         shown.append(((task, -mean), [task, recipe, *counts]))
-    rows = [row for _, row in sorted(shown, key=lambda one: one[0])]
+    rows = [row for _, row in sorted(shown, key=lambda pair: pair[0])]
     head = ["task", "recipe", "seeds", "mean", "SD", "lowest", "collapsed", "failed"]
     note = collapse_note(
         f"{n['task']} {n['recipe']} seed {n['seed']}" for n in lines if n.get("collapsed") == "yes"
@@ -177,7 +187,7 @@ def summary(lines: Sequence[Line]) -> str:
 
 
 def search(args: Sequence[str]) -> int:
-    """Run the command; return its exit code.
+    """Run the search, and return the exit code.
 
     Args:
         args: Command-line arguments.
@@ -191,7 +201,7 @@ def search(args: Sequence[str]) -> int:
         print(f"run {number + 1} of {len(runs)}: {run.task}, {run.recipe}, seed {run.seed}", flush=True)
         results = folder / "results.json"
         is_known = results.is_file()
-        # xlt.fit only compares a finished run with its config: results of another encoder are refused.
+        # xlt.fit only compares a finished run with its config, and refuses results of another encoder.
         code = run_command(fit, arguments_of(run, options.encoder, options.root, folder))
         has_trained = (folder / "metrics.jsonl").is_file()
         if code == STOPPED or (code and (is_known or not has_trained)):

@@ -2,8 +2,8 @@
 
     python -m scripts.retrieval_figure --run runs/small/scenes --root scenes --out captions.png
 
-The model is a run of captions. The images are the first test images of xFlickr&CO.
-A caption is green if it belongs to the image. --boxes draws boxes in place of images that may not be shown.
+The model is a run that was trained on captions. The images are the first test images of xFlickr&CO. A caption
+is green if it belongs to the image. --boxes true draws boxes in place of images that may not be shown.
 """
 
 import io
@@ -33,14 +33,14 @@ TASK = "xflickrco"
 RIGHT, WRONG = "#1a7f37", "#b42318"
 """Colours of right and wrong captions."""
 WIDTH = 24
-"""Number of characters in a line of a caption."""
+"""Maximum number of characters in a line of a caption."""
 
 
 class Retrieved(NamedTuple):
     """Captions that a model retrieves in a language.
 
     Args:
-        captions: The caption for each image.
+        captions: Retrieved caption of each image.
         are_right: True for each caption that belongs to its image.
     """
 
@@ -57,15 +57,15 @@ def retrieval_figure(
     boxes: bool = False,
     cache: str | None = None,
 ) -> None:
-    """Write the figure.
+    """Draw the images with the retrieved captions, and write the figure.
 
     Args:
         run: Folder of the run.
         root: Data root with xflickrco.parquet and xflickrco_images.parquet.
         out: File to write, such as captions.png.
-        languages: Languages of the captions, whose letters the font must have: Latin, Greek or Cyrillic.
+        languages: Languages of the captions. The font needs a Latin, Greek or Cyrillic script.
         num_images: Number of images.
-        boxes: Draw boxes in place of the images.
+        boxes: True to draw boxes in place of the images.
         cache: Folder of encoded rows. Defaults to XLT_CACHE, or ~/.cache/xlt.
     """
     found: dict[str, Retrieved] = {}
@@ -74,13 +74,17 @@ def retrieval_figure(
     for language in languages:
         found[language], images = _retrieve(model, root, language, num_images, cache)
     _draw(images, found, boxes).savefig(out, dpi=150, bbox_inches="tight")
-    print(f"{out} is written")
+    print(f"wrote {out}")
 
 
 def _retrieve(
     model: EvaluationModel, root: str, language: str, num_images: int, cache: str | None
 ) -> tuple[Retrieved, list[bytes]]:
-    """Return the captions that a model retrieves for the first images, and the images' files."""
+    """Return the captions that a model retrieves for the first images, and the content of the image files.
+
+    Raises:
+        ValueError: The model was not trained on images.
+    """
     task = replace(load(TASK), name=f"{TASK}/{language}")
     folder, text = cache_folder(cache), TextEncoder(load_tokenizer(model.name), 128, 0)
     splits = Splits(roots_of(root), folder, text)
@@ -89,7 +93,7 @@ def _retrieve(
     rows = np.arange(stored.meta.rows)
     images = ImageCaches(folder).of(task, model.name)
     if images is None:
-        raise ValueError(f"{model.name} read text alone: name a run that was trained on images")
+        raise ValueError(f"{model.name} reads only text: give --run a run that was trained on images")
     images.illustrate(task, raw_splits, stored, rows)
     fabric = open_device("auto", "32-true")
     fabric.to_device(model)

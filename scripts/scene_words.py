@@ -1,4 +1,4 @@
-"""Words for drawn scenes: captions of scenes, and statements about their shapes, in 11 languages."""
+"""Words of the drawn scenes: captions of scenes, and statements about their shapes, in 11 languages."""
 
 from itertools import permutations
 from typing import NamedTuple
@@ -8,7 +8,7 @@ SHAPES = ("circle", "square", "triangle", "star")
 
 
 class Thing(NamedTuple):
-    """A shape with a colour."""
+    """Shape with a colour."""
 
     colour: str
     shape: str
@@ -25,7 +25,7 @@ THINGS = [Thing(colour, shape) for colour in COLOURS for shape in SHAPES]
 
 
 def _form(forms: str, number: int) -> str:
-    """Return a form of a word or template. The first stands for both if there is no second."""
+    """Return a form of a word or template by its number. A single form serves for both numbers."""
     found = forms.split("|")
     return found[min(number, len(found) - 1)]
 
@@ -35,13 +35,13 @@ class Language(NamedTuple):
 
     Args:
         shapes: Nouns of SHAPES. Feminine nouns have a `*`.
-        colours: Adjectives of COLOURS. Masculine and feminine forms are separated by a stroke, in German the
-            masculine and the neuter.
-        phrase: Template of a noun phrase, or of both forms.
+        colours: Adjectives of COLOURS. A stroke separates the masculine form from the feminine form, and in
+            German from the neuter form.
+        phrase: Template of a noun phrase, or both forms of it.
         side_by_side: Template of a scene with a left and a right shape.
         stacked: Template of a scene with an upper and a lower shape.
-        seen: Template of a statement about a shape in the picture, or of both forms. Defaults to none.
-        hidden: Template of a statement about a shape that no picture shows, or of both forms.
+        seen: Template of a statement about a shape in the picture, or both forms of it. Defaults to none.
+        hidden: Template of a statement about a shape on the back of the picture, or both forms of it.
     """
 
     shapes: str
@@ -53,7 +53,7 @@ class Language(NamedTuple):
     hidden: str = ""
 
     def noun(self, thing: Thing) -> str:
-        """Return the noun phrase of a thing: `a red circle`."""
+        """Return the noun phrase of a thing, such as `a red circle`."""
         noun, form = self._noun(thing)
         colour = _form(self.colours.split()[COLOURS.index(thing.colour)], form)
         return _form(self.phrase, form).format(noun=noun, colour=colour)
@@ -69,7 +69,7 @@ class Language(NamedTuple):
         return template.format(*map(self.noun, scene.things))
 
     def statement(self, thing: Thing, is_hidden: bool) -> str:
-        """Return a sentence about a thing in the picture, or about a thing on its back."""
+        """Return a sentence about a thing in the picture. If `is_hidden`, about a thing on its back."""
         template = self.hidden if is_hidden else self.seen
         return _form(template, self._noun(thing)[1]).format(self.noun(thing))
 
@@ -168,7 +168,7 @@ MORE_ENGLISH = {
     True: ("{0} is to the left of {1}.", "{1} is to the right of {0}."),
     False: ("{0} is above {1}.", "{1} is below {0}."),
 }
-"""Further English captions, of scenes side by side and of others."""
+"""Further English captions of scenes. The key is True for scenes side by side."""
 
 
 def all_scenes() -> list[Scene]:

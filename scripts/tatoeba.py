@@ -1,7 +1,9 @@
-"""Sentence retrieval on Tatoeba: accuracy by language and layer of an encoder.
+"""Measure sentence retrieval on Tatoeba: accuracy of an encoder by language and layer.
 
-Source: Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3; as in XTREME (Hu et al.
-2020), the nearest English sentence of each foreign one by cosine of mean-pooled states.
+As in XTREME (Hu et al. 2020), each foreign sentence retrieves the English sentence with the highest cosine of
+mean-pooled states. D hidden width.
+
+Source: Artetxe and Schwenk (2019), https://arxiv.org/abs/1812.10464, section 4.3.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +22,17 @@ from xlt.models.encoders.text import Encoder
 from xlt.tasks.tatoeba import NAMES
 
 TOKENS = 8192
+"""Maximum number of tokens in a batch."""
 
 
 def accuracies(name: str, root: Path) -> dict[str, list[float]]:
-    """By language: percent of sentences whose translation is the nearest, of the embeddings and each layer.
+    """Return the accuracy in percent of the embeddings and of each layer, by language.
+
+    The accuracy is the percentage of sentences that retrieve their translation.
 
     Args:
-        name: The encoder.
-        root: Data root that holds google/xtreme.
+        name: Folder of the encoder, or its name on the hub.
+        root: Data root with google/xtreme. Languages without a file are left out.
     """
     encoder = Encoder(name).eval()
     text = TextEncoder(load_tokenizer(name), 512, 0)
@@ -44,7 +49,7 @@ def accuracies(name: str, root: Path) -> dict[str, list[float]]:
 
 
 def embed(encoder: Encoder, text: TextEncoder, sentences: Sequence[str]) -> Tensor:
-    """Mean states of the embeddings and every layer, shape (layers + 1, sentences, D)."""
+    """Return the mean states of the embeddings and of each layer, shape (layers + 1, sentences, D)."""
     ids = [piece.ids for piece in text.singles(sentences)]
     lengths = np.array(list(map(len, ids)))
     order = np.argsort(-lengths, kind="stable")
@@ -61,16 +66,18 @@ def embed(encoder: Encoder, text: TextEncoder, sentences: Sequence[str]) -> Tens
 
 
 def retrieval(queries: Tensor, keys: Tensor) -> float:
-    """Percent of the queries whose nearest key has their own number."""
+    """Return the percentage of queries whose nearest key is the key with the same index.
+
+    Args:
+        queries: Vectors, shape (sentences, D).
+        keys: Vectors, shape (sentences, D).
+    """
     found = nearest(queries.contiguous(), keys.contiguous(), 1).indices[:, 0]
     return 100 * (found == torch.arange(len(queries))).double().mean().item()
 
 
 def best_layer(by_language: Mapping[str, Sequence[float]], languages: Sequence[str]) -> int:
-    """The layer of the highest mean over these languages; 0 is the embeddings."""
-    means = [np.mean([by_language[name][i] for name in languages]) for i in range(_layers(by_language))]
+    """Return the layer with the highest mean accuracy over some languages. Layer 0 is the embeddings."""
+    num_layers = len(next(iter(by_language.values())))
+    means = [np.mean([by_language[name][i] for name in languages]) for i in range(num_layers)]
     return int(np.argmax(means))
-
-
-def _layers(by_language: Mapping[str, Sequence[float]]) -> int:
-    return len(next(iter(by_language.values())))

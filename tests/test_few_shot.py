@@ -138,7 +138,7 @@ def test_the_table_of_draws_has_mean_and_sample_deviation(tmp_path: Path):
     # Mean 13, deviations -3, -1 and 4: the sample variance is 26 / 2 = 13, its root 3.6.
     _, _, line = table([tmp_path / name for name in "abc"]).splitlines()
     assert line.split() == ["panx", "de", "f1", "3", "13.0", "3.6", "10.0", "17.0"]
-    with pytest.raises(ValueError, match="1 folder: name at least two evaluations"):
+    with pytest.raises(ValueError, match="at least two evaluations, not 1"):
         table([tmp_path / "a"])
     with pytest.raises(FileNotFoundError, match=r"d/results\.csv does not exist: name the folders"):
         table([tmp_path / "a", tmp_path / "d"])

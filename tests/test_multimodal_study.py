@@ -214,7 +214,7 @@ def test_the_dry_run_counts_the_runs_that_read_images(make: StudyKeys, eye: str,
         "evaluate": 9,
     }
     (line,) = vision_lines(made)
-    assert line.startswith(f"images: 4 runs with {eye}, 4 tokens an image.\nThe first run that")
+    assert line.startswith(f"images: 4 runs with {eye}, 4 tokens per image.\nThe first run that")
     trained = Study(**make(fit={"model": {"vision_trainable": True}}))
     assert vision_lines(trained)[0].endswith("each step reads its images anew.")
     assert call(make(folder=tmp_path / "runs"), tmp_path, dry_run=True) == 0

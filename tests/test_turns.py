@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks import turns
-from benchmarks.systems import Setting, xlt_run
+from benchmarks.measuring import Setting
 from benchmarks.turns import LEAST, WARM_UP, End, Step, Timeline, Turn, _conduct, _Player, in_turn
 from benchmarks.workload import Size
+from benchmarks.xlt_system import xlt_run
 
 FIRST = WARM_UP["train"] + LEAST
 """Steps that each trains at least."""

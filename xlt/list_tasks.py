@@ -172,7 +172,7 @@ def as_csv(tasks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def full(task: Mapping[str, Any]) -> str:
-    """Return all facts of a task, one a line."""
+    """Return all facts of a task, one per line."""
     rows = [(key, ", ".join(value) if isinstance(value, list) else value) for key, value in task.items()]
     width = max(map(len, task))
     return "\n".join(f"{key:<{width}}  {value or '-'}" for key, value in rows)

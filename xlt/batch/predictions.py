@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Outputs = Mapping[str, Sequence[np.ndarray] | np.ndarray]
-"""Arrays of a head by name, each with one entry a row."""
+"""Arrays of a head by name, each with one entry per row."""
 
 
 class EncodedRows(Protocol):
@@ -29,7 +29,7 @@ class Predictions:
     """Outputs of a head for rows of one split, with everything that scoring needs.
 
     Args:
-        outputs: Arrays of the head by name, each with one entry a row, in the order of `rows`.
+        outputs: Arrays of the head by name, each with one entry per row, in the order of `rows`.
         features: Encoded rows of the split.
         rows: Row numbers in `features`, ascending, shape (R,).
         references: `Task.reference` of every example of the split, by example number.
@@ -49,7 +49,7 @@ class Predictions:
         return self.features.gather(column, self.rows)[0]
 
     def by_row(self, column: str) -> list[np.ndarray]:
-        """Return the values of a column, one array a row."""
+        """Return the values of a column, one array per row."""
         values, counts = self.features.gather(column, self.rows)
         return np.split(values, np.cumsum(counts)[:-1])
 

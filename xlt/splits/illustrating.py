@@ -187,7 +187,7 @@ class ImageCache:
                     now = time.perf_counter()
                     if done == num_images or (bar.disable and now - said > SECONDS_BETWEEN_LINES):
                         said, counts = now, f"{done:,} of {num_images:,} images"
-                        log.info("%s: %s, %.1f a second", name, counts, done / (now - start))
+                        log.info("%s: %s, %.1f per second", name, counts, done / (now - start))
         if bad:
             raise ValueError(at_once(f"images of {name} cannot be used", bad))
 

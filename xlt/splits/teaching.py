@@ -167,7 +167,7 @@ class _Vectors:
             vectors, num_tokens = self._model.vectors(texts[chunk])
             self.store.add(keys[chunk], vectors)
             log.info(
-                "%s: teacher vectors of %s of %s new texts, %s tokens a second",
+                "%s: teacher vectors of %s of %s new texts, %s tokens per second",
                 name,
                 f"{min(chunk.stop, len(texts)):,}",
                 f"{len(texts):,}",

@@ -140,8 +140,8 @@ class RowReader:
             texts = [] if changes is None else [c for c in empty.asked if c not in empty.unread(changes)]
             if len(texts) != 1:
                 raise ValueError(
-                    f"{rows.name} has plain lines, but task {task.name} reads several texts or lists. Give a "
-                    "JSON object a line, with a key for each column"
+                    f"{rows.name} has plain lines, but task {task.name} reads several texts or lists. Give "
+                    "one JSON object per line, with a key for each column"
                 )
             self._columns = {texts[0]: LINE}
         unknown = [own for own in self._columns.values() if own not in first]

@@ -54,7 +54,7 @@ def predict_file(
     Args:
         run: Folder of a finished run, or of an export without a head (xlt export without --head).
         input: The rows: a .csv, .tsv, .jsonl, .parquet or .txt file in UTF-8, or - for the standard input.
-            The standard input holds JSON objects, one a line, or plain lines of text.
+            The standard input holds one JSON object per line, or plain lines of text.
         out: File to write, whose suffix is its format: .jsonl, .csv, .tsv or .parquet. Defaults to -, which
             prints JSON lines.
         task: Name of the task that predicts, whose head the run has. Defaults to the run's only head.

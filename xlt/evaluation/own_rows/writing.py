@@ -76,7 +76,7 @@ def writer(out: str) -> Iterator[Write]:
 
 
 def _json_lines(file: TextIO) -> Write:
-    """Return a function that writes a JSON object a line, so that a reader of a pipe gets whole chunks."""
+    """Return a function that writes one JSON object per line. A reader of a pipe gets whole chunks."""
 
     def write(rows: Rows) -> None:
         file.writelines(f"{_json(row)}\n" for row in rows)

@@ -1,1 +1,1 @@
-"""Heads: the task's part of the model, one file a kind of task."""
+"""Heads: the task's part of the model, one file for each kind of task."""

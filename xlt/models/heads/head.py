@@ -65,7 +65,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
-        """Return the outputs that the metric needs, by name, each with one entry a row.
+        """Return the outputs that the metric needs, by name, each with one entry per row.
 
         If rows have several values, the values lie end to end, and `counts` holds their number in each row.
         """

@@ -24,7 +24,7 @@ class RankingHead(Head):
     Args:
         scale: Factor of the cosines.
         margin: Cosine that is subtracted from the cosine of a true pair.
-        sides: Number of sentences a row: 2 for a sentence and its translation, 1 for a single sentence.
+        sides: Number of sentences per row: 2 for a sentence and its translation, 1 for a single sentence.
     """
 
     form: ClassVar[Form | None] = "sentence-similarity"

@@ -68,7 +68,7 @@ def vision_lines(study: Study) -> list[str]:
             tokens = (DEFAULTS | node.settings["data"])["image_tokens"]
             runs[model["vision_encoder"], tokens, bool(model.get("vision_trainable"))] += 1
     return [
-        f"images: {counted(count, 'run')} with {name}, {counted(tokens, 'token')} an image.\n"
+        f"images: {counted(count, 'run')} with {name}, {counted(tokens, 'token')} per image.\n"
         + (TRAINED if is_trained else FROZEN)
         for (name, tokens, is_trained), count in runs.items()
     ]

@@ -158,7 +158,7 @@ def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def verdicts_table(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Return the verdicts on effects for the reader: a line for each target and arm, a column a volume.
+    """Return verdicts on effects for the reader: a line for each target and arm, a column for each volume.
 
     Args:
         verdicts: The table that `effect_verdicts` returns, or some of its lines.
