@@ -1,17 +1,21 @@
 """The results of a study in one file: another machine reports and continues the study."""
 
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StudyKeys
+import yaml
+from conftest import StudyKeys, run
 from scripted_nodes import PROFILE, run_script
 
 from xlt.studies.design.node_files import is_finished, nodes_to_run
 from xlt.studies.design.plan import Study
 from xlt.studies.run import engine
 from xlt.studies.run.archive import restore, save
+from xlt.study import study
 
 RUNS = """
 import pathlib, sys, yaml
@@ -34,11 +38,11 @@ def make(tmp_path: Path, study_keys: StudyKeys, monkeypatch: pytest.MonkeyPatch)
     """A function that returns a study whose nodes write files and compute nothing."""
     run_script(RUNS, tmp_path, monkeypatch)
 
-    def study(**changes: Any) -> Study:
+    def made(**changes: Any) -> Study:
         keys = study_keys(folder=Path("study"), volumes=[9], seeds=[0])
         return Study(**keys | {"intermediate": {"mnli": keys["intermediate"]["mnli"]}} | changes)
 
-    return study
+    return made
 
 
 def finish(made: Study) -> None:
@@ -175,9 +179,39 @@ def test_a_damaged_archive_is_refused_and_stays(content: bytes | None, make: Any
     finish(made)
     path = Path("nodes.zip")
     save(made, path)
-    path.write_bytes(path.read_bytes()[:-30] if content is None else content)
+    whole = path.read_bytes()
+    if content is None:
+        content = whole[:80] + bytes(byte ^ 255 for byte in whole[80:120]) + whole[120:]
+    path.write_bytes(content)
     damaged = path.read_bytes()
     for use in (restore, save):
         with pytest.raises(ValueError, match=r"archive nodes.zip cannot be read \(.*\): restore the file"):
             use(made, path)
     assert path.read_bytes() == damaged
+
+
+def test_studies_that_save_at_once_lose_no_node(make: Any, tmp_path: Path):
+    studies = [make(seeds=[seed]) for seed in range(4)]
+    for each in studies:
+        finish(each)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: save(each, Path("nodes.zip")), studies))
+    names = {name for each in studies for name in each.nodes}
+    new = make(folder=Path("new"), seeds=range(4))
+    assert restore(new, Path("nodes.zip")) == len(names)
+
+
+def test_an_archive_that_cannot_be_written_is_refused_before_the_first_run(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    made = make()
+    config = {key: value for key, value in vars(made).items() if key in signature(Study).parameters}
+    Path("study.yaml").write_text(yaml.safe_dump({**config, "folder": "study"}))
+    Path("file").write_text("")
+    for archive, message in {
+        "file/nodes.zip": "the folder of the archive file cannot be written (File exists): set archive to",
+        ".": "archive . cannot be read ([Errno 21] Is a directory: '.')",
+    }.items():
+        assert run(["--config=study.yaml", f"--archive={archive}"], study) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("study").exists()

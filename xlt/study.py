@@ -140,8 +140,11 @@ def study(args: Sequence[str]) -> int:
     for key in ("tokens_per_second", "power"):
         require(options[key] is None or options[key] > 0, key, options[key], "be above 0")
     plan, archive = Study(**settings), options["archive"]
-    if archive and (restored := restore(plan, archive)):
-        print(f"{archive}: {counted(restored, 'node')} restored")
+    if archive:
+        if restored := restore(plan, archive):
+            print(f"{archive}: {counted(restored, 'node')} restored")
+        if not options["dry_run"]:
+            save(plan, archive)  # an archive that cannot be written is refused before the first run
     if not options["report_only"]:
         check_configs(plan)
     print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")

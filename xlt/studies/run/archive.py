@@ -8,13 +8,18 @@ import io
 import logging
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
+from functools import partial
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.plan import Study
 from xlt.system.files import write_atomically
+from xlt.system.lock import locked
 from xlt.system.wandb_mode import PAGE_URL
+from xlt.training.run_folder import check_writable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,9 @@ MEMBER = re.compile(
     r"|logs/(?P<log>(?:intermediate|target|evaluate)-[^/\\]+)\.json"
 )
 """Path of a file in the archive. No other path is written to the disk."""
+
+PATIENCE = 600.0
+"""Seconds to wait for another study that writes the archive."""
 
 DATE = (1980, 1, 1, 0, 0, 0)
 """Date of every file in an archive, so that equal results make equal archives."""
@@ -78,17 +86,18 @@ def save(study: Study, archive: Path) -> int:
         archive: The archive. It is replaced as a whole, or not at all.
 
     Raises:
-        ValueError: The file exists and is no archive of a study, or it is damaged.
+        ValueError: The file exists and is no archive of a study, it is damaged, or another process writes it.
+        OSError: The file cannot be written.
     """
-    content = _read(archive) if archive.exists() else {}
-    for name in study.nodes:
-        if is_finished(study.folder, name):
+    check_writable(archive.parent, "the folder of the archive", "archive")
+    with locked(archive.with_name(f".{archive.name}.lock"), PATIENCE, "archive"):
+        content = _read(archive) if archive.exists() else {}
+        for name in filter(partial(is_finished, study.folder), study.nodes):
             files = [path for pattern in FILES for path in (study.folder / name).glob(pattern)]
             seconds = log_path(study.folder, name, "json")
             for path in [*files, *([seconds] if seconds.is_file() else [])]:
                 content[path.relative_to(study.folder).as_posix()] = path.read_bytes()
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(archive, _zip(content.items()))
+        write_atomically(archive, _zip(content.items()))
     return len(_nodes(content))
 
 
@@ -101,11 +110,11 @@ def _read(archive: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(archive) as file:
             content = {name: file.read(name) for name in file.namelist()}
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"archive {archive} cannot be read ({error}): restore the file from a copy, or name a new one"
         ) from error
-    strange = [name for name in content if not MEMBER.fullmatch(name) or ".." in PurePosixPath(name).parts]
+    strange = [name for name in content if not MEMBER.fullmatch(name)]
     if strange:
         raise ValueError(
             f"archive {archive} is no archive of a study: it has {strange[0]!r}. Name a file that xlt study "
