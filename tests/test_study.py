@@ -435,7 +435,7 @@ def script(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> dict[s
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         assert number
-    return {"folder": str(tmp_path)}
+    return {"folder": str(tmp_path), "started": 1.0}
 
 
 def test_a_stopped_node_is_resumed_until_it_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -452,11 +452,16 @@ sys.exit(75 if len(count.read_text()) < 3 else 0)
     assert json.loads(log_path(tmp_path, "a", "json").read_text())["exit_code"] == 0
 
 
-def test_a_node_that_fails_keeps_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    plan = script(tmp_path, "import sys; print('error: no'); sys.exit(2)", monkeypatch)
-    assert node.run(plan, "a") == 2
-    assert node.run(plan, "a") == 2
-    assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * 2
+@pytest.mark.parametrize(("code", "runs"), [(1, 2), (2, 1)])
+def test_a_node_that_fails_is_tried_again_unless_the_user_must_fix_the_error(
+    code: int, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = script(tmp_path, f"import sys; print('error: no'); sys.exit({code})", monkeypatch)
+    assert node.run(plan, "a") == code
+    assert node.run(plan, "a") == code
+    assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * runs
+    assert node.run(plan | {"started": 2.0}, "a") == code  # a later call of xlt study
+    assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * (runs + 1)
 
 
 @pytest.mark.parametrize(
@@ -491,7 +496,9 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
     (tmp_path / "waits.py").write_text(WAITS)
     plan = tmp_path / "plan.json"
     nodes = {"a": {"module": "waits", "config": "none", "parents": []}}
-    plan.write_text(json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "nodes": nodes}))
+    plan.write_text(
+        json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "started": 1.0, "nodes": nodes})
+    )
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "PYTHONPATH": str(REPOSITORY)}
     words = [sys.executable, "-m", "xlt.studies.run.node", f"--plan={plan}", "--node=a"]
     done = subprocess.run(words, env=os.environ | own, check=False, cwd=tmp_path, capture_output=True)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +52,7 @@ def write(study: Study, threads: int, kept: Kept = "all") -> Path:
         "threads": threads,
         "keep": kept,
         "wanted": wanted,
+        "started": time.time(),
     }
     path = study.own_folder / "plan.json"
     write_atomically(path, json.dumps({**plan, "nodes": nodes}, indent=1) + "\n")

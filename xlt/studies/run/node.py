@@ -28,6 +28,9 @@ from xlt.system.signals import STOPPED
 LOCK_TIMEOUT = 24 * 3600.0
 """Seconds to wait for another study that runs the same node."""
 
+USER_ERROR = 2
+"""Exit code of a command after an error that the user can fix."""
+
 GRACE_SECONDS = 300
 """Seconds before a job's end at which its node is signalled; at most half of the time that is left."""
 
@@ -110,6 +113,8 @@ def command_of(plan: dict[str, Any], name: str) -> list[str]:
 def run(plan: dict[str, Any], name: str) -> int:
     """Run a node unless another study has run it; return its exit code.
 
+    A node that ended with an error that the user can fix (exit code 2) is not run again by the same engine.
+
     Args:
         plan: The plan that `engine.write` wrote.
         name: Name of the node.
@@ -118,10 +123,13 @@ def run(plan: dict[str, Any], name: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     job = Job(command_of(plan, name), log)
     with locked(lock, LOCK_TIMEOUT):
-        spent = json.loads(seconds.read_text(encoding="utf-8"))["seconds"] if seconds.is_file() else 0.0
+        before = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
+        if before.get("exit_code") == USER_ERROR and before.get("engine") == plan["started"]:
+            return USER_ERROR
         start_time = time.monotonic()
         code = job.run()
-        report = {"seconds": spent + time.monotonic() - start_time, "exit_code": code}
+        spent = before.get("seconds", 0.0) + time.monotonic() - start_time
+        report = {"seconds": spent, "exit_code": code, "engine": plan["started"]}
         write_atomically(seconds, json.dumps(report) + "\n")
     if code == 0:
         tidy(plan, name)
