@@ -84,8 +84,8 @@ def make_parser() -> CommandParser:
         "--retries",
         type=int,
         default=1,
-        help="Number of times that a failed node is started again, 0 or more. An error that you must fix (exit "
-        "code 2) is not tried again.",
+        help="Number of times that a failed node is started again, 0 or more. An error that you must fix "
+        "(exit code 2) ends the node at once.",
     )
     parser.add_argument(
         "--profile",
