@@ -354,6 +354,21 @@ def test_scores_of_another_precision_are_not_taken_over(test: Evaluate, tmp_path
     assert "of another model, rows or settings" in capsys.readouterr().err
 
 
+def test_a_resumed_evaluation_keeps_the_precision_of_its_finished_cells(
+    test: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {"tasks": "[xnli]", "precision": "auto"}
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: False)
+    assert test(tmp_path / "out", languages="[de]", **settings) == 0
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: True)
+    assert test(tmp_path / "out", languages="[de, fr]", **settings) == 0
+    files = [json.loads(path.read_text()) for path in (tmp_path / "out" / "scores").glob("*.json")]
+    assert {file["language"]: file["precision"] for file in files} == {"de": "32-true", "fr": "32-true"}
+    assert test(tmp_path / "other", languages="[de]", **settings) == 0
+    (other,) = (tmp_path / "other" / "scores").glob("*.json")
+    assert json.loads(other.read_text())["precision"] == "bf16-mixed"
+
+
 def test_scores_depend_on_the_rows_that_set_their_threshold(
     test: Evaluate, root: Path, tmp_path: Path, capsys: Any
 ):

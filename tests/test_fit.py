@@ -367,6 +367,43 @@ def test_auto_is_the_fast_precision_of_the_machine_and_a_resumed_run_keeps_its_o
     assert CommandLine(arguments).trainer.precision == "32-true"
 
 
+def test_a_resumed_run_in_slow_bf16_is_told_how_to_leave_it(
+    tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("xlt.system.precision.has_bf16", lambda: False)
+    first = tiny_run(tmp_path / "run", {"trainer.precision": "bf16-mixed", **SHORT})
+    assert run(first) == 0
+    assert "Set trainer.precision to auto or 32-true" in caplog.text
+    caplog.clear()
+    (tmp_path / "run" / "results.json").unlink()
+    again = CommandLine(tiny_run(tmp_path / "run", {"trainer.precision": "auto", **SHORT}))
+    assert again.trainer.precision == "bf16-mixed"
+    assert "for 32-true, start a run with another --name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("precision: 32-true", "precision: nonsense"),
+            "damaged: trainer.precision is nonsense. Restore the",
+        ),
+        (None, r"config.yaml is missing, but the run has checkpoints: restore the file, or"),
+    ],
+)
+def test_a_config_of_a_run_that_is_damaged_or_gone_is_said(
+    change: tuple[str, str] | None, message: str, tiny_run: Command, tmp_path: Path, capsys: Any
+):
+    arguments = tiny_run(tmp_path / "run", {"trainer.precision": "auto", **SHORT})
+    assert run(arguments) == 0
+    config = tmp_path / "run" / "config.yaml"
+    (tmp_path / "run" / "results.json").unlink()
+    text = config.read_text().replace("bf16-mixed", "32-true")
+    config.write_text(text.replace(*change)) if change else config.unlink()
+    assert run(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_finished_run_says_so_and_does_nothing(
     undisturbed: Path, tiny_run: Command, capsys: pytest.CaptureFixture[str]
 ):

@@ -585,7 +585,7 @@ def check_checkpoints(made: Study) -> None:
 def check_archive(keys: dict[str, Any], tmp_path: Path) -> None:
     """An archive of the study gives the same report in an empty folder."""
     archive = tmp_path / "nodes.zip"
-    assert call(keys, tmp_path, report_only=True, archive=archive) == 1
+    assert call(keys, tmp_path, jobs=2, retries=0, archive=archive) == 1
     elsewhere = keys | {"folder": tmp_path / "elsewhere"}
     assert call(elsewhere, tmp_path, report_only=True, archive=archive) == 1
     tables = [Study(**each).own_folder for each in (keys, elsewhere)]

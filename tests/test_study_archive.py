@@ -1,5 +1,6 @@
 """The results of a study in one file: another machine reports and continues the study."""
 
+import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
@@ -14,11 +15,11 @@ from scripted_nodes import PROFILE, run_script
 from xlt.studies.design.node_files import is_finished, nodes_to_run
 from xlt.studies.design.plan import Study
 from xlt.studies.run import engine
-from xlt.studies.run.archive import restore, save
+from xlt.studies.run.archive import restore, save, saved
 from xlt.study import study
 
 RUNS = """
-import pathlib, sys, yaml
+import json, pathlib, sys, yaml
 config = yaml.safe_load(pathlib.Path(sys.argv[1].removeprefix("--config=")).read_text())
 folder = pathlib.Path(config.get("out") or config["trainer"]["default_root_dir"])
 start = config["runs"][0] if "runs" in config else config.get("model", {}).get("encoder", "")
@@ -27,7 +28,7 @@ if start.startswith("study/") and not pathlib.Path(start, "model").is_dir():
 files = ["summary.json", "scores/xnli-en.json", "example_scores/xnli-en.npy", "predictions/secret.txt"]
 for name in [*(files if "out" in config else ["model/model.safetensors", "sources.json"]), "results.json"]:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(f"{folder.name} {name}")
+    (folder / name).write_text(json.dumps(f"{folder.name} {name}"))
 with open("ran", "a") as log:
     log.write(folder.name + chr(10))
 """
@@ -54,7 +55,7 @@ def finish(made: Study) -> None:
         for file in [*files, "results.json"]:
             path = made.folder / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{name} {file}")
+            path.write_text(json.dumps(f"{name} {file}"))
 
 
 def ran() -> set[str]:
@@ -210,8 +211,52 @@ def test_an_archive_that_cannot_be_written_is_refused_before_the_first_run(
     Path("file").write_text("")
     for archive, message in {
         "file/nodes.zip": "the folder of the archive file cannot be written (File exists): set archive to",
-        ".": "archive . cannot be read ([Errno 21] Is a directory: '.')",
+        ".": "archive . is a folder: name a file in it, such as nodes.zip",
+        "/proc/nodes.zip": "the folder of the archive /proc cannot be written",
     }.items():
         assert run(["--config=study.yaml", f"--archive={archive}"], study) == 2
         assert message in capsys.readouterr().err
     assert not Path("study").exists()
+
+
+def test_a_missing_archive_of_a_report_is_an_error_and_is_not_created(
+    make: Any, capsys: pytest.CaptureFixture[str]
+):
+    made = make()
+    config = {key: value for key, value in vars(made).items() if key in signature(Study).parameters}
+    Path("study.yaml").write_text(yaml.safe_dump({**config, "folder": "study"}))
+    assert run(["--config=study.yaml", "--archive=nodse.zip", "--report_only=true"], study) == 2
+    assert "archive is nodse.zip: it must be a file that exists" in capsys.readouterr().err
+    assert not Path("nodse.zip").exists()
+
+
+def test_an_archive_is_written_after_ctrl_c_and_after_an_error(make: Any):
+    made = make()
+    finish(made)
+    for error in (KeyboardInterrupt, RuntimeError):
+        with pytest.raises(error), saved(made, Path("nodes.zip")):
+            raise error
+        assert restore(make(folder=Path(error.__name__)), Path("nodes.zip")) == len(made.nodes)
+        Path("nodes.zip").unlink()
+
+
+@pytest.mark.parametrize("lost", ["summary.json", "sources.json"])
+def test_a_node_without_all_its_files_is_not_restored(lost: str, make: Any):
+    made: Study = make()
+    finish(made)
+    save(made, Path("nodes.zip"))
+    with zipfile.ZipFile("nodes.zip") as whole, zipfile.ZipFile("part.zip", "w") as part:
+        for name in whole.namelist():
+            if not name.endswith(lost):
+                part.writestr(name, whole.read(name))
+    restore(made := make(folder=Path("new")), Path("part.zip"))
+    phases = {made.nodes[name].phase for name in made.nodes if is_finished(made.folder, name)}
+    assert phases == ({"intermediate", "target"} if lost == "summary.json" else {"evaluate"})
+
+
+def test_an_archive_with_damaged_json_is_refused(make: Any):
+    made = make()
+    with zipfile.ZipFile("nodes.zip", "w") as file:
+        file.writestr(f"{next(iter(made.nodes))}/results.json", "garbage")
+    with pytest.raises(ValueError, match=r"archive nodes.zip cannot be read"):
+        restore(made, Path("nodes.zip"))

@@ -11,6 +11,7 @@ Ctrl-C stopped the study and the same command resumes it, 2 there is an error th
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -42,7 +43,7 @@ from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.report.page import page
 from xlt.studies.run import engine
-from xlt.studies.run.archive import restore, save
+from xlt.studies.run.archive import restore, saved
 from xlt.system.checks import require
 from xlt.system.signals import STOPPED
 from xlt.system.tables import counted
@@ -104,8 +105,9 @@ def make_parser() -> CommandParser:
         "--archive",
         type=Path | None,
         default=None,
-        help="Zip file of the results of finished nodes, without models. The nodes in it count as finished; "
-        "when the command ends, all finished nodes are in it. Defaults to no such file.",
+        help="Zip file of the results of finished nodes, without models. At the start, its nodes are copied "
+        "into the folder and count as finished. When the runs end or are stopped, all finished nodes are "
+        "saved in it. Defaults to no such file.",
     )
     parser.add_argument(
         "--tokens_per_second",
@@ -142,10 +144,10 @@ def study(args: Sequence[str]) -> int:
         require(options[key] is None or options[key] > 0, key, options[key], "be above 0")
     plan, archive = Study(**settings), options["archive"]
     if archive:
+        exists = archive.exists() or not options["report_only"]
+        require(exists, "archive", archive, "be a file that exists if report_only is true")
         if restored := restore(plan, archive):
-            print(f"{archive}: {counted(restored, 'node')} restored")
-        if not options["dry_run"]:
-            save(plan, archive)  # an archive that cannot be written is refused before the first run
+            print(f"{counted(restored, 'node')} copied from {archive} into {plan.folder}")
     if not options["report_only"]:
         check_configs(plan)
     print(f"\n{plan.name}: {counted(len(plan.nodes), 'node')} in {plan.folder}\n")
@@ -158,11 +160,9 @@ def study(args: Sequence[str]) -> int:
         return 0
     is_stopped = False
     if not options["report_only"]:
-        is_stopped = engine.run(
-            plan, options["jobs"], options["retries"], options["profile"], options["keep"]
-        )
-    if archive:
-        print(f"{archive}: {counted(save(plan, archive), 'node')}")
+        run_options = [options[key] for key in ("jobs", "retries", "profile", "keep")]
+        with saved(plan, archive) if archive else nullcontext():
+            is_stopped = engine.run(plan, *run_options)
     nodes = [missing for missing in missing_of(plan) if missing.what in plan.nodes]
     for what, reason, _ in nodes[:MAX_LISTED]:
         print(f"missing: {what}: {reason}")

@@ -34,7 +34,7 @@ from xlt.module import TransferModule
 from xlt.splits.data_keys import check_world_size
 from xlt.system.checks import require
 from xlt.system.memory import keep_freed_memory
-from xlt.system.precision import fast_precision, warn_of_slow_bf16
+from xlt.system.precision import chosen_precision, warn_of_slow_bf16
 from xlt.system.signals import SignalWatcher
 from xlt.system.wandb_mode import wandb_mode
 from xlt.system.yaml_files import load_yaml
@@ -120,7 +120,7 @@ class CommandLine(LightningCLI):
         name_folder(self.config, _config_name(self.config))
         self.folder = RunFolder(Path(trainer.default_root_dir))
         if trainer.precision == "auto":
-            trainer.precision = self.folder.precision or fast_precision(str(trainer.accelerator))
+            trainer.precision = chosen_precision("auto", str(trainer.accelerator), self.folder.precision)
         set_folder(_as_list(trainer.logger), trainer.default_root_dir)
         meta = self.config.model.meta
         data.steps_type = steps_type_of(meta.algorithm, meta.other_language)
@@ -197,7 +197,8 @@ class CommandLine(LightningCLI):
         device = trainer.strategy.root_device.type
         # `auto` and `gpu` select any device of the machine.
         require(device in ("cpu", "cuda"), "trainer.accelerator", device, NAMES["accelerator"]["mps"])
-        warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision")
+        is_resumed = self.folder.precision is not None
+        warn_of_slow_bf16(str(trainer.precision), device, "trainer.precision", is_resumed)
         keep_freed_memory(device)
         leave_signals_alone(trainer)
         return trainer

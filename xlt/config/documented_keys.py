@@ -54,9 +54,9 @@ class TrainerKeys:
         devices: Number of devices, and so of processes, on each node, a list of device numbers such as [0,
             2], or auto for all devices.
         num_nodes: Number of machines. Must be at least 1.
-        precision: Precision of the computation. auto is bf16-mixed on devices that multiply bf16 numbers
-            themselves and 32-true on others; a run that is resumed keeps its precision. The weights are
-            stored in 32 bits unless the value is 64-true. Defaults to 32-true.
+        precision: Precision of the computation. auto is bf16-mixed on devices with bf16 instructions, and
+            32-true on others. With auto, a resumed run keeps the precision that it started with. The weights
+            are stored in 32 bits unless the value is 64-true. Defaults to 32-true.
         gradient_clip_val: Maximum norm of the gradient, 0 or more. Defaults to no clipping.
         deterministic: Use deterministic algorithms only; warn uses them where torch has one. Defaults to
             false.

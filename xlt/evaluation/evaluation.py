@@ -78,7 +78,8 @@ class Evaluation:
             become several windows. Defaults to 512, or to the encoder's limit if that is lower.
         stride: Overlap of the windows of a passage, in tokens.
         accelerator: cpu, cuda, mps or auto.
-        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
+        precision: auto is bf16-mixed on devices with bf16 instructions, 32-true on others, and as before in a
+            resumed evaluation.
         cache: Folder of encoded rows. Defaults to XLT_CACHE, or ~/.cache/xlt.
         seed: Seed of the volume and of the perturbations.
         perturbations: Perturbed test sets to score too, for all tasks or by task name. `noise-5` changes
@@ -131,8 +132,8 @@ class Evaluation:
         self.out, self._needs_all_tasks = out, tasks is not None
         self.tasks = [load(name) for name in tasks or NINE]
         check_without_language(self.tasks)
-        asked = values_by_task("perturbations", perturbations or [], self.tasks)
-        drawn = {task: names_of(names, num_mixes) for task, names in asked.items()}
+        asked = values_by_task("perturbations", perturbations or [], self.tasks).items()
+        drawn = {task: names_of(names, num_mixes) for task, names in asked}
         self._blind = Blind(blind, out)
         self._chosen = splits_by_task(split, self.tasks)
         if checkpoint is not None:
@@ -143,18 +144,17 @@ class Evaluation:
         self._language_loras = LanguageLoras(language_loras or {}, self._models.runs, self.tasks)
         folder = cache_folder(cache)
         vision = self._models.vision_settings()
-        num_tokens, is_blind = (vision.image_tokens, vision.is_blind) if vision else (1, False)
-        text = text_encoder(self._models.names, max_length, stride, num_tokens)
-        self._splits = Splits(roots_of(root), folder, text, is_blind=is_blind)
+        text = text_encoder(self._models.names, max_length, stride, vision.image_tokens if vision else 1)
+        self._splits = Splits(roots_of(root), folder, text, is_blind=vision is not None and vision.is_blind)
         self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb = tokens_per_micro_batch, wandb
-        self._precision = chosen_precision(precision, accelerator)
+        self._folder, self._has_news = ScoreFolder(out), False
+        self._precision = chosen_precision(precision, accelerator, self._folder.precision)
         self._fabric = open_device(accelerator, self._precision)
         aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)
-        aligned = folder / "alignments", aligns
-        self._perturbations = Perturbations(drawn, self._splits, *aligned, seed, languages)
-        self._folder, self._has_news = ScoreFolder(out), False
+        settings = folder / "alignments", aligns, seed, languages
+        self._perturbations = Perturbations(drawn, self._splits, *settings)
         self._english_numbers = EnglishNumbers(self._splits)
         self._hashes: dict[str, str] = {}
         self._config: dict[str, Any] = {
@@ -162,8 +162,8 @@ class Evaluation:
             "volume": volume, "seed": seed, "perturbations": perturbations, "num_mixes": num_mixes,
             "aligner": aligner, "blind": blind and str(blind), "language_loras": language_loras,
         }  # fmt: skip
-        sizes = {"max_length": text.max_length, "stride": text.stride, "precision": self._precision}
-        self._settings = self._config | sizes
+        sizes = {"max_length": text.max_length, "stride": text.stride}
+        self._settings = self._config | sizes | {"precision": self._precision}
         self._last_model: tuple[tuple[str, int | None, str | None], EvaluationModel] | None = None
 
     def run(self) -> Report:
@@ -241,7 +241,7 @@ class Evaluation:
             task = task.tuned(task.evaluate(self._predict(cell, "validation")[0]).scores)
         predictions, examples, raw_splits = self._predict(cell, cell.split)
         result = task.evaluate(predictions)
-        score = score_of(cell, result, len(examples), self._fingerprint(cell))
+        score = score_of(cell, result, len(examples), self._fingerprint(cell), self._precision)
         numbers = None
         if task.is_parallel and not cell.perturbation:
             numbers = self._english_numbers.of(task, cell.split)[examples]

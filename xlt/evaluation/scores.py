@@ -13,10 +13,10 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from xlt.evaluation.plan import Cell
 from xlt.kinds.task import TaskResult
 from xlt.metrics.collapse import is_collapsed
 from xlt.system.files import write_atomically
+from xlt.system.precision import FixedPrecision
 from xlt.system.tables import as_json
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class CellScore:
         details: Other figures.
         fingerprint: Hash of the model, the rows and the settings.
         perturbation: Name of the perturbation of the rows. Empty for rows as they are.
+        precision: Precision of the computation. Empty in scores of earlier versions.
     """
 
     task: str
@@ -56,6 +58,7 @@ class CellScore:
     details: Mapping[str, float]
     fingerprint: str
     perturbation: str = ""
+    precision: str = ""
 
     @property
     def mean(self) -> float:
@@ -68,7 +71,9 @@ class CellScore:
         return is_collapsed(self.details)
 
 
-def score_of(cell: Cell, result: TaskResult, num_examples: int, fingerprint: str) -> CellScore:
+def score_of(
+    cell: Cell, result: TaskResult, num_examples: int, fingerprint: str, precision: str
+) -> CellScore:
     """Return the scores of a cell.
 
     Args:
@@ -76,9 +81,10 @@ def score_of(cell: Cell, result: TaskResult, num_examples: int, fingerprint: str
         result: Result of its predictions.
         num_examples: Number of scored examples.
         fingerprint: Hash of the model, the rows and the settings.
+        precision: Precision of the computation.
     """
     tested = cell.task.group, cell.language, cell.split, cell.model, num_examples
-    return CellScore(*tested, *result.scores, fingerprint, cell.perturbation)
+    return CellScore(*tested, *result.scores, fingerprint, cell.perturbation, precision)
 
 
 class ScoreFolder:
@@ -90,6 +96,16 @@ class ScoreFolder:
 
     def __init__(self, out: Path) -> None:
         self._out = out
+
+    @property
+    def precision(self) -> FixedPrecision | None:
+        """Precision of the finished cells, or None if there are no cells or they do not tell."""
+        for path in self._out.glob("scores/*.json"):
+            with suppress(ValueError, OSError, AttributeError):  # `read` reports a damaged file
+                found = json.loads(path.read_text(encoding="utf-8")).get("precision")
+                if found in get_args(FixedPrecision):
+                    return found
+        return None
 
     def read(self, cell: Cell, fingerprint: str) -> CellScore | None:
         """Return the scores of a cell, or None if the cell is not finished.
@@ -105,9 +121,10 @@ class ScoreFolder:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}). Delete the file to score again") from error
         if found.fingerprint != fingerprint:
+            how = ", ".join(filter(None, (found.split, found.precision)))
             raise ValueError(
-                f"{path} has scores of {found.model} on {found.rows} rows ({found.split}): of another model, "
-                f"rows or settings than {cell.model} now. Set out to another folder, or delete the file"
+                f"{path} has scores of {found.model} on {found.rows} rows ({how}): of another model, rows or "
+                f"settings than {cell.model} now. Set out to another folder, or delete the file"
             )
         return found
 

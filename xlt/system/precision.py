@@ -41,29 +41,42 @@ def fast_precision(accelerator: str) -> FixedPrecision:
     return "bf16-mixed" if is_fast else "32-true"
 
 
-def chosen_precision(precision: Precision, accelerator: str) -> FixedPrecision:
-    """Return the precision, or the fast one of the device for `auto`.
+def chosen_precision(
+    precision: Precision, accelerator: str, begun: FixedPrecision | None = None
+) -> FixedPrecision:
+    """Return the precision of the computation, and log the choice for `auto`.
 
     Args:
-        precision: The precision.
+        precision: The precision that the user asked for.
         accelerator: Lightning's name of the device.
+        begun: Precision of the work that is resumed, which `auto` keeps. Defaults to no such work.
     """
-    return fast_precision(accelerator) if precision == "auto" else precision
+    if precision != "auto":
+        return precision
+    chosen = begun or fast_precision(accelerator)
+    has = "has" if chosen == "bf16-mixed" else "has no"
+    log.info(
+        "precision: %s (auto: %s)", chosen, "as before" if begun else f"the device {has} bf16 instructions"
+    )
+    return chosen
 
 
-def warn_of_slow_bf16(precision: str, device: str, key: str) -> None:
+def warn_of_slow_bf16(precision: str, device: str, key: str, is_resumed: bool = False) -> None:
     """Warn if bf16 is slower than single precision.
 
     Args:
         precision: Precision, such as bf16-mixed.
         device: Type of the device, such as cpu.
         key: Config key of the precision.
+        is_resumed: True if a run is resumed, which keeps its precision. Defaults to False.
     """
     if device == "cpu" and "bf16" in precision and not has_bf16():
         log.warning(
             "%s is %s, but this CPU has no bf16 instructions: a step takes 2 to 30 times as long as in "
-            "32-true. Set %s to auto or 32-true",
+            "32-true. %s",
             key,
             precision,
-            key,
+            "This run was started in it and keeps it: for 32-true, start a run with another --name"
+            if is_resumed
+            else f"Set {key} to auto or 32-true",
         )

@@ -47,6 +47,9 @@ KEYS_SAFE_TO_CHANGE = (
 )
 """Keys that may change when a run is resumed, because none of them changes what is learned."""
 
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "32", "64", "bf16")
+"""Precisions that a run may have."""
+
 
 class RunFolder:
     """Paths of a run's files.
@@ -76,13 +79,16 @@ class RunFolder:
         return self.results.is_file()
 
     @property
-    def precision(self) -> str | None:
+    def precision(self) -> Any:
         """Precision that the run was started with, or None if the folder has no run yet.
 
         Raises:
             ValueError: The run's config is damaged.
         """
-        return self.read_config()["trainer"].get("precision") if self.config.is_file() else None
+        found = self.read_config()["trainer"].get("precision") if self.config.is_file() else None
+        if found is not None and str(found) not in PRECISIONS:
+            raise ValueError(f"{self.config} is damaged: trainer.precision is {found}. Restore the file")
+        return found
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Check that the folder is writable and belongs to a config.
@@ -109,6 +115,11 @@ class RunFolder:
         """
         if self.config.is_file():
             self._compare(self.read_config(), config)
+        elif any(self.checkpoints.glob("*.ckpt")):
+            raise ValueError(
+                f"{self.config} is missing, but the run has checkpoints: restore the file, or give this run "
+                "another --name (or trainer.default_root_dir)"
+            )
 
     def read_config(self) -> dict[str, Any]:
         """Return the run's config, nested.

@@ -71,7 +71,7 @@ def predict_file(
             to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
         stride: Overlap of the windows of a passage, in tokens. Defaults to 128.
         accelerator: cpu, cuda, mps or auto.
-        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
+        precision: auto is bf16-mixed on devices with bf16 instructions, and 32-true on others.
         language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with
             model.language_lora. Defaults to the LoRA that the run was trained with.
 
@@ -110,7 +110,7 @@ class Predictor:
         max_length: Maximum number of tokens in a sequence.
         stride: Overlap of the windows of a passage, in tokens.
         accelerator: cpu, cuda, mps or auto.
-        precision: auto is bf16-mixed on devices that multiply bf16 numbers themselves and 32-true on others.
+        precision: auto is bf16-mixed on devices with bf16 instructions, and 32-true on others.
         all_probabilities: True to keep the probabilities of all classes.
     """
 

@@ -5,11 +5,13 @@ logs/<node>.json           the seconds that the node took
 """
 
 import io
+import json
 import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ from xlt.studies.design.node_files import is_finished, log_path
 from xlt.studies.design.plan import Study
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
+from xlt.system.tables import counted
 from xlt.system.wandb_mode import PAGE_URL
 from xlt.training.run_folder import check_writable
 
@@ -59,7 +62,9 @@ def restore(study: Study, archive: Path) -> int:
     known = _nodes(content) & set(study.nodes)
     if content and not known:
         log.warning(
-            "archive %s has no node of this study: its nodes have other keys or another encoder", archive
+            "archive %s has no node of this study: its nodes have other keys or another encoder. Check "
+            "the config and the encoder",
+            archive,
         )
     lacking = {
         node
@@ -76,6 +81,24 @@ def restore(study: Study, archive: Path) -> int:
     return len(lacking)
 
 
+@contextmanager
+def saved(study: Study, archive: Path) -> Iterator[None]:
+    """Save the finished nodes when the runs have ended, also after Ctrl-C or an error.
+
+    Args:
+        study: The study, whose nodes run meanwhile.
+        archive: The archive.
+
+    Raises:
+        OSError: The archive cannot be written. It is raised before the first run.
+    """
+    check_writable(archive.parent, "the folder of the archive", "archive")
+    try:
+        yield
+    finally:
+        print(f"{counted(save(study, archive), 'node')} in {archive}")
+
+
 def save(study: Study, archive: Path) -> int:
     """Write the study's finished nodes into the archive; return the number of its nodes.
 
@@ -89,7 +112,6 @@ def save(study: Study, archive: Path) -> int:
         ValueError: The file exists and is no archive of a study, it is damaged, or another process writes it.
         OSError: The file cannot be written.
     """
-    check_writable(archive.parent, "the folder of the archive", "archive")
     with locked(archive.with_name(f".{archive.name}.lock"), PATIENCE, "archive"):
         content = _read(archive) if archive.exists() else {}
         for name in filter(partial(is_finished, study.folder), study.nodes):
@@ -107,9 +129,14 @@ def _read(archive: Path) -> dict[str, bytes]:
     Raises:
         ValueError: The file is no archive of a study, or it is damaged.
     """
+    if archive.is_dir():
+        raise ValueError(f"archive {archive} is a folder: name a file in it, such as {archive / 'nodes.zip'}")
     try:
         with zipfile.ZipFile(archive) as file:
             content = {name: file.read(name) for name in file.namelist()}
+        for name in filter(MEMBER.fullmatch, content):
+            if name.endswith(".json"):
+                json.loads(content[name])
     except (OSError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"archive {archive} cannot be read ({error}): restore the file from a copy, or name a new one"
@@ -123,9 +150,11 @@ def _read(archive: Path) -> dict[str, bytes]:
     return content
 
 
-def _nodes(content: Iterable[str]) -> set[str]:
-    """Return the names of the nodes that are finished in an archive."""
-    return {PurePosixPath(name).parts[0] for name in content if name.endswith("/results.json")}
+def _nodes(content: Collection[str]) -> set[str]:
+    """Return the names of the nodes that are finished in an archive, with all files that the report needs."""
+    names = {name.removesuffix("/results.json") for name in content if name.endswith("/results.json")}
+    needed = {name: "summary" if name.startswith("evaluate-") else "sources" for name in names}
+    return {name for name in names if f"{name}/{needed[name]}.json" in content}
 
 
 def _zip(content: Iterable[tuple[str, bytes]]) -> bytes:
