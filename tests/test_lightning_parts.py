@@ -39,6 +39,7 @@ from xlt.config.documented_keys import UNSUPPORTED_TRAINER_KEYS, FurtherTrainerK
 from xlt.config.lightning_parts import NAMES, NEEDED_PACKAGES, REFUSED_CLASSES, REFUSED_KINDS, WORKING_CLASSES
 from xlt.config.trainer_keys import DEFAULTS, check_trainer_keys
 from xlt.system.signals import STOPPED
+from xlt.training.run_folder import PRECISIONS
 
 PACKAGES = (
     *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
@@ -258,6 +259,7 @@ def test_each_name_that_the_trainer_takes_is_in_a_table():
     annotation = inspect.signature(Trainer.__init__).parameters["precision"].annotation
     precisions = {str(name) for choice in get_args(annotation) for name in get_args(choice)}
     assert {"auto", *precisions} == NAMES["precision"].keys()
+    assert {name for name, reason in NAMES["precision"].items() if not reason} == {"auto", *PRECISIONS}
     assert {"auto", *StrategyRegistry.available_strategies()} == NAMES["strategy"].keys()
     assert {"auto", "gpu", *AcceleratorRegistry.available_accelerators()} == NAMES["accelerator"].keys()
     with pytest.raises(Exception, match="profiler") as refused:

@@ -29,12 +29,9 @@ log = logging.getLogger(__name__)
 FILES = ("sources.json", "summary.json", PAGE_URL, "scores/*.json", "example_scores/*.npy", "results.json")
 """Patterns of the files of a node that are archived."""
 
-MEMBER = re.compile(
-    r"(?P<node>(?:intermediate|target|evaluate)-[^/\\]+)/(?:(?:sources|summary|results)\.json|"
-    + re.escape(PAGE_URL)
-    + r"|scores/[^/\\]+\.json|example_scores/[^/\\]+\.npy)"
-    r"|logs/(?P<log>(?:intermediate|target|evaluate)-[^/\\]+)\.json"
-)
+NODE, NAME = r"(?:intermediate|target|evaluate)-[^/\\]+", r"[^/\\]+"
+_FILE = "|".join(re.escape(pattern).replace(r"\*", NAME) for pattern in FILES)
+MEMBER = re.compile(rf"(?P<node>{NODE})/(?:{_FILE})|logs/(?P<log>{NODE})\.json")
 """Path of a file in the archive. No other path is written to the disk."""
 
 PATIENCE = 600.0
