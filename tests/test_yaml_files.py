@@ -149,3 +149,30 @@ def test_a_config_is_utf8_and_says_so(tmp_path: Path):
     parser.add_argument("--config", action="config")
     parser.add_argument("--out", type=str)
     assert parser.parse_args([f"--config={path}"]).out == "Größe"
+
+
+def test_the_home_folder_is_expanded_in_config_files_and_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.yaml").write_text("out: ~/scores\nroot: [~/data, '~', a~/b]\nruns: [~/runs/tags]\n")
+    config = make_parser().parse_args(["--config=~/my.yaml", "--cache=~/cache"])
+    assert str(config.out) == f"{tmp_path}/scores"
+    assert config.root == [f"{tmp_path}/data", "~", "a~/b"]
+    assert config.runs == [f"{tmp_path}/runs/tags"]
+    assert str(config.cache) == f"{tmp_path}/cache"
+    (tmp_path / "fit.yaml").write_text("data: {tasks: [mnli], cache: ~/cache}\nmodel: {encoder: ~/mini}\n")
+    fit = ParsedCommandLine(["--config=~/fit.yaml", "--data.root=~/rows"]).config
+    assert (str(fit.data.cache), fit.data.root) == (f"{tmp_path}/cache", f"{tmp_path}/rows")
+    assert fit.model.encoder == f"{tmp_path}/mini"
+    words = [f"--config={REPOSITORY}/configs/study/mini.yaml", "--archive=~/nodes.zip", "--folder", "~/runs"]
+    found = study.make_parser().parse_args(words)
+    assert (str(found.archive), str(found.folder)) == (f"{tmp_path}/nodes.zip", f"{tmp_path}/runs")
+
+
+def test_a_list_that_contains_itself_is_refused(tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text("name: &x [*x]\n")
+    with pytest.raises(ValueError, match="must be a text"):
+        parse_study(path)
+    assert read_yaml(path)["name"]

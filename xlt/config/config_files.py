@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlt.system.yaml_files import read_yaml
+from xlt.system.yaml_files import expand_home, read_yaml
 
 EXAMPLE = "configs/quickstart.yaml"
 """Config that error messages name."""
@@ -35,7 +35,7 @@ def read_config(name: str) -> dict[str, Any]:
         ValueError: The file holds no keys, or is no YAML.
         OSError: The file cannot be read.
     """
-    path = Path(name)
+    path = Path(expand_home(name))
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"config {name} {what}: name a YAML file, such as {_close(path)}")

@@ -21,7 +21,7 @@ from xlt.config.key_names import unknown_in, unknown_keys_message
 from xlt.config.lightning_parts import NAMES
 from xlt.config.loggers import complete_file
 from xlt.config.plain_words import allowed_values, expand_short_forms
-from xlt.system.yaml_files import check_keys, read_utf8
+from xlt.system.yaml_files import check_keys, expand_home, read_utf8
 
 UNKNOWN_KEY = (
     r"unrecognized arguments: --([\w.-]+)",
@@ -40,7 +40,7 @@ _load_yaml = get_loader("yaml")
 def _load(text: str) -> Any:
     """Load a value or a file."""
     check_keys(text, "the command line")
-    return complete_file(_load_yaml(text))
+    return complete_file(expand_home(_load_yaml(text)))
 
 
 def _read_text(path: Path, name: str) -> str:
@@ -75,6 +75,8 @@ class CommandParser(ArgumentParser):
             settings: Other arguments of jsonargparse's method.
         """
         words = list(map(str, sys.argv[1:] if args is None else args))
+        parts = (word.partition("=") for word in words)
+        words = ["".join(map(expand_home, part)) for part in parts]
         self._check_names(words)
         whole = list(expand_short_forms(words, lambda key: type_of(self, key)))
         return super().parse_args(whole, *rest, **settings)

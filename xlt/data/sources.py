@@ -18,6 +18,7 @@ from xlt.data.datasets_private import fingerprint_of, revision_of
 from xlt.data.parquet import ParquetRows, check_parquet, find_in_roots, first_line, unreadable
 from xlt.system.file_errors import raise_of_file
 from xlt.system.hashing import hash_file
+from xlt.system.yaml_files import expand_home
 
 Row = Mapping[str, Any]
 """Row of a data set: column name to value."""
@@ -240,7 +241,7 @@ def roots_of(root: str | list[str] | None) -> list[Path]:
         FileNotFoundError: A data root does not exist.
     """
     given = os.environ.get("XLT_DATA", "").split(os.pathsep) if root is None else root
-    paths = [Path(path) for path in ([given] if isinstance(given, str) else given) if path]
+    paths = [Path(expand_home(path)) for path in ([given] if isinstance(given, str) else given) if path]
     for path in paths:
         if not path.is_dir():
             raise FileNotFoundError(

@@ -21,6 +21,7 @@ from xlt.kinds.task import Task
 from xlt.splits.encoded_split import META
 from xlt.splits.reading import READING_VERSION
 from xlt.splits.user_code import content_of, held_by
+from xlt.system.yaml_files import expand_home
 
 UNUSED = ("read", "source", "mean_without_english")
 """Fields of a task whose values do not change its rows. The files of `read` and the rows count instead."""
@@ -32,7 +33,7 @@ def cache_folder(cache: str | None) -> Path:
     Args:
         cache: The folder. If None, the variable XLT_CACHE. Defaults to ~/.cache/xlt.
     """
-    return Path(cache or os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt")
+    return Path(expand_home(cache or os.environ.get("XLT_CACHE") or "~/.cache/xlt"))
 
 
 def versions_of(task: Task[Any]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 JSON files are YAML too. Anchors and merge keys (`<<`) keep their meaning: a mapping may override a value.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,28 @@ def load_yaml(text: str, name: str) -> Any:
         if node is None:
             return None
         _check(loader, node, name)
-        return loader.construct_document(node)
+        return expand_home(loader.construct_document(node))
     finally:
         loader.dispose()
+
+
+def expand_home(value: Any, outer: frozenset[int] = frozenset()) -> Any:
+    """Return a value of a config with `~/` at the start of each text replaced by the home folder.
+
+    Args:
+        value: A text, or a list or mapping that may hold texts at any depth. Other values stay as they are.
+        outer: Ids of the lists and mappings around the value. YAML allows a list inside itself.
+    """
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~/") else value  # noqa: PTH111  a text, no path
+    if id(value) in outer:
+        return value
+    inside = outer | {id(value)}
+    if isinstance(value, list):
+        return [expand_home(item, inside) for item in value]
+    if isinstance(value, dict):
+        return {key: expand_home(item, inside) for key, item in value.items()}
+    return value
 
 
 def check_keys(text: str, name: str) -> None:
