@@ -10,6 +10,7 @@ from conftest import REPOSITORY, StudyKeys, run
 
 from xlt import study
 from xlt.config.cli import ParsedCommandLine
+from xlt.config.config_files import configs_first
 from xlt.config.parser import CommandParser
 from xlt.evaluate import make_parser
 from xlt.export import export
@@ -176,3 +177,20 @@ def test_a_list_that_contains_itself_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="must be a text"):
         parse_study(path)
     assert read_yaml(path)["name"]
+
+
+@pytest.mark.parametrize("words", [["--config", "FILE"], ["--config=FILE"], ["-c", "FILE"], ["-c=FILE"]])
+def test_a_key_before_the_config_overrides_it_too(words: list[str], tmp_path: Path):
+    (tmp_path / "fit.yaml").write_text(WHOLE + "trainer: {max_steps: 9}\nseed_everything: 5\n")
+    config = [word.replace("FILE", str(tmp_path / "fit.yaml")) for word in words]
+    found = ParsedCommandLine(["--trainer.max_steps", "3", *config, "--seed_everything=7"]).config
+    assert (found.trainer.max_steps, found.seed_everything, found.data.tasks) == (3, 7, ["mnli"])
+    if words[0].startswith("--"):
+        (tmp_path / "fit.yaml").write_text("tasks: [udpos]\nseed: 5\nout: file\n")
+        evaluation = make_parser().parse_args(["--seed=4", "--out=line", *config])
+        assert (evaluation.seed, str(evaluation.out), evaluation.tasks) == (4, "line", ["udpos"])
+
+
+def test_later_configs_override_earlier_ones():
+    words = configs_first(["--a", "1", "--config", "x", "--b=2", "-c=y", "--config"])
+    assert words == ["--config", "x", "-c=y", "--config", "--a", "1", "--b=2"]

@@ -13,6 +13,9 @@ EXAMPLE = "configs/quickstart.yaml"
 ENDINGS = (".yaml", ".yml", ".json")
 """Endings of the names of config files."""
 
+CONFIG_OPTIONS = ("-c", "--config")
+"""Options that name a config file."""
+
 
 def config_files(args: Sequence[str]) -> Iterator[str]:
     """Yield the names of the config files among the arguments. Standard input, URLs and YAML are no files."""
@@ -20,8 +23,23 @@ def config_files(args: Sequence[str]) -> Iterator[str]:
         option, equals, value = argument.partition("=")
         name = value if equals else following
         is_file = name and not name.startswith(("-", "{")) and "://" not in name
-        if is_file and option in ("-c", "--config"):
+        if is_file and option in CONFIG_OPTIONS:
             yield name
+
+
+def configs_first(args: Sequence[str]) -> list[str]:
+    """Return the arguments with each `--config` and its file before the other keys, which override the files.
+
+    Args:
+        args: Command-line arguments.
+    """
+    words, files, others = list(args), [], []
+    while words:
+        word = words.pop(0)
+        is_config = word.partition("=")[0] in CONFIG_OPTIONS
+        has_value = is_config and word in CONFIG_OPTIONS and words
+        (files if is_config else others).extend([word, words.pop(0)] if has_value else [word])
+    return [*files, *others]
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class GeneralKeys:
 
     Args:
         config: YAML file with keys of the run. Several --config are read in order, and a later file overrides
-            an earlier one. Keys on the command line override the files that stand before them.
+            an earlier one. Keys on the command line override all files.
         seed_everything: Seed of the run, from 0 to 4294967295. It sets order and choice of rows, dropout, and
             the initial weights of the heads.
         epochs: Length of the run in epochs, instead of trainer.max_steps. An epoch draws as many examples as

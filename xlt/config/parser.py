@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
-from xlt.config.config_files import ENDINGS, config_files, read_config
+from xlt.config.config_files import ENDINGS, config_files, configs_first, read_config
 from xlt.config.help import COMMANDS, help_of
 from xlt.config.jsonargparse_private import read_local_files_by, type_of
 from xlt.config.key_names import unknown_in, unknown_keys_message
@@ -78,6 +78,8 @@ class CommandParser(ArgumentParser):
         parts = (word.partition("=") for word in words)
         words = ["".join(map(expand_home, part)) for part in parts]
         self._check_names(words)
+        if "config" in self._key_names():
+            words = configs_first(words)
         whole = list(expand_short_forms(words, lambda key: type_of(self, key)))
         return super().parse_args(whole, *rest, **settings)
 

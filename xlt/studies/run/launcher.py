@@ -170,7 +170,10 @@ def main() -> None:
     """Read the arguments and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
-    serve(parser.parse_args().address)
+    try:
+        serve(parser.parse_args().address)
+    except BrokenPipeError:
+        os._exit(0)  # the study ended during the imports
 
 
 if __name__ == "__main__":
