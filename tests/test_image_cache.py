@@ -26,7 +26,7 @@ from xlt.data.image_store import IMAGE_KEY, IllustratedFeatures, Imagery, image_
 from xlt.data.images import image_of, key_of
 from xlt.data.sources import Hub, RawSplit
 from xlt.kinds import Classification
-from xlt.models.encoders.text import quietly
+from xlt.system.encoder_files import quietly
 from xlt.models.encoders.vision import VisionEncoder
 from xlt.splits import illustrating
 from xlt.splits.encoded_split import EncodedSplit

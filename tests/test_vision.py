@@ -15,8 +15,8 @@ from conftest import REPOSITORY
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from xlt.models.encoders.text import quietly
 from xlt.models.encoders.vision import VisionEncoder
+from xlt.system.encoder_files import quietly
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from xlt.data.clusters import whole_clusters
 from xlt.data.examples import Question
 from xlt.data.sequences import Pair, Template, Window, ids_by_word, lengths_to_keep, template_of
-from xlt.system.file_errors import raise_of_file
-from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
+from xlt.system.encoder_files import reading
+from xlt.system.folders import check_encoder_exists, model_folder
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Version of the code that makes token ids of texts: this module, xlt.data.sequences and xlt.data.clusters.
 Raise it when a change there gives other ids for the same texts."""
 
@@ -118,7 +118,7 @@ class TextEncoder:
         before, after = self._template.single
         ids = self._fast.encode(text, add_special_tokens=False).ids
         room = self._room
-        parts = [before + ids[i : i + room] + after for i in range(0, max(1, len(ids)), room)]
+        parts = [self._filled(before + ids[i : i + room] + after) for i in range(0, max(1, len(ids)), room)]
         return [Pair(part, False, self._template.first_segment(None, part)) for part in parts]
 
     def located(self, texts: Sequence[str]) -> list[list[Window]]:
@@ -135,14 +135,14 @@ class TextEncoder:
 
     def _encode_single(self, ids: list[int]) -> Pair:
         before, after = self._template.single
-        sequence = before + ids[: self._room] + after
+        sequence = self._filled(before + ids[: self._room] + after)
         return Pair(sequence, len(ids) > self._room, self._template.first_segment(None, sequence))
 
     def _encode_pair(self, first: list[int], second: list[int]) -> Pair:
         before, between, after = self._template.double
         room = self.max_length - len(before) - len(between) - len(after)
         one, other = lengths_to_keep(len(first), len(second), room)
-        ids = before + first[:one] + between + second[:other] + after
+        ids = self._filled(before + first[:one] + between + second[:other] + after)
         return Pair(ids, len(first) + len(second) > room, self._template.first_segment(one, ids))
 
     def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
@@ -167,7 +167,7 @@ class TextEncoder:
     ) -> list[Window]:
         """Return the windows of a passage. An empty passage has one window."""
         before, between, after = self._template.double
-        start, is_cut = before + question[:limit] + between, len(question) > limit
+        start, is_cut = self._filled(before + question[:limit] + between), len(question) > limit
         segment = self._template.first_segment(min(len(question), limit), start)
         room = self.max_length - len(start) - len(after)
         step = room - stride
@@ -196,6 +196,10 @@ class TextEncoder:
             for found, words in zip(encoded, sentences, strict=True)
         ]
 
+    def _filled(self, ids: list[int]) -> list[int]:
+        """Return the ids of a sequence, which are the unknown token if the sequence would be empty."""
+        return ids or [self._unknown("")]
+
     def _unknown(self, word: str) -> int:
         """Return the id of the unknown token, which stands for a word without tokens.
 
@@ -220,9 +224,7 @@ class TextEncoder:
                 sequences.append((list(before), []))
             sequences[-1][1].append(len(sequences[-1][0]))
             sequences[-1][0].extend(ids)
-        for ids, _ in sequences:
-            ids.extend(after)
-        return sequences
+        return [(self._filled(ids + after), firsts) for ids, firsts in sequences]
 
 
 def answer_tokens(example: Question, window: Window) -> list[int]:
@@ -253,15 +255,8 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerFast:
         ValueError: The tokenizer has no tokenizer.json, or no vocabulary.
     """
     check_encoder_exists(encoder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder))
-    except (OSError, ValueError) as error:
-        raise_of_file(f"the tokenizer of model.encoder {encoder!r}", error)
-        first = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(
-            f"model.encoder {encoder!r} has no tokenizer ({first}): name a folder with config.json "
-            f"and tokenizer.json, or a model on the hub. {WITHOUT_NETWORK}"
-        ) from error
+    with reading(encoder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(encoder), trust_remote_code=False)
     # Without tokenizer files transformers makes a tokenizer of the special tokens alone.
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) < 100:
         raise ValueError(

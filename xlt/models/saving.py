@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from xlt.models.encoders.families import family_of
-from xlt.models.encoders.loading import quietly
 from xlt.models.encoders.multimodal import Vision, VisionSettings, new_vision
 from xlt.models.encoders.text import load_config
 from xlt.models.finite import check_finite
+from xlt.system.encoder_files import quietly
 from xlt.system.folders import HEADS, VISION, VISION_SETTINGS, model_folder
 from xlt.system.lock import LOCK, scratch_folder
 

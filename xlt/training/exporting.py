@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xlt.data.encode import STRIDE, load_tokenizer, num_ids
+from xlt.data.encode import load_tokenizer, num_ids
 from xlt.kinds.task import group_of
 from xlt.models.adapters import FOLDER, Adapter, save_adapter
 from xlt.models.encoders.multimodal import VisionSettings
@@ -18,6 +18,7 @@ from xlt.models.encoders.text import check_vocabulary, load_config, shape_of
 from xlt.models.lean import KEY, complete
 from xlt.models.saving import save_encoder
 from xlt.system.checks import require
+from xlt.system.folders import check_encoder_exists
 from xlt.tasks import load
 from xlt.training.checkpoint_files import (
     SUFFIX,
@@ -49,7 +50,7 @@ def export_run(
     head: str | None = None,
     layer: int | None = None,
     max_length: int | None = None,
-    stride: int = STRIDE,
+    stride: int | None = None,
     scores: Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
@@ -72,7 +73,7 @@ def export_run(
         max_length: Maximum number of tokens in a sequence that the exported head reads. Defaults to 512, or
             to the encoder's limit if that is lower, as in xlt evaluate.
         stride: Overlap of the windows of a passage that an exported head for questions reads, in tokens.
-            Defaults to 128.
+            Defaults to 128, or to one below max_length if that is lower.
         scores: Folder of an evaluation of the run, whose scores by language the model card shows. Needs
             `head`. Defaults to the dev scores of the run.
         push_to_hub: Name of a model on the Hugging Face hub to upload the folder to, such as me/udpos. The
@@ -98,6 +99,13 @@ def export_run(
     path = _chosen(folder.checkpoints, checkpoint)
     model = folder.read_config()["model"]
     name = model["encoder"]
+    try:
+        check_encoder_exists(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{run} was trained from {name}, a folder that does not exist now. Put it back, or correct "
+            f"model.encoder in {folder.config}"
+        ) from error
     found = read_checkpoint(path, mmap=True)
     _check_shape(found["encoder_shape"], name, run)
     trained = _below(found["state_dict"], "encoder.transformer.")
@@ -165,7 +173,7 @@ def _write_head(
     step: int,
     head: str,
     layer: int | None,
-    lengths: tuple[int | None, int],
+    lengths: tuple[int | None, int | None],
     scores: Path | None,
     model: str,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from xlt.data.encode import MAX_LENGTH
+from xlt.data.encode import MAX_LENGTH, STRIDE
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task
 from xlt.models.encoders.families import facts_of
@@ -82,7 +82,7 @@ def plan_head(
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
     max_length: int | None,
-    stride: int,
+    stride: int | None,
 ) -> HeadExport:
     """Return what to export. No file is written.
 
@@ -95,7 +95,7 @@ def plan_head(
         tokenizer: The tokenizer, which gets the longest input.
         out: Folder of the export.
         max_length: Maximum number of tokens in a sequence. If None, as in xlt evaluate.
-        stride: Overlap of the windows of a passage, in tokens.
+        stride: Overlap of the windows of a passage, in tokens. If None, as in xlt evaluate.
 
     Raises:
         ValueError: The run has no such head, transformers has no class for it, the encoder has no such layer
@@ -115,11 +115,14 @@ def plan_head(
     require(
         8 <= length <= longest, "max_length", length, f"lie in 8 to {longest} tokens, the encoder's limit"
     )
-    require(0 <= stride < length, "stride", stride, "lie between 0 and max_length")
+    require(stride is None or 0 <= stride < length, "stride", stride, f"lie in 0 to {length - 1} tokens")
     tokenizer.model_max_length = length
+    if getattr(config, "type_vocab_size", 1) < 2:  # the model has no vector for a second segment
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     settings = exported_settings(task)
     if form == "question-answering":
-        settings |= {"stride": stride}
+        settings |= {"stride": min(STRIDE, length - 1) if stride is None else stride}
     if form == "sentence-similarity":
         settings |= {"layer": _cut(config, task, layer)}
     else:

@@ -65,7 +65,7 @@ def run_padded(
 ) -> Tensor:
     """Return the padded model's states of all tokens, end to end, shape (N, D).
 
-    transformers makes the position ids. No sequence may contain the pad token.
+    transformers makes the position ids.
 
     Args:
         encoder: The encoder whose family tells the inputs.
@@ -101,11 +101,16 @@ def run_packed(
 def random_sequences(
     encoder: Encoder, lengths: Sequence[int], seed: int = 0
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return random token ids of these lengths without the pad token, and segment ids 0 and then 1."""
+    """Return random token ids of these lengths, and segment ids 0 and then 1.
+
+    One token of each sequence of three or more is the pad token, which a text may hold.
+    """
     generator = np.random.default_rng(seed)
     pad, rows = int(encoder.config.pad_token_id or 0), encoder.config.vocab_size
-    drawn = [generator.integers(0, rows - 1, length) for length in lengths]
-    ids = [torch.from_numpy(numbers + (numbers >= pad)) for numbers in drawn]
+    ids = [torch.from_numpy(generator.integers(0, rows, length)) for length in lengths]
+    for sequence in ids:
+        if len(sequence) >= 3:
+            sequence[generator.integers(len(sequence))] = pad
     firsts = [int(generator.integers(0, length + 1)) for length in lengths]
     segments = [(torch.arange(n) >= first).long() for n, first in zip(lengths, firsts, strict=True)]
     return ids, segments

@@ -15,6 +15,9 @@ FAMILIES: Mapping[str, Family] = {
 }
 """Each family by its `model_type`."""
 
+SHORTEST = 8
+"""Minimum number of tokens that an encoder must read at once."""
+
 PADDED_ALONE = ("deberta", "deberta-v2")
 """Types of models that do not compute attention through the interface that xlt replaces."""
 
@@ -42,7 +45,25 @@ def check_config(name: str, config: PretrainedConfig) -> None:
     Raises:
         ValueError: The type of model, or a setting that changes the mathematics, is not tested.
     """
-    kind = config.model_type
+    check_type(name, config.model_type)
+    family = FAMILIES[config.model_type]
+    reason = _refusal_of_sizes(config) or family.refusal(config)
+    if not reason and family.facts(config).max_tokens < SHORTEST:
+        reason = (
+            f"its config.json leaves {family.facts(config).max_tokens} tokens for a sequence "
+            f"(max_position_embeddings), but xlt needs at least {SHORTEST}"
+        )
+    if reason:
+        raise ValueError(f"model.encoder {name!r}: {reason}. Name another model")
+
+
+def check_type(name: str, kind: str) -> None:
+    """Raise ValueError if xlt packs no model of this `model_type`.
+
+    Args:
+        name: Name of the encoder.
+        kind: The type.
+    """
     if kind in PADDED_ALONE:
         raise ValueError(
             f"model.encoder {name!r} has the type {kind}, whose attention does not use transformers' "
@@ -54,6 +75,18 @@ def check_config(name: str, config: PretrainedConfig) -> None:
             f"model.encoder {name!r} has the type {kind}, but xlt packs {', '.join(FAMILIES)} alone. Name "
             "another model: `xlt encoders` lists examples"
         )
-    reason = FAMILIES[kind].refusal(config)
-    if reason:
-        raise ValueError(f"model.encoder {name!r}: {reason}. Name another model")
+
+
+def _refusal_of_sizes(config: PretrainedConfig) -> str:
+    """Return why transformers cannot build a model of these sizes; an empty string if it can."""
+    hidden, heads, rows = config.hidden_size, config.num_attention_heads, config.vocab_size
+    pad = config.pad_token_id
+    if hidden % heads:
+        return f"its config.json has hidden_size {hidden}, which {heads} attention heads cannot divide"
+    if pad is None and FAMILIES[config.model_type].skips_padding:
+        return "its config.json has no pad_token_id, after which the positions begin"
+    if pad is not None and not 0 <= pad < rows:
+        return f"its config.json has pad_token_id {pad}, but vocab_size {rows}: the id must be below it"
+    if getattr(config, "quantization_config", None):
+        return "its weights are quantized (quantization_config in config.json), and xlt trains full precision"
+    return ""

@@ -1,12 +1,18 @@
-"""Family: everything that xlt must know about encoders with the same `model_type` in their config."""
+"""Family: everything that xlt must know about encoders with the same `model_type` in their config.
+
+N tokens.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
+
+from xlt.batch.packing import Packing
 
 
 class EncoderFacts(NamedTuple):
@@ -63,6 +69,8 @@ class Family:
         positions: Path of a table of positions that has no row for tokens without a position. Empty if there
             is none.
         has_segments: True if the model reads segment ids.
+        skips_padding: True if a pad token inside a text has the position before the first one, and the tokens
+            after it do not count it.
         arguments: Arguments of `model` other than the config.
         dropouts: Names of the dropout probabilities in the config.
         settings: For each setting of the config that changes the mathematics, the values that are tested.
@@ -83,6 +91,7 @@ class Family:
     final_norm: str = ""
     positions: str = ""
     has_segments: bool = True
+    skips_padding: bool = False
     arguments: Mapping[str, Any] = field(default_factory=lambda: {"add_pooling_layer": False})
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     settings: Mapping[str, tuple[object, ...]]
@@ -124,6 +133,34 @@ class Family:
         if segment_ids is None or config.type_vocab_size < 2:
             return torch.zeros_like(input_ids)
         return segment_ids
+
+    def position_ids_read(
+        self,
+        config: PretrainedConfig,
+        input_ids: Int[Tensor, "1 N"],
+        position_ids: Int[Tensor, "1 N"],
+        packing: Packing,
+    ) -> Int[Tensor, "1 N"]:
+        """Return the position ids that a model reads, of position ids that count every token.
+
+        A text may hold the pad token, such as `<pad>` in a web page.
+
+        Args:
+            config: Config of the model.
+            input_ids: Token ids of the sequences end to end.
+            position_ids: Position ids of the tokens. Tokens of images have `pad_token_id`.
+            packing: Lengths of the sequences.
+
+        Source: `create_position_ids_from_input_ids` of transformers' XLM-R.
+        """
+        if not self.skips_padding:
+            return position_ids
+        pad = config.pad_token_id
+        is_padding = (input_ids == pad) & (position_ids != pad)
+        counts = is_padding.cumsum(1)
+        before = (counts - is_padding.long())[0].index_select(0, packing.starts)
+        skipped = counts - torch.repeat_interleave(before, packing.lengths, output_size=input_ids.shape[1])
+        return torch.where(is_padding, pad, position_ids - skipped)
 
     def refusal(self, config: PretrainedConfig) -> str:
         """Return why a config cannot be served; an empty string if it can."""

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel
 
-from xlt.models.encoders.text import quietly
 from xlt.models.finite import check_finite
+from xlt.system.encoder_files import quietly
 from xlt.system.file_errors import raise_of_file
 
 EXAMPLES = (

@@ -13,20 +13,24 @@ from transformers import AutoConfig, PretrainedConfig
 from xlt.batch.images import BatchImages, put_tokens
 from xlt.batch.packing import Packing
 from xlt.models.encoders.bert import Positions
-from xlt.models.encoders.families import check_config, family_of
+from xlt.models.encoders.families import check_config, check_type, family_of
 from xlt.models.encoders.family import EncoderFacts, Family
-from xlt.models.encoders.loading import load_model, quietly
+from xlt.models.encoders.loading import load_model
 from xlt.models.kernels.attention import NAME, layout_of
 from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
 from xlt.models.transformers_private import recompute
-from xlt.system.file_errors import raise_of_file
-from xlt.system.folders import WITHOUT_NETWORK, check_encoder_exists, model_folder
+from xlt.system.encoder_files import reading, type_in
+from xlt.system.folders import check_encoder_exists, model_folder
 from xlt.system.torch_private import become, set_recompile_limit
 
 VARIANTS = 32
 """Largest number of variants of a layer that are compiled."""
+
+
+NEUTRAL = {"return_dict": True, "chunk_size_feed_forward": 0}
+"""Settings of a config that change how states are computed or returned, and not the states."""
 
 
 class Encoder(nn.Module):
@@ -114,7 +118,7 @@ class Encoder(nn.Module):
             )
         if self._pretrained is None:
             return {}
-        with quietly():
+        with reading(self._pretrained, "weights"):
             loaded: Any = self.family.masked.from_pretrained(
                 self._pretrained, output_loading_info=True, dtype="float32"
             )
@@ -191,6 +195,7 @@ class Encoder(nn.Module):
             read = {"inputs_embeds": put_tokens(self.words(input_ids), images)}
         if self.family.has_segments:
             read["token_type_ids"] = self.family.segments(self.config, input_ids, segment_ids)
+        position_ids = self.family.position_ids_read(self.config, input_ids, position_ids, packing)
         output = self.transformer(**read, position_ids=position_ids, layout=layout)
         return output.last_hidden_state.squeeze(0)
 
@@ -201,7 +206,7 @@ class Encoder(nn.Module):
         """Return each sequence's mean state after the embeddings and every layer, special tokens included."""
         output = self.transformer(
             input_ids=input_ids,
-            position_ids=position_ids,
+            position_ids=self.family.position_ids_read(self.config, input_ids, position_ids, packing),
             layout=layout_of(packing, self.config.num_attention_heads),
             output_hidden_states=True,
         )
@@ -223,19 +228,18 @@ def load_config(name: str) -> PretrainedConfig:
         name: A name on the hub, a folder, or the folder of a finished run.
 
     Raises:
-        FileNotFoundError: There is no such model.
+        FileNotFoundError: There is no such model, or its config.json is damaged.
         ValueError: xlt cannot train this type of model.
     """
     check_encoder_exists(name)
-    folder = model_folder(name)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise_of_file(f"model.encoder {name!r}", error)
-        raise FileNotFoundError(
-            f"model.encoder {name!r} is neither a folder with a config.json nor a model that the hub "
-            f"gave ({str(error).strip().splitlines()[0]}). {WITHOUT_NETWORK}"
-        ) from error
+    kind = type_in(name)
+    if kind is not None:
+        check_type(name, kind)
+    with reading(name, "config"):
+        # transformers would ask on the terminal whether to run code that comes with a model.
+        config = AutoConfig.from_pretrained(model_folder(name), trust_remote_code=False)
+    for key, value in NEUTRAL.items():
+        setattr(config, key, value)
     check_config(name, config)
     return config
 

@@ -23,6 +23,7 @@ XLM_ROBERTA_XL = Family(
     model=XLMRobertaXLModel,
     masked=XLMRobertaXLForMaskedLM,
     facts=learned_facts,
+    skips_padding=True,
     read_layer=XLReadLayer,
     final_norm="encoder.LayerNorm",
     settings=SETTINGS,
