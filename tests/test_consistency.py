@@ -379,3 +379,16 @@ def test_a_run_that_saw_images_is_refused(blind: Path, tmp_path: Path):
     (tmp_path / "run" / VISION_SETTINGS).write_text(json.dumps(settings._asdict()))
     with pytest.raises(ValueError, match=r"run was trained with images\. Set blind to the folder"):
         Blind(blind, Path("out"))
+
+
+def test_a_folder_with_files_of_another_origin_is_refused(tmp_path: Path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(
+        ValueError, match=r"out is .*run, which is the folder of a run: .* such as .*evaluation"
+    ):
+        ScoreFolder(tmp_path / "run")
+    (tmp_path / "results.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"has results\.csv already: the evaluation would replace its files"):
+        ScoreFolder(tmp_path)
+    (tmp_path / "scores").mkdir()
+    ScoreFolder(tmp_path)

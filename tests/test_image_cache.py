@@ -26,13 +26,13 @@ from xlt.data.image_store import IMAGE_KEY, IllustratedFeatures, Imagery, image_
 from xlt.data.images import image_of, key_of
 from xlt.data.sources import Hub, RawSplit
 from xlt.kinds import Classification
-from xlt.system.encoder_files import quietly
 from xlt.models.encoders.vision import VisionEncoder
 from xlt.splits import illustrating
 from xlt.splits.encoded_split import EncodedSplit
 from xlt.splits.encoding import encode_split
 from xlt.splits.illustrating import ImageCache, size_of
 from xlt.system.checks import NotFiniteError
+from xlt.system.encoder_files import quietly
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 from xlt import tasks
 from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.examples import TaggedWords
 from xlt.data.sources import roots_of
 from xlt.evaluation.own_rows.columns import RowReader
 from xlt.evaluation.own_rows.reading import UserRow, UserRows
@@ -139,9 +140,12 @@ def test_words_may_be_text_with_spaces_in_a_table_or_in_lines(
     found = read(tmp_path / "found.csv")
     assert [json.loads(row["prediction"]) for row in found] == expected
     assert [json.loads(row["words"]) for row in found] == [text.split() for text in sentences]
-    (tmp_path / "rows.txt").write_text("\n".join(sentences), encoding="utf-8")
+    # A blank line has its own row, so that lines and predictions stay aligned.
+    lines = "\n".join([sentences[0], "", *sentences[1:], ""])
+    (tmp_path / "rows.txt").write_text(lines, encoding="utf-8")
     assert ask(input=tmp_path / "rows.txt", task="udpos", out=tmp_path / "found.jsonl") == 0
-    assert [row["prediction"] for row in read(tmp_path / "found.jsonl")] == expected
+    predictions = [row["prediction"] for row in read(tmp_path / "found.jsonl")]
+    assert predictions == [expected[0], [], *expected[1:]]
     pipe = io.TextIOWrapper(io.BytesIO("\n".join(sentences).encode()))
     monkeypatch.setattr(sys, "stdin", pipe)
     capsys.readouterr()
@@ -288,6 +292,17 @@ def refused(capsys: Any, code: int | str | None) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize("values", [{"sentence": "Ada saw it"}, {"sentence": ""}])
+def test_a_task_that_divides_the_text_itself_reads_text(values: dict[str, Any], tmp_path: Path):
+    task = replace(
+        tasks.load("udpos"), read=lambda row: TaggedWords(tuple(row["sentence"].split()), tuple(row["tags"]))
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps(values) + "\n")
+    rows = UserRows(str(tmp_path / "rows.jsonl"))
+    example = RowReader(task, rows, {}).read(next(iter(rows)))
+    assert list(example.words) == values["sentence"].split()
+
+
 def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path: Path, capsys: Any):
     source = write(tmp_path / "rows.csv", [{"text_a": "A cat.", "sentence2": "A dog."}])
     assert refused(capsys, ask(input=source, task="xnli")) == (
@@ -320,6 +335,7 @@ def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path:
             b"sentence1,sentence1\na,b\n",
             "rows.csv: the first line names the column 'sentence1' twice",
         ),
+        ("rows.csv", b"sentence1,sentence2\ra,b\r", "rows.csv, line 1 has a carriage return (CR) alone"),
         ("rows.csv", b'sentence1,sentence2\na,"b" c\n', "rows.csv, line 2: ',' expected after"),
         ("rows.csv", b"sentence1,sentence2\na,\xe4\n", "rows.csv, line 2 is not UTF-8 text ("),
         (

@@ -417,7 +417,7 @@ def test_a_damaged_best_checkpoint_is_passed_over_with_a_word(finished: Path, tm
     last = sorted((folder / "checkpoints").glob("*.ckpt"))[-1]
     path.write_bytes(path.read_bytes()[:-9])
     if path == last:
-        with pytest.warns(UserWarning, match="is damaged: .* going back to an earlier checkpoint"):
+        with pytest.warns(UserWarning, match="is damaged: .* it is skipped"):
             export([f"--run={folder}", f"--out={tmp_path / 'out'}"])
     else:
         with pytest.warns(UserWarning, match="the best checkpoint, .*, is damaged: .* taking the newest"):

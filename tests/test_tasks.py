@@ -250,6 +250,23 @@ def test_an_unknown_task_lists_the_known(own_folder: Path, name: str):
         assert known in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('labels=("good")', r"labels is the text 'good', and must be a tuple: write labels=\('good',\)"),
+        ('labels=("good", "bad", "good")', "labels names good twice"),
+        ('labels=("good", "bad"), languages="en"', "languages is the text 'en', and must be a tuple"),
+    ],
+)
+def test_names_that_are_no_tuple_or_stand_twice_are_refused(line: str, message: str, own_folder: Path):
+    text = "from xlt.data.sources import Hub\nfrom xlt.kinds import Classification\n"
+    (own_folder / "mylab" / f"odd{len(line)}.py").write_text(
+        f"{text}TASK = Classification(source=Hub('a/b', 'c'), read=dict, {line})\n"
+    )
+    with pytest.raises(ValueError, match=message):
+        tasks.load(f"mylab.odd{len(line)}")
+
+
 def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path):
     (own_folder / "mylab" / "other.py").write_text("task = 1\n")
     with pytest.raises(ValueError, match=r"mylab\.other has no value TASK"):

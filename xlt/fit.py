@@ -92,7 +92,9 @@ def _train_and_export(cli: CommandLine) -> None:
     if checkpoint and trainer.is_global_zero:
         print(f"continuing from {checkpoint}")
     elif cli.folder.starts.is_file() and trainer.is_global_zero:
-        print(f"{cli.folder.checkpoints} has no checkpoint yet: the run starts again from step 0")
+        damaged = any(cli.folder.checkpoints.glob("*.ckpt"))
+        lacks = "only damaged checkpoints" if damaged else "no checkpoint yet"
+        print(f"{cli.folder.checkpoints} has {lacks}: the run starts again from step 0")
     cli.limit_rendezvous()
     _fit(cli, checkpoint)
     if not module.scores:

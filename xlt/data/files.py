@@ -187,6 +187,13 @@ def _values(raw: RawSplit, number: int, row: Row, columns: Sequence[str]) -> tup
     return tuple(name_of(row[column]) for column in columns)
 
 
+def _other_language(code: str, known: Sequence[str]) -> str:
+    """Return how to go on without rows in a language, of which a task in one language needs no English."""
+    if code == "en" and known:
+        return f"or name a language of the file in data.tasks, such as TASK/{known[0]}"
+    return "or take the language out of the task's languages"
+
+
 def _check_rows(raw: RawSplit, code: str, language: str, wanted: Mapping[str, str]) -> None:
     """Check that a file has rows with the wanted values.
 
@@ -208,7 +215,7 @@ def _check_rows(raw: RawSplit, code: str, language: str, wanted: Mapping[str, st
         if wanted[language] not in known:
             raise FileNotFoundError(
                 f"{raw.location} has no row in {wanted[language]}, but in {', '.join(known) or 'none'}."
-                + (hint(code, known) or " Add rows, or take the language out of the task's languages")
+                + (hint(code, known) or f" Add rows, {_other_language(code, known)}")
             )
         found = [values for values in found if values[language] == wanted[language]]
     (column,) = set(wanted) - {language}

@@ -127,6 +127,11 @@ def table_rows(
             if values:
                 yield dict(zip(header, values, strict=True)), table.line_num
     except csv.Error as error:
+        if "new-line character" in str(error):
+            raise ValueError(
+                f"{name}, line {table.line_num} has a carriage return (CR) alone. Save the file with the "
+                "line ends LF or CRLF, and enclose a text that holds line ends in quotation marks"
+            ) from error
         other = f", or set quotes=False{place} if they are text" if place else ""
         raise ValueError(
             f"{name}, line {table.line_num}: {error}. Double each quotation mark inside a text in quotation "

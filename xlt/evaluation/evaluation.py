@@ -76,7 +76,7 @@ class Evaluation:
             is nearly full.
         max_length: Maximum number of tokens in a sequence, from 8 to the encoder's limit. Longer passages
             become several windows. Defaults to 512, or to the encoder's limit if that is lower.
-        stride: Overlap of the windows of a passage, in tokens.
+        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or to max_length - 1.
         accelerator: cpu, cuda, mps or auto.
         precision: auto is bf16-mixed on devices with bf16 instructions, 32-true on others, and as before in a
             resumed evaluation.
@@ -114,7 +114,7 @@ class Evaluation:
         layer: int | dict[str, int] | None = None,
         tokens_per_micro_batch: int = 16384,
         max_length: int | None = None,
-        stride: int = 128,
+        stride: int | None = None,
         accelerator: str = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true",
         cache: str | None = None,
@@ -130,6 +130,7 @@ class Evaluation:
         require(checkpoint is None or bool(runs), "checkpoint", checkpoint, "be left out unless runs is set")
         check_distinct(tasks=tasks, languages=languages)
         self.out, self._needs_all_tasks = out, tasks is not None
+        self._folder, self._has_news = ScoreFolder(out), False
         self.tasks = [load(name) for name in tasks or NINE]
         check_without_language(self.tasks)
         asked = values_by_task("perturbations", perturbations or [], self.tasks).items()
@@ -149,7 +150,6 @@ class Evaluation:
         self._images = ImageCaches(folder)
         self._languages, self._volume, self._seed = languages, volume, seed
         self._tokens, self._wandb = tokens_per_micro_batch, wandb
-        self._folder, self._has_news = ScoreFolder(out), False
         self._precision = chosen_precision(precision, accelerator, self._folder.precision)
         self._fabric = open_device(accelerator, self._precision)
         aligns = Aligner(aligner or self._models.names[0], hash_of, tokens_per_micro_batch, self._fabric)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlt.data.encode import MAX_LENGTH, TextEncoder, load_tokenizer
+from xlt.data.encode import MAX_LENGTH, STRIDE, TextEncoder, load_tokenizer
 from xlt.evaluation.task_values import check_names
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task, name_of
@@ -204,14 +204,14 @@ def _heads_of(run: str) -> list[str]:
 
 
 def text_encoder(
-    models: Sequence[str], max_length: int | None, stride: int, image_tokens: int
+    models: Sequence[str], max_length: int | None, stride: int | None, image_tokens: int
 ) -> TextEncoder:
     """Return the tokenizer of the models, with sequences that all models have positions for.
 
     Args:
         models: Names of encoders, or folders of runs.
         max_length: Maximum number of tokens in a sequence. Defaults to MAX_LENGTH, or to the models' limit.
-        stride: Overlap of the windows of a passage, in tokens.
+        stride: Overlap of the windows of a passage, in tokens. If None, 128, or the most that fits.
         image_tokens: Number of tokens that stand for an image.
 
     Raises:
@@ -222,7 +222,8 @@ def text_encoder(
     length = min(MAX_LENGTH, *limits.values()) if max_length is None else max_length
     for name, limit in limits.items():
         require(length <= limit, "max_length", length, f"be at most {limit} tokens, the limit of {name}")
-    text = TextEncoder(load_tokenizer(models[0]), length, min(stride, length - 1), image_tokens)
+    overlap = min(STRIDE if stride is None else stride, length - 1)
+    text = TextEncoder(load_tokenizer(models[0]), length, overlap, image_tokens)
     for name in models:
         check_vocabulary(name, text.num_ids)
     return text

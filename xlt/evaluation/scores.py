@@ -87,14 +87,28 @@ def score_of(
     return CellScore(*tested, *result.scores, fingerprint, cell.perturbation, precision)
 
 
+FILES = ("results.json", "results.csv", "report.html", "heat_map.png", "summary.json")
+"""Files that an evaluation writes when all cells are scored, beside `scores`."""
+
+
 class ScoreFolder:
     """Folder of an evaluation with the scores of its finished cells.
 
     Args:
         out: The folder.
+
+    Raises:
+        ValueError: The folder is a run's, or has files of another origin that the evaluation would replace.
     """
 
     def __init__(self, out: Path) -> None:
+        found = [name for name in FILES if (out / name).exists()]
+        if (out / "checkpoints").is_dir() or (found and not (out / "scores").is_dir()):
+            what = "is the folder of a run" if (out / "checkpoints").is_dir() else f"has {found[0]} already"
+            raise ValueError(
+                f"out is {out}, which {what}: the evaluation would replace its files. Set out to a folder of "
+                f"its own, such as {out / 'evaluation'}"
+            )
         self._out = out
 
     @property

@@ -42,12 +42,15 @@ def check_names(key: str, names: Iterable[str], tasks: Sequence[Task[Any]]) -> N
         )
 
 
-def check_sizes(volume: int | None, max_length: int | None, stride: int, tokens_per_micro_batch: int) -> None:
+def check_sizes(
+    volume: int | None, max_length: int | None, stride: int | None, tokens_per_micro_batch: int
+) -> None:
     """Raise ValueError for a size out of range."""
     require(volume is None or volume >= 1, "volume", volume, "be at least 1 example")
     length = MAX_LENGTH if max_length is None else max_length
     require(length >= 8, "max_length", max_length, "be at least 8 tokens")
-    require(0 <= stride < length, "stride", stride, "lie between 0 and max_length")
+    fits = stride is None or 0 <= stride < length
+    require(fits, "stride", stride, f"lie in 0 to {length - 1}, below max_length")
     require(tokens_per_micro_batch >= 1, "tokens_per_micro_batch", tokens_per_micro_batch, "be at least 1")
 
 

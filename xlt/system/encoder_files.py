@@ -90,9 +90,14 @@ def _message(name: str, part: Part, reason: str) -> str:
                     "the folder"
                 )
     if found:
+        fix = (
+            f"write it again: xlt export --run {name} --out {folder}"
+            if name != str(folder)
+            else "copy it again"
+        )
         return (
             f"{what}: its {part} cannot be loaded from {found[0]} ({reason}). The file is damaged, or was "
-            "written by another version of the library: copy it again"
+            f"written by another version of the library: {fix}"
         )
     if folder.is_dir():
         if part == "weights":

@@ -47,7 +47,8 @@ def load(name: str) -> Task[Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     if not (_is_language(language) or not stroke) or not _is_there(name, module):
-        close = difflib.get_close_matches(name, known(), 1)
+        own = [".".join(path.with_suffix("").parts[-2:]) for path in Path.cwd().glob("*/*.py")]
+        close = difflib.get_close_matches(name, [*known(), *own], 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
             f"unknown task {name!r}.{hint} Known tasks: {', '.join(known())}. Name a task of your own by its "
@@ -58,6 +59,7 @@ def load(name: str) -> Task[Any]:
     if not isinstance(task, Task):
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
     _check_kind(name, type(task))
+    _check_names(name, task)
     return replace(task, name=name_of(name), module=module)
 
 
@@ -70,6 +72,19 @@ def _check_kind(name: str, kind: type[Task[Any]]) -> None:
                 f"task {name!r}: {kind.__name__}.{method} takes {', '.join(found)}, but must take "
                 f"{', '.join(expected)}. Predictions holds outputs, rows and references"
             )
+
+
+def _check_names(name: str, task: Task[Any]) -> None:
+    """Raise ValueError if the labels or the languages of a task are a text, or one stands twice."""
+    for key in ("labels", "languages"):
+        found = getattr(task, key)
+        if isinstance(found, str):
+            raise ValueError(
+                f"task {name!r}: {key} is the text {found!r}, and must be a tuple: write {key}=({found!r},)"
+            )
+        twice = sorted({value for value in found if list(found).count(value) > 1})
+        if twice:
+            raise ValueError(f"task {name!r}: {key} names {', '.join(twice)} twice. Name each once")
 
 
 def by_task(values: Mapping[str, V]) -> dict[str, V]:

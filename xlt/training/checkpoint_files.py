@@ -148,7 +148,7 @@ def newest(folder: Path) -> Path | None:
         fault = fault_of(path) or weights_fault(path)
         if not fault:
             return path
-        rank_zero_warn(f"checkpoint {path} {fault}: going back to an earlier checkpoint")
+        rank_zero_warn(f"checkpoint {path} {fault}: it is skipped")
     return None
 
 

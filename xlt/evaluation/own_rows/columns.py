@@ -178,7 +178,7 @@ class RowReader:
             example = example_of(self._task, _Row(values))
             if isinstance(example, TaggedWords):
                 words = {c: v.split() for c in self._texts if isinstance(v := values[c], str)}
-                example = example_of(self._task, _Row(values | words)) if words else example
+                example = self._with_words(example, values | words) if words else example
         except _MissingColumn as error:
             raise ValueError(
                 f"{row.place}: column {error} is missing; the columns are {', '.join(row.values)}"
@@ -186,6 +186,15 @@ class RowReader:
         except FAULTS as error:
             raise ValueError(f"{row.place}: {self._fault(values, error)}{self._hint}") from error
         return example
+
+    def _with_words(self, example: TaggedWords, values: Mapping[str, Any]) -> Any:
+        """Return the example of a row with lists of words, or the example if the task divides the text."""
+        try:
+            return example_of(self._task, _Row(values))
+        except FAULTS:
+            if isinstance(example.words, str):
+                raise
+            return example
 
     def _fault(self, values: Mapping[str, Any], error: Exception) -> str:
         """Return what is wrong with a row: the user's columns without text or a list, or else the error."""

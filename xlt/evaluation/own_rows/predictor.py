@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xlt.data.encode import STRIDE
 from xlt.data.features import Features, write_features
 from xlt.evaluation.models import check_run, tasks_of, text_encoder
 from xlt.evaluation.own_rows.columns import RowReader
@@ -44,7 +43,7 @@ def predict_file(
     chunk_size: int = 1000,
     tokens_per_micro_batch: int = 16384,
     max_length: int | None = None,
-    stride: int = STRIDE,
+    stride: int | None = None,
     accelerator: str = "auto",
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true",
     language_lora: str | None = None,
@@ -69,7 +68,7 @@ def predict_file(
             is nearly full.
         max_length: Maximum number of tokens in a sequence. Longer passages become several windows. Defaults
             to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
-        stride: Overlap of the windows of a passage, in tokens. Defaults to 128.
+        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or to max_length - 1.
         accelerator: cpu, cuda, mps or auto.
         precision: auto is bf16-mixed on devices with bf16 instructions, and 32-true on others.
         language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with
@@ -108,7 +107,7 @@ class Predictor:
         task: The task, with the classes of its head.
         tokens_per_micro_batch: Maximum number of tokens per micro-batch.
         max_length: Maximum number of tokens in a sequence.
-        stride: Overlap of the windows of a passage, in tokens.
+        stride: Overlap of the windows of a passage, in tokens. If None, 128, or the most that fits.
         accelerator: cpu, cuda, mps or auto.
         precision: auto is bf16-mixed on devices with bf16 instructions, and 32-true on others.
         all_probabilities: True to keep the probabilities of all classes.
@@ -120,7 +119,7 @@ class Predictor:
         task: Task[Any],
         tokens_per_micro_batch: int,
         max_length: int | None,
-        stride: int,
+        stride: int | None,
         accelerator: str,
         precision: Precision,
         all_probabilities: bool = False,

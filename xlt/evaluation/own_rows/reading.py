@@ -98,10 +98,9 @@ class UserRows:
 
 
 def _plain_lines(lines: Iterable[str], name: str) -> Iterator[UserRow]:
-    """Yield a row for each line that is not blank."""
+    """Yield a row for each line. A blank line is an empty text, so that rows and predictions stay aligned."""
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield UserRow({LINE: line.rstrip("\r\n")}, f"{name}, line {number}")
+        yield UserRow({LINE: line.rstrip("\r\n")}, f"{name}, line {number}")
 
 
 def _parquet(path: Path) -> Iterator[UserRow]:
