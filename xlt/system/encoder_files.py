@@ -28,10 +28,10 @@ MERGE = (
     "an adapter of peft: merge the adapter into its encoder (merge_and_unload), save the encoder with "
     "save_pretrained, and name that folder"
 )
-"""What an adapter's folder is, and how to use the adapter."""
+"""Words about the folder of an adapter, and about the use of the adapter."""
 
 Part = Literal["config", "tokenizer", "weights"]
-"""What is read of an encoder."""
+"""A part of an encoder that is read."""
 
 FILES = {
     "config": ("config.json",),
