@@ -14,6 +14,7 @@ from xlt.studies.analysis.collapsed import collapsed_runs
 from xlt.studies.analysis.robustness import complete_block
 from xlt.studies.analysis.statistics import Estimate
 from xlt.studies.design.nodes import NONE
+from xlt.system.tables import counted
 
 VariancePart = tuple[float, float]
 """A variance, and the degrees of freedom that it is estimated from."""
@@ -168,7 +169,8 @@ def _counts(lines: pd.DataFrame, blocks: Mapping[str, pd.DataFrame], seeds: int)
     languages = lines.groupby("target")["language"].nunique()
     possible = int(languages.sum()) * len(lines[["seed", "target_seed"]].drop_duplicates())
     used = sum(block.size for block in blocks.values())
-    return f"{seeds} seeds, {len(blocks)} of {len(languages)} targets, {used} of {possible} pairs of scores"
+    targets = f"{len(blocks)} of {counted(len(languages), 'target')}"
+    return f"{counted(seeds, 'seed')}, {targets}, {used} of {counted(possible, 'pair')} of scores"
 
 
 def _collapsed(lines: pd.DataFrame) -> str:
