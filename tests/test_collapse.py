@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from xlt import tasks
+from xlt.batch.packing import pack
 from xlt.batch.predictions import Predictions
 from xlt.data.features import Features, write_features
 from xlt.evaluation.report import Report
@@ -114,9 +116,25 @@ def test_an_unseen_class_does_not_matter_to_single_texts(tmp_path: Path) -> None
 def test_one_position_of_all_choices_is_a_collapse(tmp_path: Path) -> None:
     task = MultipleChoice(source=(), read=len, num_choices=5)
     gold = features(tmp_path, rows(targets=[0, 1, 2, 3, 4] * 6))
-    assert is_collapsed(task.score(Predictions({"prediction": np.full(30, 2)}, gold, np.arange(30))).details)
-    right = Predictions({"prediction": np.array([0, 1, 2, 3, 4] * 6)}, gold, np.arange(30))
+    apart = {"spread": np.ones(30)}
+    constant = Predictions({"prediction": np.full(30, 2)} | apart, gold, np.arange(30))
+    assert is_collapsed(task.score(constant).details)
+    right = Predictions({"prediction": np.array([0, 1, 2, 3, 4] * 6)} | apart, gold, np.arange(30))
     assert verdict_of(task.score(right).details) == "no"
+
+
+def test_equal_scores_of_all_choices_are_a_collapse_whichever_is_the_best(tmp_path: Path) -> None:
+    task = MultipleChoice(source=(), read=len, num_choices=4)
+    gold = features(tmp_path, rows(targets=[0, 1, 2, 3] * 10))
+    # The encoder gives each text the same state, up to rounding, and each choice the same logit.
+    states = torch.ones(160, 8) + 1e-6 * torch.randn(160, 8, generator=torch.Generator().manual_seed(0))
+    head, packing = task.head(8, 0.0), pack([1] * 160)
+    for scale, verdict in ((0.0, "yes"), (3.0, "no")):
+        noise = scale * torch.randn(160, 8, generator=torch.Generator().manual_seed(1))
+        logits = head(states + noise, packing, {})
+        outputs = {name: value.numpy() for name, value in head.predict(logits.detach(), packing, {}).items()}
+        assert len(set(outputs["prediction"].tolist())) == 4
+        assert verdict_of(task.score(Predictions(outputs, gold, np.arange(40))).details) == verdict
 
 
 @pytest.mark.parametrize("kind", [Tagging, XtremeTagging])

@@ -197,7 +197,7 @@ def test_classification_scores_the_rows_it_is_given(tmp_path: Path) -> None:
 def test_multiple_choice_scores_by_hand(tmp_path: Path) -> None:
     features = stored(tmp_path, {"targets": [[2], [0], [2], [1]]})
     task = MultipleChoice(source=(), read=len, num_choices=3)
-    outputs = {"prediction": [np.array(p) for p in (2, 0, 1, 1)]}
+    outputs = {"prediction": [np.array(p) for p in (2, 0, 1, 1)], "spread": np.ones(4)}
     found = task.score(Predictions(outputs, features, np.arange(4), [None] * 4))
     assert found.metrics == {"accuracy": 75}
     assert found.chance == {"accuracy": 50}

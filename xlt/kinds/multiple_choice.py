@@ -14,9 +14,29 @@ from xlt.kinds.columns import sequence_columns
 from xlt.kinds.outcome import Outcome, outcome_of
 from xlt.kinds.task import Scores, Task
 from xlt.metrics.classification import accuracy, majority
-from xlt.metrics.collapse import collapse_details
+from xlt.metrics.collapse import COLLAPSED, CONSTANT_SHARE, collapse_details
 from xlt.models.heads.classification import ChoiceHead
 from xlt.models.heads.head import Head
+
+EQUAL_SCORES = 1e-3
+"""Range of the logits of a row's choices, below which the model does not tell the choices apart."""
+
+
+def choice_collapse_details(predictions: Predictions, references: Sequence[int]) -> dict[str, float]:
+    """Return the details of a score that tell a collapsed model.
+
+    The best choice varies even if an encoder gives every text the same state: the last bits of equal scores
+    decide. So the scores themselves are looked at.
+
+    Args:
+        predictions: The predictions, with the range of the scores of each row's choices.
+        references: The correct choice of each row.
+    """
+    details = collapse_details(predictions.classes.tolist(), references)
+    share = (
+        float((np.asarray(predictions.outputs["spread"]) < EQUAL_SCORES).mean()) if len(references) else 0.0
+    )
+    return {COLLAPSED: 1.0, CONSTANT_SHARE: 100 * share} if details and share > 0.5 else details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +82,7 @@ class MultipleChoice(Task[Choices]):
         return Scores(
             {"accuracy": accuracy(predictions.classes, targets)},
             {"accuracy": accuracy(majority(targets), targets)},
-            collapse_details(predictions.classes.tolist(), targets.tolist()),
+            choice_collapse_details(predictions, targets.tolist()),
         )
 
     def example_scores(self, predictions: Predictions) -> np.ndarray:

@@ -6,6 +6,9 @@ Let c be the most frequent prediction. A model has collapsed on a split if both 
 - c is more than half of all predictions;
 - of the references other than c, less than 1 percent are found.
 
+In multiple choice a model has also collapsed if the choices of more than half of the rows get equal scores:
+`xlt.kinds.multiple_choice`.
+
 Such a model scores no better than the constant prediction c: F1 of QQP is 0 if c is "not a duplicate". A few
 other predictions that are all wrong do not hide the collapse. Scores alone cannot tell: a good model may
 score close to the most frequent class of a skewed split, but it finds some of the other references.

@@ -101,3 +101,8 @@ class ChoiceHead(ClassificationHead):
     ) -> Float[Tensor, "R C"]:
         """Return a logit for each choice."""
         return self.pooler(states).view(-1, self.num_choices)
+
+    def predict(self, logits: Tensor, packing: Packing, columns: Columns) -> Columns:
+        """Return the most probable choice of each row, and the range of the logits of its choices."""
+        spread = logits.amax(-1) - logits.amin(-1)
+        return super().predict(logits, packing, columns) | {"spread": spread}
