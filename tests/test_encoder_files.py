@@ -14,6 +14,7 @@ from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.models.encoders.agreement import padded_model, run_packed, run_padded
 from xlt.models.encoders.families import FAMILIES
 from xlt.models.encoders.text import Encoder, load_config
+from xlt.system.encoder_files import reading
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 
@@ -115,6 +116,17 @@ def test_a_faulty_folder_is_refused_with_its_file(fault: str, whole: Path, tmp_p
         _ = Encoder(str(folder)), load_tokenizer(str(folder))
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_no_damaged_file():
+    message = r"its tokenizer needs a package .*No module named 'tiktoken'"
+    with pytest.raises(ValueError, match=message), reading("encoders/mini", "tokenizer"):
+        raise ModuleNotFoundError("No module named 'tiktoken'")
+
+
+def test_too_little_memory_is_no_damaged_file():
+    with pytest.raises(MemoryError), reading("encoders/mini", "weights"):
+        raise MemoryError
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "xlm-roberta-xl"])

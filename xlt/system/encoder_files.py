@@ -66,12 +66,21 @@ def reading(name: str, part: Part) -> Iterator[None]:
     Raises:
         OSError: A file cannot be read.
         FileNotFoundError: The encoder, or this part of it, is missing or damaged.
+        ValueError: A package that reads the part is not installed.
+        MemoryError: The encoder does not fit into memory.
     """
+    what = f"model.encoder {name!r}"
     try:
         with quietly():
             yield
+    except MemoryError:
+        raise
+    except ImportError as error:
+        raise ValueError(
+            f"{what}: its {part} needs a package that is not installed ({_in_one_line(error)}). Install it, "
+            "or name another model"
+        ) from error
     except Exception as error:
-        what = f"model.encoder {name!r}"
         raise_of_file(f"the {part} of {what}" if part != "config" else what, error)
         raise FileNotFoundError(_message(name, part, _in_one_line(error))) from error
 
