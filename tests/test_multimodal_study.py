@@ -290,7 +290,7 @@ def test_measures_of_images_stand_beside_the_others_and_claims_are_judged_on_tex
     assert set(found["image_gain"].by_target["mean"]) == {5.0}
     assert set(found["image_gain"].by_target["common"]) == {2}
     (mnli,) = [one for one in findings().judged if one.claim.name == "mnli"]
-    assert "1 of 1 targets" in mnli.words
+    assert "1 of 1 target," in mnli.words
     # Every score of text gains 4.0 points, without any noise.
     assert mnli.verdict == "supported"
     only = StudyResults("images", of_images().query("target == 'xvnli'"), with_images=frozenset({"xvnli"}))
