@@ -13,7 +13,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 
 from xlt.studies.analysis.bootstrap import bootstrap_effects
-from xlt.studies.analysis.contrasts import block_error, crossed_bootstrap
+from xlt.studies.analysis.contrasts import block_error, compare, crossed_bootstrap, has_unequal_arms
 from xlt.studies.analysis.example_scores import counts_by_language, drawn_scores, example_counts, score_of
 from xlt.studies.analysis.power import (
     arm_sds,
@@ -221,6 +221,52 @@ def test_the_error_of_a_block_design_is_that_of_statsmodels():
     )
     assert df == paired.df
     assert block_error(scores[:1], 1, 1) is None
+
+
+def simulated(sds: list[float], seeds: int, studies: int = 1000) -> list[np.ndarray]:
+    """Scores of studies without any effect: noise with each arm's SD, and a seed's effect on all arms."""
+    drawn = np.random.default_rng(0).normal(size=(studies, seeds, len(sds) + 1))
+    return list(drawn[:, :, :-1] * np.array(sds) + 10 * drawn[:, :, -1:])
+
+
+@pytest.mark.parametrize("arms", [3, 4, 8])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_arms_are_seldom_called_unequal(arms: int, seeds: int) -> None:
+    assert np.mean([has_unequal_arms(scores) for scores in simulated([1.0] * arms, seeds)]) < 0.07
+
+
+@pytest.mark.parametrize("dead", [0, 3])
+def test_a_destroyed_arm_is_found_be_it_compared_or_not(dead: int) -> None:
+    sds = [1.0] * 4
+    sds[dead] = 30.0
+    assert np.mean([has_unequal_arms(scores) for scores in simulated(sds, 3)]) > 0.9
+
+
+def test_arms_without_any_variance_are_equal() -> None:
+    assert not has_unequal_arms(np.ones((3, 4)))
+    assert not has_unequal_arms(np.array([[1.0, 3.0], [1.0, 5.0]]))
+    assert has_unequal_arms(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 9.0], [1.0, 2.0, 5.0]]))
+
+
+def test_a_destroyed_run_of_another_arm_leaves_the_interval_as_it_is() -> None:
+    """The interval is then that of the paired t-test on the compared arms."""
+    scores = make_scores({"mnli": 2.0, "hellaswag": 1.0}, (2000,), seeds=(0, 1, 2), noise_sd=1.0, random=1)
+    scores = scores[scores["target"] == scores["target"].iloc[0]]
+    dead = (scores["intermediate"] == "hellaswag") & (scores["seed"] == 0)
+    destroyed = scores.assign(score=scores["score"].where(~dead, 1.0))
+    before, after = (compare(table, ["mnli"], ["none"], 2000) for table in (scores, destroyed))
+    assert before is not None
+    assert after is not None
+    wide = scores.pivot_table(index="seed", columns="intermediate", values="score")
+    own = stats.ttest_rel(wide["mnli"], wide["none"]).confidence_interval(0.95)
+    assert after.seeds_only.interval()[1:] == pytest.approx(tuple(own), rel=0.1)
+    assert before.seeds_only.parts[0][1] == 4
+    assert after.seeds_only.parts[0][1] == 2
+    assert "vary unequally" in after.counts
+    assert "unequally" not in before.counts
+    hellaswag = compare(destroyed, ["hellaswag"], ["none"], 2000)
+    assert hellaswag is not None
+    assert hellaswag.seeds_only.interval().high > 30
 
 
 def test_p_values_fit_the_intervals():

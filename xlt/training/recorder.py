@@ -22,6 +22,7 @@ from xlt.datamodule import TransferData
 from xlt.kinds.log_record import score_record
 from xlt.module import TransferModule
 from xlt.system.checks import NotFiniteError
+from xlt.training.gradient_watch import GradientWatch
 from xlt.training.metrics_file import MetricsFile, read_events
 from xlt.training.mixture_record import mixture_record, mixture_table, training_steps
 from xlt.training.wandb_logger import RunWandbLogger
@@ -69,6 +70,7 @@ class Recorder(Callback):
         self._tensors: list[Tensor] = []
         self._counts: list[tuple[int, int]] = []
         self._steps_by_task: Counter[str] = Counter()
+        self._watch = GradientWatch()
         self._since = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: TransferModule) -> None:  # type: ignore[override]
@@ -84,13 +86,17 @@ class Recorder(Callback):
             self._log(trainer, mixture_record(pl_module.data), 0)
         self._since = time.perf_counter()
 
-    @staticmethod
-    def _resume_record(trainer: Trainer, step: int) -> None:
+    def _resume_record(self, trainer: Trainer, step: int) -> None:
         """Cut the record after a step, and log to W&B the events that it does not have."""
         (file,) = (logger for logger in trainer.loggers if isinstance(logger, MetricsFile))
         # Without a checkpoint the run starts over, with its event of step 0.
         file.cut_after(step if step else -1)
         last = max((event["step"] for event in read_events(file.path)), default=0)
+        for event in read_events(file.path):
+            if "train/gradient_norm" in event:
+                self._watch.add(
+                    event["step"], event["train/task"], event["train/loss"], event["train/gradient_norm"]
+                )
         if last < step:
             log.warning(
                 "%s ends at step %s, but the checkpoint is from step %s: the events between them are missing",
@@ -203,6 +209,9 @@ class Recorder(Callback):
                 "train/padding_share": 1 - step_tokens / slots,
             }
             self._log(trainer, event, step)
+            warning = self._watch.add(step, task, loss, norm)
+            if warning and trainer.is_global_zero:
+                log.warning("%s", warning)
 
     def on_validation_start(self, trainer: Trainer, pl_module: TransferModule) -> None:
         """Log the stored steps, so that the time of the validation counts for no step."""
