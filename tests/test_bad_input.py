@@ -17,11 +17,15 @@ import yaml
 from commands import launch
 from conftest import NINE, Command, run
 
+from xlt.config.config_files import read_config
+from xlt.config.help import meant_command
 from xlt.data.encode import load_tokenizer, num_ids
 from xlt.evaluate import Evaluation, evaluate
 from xlt.fit import fit
 from xlt.models.encoders.text import check_vocabulary
 from xlt.prepare import prepare
+
+REPOSITORY = Path(__file__).parents[1]
 
 Refusal = Callable[..., str]
 
@@ -283,6 +287,25 @@ def test_all_unknown_keys_are_named_at_once(
         f"data.per_device_train_batch_size (in {config}; did you mean data.tokens_per_micro_batch? It counts "
         "tokens, not examples.), trainer.max_step (did you mean trainer.max_steps?). --help lists all keys\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "meant"),
+    [
+        ("evaluate", "configs/target/xnli.yaml", "fit"),
+        ("study", "configs/target/xnli.yaml", "fit"),
+        ("predict", "configs/evaluate/xtreme.yaml", "evaluate"),
+        ("evaluate", "configs/study/mini.yaml", "study"),
+    ],
+)
+def test_a_config_of_another_command_is_named(command: str, config: str, meant: str) -> None:
+    assert meant_command(command, read_config(str(REPOSITORY / config))) == meant
+    assert meant_command(meant, read_config(str(REPOSITORY / config))) is None
+
+
+def test_a_config_of_a_study_is_none_of_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["--config", str(REPOSITORY / "configs/study/mini.yaml")], tmp_path / "run", capsys)
+    assert re.search(r"configs/study/mini\.yaml is a config of `xlt study`, and `xlt fit` has no keys", said)
 
 
 # Encoders

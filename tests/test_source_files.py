@@ -198,6 +198,9 @@ def test_what_a_file_lacks_is_told_with_what_it_has(tmp_path: Path):
     ):
         with pytest.raises(FileNotFoundError, match=message):
             source.open(split, [tmp_path], language)
+    (tmp_path / "empty.csv").write_text("text,lang\n", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"empty\.csv has no row, in no language: add rows"):
+        Files("empty.csv", language="lang", only="test").open("test", [tmp_path], "en")
     with pytest.raises(FileNotFoundError, match=r"a\.csv has test rows only, no train rows"):
         Files("a.csv", only="test").open("train", [tmp_path])
     with pytest.raises(FileNotFoundError, match=r"has no rows in de: nothing names their language"):

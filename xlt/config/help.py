@@ -101,6 +101,22 @@ def keys_of(section: Section) -> list[Key]:
     ]
 
 
+def meant_command(command: str, names: Iterable[str]) -> str | None:
+    """Return the command that knows all of these keys, if this one does not; else None.
+
+    Args:
+        command: Name of this command, such as `fit`.
+        names: Keys or groups of keys at the top of a config file.
+    """
+    wanted = set(names)
+    keys = {
+        name: {key.name.partition(".")[0] for section in sections for key in keys_of(section)}
+        for name, sections in COMMANDS.items()
+    }
+    knowing = [name for name in keys if wanted <= keys[name]]
+    return knowing[0] if knowing and not wanted <= keys.get(command, wanted) else None
+
+
 def first_sentence(command: str) -> str:
     """Return the first sentence of a command's help."""
     return " ".join(docstring_of(MODULES[command]).partition("\n\n")[0].split())

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError
 
 from xlt.config.config_files import ENDINGS, config_files, configs_first, read_config
-from xlt.config.help import COMMANDS, help_of
+from xlt.config.help import COMMANDS, help_of, meant_command
 from xlt.config.jsonargparse_private import read_local_files_by, type_of
 from xlt.config.key_names import unknown_in, unknown_keys_message
 from xlt.config.lightning_parts import NAMES
@@ -95,7 +95,17 @@ class CommandParser(ArgumentParser):
         """Raise ValueError for all unknown keys of the config files and the command line together."""
         names = self._key_names()
         options = {option for action in self._actions for option in action.option_strings}
-        places = [(key, name) for name in config_files(words) for key in unknown_in(read_config(name), names)]
+        places = []
+        for name in config_files(words):
+            config = read_config(name)
+            unknown = list(unknown_in(config, names))
+            places += [(key, name) for key in unknown]
+            meant = meant_command(self.prog.removeprefix("xlt "), config) if len(unknown) > 1 else None
+            if meant:
+                raise ValueError(
+                    f"{name} is a config of `xlt {meant}`, and `{self.prog}` has no keys {', '.join(unknown)}: "
+                    "use the other command, or another config"
+                )
         for word in words:
             option = word.partition("=")[0]
             key = option.removeprefix("--")

@@ -212,9 +212,11 @@ def _check_rows(raw: RawSplit, code: str, language: str, wanted: Mapping[str, st
     found = [dict(zip(wanted, values, strict=True)) for values in counts]
     if language:
         known = sorted({values[language] for values in found})
+        if not known:
+            raise FileNotFoundError(f"{raw.location} has no row, in no language: add rows")
         if wanted[language] not in known:
             raise FileNotFoundError(
-                f"{raw.location} has no row in {wanted[language]}, but in {', '.join(known) or 'none'}."
+                f"{raw.location} has no row in {wanted[language]}, but in {', '.join(known)}."
                 + (hint(code, known) or f" Add rows, {_other_language(code, known)}")
             )
         found = [values for values in found if values[language] == wanted[language]]
