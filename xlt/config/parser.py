@@ -103,8 +103,8 @@ class CommandParser(ArgumentParser):
             meant = meant_command(self.prog.removeprefix("xlt "), config) if len(unknown) > 1 else None
             if meant:
                 raise ValueError(
-                    f"{name} is a config of `xlt {meant}`, and `{self.prog}` has no keys {', '.join(unknown)}: "
-                    "use the other command, or another config"
+                    f"{name} is a config of `xlt {meant}`, and `{self.prog}` has no keys "
+                    f"{', '.join(unknown)}: use the other command, or another config"
                 )
         for word in words:
             option = word.partition("=")[0]
