@@ -135,6 +135,14 @@ def test_what_is_missing_is_listed_with_its_log_and_counted(html: str):
     assert "(fewer seeds: 1)" in html
 
 
+def test_runs_that_have_learned_little_are_counted(html: str) -> None:
+    assert "dev score 60.0 (chance 33.3)" in html
+    assert (
+        "3 of 12 runs of intermediate training ended less than 5 points above chance on their own dev rows: "
+        "MNLI (3)."
+    ) in html
+
+
 BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])
 
 

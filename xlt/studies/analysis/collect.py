@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -177,7 +178,7 @@ def _reason(study: Study, node: Node, log: Path) -> str:
 
 
 def runs_of(study: Study) -> pd.DataFrame:
-    """Return one line for each finished node: its arm, tokens, hours, W&B page and config."""
+    """Return one line for each finished node: its arm, tokens, hours, W&B page, dev score and config."""
     lines = []
     for name, node in study.nodes.items():
         if not is_finished(study.folder, name):
@@ -192,17 +193,28 @@ def runs_of(study: Study) -> pd.DataFrame:
             "wandb": read_page_url(study.folder / name),
             "config": config,
         }
+        own |= dev_scores_of(study, node)
         lines.append(key | rest | own)
     return pd.DataFrame(lines, columns=pd.Index(RUN_COLUMNS))
 
 
 def tokens_of(study: Study, node: Node) -> int:
     """Return the number of tokens that a finished node trained on; 0 for an evaluation."""
-    if node.phase == "evaluate":
-        return 0
-    return json.loads((study.folder / node.name / "results.json").read_text(encoding="utf-8"))["run"][
-        "tokens"
-    ]
+    return 0 if node.phase == "evaluate" else _training_results(study, node)["run"]["tokens"]
+
+
+def dev_scores_of(study: Study, node: Node) -> dict[str, float | None]:
+    """Return a finished node's score on its own dev rows and that of chance, as means over its tasks."""
+    results = {} if node.phase == "evaluate" else _training_results(study, node)
+    chances = [found["chance"] for name, found in results.items() if name != "run" and "chance" in found]
+    if not chances:
+        return {"dev_score": None, "dev_chance": None}
+    return {"dev_score": results["run"]["score"], "dev_chance": mean(chances)}
+
+
+def _training_results(study: Study, node: Node) -> dict[str, Any]:
+    """Return the content of a training node's results.json."""
+    return json.loads((study.folder / node.name / "results.json").read_text(encoding="utf-8"))
 
 
 def hours_of(study: Study, name: str) -> float | None:

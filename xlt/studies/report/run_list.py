@@ -27,14 +27,14 @@ class Run:
 
     Args:
         label: Arm, volume and seed in words.
-        cost: Tokens and hours in words.
+        figures: Tokens, hours and dev score in words.
         folder: Name of the run's folder.
         url: The run's page at W&B, or empty.
         config: Settings that differ from other runs of the group.
     """
 
     label: str
-    cost: str
+    figures: str
     folder: str
     url: str
     config: Pairs
@@ -78,7 +78,9 @@ def _group(phase: str, subject: str, runs: list[Any]) -> Group:
     group = Group(title, [pair for pair in configs[0].items() if pair[0] in shared])
     for run, config in zip(runs, configs, strict=True):
         own = [pair for pair in config.items() if pair[0] not in shared]
-        group.runs.append(Run(_describe(run), _cost(run), str(run.folder), web_address(str(run.wandb)), own))
+        group.runs.append(
+            Run(_describe(run), _figures(run), str(run.folder), web_address(str(run.wandb)), own)
+        )
     return group
 
 
@@ -110,13 +112,15 @@ def _describe(run: Any) -> str:
     return f"{arm}, seed {run.seed}"
 
 
-def _cost(run: Any) -> str:
-    """Return the known tokens and hours in words."""
+def _figures(run: Any) -> str:
+    """Return the known tokens, hours and dev score in words."""
     parts = []
     if pd.notna(run.tokens) and run.tokens:
         parts.append(f"{run.tokens / 1e6:,.1f} M tokens")
     if pd.notna(run.hours):
         parts.append(f"{run.hours:.2f} h")
+    if pd.notna(run.dev_score):
+        parts.append(f"dev score {run.dev_score:.1f} (chance {run.dev_chance:.1f})")
     return ", ".join(parts)
 
 

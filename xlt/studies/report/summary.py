@@ -15,7 +15,7 @@ from xlt.studies.analysis.equivalence import EQUIVALENT, UNDECIDED, in_words
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
 from xlt.studies.report import figures
-from xlt.system.tables import number
+from xlt.system.tables import counted, number
 
 ORDER = ["gain", "loss", "supported", "contradicted", EQUIVALENT, UNDECIDED, "not run"]
 """Order of the verdicts in sentences."""
@@ -65,6 +65,7 @@ def summary(findings: Findings) -> Iterator[str]:
         yield "No effect can be computed: no seed has both a run with and one without intermediate training."
     yield from _describe_verdicts(findings)
     yield collapse_sentence(findings)
+    yield from _describe_unlearned(findings.study.runs)
     count = len(findings.study.missing)
     yield (
         f"{count:,} runs or test languages are missing; they are listed below."
@@ -103,6 +104,23 @@ def collapse_sentence(findings: Findings) -> str:
     rest = f" {runs - judged:,} other runs cannot be judged." if judged < runs else ""
     count = len(findings.collapsed)
     return f"{count:,} of {judged:,} runs have collapsed to constant predictions.{rest}"
+
+
+LEARNED = 5.0
+"""Points above chance on the dev rows from which on a task counts as learned."""
+
+
+def _describe_unlearned(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence with the runs of intermediate training that have learned little of their own tasks."""
+    own = runs[(runs["phase"] == "intermediate") & runs["dev_score"].notna()]
+    few = own[(own["dev_score"] - own["dev_chance"]).astype(float) < LEARNED]
+    if len(few):
+        named = [f"{names.task_name(arm)} ({len(part)})" for arm, part in few.groupby("intermediate")]
+        yield (
+            f"{len(few):,} of {counted(len(own), 'run')} of intermediate training ended less than "
+            f"{LEARNED:g} points above chance on their own dev rows: {', '.join(named)}. Their "
+            "effects are those of training on a task that was not learned."
+        )
 
 
 def question(findings: Findings) -> str:
