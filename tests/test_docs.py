@@ -63,7 +63,8 @@ def blocks(page: Path) -> list[str]:
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Each command of xlt that a page shows: its name and its arguments."""
-    for line in re.findall(r"^ +(?:\$ )?(?:python -m xlt\.|xlt )(\w+ .*)", text_of(page), re.MULTILINE):
+    lines = text_of(page).replace("\\\n", "")
+    for line in re.findall(r"^ +(?:\$ )?(?:python -m xlt\.|xlt )(\w+ .*)", lines, re.MULTILINE):
         name, *args = shlex.split(line, comments=True)
         yield name, args
 

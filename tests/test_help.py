@@ -96,6 +96,13 @@ def test_both_forms_of_a_command_print_the_same_help_with_one_form_of_usage(name
     assert shown.stderr == ""
 
 
+def test_the_usage_of_evaluate_says_that_a_config_is_optional():
+    assert help_of("evaluate").startswith(
+        "usage: xlt evaluate [--config FILE] --out PATH [--KEY VALUE ...]\n"
+    )
+    assert help_of("fit").startswith("usage: xlt fit --config FILE [--KEY VALUE ...]\n")
+
+
 def test_a_dash_in_a_commands_name_is_an_underscore():
     assert xlt_command("xlt", "study-dashboard", "-h").stdout == help_of("study_dashboard")
 

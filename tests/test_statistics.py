@@ -465,6 +465,17 @@ def test_the_sd_of_an_arm_is_that_of_its_mean_over_targets():
     assert arm_sds(unfinished) == pytest.approx({"mnli": math.sqrt(2)})
 
 
+def test_a_destroyed_run_does_not_hide_the_power_of_the_other_arms():
+    scores = make_scores({"mnli": 2.0, "hellaswag": 1.0}, (1000,), (0, 1, 2), {"xnli": ("en", "ar")})
+    for arm, shift in (("mnli", {0: 0.0, 1: 1.0, 2: 2.0}), ("hellaswag", {0: -60.0, 1: 0.0, 2: 1.0})):
+        own = scores["intermediate"] == arm
+        scores.loc[own, "score"] += scores.loc[own, "seed"].map(shift)
+    mnli, hellaswag = questions_of(scores)
+    assert mnli == ("xnli after mnli", "mean over languages", pytest.approx(1.0))
+    assert hellaswag[0] == "xnli after hellaswag"
+    assert hellaswag.sd == pytest.approx(np.std([-60, 0, 1], ddof=1))
+
+
 def test_power_in_words_has_a_line_for_each_question():
     scores = make_scores({"mnli": 2.0}, (1000,), (0, 1, 2), {"xnli": ("en",), "udpos": ("en",)})
     arm = scores["intermediate"] == "mnli"

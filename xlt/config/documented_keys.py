@@ -124,7 +124,7 @@ UNSUPPORTED_TRAINER_KEYS = {
     "limit_train_batches": "trainer.max_steps ends a run, data.volume limits the rows",
     "limit_val_batches": "data.validation_volume limits the validation rows",
     "limit_test_batches": "xlt fit runs no test, xlt evaluate does",
-    "limit_predict_batches": "xlt fit makes no predictions, xlt evaluate does",
+    "limit_predict_batches": "xlt fit makes no predictions; xlt predict and xlt evaluate do",
     "overfit_batches": "data.volume limits the rows",
     "fast_dev_run": "set trainer.max_steps to a few steps",
     "barebones": "every run has a record and checkpoints",
@@ -136,7 +136,7 @@ UNSUPPORTED_TRAINER_KEYS = {
     "check_val_every_n_epoch": "trainer.val_check_interval is the number of steps between validations",
     "reload_dataloaders_every_n_epochs": "the whole run is one epoch",
     "use_distributed_sampler": "the rows of a step are divided among the ranks already",
-    "sync_batchnorm": "XLM-R has no batch norm",
+    "sync_batchnorm": "batch norms keep their statistics",
     "model_registry": "the model is exported into the run's folder",
 }
 """Trainer key that must keep its default → what to use instead."""

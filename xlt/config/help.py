@@ -152,11 +152,11 @@ def _help_of(key: Key) -> str:
 def _usage(command: str, keys: Iterable[Key]) -> str:
     """Return the usage of a command, which names the config or the required keys."""
     named = {key.name: key for key in keys}
-    words = [f"xlt {command}"]
-    if "config" in named:
-        words.append("--config FILE")
-    else:
-        words += [f"--{key.name} {_metavar(key.annotation)}" for key in named.values() if key.default is None]
+    required = [key for key in named.values() if key.default is None and key.name != "config"]
+    is_in_file = "config" in named and len(required) > 1
+    words = [f"xlt {command}", *(["--config FILE"] if is_in_file else [])]
+    words += ["[--config FILE]"] if "config" in named and not is_in_file else []
+    words += [] if is_in_file else [f"--{key.name} {_metavar(key.annotation)}" for key in required]
     words += [f"[{key.name.upper()} ...]" for key in named.values() if key.is_positional]
     has_more = any(not key.is_positional and key.default is not None for key in named.values())
     return " ".join([*words, *(["[--KEY VALUE ...]"] if has_more else [])])

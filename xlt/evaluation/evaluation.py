@@ -76,7 +76,7 @@ class Evaluation:
             is nearly full.
         max_length: Maximum number of tokens in a sequence, from 8 to the encoder's limit. Longer passages
             become several windows. Defaults to 512, or to the encoder's limit if that is lower.
-        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or to max_length - 1.
+        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or max_length - 1 if lower.
         accelerator: cpu, cuda, mps or auto.
         precision: auto is bf16-mixed on devices with bf16 instructions, 32-true on others, and as before in a
             resumed evaluation.

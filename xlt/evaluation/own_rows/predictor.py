@@ -51,14 +51,14 @@ def predict_file(
     """Predict the rows of a file or a pipe, and return the number of rows.
 
     Args:
-        run: Folder of a finished run, or of an export without a head (xlt export without --head).
+        run: Folder of a finished run, or a folder that xlt export wrote without --head.
         input: The rows: a .csv, .tsv, .jsonl, .parquet or .txt file in UTF-8, or - for the standard input.
             The standard input holds one JSON object per line, or plain lines of text.
         out: File to write, whose suffix is its format: .jsonl, .csv, .tsv or .parquet. Defaults to -, which
             prints JSON lines.
         task: Name of the task that predicts, whose head the run has. Defaults to the run's only head.
-        columns: Names of your columns by the task's names, such as {premise: text_a}. Defaults to the task's
-            names.
+        columns: Maps each column that the task reads to the name of your column, such as {premise: text_a}.
+            Defaults to the task's own names.
         language: Language of the rows, such as sw, for tasks whose rules depend on the language. Defaults to
             none.
         all_probabilities: True to add the probabilities of all classes.
@@ -68,7 +68,7 @@ def predict_file(
             is nearly full.
         max_length: Maximum number of tokens in a sequence. Longer passages become several windows. Defaults
             to 512, or to the encoder's limit if that is lower, as in xlt evaluate.
-        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or to max_length - 1.
+        stride: Overlap of the windows of a passage, in tokens. Defaults to 128, or max_length - 1 if lower.
         accelerator: cpu, cuda, mps or auto.
         precision: auto is bf16-mixed on devices with bf16 instructions, and 32-true on others.
         language_lora: Run with the LoRA of the rows' language, such as runs/lora/de, for a run with

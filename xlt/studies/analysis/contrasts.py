@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from xlt.metrics.collapse import collapse_note
 from xlt.studies.analysis.collapsed import collapsed_runs
 from xlt.studies.analysis.robustness import complete_block
-from xlt.studies.analysis.statistics import Estimate
+from xlt.studies.analysis.statistics import Estimate, has_unequal_variances
 from xlt.studies.design.nodes import NONE
 from xlt.system.tables import counted
 
@@ -88,8 +87,6 @@ def block_error(scores: np.ndarray, plus: int, minus: int) -> VariancePart | Non
     return float((rest**2).sum()) / df / seeds * (1 / plus + 1 / minus), df
 
 
-UNEQUAL = 0.05
-"""Level of the test for unequal variances of arms."""
 UNEQUAL_WORDS = ", variance of these arms alone since arms vary unequally"
 
 
@@ -103,16 +100,14 @@ def has_unequal_arms(scores: np.ndarray) -> bool:
     Args:
         scores: Shape (S, arms), over the same cells throughout.
 
-    Source: Bartlett (1937), Proceedings of the Royal Society A 160, 268–282, on differences as in Grubbs
-    (1948), Journal of the American Statistical Association 43, 243–264.
+    Source: Bartlett (1937) on differences as in Grubbs (1948), Journal of the American Statistical
+    Association 43, 243–264.
     """
     seeds, arms = scores.shape
     if seeds < 2 or arms < 3:
         return False
     pairs = [scores[:, one] - scores[:, other] for one in range(arms) for other in range(one)]
-    if min(np.ptp(pair) for pair in pairs) == 0:
-        return max(np.ptp(pair) for pair in pairs) > 0
-    return float(stats.bartlett(*pairs).pvalue) < UNEQUAL
+    return has_unequal_variances(pairs)
 
 
 def _multiplicities(levels: int, draws: int, key: Sequence[int]) -> np.ndarray:

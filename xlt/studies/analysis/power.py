@@ -12,7 +12,7 @@ from scipy import optimize
 
 from xlt.studies.analysis.names import sort_arms, sort_targets
 from xlt.studies.analysis.robustness import clean, effects
-from xlt.studies.analysis.statistics import paired_power, seeds_needed
+from xlt.studies.analysis.statistics import has_unequal_variances, paired_power, seeds_needed
 from xlt.system.tables import counted
 
 
@@ -99,11 +99,24 @@ def _pooled_sds(runs: pd.DataFrame, name: str, within: list[str]) -> dict[str, f
     return {str(key): math.sqrt(value) for key, value in pooled.items()}
 
 
+def _unequal_sds(scores: pd.DataFrame, target: str) -> dict[str, float]:
+    """Return the SD over seeds of each arm on a target, in points; empty if the arms vary alike."""
+    runs = _complete_runs(scores[scores["target"] == target])
+    samples = [group.to_numpy(float) for _, group in runs.groupby(["intermediate", "volume"])["mean"]]
+    samples = [sample for sample in samples if len(sample) > 1]
+    is_unequal = len(samples) > 1 and has_unequal_variances(samples)
+    return _pooled_sds(runs, "intermediate", ["volume"]) if is_unequal else {}
+
+
+LANGUAGES = "mean over languages"
+"""The mean that an effect on a target is."""
+
+
 class Question(NamedTuple):
     """A question of the report, with the spread that its test depends on.
 
     Args:
-        name: Name of a target, or of an arm.
+        name: Name of a target, of an arm, or "udpos after mnli".
         of: The mean that the question is about, such as "mean over languages".
         sd: SD over seeds of the paired differences, in points.
     """
@@ -116,11 +129,17 @@ class Question(NamedTuple):
 def questions_of(scores: pd.DataFrame) -> list[Question]:
     """Return the questions of the report: the effect on each target, and each arm's mean over targets.
 
+    Where the seeds scatter one arm more than another, by Bartlett's test, a target has one question for each
+    arm, so that an arm with a destroyed run does not hide the power of the others.
+
     Args:
         scores: The table of scores.
     """
-    targets, arms = paired_sds(scores), arm_sds(scores)
-    found = [Question(name, "mean over languages", targets[name]) for name in sort_targets(targets)]
+    targets, arms, found = paired_sds(scores), arm_sds(scores), []
+    for name in sort_targets(targets):
+        alone = _unequal_sds(scores, name)
+        found += [Question(f"{name} after {arm}", LANGUAGES, alone[arm]) for arm in sort_arms(alone)]
+        found += [] if alone else [Question(name, LANGUAGES, targets[name])]
     if clean(scores)["target"].nunique() > 1:
         found += [Question(name, "mean over targets", arms[name]) for name in sort_arms(arms)]
     return found

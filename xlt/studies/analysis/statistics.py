@@ -169,6 +169,24 @@ MAX_TRIED_SEEDS = 10
 """Number of seeds up to which each number is tried: statsmodels finds no root among small numbers."""
 
 
+UNEQUAL = 0.05
+"""Level of the test for unequal variances."""
+
+
+def has_unequal_variances(samples: Sequence[np.ndarray]) -> bool:
+    """Return True if the samples differ in variance by Bartlett's test, or if some vary and others do not.
+
+    Args:
+        samples: At least two samples, each of at least two values.
+
+    Source: Bartlett (1937), Proceedings of the Royal Society A 160, 268–282.
+    """
+    ranges = [float(np.ptp(sample)) for sample in samples]
+    if min(ranges) == 0:
+        return max(ranges) > 0
+    return float(stats.bartlett(*samples).pvalue) < UNEQUAL
+
+
 def paired_power(size: float, seeds: int, alpha: float = 0.05) -> float:
     """Return the power of a two-sided paired t-test, counting only differences with the correct sign.
 
