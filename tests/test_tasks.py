@@ -241,6 +241,15 @@ def test_keys_name_a_task_of_ones_own_with_or_without_its_module(own_folder: Pat
         assert data.weights == {"scitail": 3.0, "mnli": 1.0}
 
 
+def test_two_tasks_of_one_name_are_refused_with_their_modules(own_folder: Path):
+    (own_folder / "mylab" / "mnli.py").write_text(whole_task())
+    message = r"data\.tasks has mnli twice, by mnli and mylab\.mnli: leave one out, or rename its file"
+    with pytest.raises(ValueError, match=message):
+        tasks.load_all(["mnli", "mylab.mnli"], [])
+    with pytest.raises(ValueError, match="mnli twice, by mnli and mnli: name it once"):
+        tasks.load_all(["mnli", "mnli"], [])
+
+
 @pytest.mark.parametrize("name", ["mylab.nowhere", "nolab.scitail", "mnli2"])
 def test_an_unknown_task_lists_the_known(own_folder: Path, name: str):
     with pytest.raises(ValueError, match="unknown task") as raised:

@@ -152,10 +152,15 @@ def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]
     """
     if not names:
         raise ValueError(f"data.tasks is empty: name at least one of {', '.join(known())}")
-    loaded = [task for name in names for task in _in_each_language(load(name), roots)]
-    found = {task.name: task for task in loaded}
-    if len(found) < len(loaded):
-        raise ValueError(f"data.tasks names a task twice: {', '.join(names)}")
+    loaded = [(name, task) for name in names for task in _in_each_language(load(name), roots)]
+    found: dict[str, Task[Any]] = {}
+    for name, task in loaded:
+        if task.name in found:
+            others = [other for other, same in loaded if same.name == task.name]
+            is_one = len({*others}) == 1
+            fix = "name it once" if is_one else "leave one out, or rename its file if they are two tasks"
+            raise ValueError(f"data.tasks has {task.name} twice, by {' and '.join(others)}: {fix}")
+        found[task.name] = task
     return found
 
 
