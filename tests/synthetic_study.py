@@ -108,7 +108,8 @@ wandb: {{group: volume, job_type: {phase}}}
     tokens = 0 if phase == "evaluate" else 2_400_000
     url = f"https://wandb.ai/lab/xlt/runs/{zlib.crc32(name.encode()):08x}" if phase != "evaluate" else ""
     dev = (None, None) if phase == "evaluate" else (34.0 if (arm, seed) == ("mnli", 1) else 60.0, 33.3)
-    return [phase, name, name, arm, volume, seed, target, tokens, 0.21, url, *dev, config]
+    precision = "bf16-mixed" if phase == "evaluate" else ""
+    return [phase, name, name, arm, volume, seed, target, tokens, 0.21, url, *dev, precision, config]
 
 
 ABOUT = {

@@ -9,6 +9,8 @@ from conftest import REPOSITORY
 from nbclient import NotebookClient
 from synthetic_study import scores_of
 
+from xlt.studies.analysis.results import read_scores
+
 NOTEBOOK = REPOSITORY / "notebooks" / "study.ipynb"
 
 
@@ -46,3 +48,8 @@ def test_a_language_that_the_study_lacks_is_another(tmp_path: Path, monkeypatch:
     table[table["language"].isin(["en", "de"])].to_csv(tmp_path / "scores.csv", index=False)
     found = outputs(executed(tmp_path / "scores.csv", monkeypatch))
     assert any("German, PAWS-X" in output.get("data", {}).get("image/svg+xml", "") for output in found)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").glob("study-*/scores.csv")))
+def test_the_scores_of_the_committed_studies_can_be_read(path: Path):
+    assert len(read_scores(path)) > 1000

@@ -20,7 +20,7 @@ from xlt.studies.report.charts import lines, marks_of
 from xlt.studies.report.drawing import Figure
 from xlt.studies.report.figures import PAPER, claims, draw
 from xlt.studies.report.page import page, render, write_figure_files
-from xlt.studies.report.summary import cautions
+from xlt.studies.report.summary import cautions, summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TABLES = [
@@ -141,6 +141,27 @@ def test_runs_that_have_learned_little_are_counted(html: str) -> None:
         "3 of 12 runs of intermediate training ended less than 5 points above chance on their own dev rows: "
         "MNLI (3)."
     ) in html
+
+
+def test_several_precisions_of_evaluations_are_said():
+    runs = runs_of(SMALL)
+    findings = Findings(study_of(SMALL, runs=runs))
+    assert "precision" not in " ".join(summary(findings))
+    first = runs.index[runs["phase"] == "evaluate"][0]
+    runs.loc[first, "precision"] = "32-true"
+    count = int((runs["phase"] == "evaluate").sum())
+    words = f"Evaluations have several precisions: 1 in 32-true and {count - 1:,} in bf16-mixed."
+    assert words in " ".join(summary(Findings(study_of(SMALL, runs=runs))))
+
+
+def test_one_volume_has_no_answer_on_volumes():
+    one = SMALL[SMALL["volume"].isin([0, 100])]
+    told = " ".join(summary(Findings(study_of(one.reset_index(drop=True)))))
+    assert "do more examples help more" not in told
+    assert "curve over the volume" not in told
+    told = " ".join(summary(Findings(study_of(SMALL))))
+    assert "do more examples help more" in told
+    assert "curve over the volume" in told
 
 
 BARE = scores_of(["mnli"], [100], [0], ["xnli"], [""])

@@ -193,7 +193,7 @@ def runs_of(study: Study) -> pd.DataFrame:
             "wandb": read_page_url(study.folder / name),
             "config": config,
         }
-        own |= dev_scores_of(study, node)
+        own |= dev_scores_of(study, node) | {"precision": precision_of(study, node)}
         lines.append(key | rest | own)
     return pd.DataFrame(lines, columns=pd.Index(RUN_COLUMNS))
 
@@ -210,6 +210,12 @@ def dev_scores_of(study: Study, node: Node) -> dict[str, float | None]:
     if not chances:
         return {"dev_score": None, "dev_chance": None}
     return {"dev_score": results["run"]["score"], "dev_chance": mean(chances)}
+
+
+def precision_of(study: Study, node: Node) -> str:
+    """Return the precision of a finished evaluation's scores; empty if it is unknown, or for training."""
+    path = next((study.folder / node.name / "scores").glob("*.json"), None)
+    return json.loads(path.read_text(encoding="utf-8")).get("precision", "") if path else ""
 
 
 def _training_results(study: Study, node: Node) -> dict[str, Any]:

@@ -24,9 +24,9 @@ COLUMNS = [*KEY, "score", "rows", "split", "example_scores", "run", COLLAPSED]
 
 RUN_COLUMNS = [
     *("phase", "name", "folder", "intermediate", "volume", "seed", "target", "tokens", "hours", "wandb"),
-    *("dev_score", "dev_chance", "config"),
+    *("dev_score", "dev_chance", "precision", "config"),
 ]
-"""Columns of the table of runs. Evaluations have no dev score."""
+"""Columns of the table of runs. Evaluations have no dev score, and training has no precision of scores."""
 
 NUMBERS = {"volume": int, "seed": int, "target_seed": int, "rows": int, "score": float}
 """Columns that are not text, with their types."""

@@ -121,6 +121,8 @@ def _figures(run: Any) -> str:
         parts.append(f"{run.hours:.2f} h")
     if pd.notna(run.dev_score):
         parts.append(f"dev score {run.dev_score:.1f} (chance {run.dev_chance:.1f})")
+    if run.precision:
+        parts.append(f"scores in {run.precision}")
     return ", ".join(parts)
 
 

@@ -66,6 +66,7 @@ def summary(findings: Findings) -> Iterator[str]:
     yield from _describe_verdicts(findings)
     yield collapse_sentence(findings)
     yield from _describe_unlearned(findings.study.runs)
+    yield from _describe_precisions(findings.study.runs)
     count = len(findings.study.missing)
     yield (
         f"{count:,} runs or test languages are missing; they are listed below."
@@ -123,6 +124,17 @@ def _describe_unlearned(runs: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def _describe_precisions(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence with the precisions of the evaluations if there are several."""
+    counts = Counter(runs.loc[runs["precision"].fillna("") != "", "precision"])
+    if len(counts) > 1:
+        told = " and ".join(f"{count:,} in {precision}" for precision, count in sorted(counts.items()))
+        yield (
+            f"Evaluations have several precisions: {told}. `auto` differs between devices, so a part of a "
+            "difference between arms may come from the precision."
+        )
+
+
 def question(findings: Findings) -> str:
     """Return the study's question."""
     arms, targets = (
@@ -130,9 +142,10 @@ def question(findings: Findings) -> str:
     )
     volumes = [f"{volume:,}" for volume in findings.volumes]
     span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
+    more = ", and do more examples help more" if len(volumes) > 1 else ""
     return (
         f"Question: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
-        f"transfer in {targets}, and do more examples help more?"
+        f"transfer in {targets}{more}?"
     )
 
 
@@ -147,8 +160,8 @@ def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
 
 
 def _describe_curves(findings: Findings) -> Iterator[str]:
-    """Yield a sentence on the curve that fits each arm best over all targets."""
-    if not len(findings.fits):
+    """Yield a sentence on the curve that fits each arm best over all targets, if there are volumes to compare."""
+    if not len(findings.fits) or len(findings.volumes) < 2:
         return
     fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
     parts = [
