@@ -154,7 +154,7 @@ def load_all(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Task[Any]
         raise ValueError(f"data.tasks is empty: name at least one of {', '.join(known())}")
     loaded = [(name, task) for name in names for task in _in_each_language(load(name), roots)]
     found: dict[str, Task[Any]] = {}
-    for name, task in loaded:
+    for _, task in loaded:
         if task.name in found:
             others = [other for other, same in loaded if same.name == task.name]
             is_one = len({*others}) == 1
