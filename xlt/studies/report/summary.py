@@ -160,7 +160,7 @@ def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
 
 
 def _describe_curves(findings: Findings) -> Iterator[str]:
-    """Yield a sentence on the curve that fits each arm best over all targets, if there are several volumes."""
+    """Yield a sentence on the best curve of each arm over all targets, if there are several volumes."""
     if not len(findings.fits) or len(findings.volumes) < 2:
         return
     fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
