@@ -79,6 +79,13 @@ def test_the_verdicts_are_those_of_the_reports(studies: dict[str, Path], out: Pa
     assert images.loc["XNLI does not gain", "verdict"] == "not run"
 
 
+def test_a_study_of_one_volume_shows_no_curve(tmp_path: Path):
+    overview(["--studies", json.dumps([str(OLD.parent / "study-text")]), "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "verdicts.csv", keep_default_na=False)
+    assert "Effect of MNLI on the mean of all targets, points" in set(found["question"])
+    assert "Best curve over the volume (AICc)" not in set(found["question"])
+
+
 def test_questions_show_effects_curves_and_recipes(out: Path):
     found = pd.read_csv(out / "verdicts.csv", keep_default_na=False).set_index(["question", "study"])
     effect = found.loc[("Effect of MNLI on the mean of all targets, points", "images"), "figures"]

@@ -110,9 +110,10 @@ def _effect(study: WrittenStudy, arm: str) -> Cell:
 
 
 def _curve(study: WrittenStudy) -> Cell:
-    """Return the curve that fits each arm best over all targets."""
+    """Return the curve that fits each arm best over all targets; missing for arms with a single volume."""
     curves = study.tables["curves"]
-    own = curves[curves["target"].isna() & curves["best"].notna()]
+    # The column counts volume 0, which is no intermediate training.
+    own = curves[curves["target"].isna() & curves["best"].notna() & (curves["volumes"] > 2)]
     parts = [
         f"{best}: {', '.join(map(names.task_name, names.sort_arms(part['intermediate'])))}"
         for best, part in own.groupby("best", sort=False)

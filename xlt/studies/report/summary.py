@@ -130,7 +130,7 @@ def _describe_precisions(runs: pd.DataFrame) -> Iterator[str]:
     if len(counts) > 1:
         told = " and ".join(f"{count:,} in {precision}" for precision, count in sorted(counts.items()))
         yield (
-            f"Evaluations have several precisions: {told}. `auto` differs between devices, so a part of a "
+            f"Evaluations have several precisions: {told}. So a part of a "
             "difference between arms may come from the precision."
         )
 
