@@ -138,8 +138,8 @@ def questions_of(scores: pd.DataFrame) -> list[Question]:
     targets, arms, found = paired_sds(scores), arm_sds(scores), []
     for name in sort_targets(targets):
         alone = _unequal_sds(scores, name)
-        found += [Question(f"{name} after {arm}", LANGUAGES, alone[arm]) for arm in sort_arms(alone)]
-        found += [] if alone else [Question(name, LANGUAGES, targets[name])]
+        own = {f"{name} after {arm}": alone[arm] for arm in sort_arms(alone)} or {name: targets[name]}
+        found += [Question(key, LANGUAGES, sd) for key, sd in own.items()]
     if clean(scores)["target"].nunique() > 1:
         found += [Question(name, "mean over targets", arms[name]) for name in sort_arms(arms)]
     return found
