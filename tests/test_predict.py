@@ -344,6 +344,11 @@ def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path:
             "rows.csv, line 1 is not UTF-8 text (invalid start byte at byte 1",
         ),
         ("rows.jsonl", b'{"sentence1": "a"\n', "rows.jsonl, line 1 is not JSON"),
+        (
+            "rows.jsonl",
+            b'{"sentence1": "a \\ud83d b"}\n',
+            r"rows.jsonl, line 1 has \ud83d without its other half",
+        ),
         ("rows.jsonl", b"[1]\n", "rows.jsonl, line 1 is [1], not an object"),
         (
             "rows.jsonl",

@@ -81,13 +81,20 @@ def object_rows(lines: Iterable[str], name: str) -> Iterator[tuple[dict[str, Any
     """Yield the objects of JSON Lines, each with the number of its line. Blank lines are skipped.
 
     Raises:
-        ValueError: A line is not an object.
+        ValueError: A line is not an object, or it has one half of a surrogate pair.
     """
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name}, line {number} has \\u{ord(error.object[error.start]):04x} without its other half. "
+                "The two belong together, as in \\ud83d\\ude00: give both, or remove it"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{name}, line {number} is not JSON: {error}. {OBJECT}") from error
         if not isinstance(row, dict) or not row:
