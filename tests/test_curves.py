@@ -186,4 +186,4 @@ def test_the_curves_of_a_study_say_over_what_they_are_pooled():
     assert "of 2 curves by target (pooled over languages)" in words
     few = volumes.curves(scores[scores["volume"] == 1000])
     assert (few["best"] == "").all()
-    assert few["reason"].str.contains("a curve needs two").all()
+    assert few["reason"].str.contains("a curve needs 2 volumes").all()

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 from statsmodels.stats.weightstats import ttost_paired
 from study_rows import FIVE_TARGETS, make_scores
 
@@ -12,11 +13,13 @@ from xlt.studies.analysis.claims import judge
 from xlt.studies.analysis.contrasts import compare, crossed_bootstrap
 from xlt.studies.analysis.equivalence import (
     COLUMNS,
+    VOLUME_COLUMNS,
     effect_verdicts,
     equivalence_p,
     holm_of_known,
     in_words,
     two_sided_p,
+    volume_verdicts,
 )
 from xlt.studies.analysis.statistics import Estimate
 from xlt.studies.design.limits import MARGIN
@@ -119,6 +122,48 @@ def test_all_targets_and_single_targets_are_families_of_their_own():
         two_sided_p(compare(scores, [arm], ["none"], 4000, t).estimate) for arm in plain for t in FIVE
     )
     assert found.drop(index="all")["p"].min() == pytest.approx(min(1.0, 10 * smallest))
+
+
+def test_further_volumes_do_not_weaken_the_verdicts_at_the_largest():
+    effects = {"mnli": 1.0, "squad_v1": 0.0}
+    several = make_scores(effects, (1000, 2000, 4000), range(4), FIVE, seed_sd=0.7, noise_sd=0.3)
+    one = several[(several["volume"] == 4000) | (several["intermediate"] == "none")]
+    found = effect_verdicts(several)
+    largest = found[found["volume"] == 4000].reset_index(drop=True)
+    pd.testing.assert_frame_equal(largest, effect_verdicts(one))
+    # The smaller volumes are a family: four means over all targets.
+    rest = found[(found["volume"] < 4000) & (found["target"] == "all")]
+    pairs = [(arm, volume) for arm in effects for volume in (1000, 2000)]
+    smallest = min(two_sided_p(compare(several, [arm], ["none"], volume).estimate) for arm, volume in pairs)
+    assert rest["p"].min() == pytest.approx(min(1.0, 4 * smallest))
+
+
+def test_more_examples_are_judged_by_the_largest_volume_against_the_smallest():
+    scores = make_scores(
+        {"mnli": 6.0, "squad_v1": 0.0}, (1000, 2000, 4000), range(5), FIVE, seed_sd=0.2, noise_sd=0.2,
+        shape=lambda volume: 1.0 if volume > 1000 else 0.0,
+    )  # fmt: skip
+    found = volume_verdicts(scores)
+    assert list(found.columns) == VOLUME_COLUMNS
+    assert found["target"].tolist() == ["all"] * 2 + [name for name in sorted(FIVE) for _ in range(2)]
+    assert set(zip(found["smallest"], found["volume"], strict=True)) == {(1000, 4000)}
+    expected = {"mnli": {"gain"}, "squad_v1": {"equivalent"}}
+    assert {arm: set(part["verdict"]) for arm, part in found.groupby("intermediate")} == expected
+    assert volume_verdicts(scores[scores["volume"] != 1000])["verdict"].eq("equivalent").all()
+    assert volume_verdicts(make_scores(volumes=(1000,))).empty
+
+
+def test_in_one_cell_the_verdict_on_more_examples_is_a_paired_t_test():
+    scores = make_scores({"mnli": 0.5}, (1000, 4000), range(6), {"xnli": ("en",)}, seed_sd=1.0, random=4)
+    few, many = (
+        scores[scores["volume"] == volume].sort_values("seed")["score"].to_numpy() for volume in (1000, 4000)
+    )
+    (line,) = volume_verdicts(scores).itertuples()
+    assert line.effect == pytest.approx((many - few).mean())
+    assert line.p == pytest.approx(ttest_rel(many, few).pvalue)
+    assert line.p_equivalent == pytest.approx(ttost_paired(many, few, -2.0, 2.0)[0])
+    ends = ttest_rel(many, few).confidence_interval(0.95)
+    assert (line.low, line.high) == pytest.approx((ends.low, ends.high))
 
 
 def test_a_study_at_the_margin_seldom_has_a_wrong_verdict():

@@ -79,18 +79,16 @@ def test_the_verdicts_are_those_of_the_reports(studies: dict[str, Path], out: Pa
     assert images.loc["XNLI does not gain", "verdict"] == "not run"
 
 
-def test_a_study_of_one_volume_shows_no_curve(tmp_path: Path):
-    overview(["--studies", json.dumps([str(OLD.parent / "study-text")]), "--out", str(tmp_path)])
-    found = pd.read_csv(tmp_path / "verdicts.csv", keep_default_na=False)
-    assert "Effect of MNLI on the mean of all targets, points" in set(found["question"])
-    assert "Best curve over the volume (AICc)" not in set(found["question"])
-
-
 def test_questions_show_effects_curves_and_recipes(out: Path):
     found = pd.read_csv(out / "verdicts.csv", keep_default_na=False).set_index(["question", "study"])
     effect = found.loc[("Effect of MNLI on the mean of all targets, points", "images"), "figures"]
     assert re.fullmatch(r"\+1\.\d \[[+−]\d\.\d, \+\d\.\d\] at 2,000", effect)
     assert found.loc[("Best curve over the volume (AICc)", "study-mini"), "figures"].startswith("constant: ")
+    more = "Change by more examples of MNLI, points"
+    figures = found.loc[(more, "text"), "figures"]
+    assert re.fullmatch(r"[+−]\d\.\d \[[+−]\d\.\d, [+−]\d\.\d\] from 1,000 to 10,000", figures)
+    for question in (more, "Best curve over the volume (AICc)"):
+        assert found.loc[(question, "images"), "verdict"] == "not run"
     recipes = found.loc[("Effects by recipe", "recipe"), "figures"]
     assert recipes.startswith("MNLI at 1,000: 3 of 4 positive, range 8.1 points, ")
     assert found.loc[("Effects by recipe", "text"), "verdict"] == "not run"

@@ -32,6 +32,7 @@ TABLES = [
     "mixed_model",
     "claims",
     "verdicts",
+    "volume_verdicts",
     "covariates",
     "missing",
 ]
@@ -316,14 +317,20 @@ def test_the_page_opens_with_question_and_answer(html: str):
 
 def test_the_page_shows_verdicts_and_conclusions_that_are_not_allowed():
     effects = {"squad_v1": 6.0, "mnli": 0.0}
-    scores = make_scores(effects, (1000,), range(5), FIVE_TARGETS, seed_sd=0.3, noise_sd=0.3)
+    scores = make_scores(effects, (500, 1000), range(5), FIVE_TARGETS, seed_sd=0.3, noise_sd=0.3)
+    scores = scores[(scores["intermediate"] != "squad_v1") | (scores["volume"] == 1000)]
     words = "It shows gains of 2.5 points. It cannot show those of XLM-R Large."
     results = study_of(check_scores(scores, "made-up"), about={"words": words}, margin=2.5)
     findings = Findings(results)
     html = render(findings, list(claims(findings)))
     assert (
-        "Of 2 means over all targets, after Holm's adjustment: 1 gain, 1 with no effect larger than 2.5"
+        "Of 3 means over all targets, after Holm's adjustment: 1 gain, 2 with no effect larger than 2.5"
         in (html.replace("&#39;", "'"))
+    )
+    assert re.search(
+        r"<li>Change of the mean score by more examples, in points: MNLI \S+ \[\S+, \S+\] "
+        r"\(from 500 to 1,000: no effect larger than 2.5 points\)\.</li>",
+        html,
     )
     assert "<li>It cannot show those of XLM-R Large.</li>" in html
     assert "Single languages can differ by more." in html
@@ -338,6 +345,11 @@ def test_one_seed_and_undecided_effects_are_no_conclusions():
     found = " ".join(cautions(Findings(study_of(BARE))))
     assert "Undecided is not the same as no effect: 1 of 1 effects" in found
     assert "One seed decides nothing" in found
+
+
+def test_the_page_compares_the_largest_volume_with_the_smallest(html: str):
+    table = html[html.index("Do more examples change the score?") :]
+    assert ">100 to 10,000<" in table[: table.index("</table>")]
 
 
 def test_the_page_has_one_minus_sign(html: str):

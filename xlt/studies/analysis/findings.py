@@ -14,7 +14,7 @@ from xlt.studies.analysis.bootstrap import bootstrap_effects
 from xlt.studies.analysis.claims import Judged, judge
 from xlt.studies.analysis.collapsed import collapsed_runs, count_collapsed
 from xlt.studies.analysis.covariates import covariate_effects
-from xlt.studies.analysis.equivalence import effect_verdicts
+from xlt.studies.analysis.equivalence import effect_verdicts, volume_verdicts
 from xlt.studies.analysis.measures import Measure, measures_of
 from xlt.studies.analysis.points import (
     at_common_volume,
@@ -117,6 +117,11 @@ class Findings:
     def verdicts(self) -> pd.DataFrame:
         """The effect of each arm at each volume with its verdict, on all targets and on each target."""
         return effect_verdicts(self.averaged, self.study.margin)
+
+    @cached_property
+    def volume_verdicts(self) -> pd.DataFrame:
+        """Each arm with several volumes: the largest against the smallest, with a verdict."""
+        return volume_verdicts(self.averaged, self.study.margin)
 
     @cached_property
     def recipes(self) -> Recipes | None:

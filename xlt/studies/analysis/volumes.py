@@ -67,6 +67,9 @@ def _by_run(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+MIN_VOLUMES = 2
+"""Smallest number of volumes above 0 of a curve: one volume shows an effect, but no shape."""
+
 PARAMETERS = ["s_inf", "a", "n0", "b"]
 FIGURES = [*PARAMETERS, "b_low", "b_high", "identifiable", "reason", "seeds", "missing"]
 
@@ -81,7 +84,8 @@ def curves(scores: pd.DataFrame) -> pd.DataFrame:
         One line for each curve; an empty target or language means that the curve is pooled over it. Columns:
         `best`, the AICc of each form, the power law's parameters (NaN if not `identifiable`), the range of
         exponents that fit, `reason`, `volumes`, `seeds`, `missing` (number of seed and volume pairs),
-        `languages`, `wanted`. A curve with fewer than two volumes only has its names and the reason.
+        `languages`, `wanted`. An arm with one volume has no
+        curve: its line has the names and the reason.
     """
     own = clean(scores)
     tasks = sorted(set(own["intermediate"]) - {NONE})
@@ -94,6 +98,8 @@ def _line(scores: pd.DataFrame, task: str, target: str) -> dict[str, object]:
     names: dict[str, object] = {"intermediate": task, "target": target, "language": ""}
     try:
         points = points_of(scores, task, target or None)
+        if (points.volumes > 0).sum() < MIN_VOLUMES:
+            raise ValueError(f"a curve needs {MIN_VOLUMES} volumes of the intermediate task")
         curve = fit(points.volumes, points.scores)
     except ValueError as error:
         return names | {"best": "", "identifiable": False, "reason": str(error)}

@@ -25,6 +25,9 @@ TABLES = {
 
 FURTHER_TABLES = {
     "verdicts": ["target", "intermediate", "volume", "effect", "low", "high", "verdict", "margin"],
+    "volume_verdicts": [
+        *("target", "intermediate", "smallest", "volume", "effect", "low", "high", "verdict", "margin")
+    ],
     "curves": ["intermediate", "target", "language", "best"],
     "robustness": ["measure", "target", "intermediate", "volume", "mean", "low", "high"],
     "recipe_ranges": ["encoder", "target", "intermediate", "volume", "recipes", "positive", "range"],

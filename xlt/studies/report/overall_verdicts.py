@@ -86,6 +86,10 @@ def question_rows(studies: Sequence[WrittenStudy]) -> Iterator[Row]:
     for arm in names.sort_arms(arms):
         text = f"Effect of {names.task_name(arm)} on the mean of all targets, points"
         yield Row(text, [_effect(study, arm) for study in studies])
+    more = [arm for study in studies for arm in study.tables["volume_verdicts"]["intermediate"]]
+    for arm in names.sort_arms(more):
+        text = f"Change by more examples of {names.task_name(arm)}, points"
+        yield Row(text, [_more_examples(study, arm) for study in studies])
     for text, cells in (
         ("Best curve over the volume (AICc)", [_curve(study) for study in studies]),
         ("Effects by recipe", [_recipes(study) for study in studies]),
@@ -101,19 +105,33 @@ def _effect(study: WrittenStudy, arm: str) -> Cell:
     own = own[own["intermediate"] == arm]
     if own.empty:
         return MISSING
-    point, verdicts = own.iloc[0], study.tables["verdicts"]
-    pooled = verdicts[verdicts["target"] == "all"] if (verdicts["target"] == "all").any() else verdicts
-    judged = pooled[(pooled["intermediate"] == arm) & (pooled["volume"] == point["volume"])]
+    point, judged = own.iloc[0], _of_all_targets(study.tables["verdicts"], arm)
+    judged = judged[judged["volume"] == point["volume"]]
     cell = _cell(judged.iloc[0].rename({"effect": "mean"})) if len(judged) else None
     cell = cell or Cell("", "", tables.interval(point, "+"))
     return cell._replace(figures=f"{cell.figures} at {point['volume']:,}")
 
 
+def _more_examples(study: WrittenStudy, arm: str) -> Cell:
+    """Return the change of the mean of all targets from an arm's smallest to its largest volume."""
+    own = _of_all_targets(study.tables["volume_verdicts"], arm)
+    if own.empty:
+        return MISSING
+    line = own.iloc[0].rename({"effect": "mean"})
+    cell = _cell(line)
+    return cell._replace(figures=f"{cell.figures} from {line['smallest']:,} to {line['volume']:,}")
+
+
+def _of_all_targets(verdicts: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Return an arm's verdicts on the mean of all targets, or on the single target of the study."""
+    pooled = verdicts[verdicts["target"] == "all"] if (verdicts["target"] == "all").any() else verdicts
+    return pooled[pooled["intermediate"] == arm]
+
+
 def _curve(study: WrittenStudy) -> Cell:
-    """Return the curve that fits each arm best over all targets; missing for arms with a single volume."""
+    """Return the curve that fits each arm with several volumes best over all targets."""
     curves = study.tables["curves"]
-    # The column counts volume 0, which is no intermediate training.
-    own = curves[curves["target"].isna() & curves["best"].notna() & (curves["volumes"] > 2)]
+    own = curves[curves["target"].isna() & curves["best"].notna()]
     parts = [
         f"{best}: {', '.join(map(names.task_name, names.sort_arms(part['intermediate'])))}"
         for best, part in own.groupby("best", sort=False)

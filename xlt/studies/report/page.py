@@ -3,7 +3,7 @@
 <out>/index.html
 <out>/figures/<name>.png, .pdf
 <out>/scores.csv, effects.csv, effects_by_volume.csv, robustness.csv, curves.csv, mixed_model.csv,
-      claims.csv, verdicts.csv, covariates.csv, missing.csv
+      claims.csv, verdicts.csv, volume_verdicts.csv, covariates.csv, missing.csv
 <out>/recipe_scores.csv, recipe_seeds.csv, recipe_effects.csv, recipe_ranges.csv, recipe_variance.csv (only
       of a study with recipes)
 <out>/study.json: answer and cost
@@ -94,6 +94,7 @@ def render(findings: Findings, drawn: Sequence[Figure]) -> str:
             claims=[_claim_data(one) for one in findings.judged],
             claims_table=table_data(tables.claims_table(findings.judged).drop(columns="Reason")),
             verdicts=_verdicts_data(findings),
+            volume_verdicts=table_data(tables.volume_verdicts_table(findings.volume_verdicts)),
             margin=f"{study.margin:g}",
             covariates=table_data(covariates_table(findings.covariates)),
             fits=table_data(tables.fits_table(findings.fits)) if len(findings.fits) else None,

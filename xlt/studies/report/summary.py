@@ -14,7 +14,7 @@ from xlt.studies.analysis.collapsed import RUN, judged_runs
 from xlt.studies.analysis.equivalence import EQUIVALENT, UNDECIDED, in_words
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
-from xlt.studies.report import figures
+from xlt.studies.report import figures, tables
 from xlt.system.tables import counted, number
 
 ORDER = ["gain", "loss", "supported", "contradicted", EQUIVALENT, UNDECIDED, "not run"]
@@ -53,6 +53,7 @@ def summary(findings: Findings) -> Iterator[str]:
         yield figures.extreme_effects(findings.pooled)
         yield from _describe_widths(findings.pooled)
         yield from _describe_curves(findings)
+        yield from _describe_more_examples(findings)
         own = at_common_volume(findings.effects)
         volume = common_volume(findings.by_language)
         where = f"At {volume:,} examples" if volume else "At each task's largest volume"
@@ -160,8 +161,8 @@ def _describe_widths(points: pd.DataFrame) -> Iterator[str]:
 
 
 def _describe_curves(findings: Findings) -> Iterator[str]:
-    """Yield a sentence on the best curve of each arm over all targets, if there are several volumes."""
-    if not len(findings.fits) or len(findings.volumes) < 2:
+    """Yield a sentence on the best curve over all targets of each arm that has several volumes."""
+    if not len(findings.fits):
         return
     fits = findings.fits[(findings.fits["target"] == "") & (findings.fits["best"] != "")]
     parts = [
@@ -170,3 +171,16 @@ def _describe_curves(findings: Findings) -> Iterator[str]:
     ]
     if parts:
         yield f"The curve over the volume that fits best, by AICc over all targets: {'; '.join(parts)}."
+
+
+def _describe_more_examples(findings: Findings) -> Iterator[str]:
+    """Yield a sentence on the change from each arm's smallest to its largest volume, over all targets."""
+    found = findings.volume_verdicts
+    means = found[found["target"] == "all"] if (found["target"] == "all").any() else found
+    parts = [
+        f"{names.task_name(line['intermediate'])} {tables.interval(line.rename({'effect': 'mean'}), '+')} "
+        f"(from {line['smallest']:,} to {line['volume']:,}: {in_words(line['verdict'], line['margin'])})"
+        for _, line in means.iterrows()
+    ]
+    if parts:
+        yield f"Change of the mean score by more examples, in points: {'; '.join(parts)}."

@@ -42,6 +42,7 @@ def csv_files(findings: Findings) -> dict[str, pd.DataFrame]:
         "mixed_model": findings.model,
         "claims": _claims_csv(findings.judged),
         "verdicts": findings.verdicts,
+        "volume_verdicts": findings.volume_verdicts,
         "covariates": findings.covariates,
         "missing": missing,
     }
@@ -174,6 +175,26 @@ def verdicts_table(verdicts: pd.DataFrame) -> pd.DataFrame:
             shown = target if target == "all" else names.task_name(target)
             lines.append([shown, names.task_name(arm), *(cells.get(volume, "") for volume in volumes)])
     heads = ["Target", "Intermediate task", *(f"{volume:,}" for volume in volumes)]
+    return pd.DataFrame(lines, columns=pd.Index(heads))
+
+
+def volume_verdicts_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return verdicts on more examples for the reader: a line for each target and arm.
+
+    Args:
+        verdicts: The table that `volume_verdicts` returns.
+    """
+    lines = [
+        [
+            line["target"] if line["target"] == "all" else names.task_name(line["target"]),
+            names.task_name(line["intermediate"]),
+            f"{line['smallest']:,} to {line['volume']:,}",
+            interval(line.rename({"effect": "mean"}), "+"),
+            in_words(line["verdict"], line["margin"]),
+        ]
+        for _, line in verdicts.iterrows()
+    ]
+    heads = ["Target", "Intermediate task", "Examples", "Change, points [95 % interval]", "Verdict"]
     return pd.DataFrame(lines, columns=pd.Index(heads))
 
 
