@@ -5,7 +5,7 @@ that the difference lies inside a margin around zero.
 """
 
 # pandas declares its return types too broadly.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
 
 import math
 from collections.abc import Sequence
@@ -157,13 +157,13 @@ def _compared(scores: pd.DataFrame, targets: Sequence[str]) -> list[Tested]:
     """Return the comparisons of every arm and volume in some targets."""
     trained = scores[scores["intermediate"] != NONE]
     pairs = trained[["intermediate", "volume"]].drop_duplicates().sort_values(["intermediate", "volume"])
-    largest = pairs.groupby("intermediate")["volume"].max()
+    largest = dict(pairs.itertuples(index=False))  # sorted by volume, so the last of an arm stays
     found = []
     for target in targets:
         for arm, volume in pairs.itertuples(index=False):
             contrast = compare(scores, [arm], [NONE], int(volume), target)
             if contrast:
-                found.append(Tested(target, arm, contrast, bool(volume == largest[arm])))
+                found.append(Tested(target, arm, contrast, volume == largest[arm]))
     return found
 
 

@@ -1,7 +1,7 @@
 """The answer of a study in sentences: the question, the verdicts, and conclusions that are not allowed."""
 
 # pandas declares its return types too broadly.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 
 import re
 from collections import Counter
@@ -176,11 +176,11 @@ def _describe_curves(findings: Findings) -> Iterator[str]:
 def _describe_more_examples(findings: Findings) -> Iterator[str]:
     """Yield a sentence on the change from each arm's smallest to its largest volume, over all targets."""
     found = findings.volume_verdicts
-    means = found[found["target"] == "all"] if (found["target"] == "all").any() else found
+    means = found[found["target"] == "all"] if "all" in set(found["target"]) else found
     parts = [
-        f"{names.task_name(line['intermediate'])} {tables.interval(line.rename({'effect': 'mean'}), '+')} "
+        f"{names.task_name(line['intermediate'])} {tables.interval(line, '+')} "
         f"(from {line['smallest']:,} to {line['volume']:,}: {in_words(line['verdict'], line['margin'])})"
-        for _, line in means.iterrows()
+        for line in means.rename(columns={"effect": "mean"}).to_dict("records")
     ]
     if parts:
         yield f"Change of the mean score by more examples, in points: {'; '.join(parts)}."

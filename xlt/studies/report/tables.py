@@ -189,10 +189,10 @@ def volume_verdicts_table(verdicts: pd.DataFrame) -> pd.DataFrame:
             line["target"] if line["target"] == "all" else names.task_name(line["target"]),
             names.task_name(line["intermediate"]),
             f"{line['smallest']:,} to {line['volume']:,}",
-            interval(line.rename({"effect": "mean"}), "+"),
+            interval(line, "+"),
             in_words(line["verdict"], line["margin"]),
         ]
-        for _, line in verdicts.iterrows()
+        for line in verdicts.rename(columns={"effect": "mean"}).to_dict("records")
     ]
     heads = ["Target", "Intermediate task", "Examples", "Change, points [95 % interval]", "Verdict"]
     return pd.DataFrame(lines, columns=pd.Index(heads))
