@@ -145,7 +145,7 @@ def question(findings: Findings) -> str:
     span = f"from {volumes[0]} to {volumes[-1]}" if len(volumes) > 1 else "".join(volumes) or "0"
     more = ", and do more examples help more" if len(volumes) > 1 else ""
     return (
-        f"Question: does intermediate training in English on {arms}, with {span} examples, help zero-shot "
+        f"Question: does intermediate training on {arms}, with {span} examples, help zero-shot "
         f"transfer in {targets}{more}?"
     )
 
