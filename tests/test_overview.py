@@ -79,7 +79,7 @@ def test_the_verdicts_are_those_of_the_reports(studies: dict[str, Path], out: Pa
     assert images.loc["XNLI does not gain", "verdict"] == "not run"
 
 
-def test_questions_show_effects_curves_and_recipes(out: Path):
+def test_questions_show_effects_curves_and_recipes(studies: dict[str, Path], out: Path):
     found = pd.read_csv(out / "verdicts.csv", keep_default_na=False).set_index(["question", "study"])
     effect = found.loc[("Effect of MNLI on the mean of all targets, points", "images"), "figures"]
     assert re.fullmatch(r"\+1\.\d \[[+−]\d\.\d, \+\d\.\d\] at 2,000", effect)
@@ -89,6 +89,13 @@ def test_questions_show_effects_curves_and_recipes(out: Path):
     assert re.fullmatch(r"[+−]\d\.\d \[[+−]\d\.\d, [+−]\d\.\d\] from 1,000 to 10,000", figures)
     for question in (more, "Best curve over the volume (AICc)"):
         assert found.loc[(question, "images"), "verdict"] == "not run"
+    decided = found.loc[("Decided effects on single targets, points", "text"), "figures"]
+    verdicts = pd.read_csv(studies["text"] / "report" / "verdicts.csv")
+    verdicts = verdicts[verdicts["target"] != "all"]
+    expected = int((verdicts["verdict"] != "undecided").sum())
+    assert 0 < expected < len(verdicts)
+    assert decided.startswith(f"{expected} of {len(verdicts)}: ")
+    assert decided.count(" after ") == expected
     recipes = found.loc[("Effects by recipe", "recipe"), "figures"]
     assert recipes.startswith("MNLI at 1,000: 3 of 4 positive, range 8.1 points, ")
     assert found.loc[("Effects by recipe", "text"), "verdict"] == "not run"
@@ -125,6 +132,13 @@ def test_the_page_shows_answers_costs_image_gain_and_links(studies: dict[str, Pa
     assert "An earlier version of xlt wrote this report" in html
     assert f"{facts['tokens']:,}" in html
     # A score is 4 points above that without images, for each arm.
+    answer = json.loads((studies["images"] / "report" / "study.json").read_text(encoding="utf-8"))["answer"]
+    start = "Image gain of XVNLI, in points above a run that never saw an image: "
+    (gain,) = [sentence for sentence in answer if sentence.startswith(start)]
+    figures = r"\+4\.0 \[\S+, \S+\]"
+    assert re.fullmatch(
+        f"{figures} without intermediate training; {figures} after MNLI\\.", gain[len(start) :]
+    )
     gains = html[html.index('id="gains"') :]
     assert gains.count("+4.0") >= 2
     links = re.findall(r'<h3><a href="([^"]+)"', html)

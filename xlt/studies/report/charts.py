@@ -230,7 +230,7 @@ def heat_map(
         reach: Largest absolute value of the colour scale, in points.
     """
     size = min(46, 276 // len(columns))
-    angle = 0 if size >= 46 else -40
+    angle = 0 if size >= 46 and max(map(len, columns)) <= 8 else -40
     top = alt.Axis(title=None, orient="top", labelAngle=angle, ticks=False, domain=False, labelLimit=200)
     side = alt.Axis(title=None, ticks=False, domain=False, labelLimit=200)
     base = alt.Chart(cells, width=size * len(columns), height=17 * len(rows)).encode(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from xlt.studies.analysis import names
+from xlt.studies.analysis.equivalence import UNDECIDED
 from xlt.studies.analysis.points import at_common_volume
 from xlt.studies.analysis.written_study import WrittenStudy
 from xlt.studies.report import tables
@@ -91,6 +92,7 @@ def question_rows(studies: Sequence[WrittenStudy]) -> Iterator[Row]:
         text = f"Change by more examples of {names.task_name(arm)}, points"
         yield Row(text, [_more_examples(study, arm) for study in studies])
     for text, cells in (
+        ("Decided effects on single targets, points", [_decided(study) for study in studies]),
         ("Best curve over the volume (AICc)", [_curve(study) for study in studies]),
         ("Effects by recipe", [_recipes(study) for study in studies]),
     ):
@@ -110,6 +112,20 @@ def _effect(study: WrittenStudy, arm: str) -> Cell:
     cell = _cell(judged.iloc[0].rename({"effect": "mean"})) if len(judged) else None
     cell = cell or Cell("", "", tables.interval(point, "+"))
     return cell._replace(figures=f"{cell.figures} at {point['volume']:,}")
+
+
+def _decided(study: WrittenStudy) -> Cell:
+    """Return the effects on single targets with another verdict than undecided."""
+    verdicts = study.tables["verdicts"]
+    single = verdicts[verdicts["target"] != "all"]
+    if single.empty:
+        return MISSING
+    parts = [
+        f"{names.task_name(line['target'])} after {names.task_name(line['intermediate'])} at "
+        f"{line['volume']:,}: {_cell(line.rename({'effect': 'mean'}))}"
+        for _, line in single[single["verdict"] != UNDECIDED].iterrows()
+    ]
+    return Cell("", "", f"{len(parts)} of {len(single)}{': ' if parts else ''}{'; '.join(parts)}")
 
 
 def _more_examples(study: WrittenStudy, arm: str) -> Cell:

@@ -14,6 +14,7 @@ from xlt.studies.analysis.collapsed import RUN, judged_runs
 from xlt.studies.analysis.equivalence import EQUIVALENT, UNDECIDED, in_words
 from xlt.studies.analysis.findings import Findings
 from xlt.studies.analysis.points import at_common_volume, common_volume
+from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.system.tables import counted, number
 
@@ -65,6 +66,7 @@ def summary(findings: Findings) -> Iterator[str]:
     elif findings.arms:
         yield "No effect can be computed: no seed has both a run with and one without intermediate training."
     yield from _describe_verdicts(findings)
+    yield from _describe_image_gain(findings)
     yield collapse_sentence(findings)
     yield from _describe_unlearned(findings.study.runs)
     yield from _describe_precisions(findings.study.runs)
@@ -87,6 +89,23 @@ def _describe_verdicts(findings: Findings) -> Iterator[str]:
     verdicts = [one.verdict for one in findings.judged]
     if verdicts:
         yield f"Of {len(verdicts)} claims of Phang et al. (2020): {_counted(verdicts, margin)}."
+
+
+def _describe_image_gain(findings: Findings) -> Iterator[str]:
+    """Yield a sentence for each target that was also trained and tested without images."""
+    for measure in [one for one in findings.measures if one.name == "image_gain"]:
+        for target, own in measure.by_target.groupby("target"):
+            plain = own[own["intermediate"] == NONE].assign(after="without intermediate training")
+            trained = at_common_volume(own)
+            trained = trained.assign(after="after " + trained["intermediate"].map(names.task_name))
+            gains = [
+                f"{tables.interval(line, '+')} {line['after']}"
+                for line in pd.concat([plain, trained]).to_dict("records")
+            ]
+            yield (
+                f"Image gain of {names.task_name(target)}, in points above a run that never saw an image: "
+                f"{'; '.join(gains)}."
+            )
 
 
 def _counted(verdicts: Sequence[str], margin: float) -> str:
