@@ -3,13 +3,17 @@
 import itertools
 import math
 import time
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as formulas
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
+from statsmodels.stats.multitest import multipletests
 from study_rows import FIVE_TARGETS, LANGUAGES, make_example_scores, make_scores
 
 from xlt.studies.analysis.bootstrap import bootstrap_effects
@@ -276,6 +280,14 @@ def test_p_values_fit_the_intervals():
     assert estimate.p_below(3.0) == pytest.approx(Estimate(-2.0, estimate.parts).p_above(-3.0))
     assert estimate.p_below() == pytest.approx(1 - p / 2)
     assert math.isnan(Estimate(1.0, ()).p_above())
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40))
+def test_holm_is_that_of_statsmodels(p_values: list[float]):
+    with mock.patch("gc.collect"):  # half a second at each call
+        expected = multipletests(p_values, method="holm")[1].tolist()
+    assert list(holm(dict(enumerate(p_values))).values()) == pytest.approx(expected)
 
 
 def test_holm_on_a_worked_example():

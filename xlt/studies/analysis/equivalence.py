@@ -91,15 +91,12 @@ def effect_verdicts(scores: pd.DataFrame, margin: float = MARGIN, alpha: float =
     Source: Schuirmann (1987); Holm (1979), Scandinavian Journal of Statistics 6(2), 65–70.
     """
     unperturbed = clean(scores)
-    found = [
-        line
-        for targets in _families(unperturbed)
-        for is_largest in (True, False)
-        for line in _judged(
-            [one for one in _compared(unperturbed, targets) if one.is_largest is is_largest], margin, alpha
-        )
-    ]
-    return _sorted(pd.DataFrame(found, columns=pd.Index(COLUMNS)))
+    lines = []
+    for targets in _families(unperturbed):
+        compared = _compared(unperturbed, targets)
+        for is_largest in (True, False):
+            lines += _judged([one for one in compared if one.is_largest is is_largest], margin, alpha)
+    return _sorted(pd.DataFrame(lines, columns=pd.Index(COLUMNS)))
 
 
 def volume_verdicts(scores: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA) -> pd.DataFrame:

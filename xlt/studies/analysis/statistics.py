@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from xlt.studies.analysis.interval import Interval
@@ -105,6 +104,8 @@ def from_draws(by_seed: np.ndarray, drawn: np.ndarray, key: Sequence[int]) -> Es
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """Adjust the p-values of a family of tests by Holm's method.
 
+    `multipletests` of statsmodels gives the same, but collects garbage at each call: half a second.
+
     Args:
         p_values: p-value of each test.
 
@@ -118,10 +119,10 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
             raise ValueError(
                 f"p-value of {name} is {value}: it must be from 0 to 1; leave out tests that were not made"
             )
-    if not p_values:
-        return {}
-    raised = np.asarray(multipletests(list(p_values.values()), method="holm")[1])
-    return {name: float(value) for name, value in zip(p_values, raised, strict=True)}
+    order = sorted(p_values, key=lambda name: p_values[name])
+    raised = [p_values[name] * (len(order) - rank) for rank, name in enumerate(order)]
+    adjusted = dict(zip(order, np.minimum(np.maximum.accumulate(raised), 1.0).tolist(), strict=True))
+    return {name: adjusted[name] for name in p_values}
 
 
 def mixed_model(scores: pd.DataFrame) -> pd.DataFrame:
