@@ -3,6 +3,7 @@
 `python tests/test_encoded_rows.py` stores the digests again, after a version has been raised.
 """
 
+import copy
 import hashlib
 import json
 import shutil
@@ -88,6 +89,15 @@ def test_a_version_changes_the_key(text: TextEncoder, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(task), "encoding_version", 1000)
     found.add(key(task, text, []))
     assert len(found) == 5
+
+
+@pytest.mark.parametrize("name", ["pad_token", "unk_token"])
+def test_a_special_token_that_is_missing_changes_the_key(text: TextEncoder, name: str) -> None:
+    other = copy.deepcopy(text)
+    setattr(other.tokenizer, name, None)
+    task = tasks.load("mnli")
+    assert other.definition == text.definition
+    assert key(task, other, []) != key(task, text, [])
 
 
 def test_a_comment_or_a_docstring_of_a_task_of_xlt_changes_no_key(

@@ -76,6 +76,11 @@ FAULTS: dict[str, tuple[Change, str]] = {
         r"has the type mine, but xlt packs",
     ),
     "type of a size": (edit(hidden_size="32"), r"config\.json \(\w+: .*hidden_size.*copy it again"),
+    "no layers": (
+        edit(num_hidden_layers=0),
+        r"has num_hidden_layers 0, and must have at least 1",
+    ),
+    "no heads": (edit(num_attention_heads=0), r"has num_attention_heads 0, and must have at least 1"),
     "heads": (edit(num_attention_heads=5), r"hidden_size 32, which 5 attention heads cannot divide"),
     "pad above the rows": (edit(pad_token_id=900), r"pad_token_id 900, but vocab_size 300"),
     "few positions": (edit(max_position_embeddings=6), r"leaves 6 tokens .* needs at least 8"),
@@ -139,7 +144,15 @@ def test_positions_after_the_pad_token_need_a_pad_token(kind: str, tmp_path: Pat
         load_config(str(tmp_path))
 
 
-@pytest.mark.parametrize("settings", [{"return_dict": False}, {"chunk_size_feed_forward": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"return_dict": False},
+        {"chunk_size_feed_forward": 3},
+        {"output_attentions": True},
+        {"output_hidden_states": True},
+    ],
+)
 def test_settings_that_change_no_state_are_allowed(settings: dict[str, Any], whole: Path, tmp_path: Path):
     folder = Path(shutil.copytree(whole, tmp_path / "encoder"))
     edit(**settings)(folder)

@@ -1,6 +1,7 @@
 """An exported head gives the predictions of `xlt evaluate` in transformers alone."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from by_transformers import FORMS
 from conftest import REPOSITORY, Command, run
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from sentence_transformers import SentenceTransformer
+from tiny_families import CONFIGS, encoder_of, write_wordpiece
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, ModernBertConfig, ModernBertModel
 
@@ -25,13 +28,13 @@ import xlt.evaluation.evaluation
 import xlt.models.transfer_model
 from xlt import tasks
 from xlt.batch.packing import pack
-from xlt.data.encode import TextEncoder, load_tokenizer
+from xlt.data.encode import STRIDE, TextEncoder, load_tokenizer
 from xlt.evaluate import evaluate
 from xlt.evaluation.predict import EvaluationModel, open_device
 from xlt.export import export
 from xlt.kinds import Classification, Tagging
 from xlt.kinds.retrieval import retrieval_layer
-from xlt.models.encoders.text import Encoder
+from xlt.models.encoders.text import Encoder, load_config
 from xlt.models.heads.classification import ChoiceHead, ClassificationHead
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
@@ -40,7 +43,7 @@ from xlt.models.portable import portable_model
 from xlt.models.transfer_model import adapted
 from xlt.splits.splits import Splits
 from xlt.training.exporting import export_run
-from xlt.training.head_export import exported_settings, sentence_files
+from xlt.training.head_export import HeadExport, cut_config, exported_settings, sentence_files
 from xlt.training.snippets import snippet
 
 MINI = str(REPOSITORY / "encoders" / "mini")
@@ -260,8 +263,8 @@ def test_answers_are_those_of_the_evaluation(ours, theirs):
     _, logits, predictions = ours
     key = "squad_v2"
     task, found = tasks.load("squad_v2"), theirs["squad_v2"]
-    settings = {"null_threshold": 0.0, "num_best": 20, "max_answer_length": 30, "stride": 32}
-    assert found["settings"] == settings
+    settings = {"null_threshold": 0.0, "num_best": 20, "max_answer_length": 30}
+    assert found["settings"] == settings | {"stride": 32, "question_limit": 62}
     answers = task.answers(predictions[key])
     assert list(answers.values()) == found["answers"]
     forced = list(replace(task, null_threshold=1e9).answers(predictions[key]).values())
@@ -544,3 +547,36 @@ def test_a_mean_has_the_files_of_sentence_transformers():
     files = {name: json.loads(text) for name, text in sentence_files(8, 64).items()}
     assert [part["path"] for part in files["modules.json"]] == ["", "1_Pooling", "2_Normalize"]
     assert files["sentence_bert_config.json"]["max_seq_length"] == 64
+
+
+@pytest.mark.parametrize("layer", [1, 3, 4])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_vectors_of_every_layer_are_those_of_xlt(kind: str, layer: int, tmp_path: Path):
+    write_wordpiece(tmp_path / "in", model_max_length=64)
+    encoder, tokenizer = encoder_of(tmp_path / "in", kind), load_tokenizer(str(tmp_path / "in"))
+    task, config = tasks.load("tatoeba"), load_config(str(tmp_path / "in"))
+    settings = {"layer": cut_config(config, task, layer)}
+    head = HeadExport(task, "sentence-similarity", config, settings, tokenizer, {})
+    head.write(encoder.transformer.state_dict(), tmp_path / "out", "float32")
+    texts = ["a man sleeps.", "the black cat sat on the mat", "x"]
+    found = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts)
+    pieces = [piece.ids for piece in TextEncoder(tokenizer, 64, 8).singles(texts)]
+    first = encoder.facts.first_position
+    positions = torch.cat([torch.arange(first, first + len(ids)) for ids in pieces])
+    ids = torch.tensor([token for piece in pieces for token in piece])
+    means = encoder.means(ids[None], positions[None], pack(list(map(len, pieces))))[layer]
+    assert_close(torch.nn.functional.normalize(means, dim=-1), found.tolist(), 1e-5)
+
+
+@pytest.mark.parametrize("max_length", [8, 64, 200])
+def test_the_function_of_the_card_reads_the_windows_of_xlt(finished, max_length: int, tmp_path: Path):
+    export_run(finished, tmp_path, head="squad_v2", max_length=max_length)
+    shown: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)[0], shown)
+    model, read = shown["model"], []
+    shown["model"] = lambda **windows: read.append(windows) or model(**windows)
+    question, passage = "Where did the cat sit before? " * 20, "The black cat sat on the mat. " * 40
+    shown["answer"](question, passage)
+    ids = [row[mask == 1].tolist() for row, mask in zip(*read[0].values(), strict=True)]
+    (windows,) = TextEncoder(load_tokenizer(MINI), max_length, STRIDE).windows([question], [passage])
+    assert ids == [window.ids for window in windows]

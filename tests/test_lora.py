@@ -17,6 +17,7 @@ from padded import fresh_encoder, random_rows, run_packed, run_padded, stored, w
 from safetensors.torch import load_file, save_file
 from test_bad_input import refused
 from test_fit import DDP, assert_close, assert_same_weights, copy, events, go_back, steps, timeless, weights
+from tiny_families import CONFIGS, encoder_of
 from torch import Tensor, nn
 from transformers import AutoModel, XLMRobertaConfig, XLMRobertaModel
 
@@ -180,6 +181,18 @@ def test_lowest_layers_can_go_without(folder: str):
     encoder = fresh_encoder(folder)
     add_lora(encoder, Lora(RANK), seed=0, frozen_layers=1)
     assert {name.split(".layer.")[1][0] for name in trained(encoder)} == {"1"}
+
+
+@pytest.mark.parametrize("targets", [None, ["all-linear"]], ids=str)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_lowest_layers_can_go_without_in_every_family(
+    kind: str, targets: list[str] | None, tmp_path: Path
+) -> None:
+    encoder, whole = encoder_of(tmp_path / "a", kind), encoder_of(tmp_path / "b", kind)
+    add_lora(encoder, Lora(RANK, targets=targets), seed=0, frozen_layers=3)
+    add_lora(whole, Lora(RANK, targets=targets), seed=0)
+    layer = f"transformer.{encoder.family.layers}.3."
+    assert set(trained(encoder)) == {name for name in trained(whole) if name.startswith(layer)} != set()
 
 
 def test_layer_decay_and_the_rate_of_heads_hold_for_lora(folder: str):

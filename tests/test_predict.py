@@ -28,7 +28,7 @@ from xlt.data.examples import TaggedWords
 from xlt.data.sources import roots_of
 from xlt.evaluation.own_rows.columns import RowReader
 from xlt.evaluation.own_rows.reading import UserRow, UserRows
-from xlt.evaluation.own_rows.writing import schema_of
+from xlt.evaluation.own_rows.writing import schema_of, writer
 from xlt.evaluation.plan import with_classes
 from xlt.evaluation.predict import EvaluationModel, open_device
 from xlt.evaluation.predict import predict as predict_split
@@ -358,7 +358,7 @@ def test_missing_columns_are_named_with_those_that_exist(ask: Predict, tmp_path:
         (
             "rows.jsonl",
             b'{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a", "sentence2": null}\n',
-            "rows.jsonl, line 2: text is missing in column sentence2 (None)",
+            "rows.jsonl, line 2: there must be text in column sentence2 (None)",
         ),
         (
             "rows.jsonl",
@@ -468,6 +468,27 @@ def test_a_list_of_choices_needs_no_label(tmp_path: Path):
     assert reader.read(one).choices == ("sleeps", "runs", "eats", "sings")
     with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: 1 choices, not 4"):
         reader.read(other)
+    first = {"question": "Why?", "choices": {"label": ["A", "B"], "text": ["x", "y"]}}
+    rows = UserRows(str(write(tmp_path / "first.jsonl", [first])))
+    with pytest.raises(ValueError, match=r"first\.jsonl, line 1: .* \(2 choices, not 5\)"):
+        RowReader(tasks.load("commonsenseqa"), rows, {})
+
+
+def test_a_list_of_words_in_a_table_is_read_as_it_was_written(tmp_path: Path):
+    texts = ['["New York", "is", "big"]', "[1] is a number", "[sic]"]
+    rows = UserRows(str(write(tmp_path / "rows.csv", [{"tokens": text} for text in texts])))
+    reader = RowReader(tasks.load("udpos"), rows, {})
+    found = [reader.read(row).words for row in rows]
+    assert found == [("New York", "is", "big"), ("[1]", "is", "a", "number"), ("[sic]",)]
+
+
+def test_an_integer_above_64_bits_is_refused_in_parquet(tmp_path: Path):
+    with (
+        pytest.raises(ValueError, match="does not fit into 64 bits"),
+        writer(str(tmp_path / "x.parquet")) as add,
+    ):
+        add([{"id": 2**70}])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_types_of_a_parquet_file_are_those_of_the_first_rows():

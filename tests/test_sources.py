@@ -166,7 +166,7 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "org/name/default/train.parquet"
     file.parent.mkdir(parents=True)
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), file)
-    with pytest.raises(ValueError, match="has no rows") as caught:
+    with pytest.raises(FileNotFoundError, match="has no rows") as caught:
         Hub("org/name").open("train", [tmp_path])
     assert str(file) in str(caught.value)
 

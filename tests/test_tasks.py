@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from xlt.batch.predictions import Predictions
 from xlt.data.examples import Choices, Question, TaggedWords, TextPair
 from xlt.data.sources import Split
 from xlt.datamodule import TransferData
-from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging
+from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging, XtremeQuestions
 from xlt.kinds.task import scores_of
 from xlt.splits.opening import SPLITS
 from xlt.splits.reading import read_examples
@@ -264,6 +264,7 @@ def test_an_unknown_task_lists_the_known(own_folder: Path, name: str):
     [
         ('labels=("good")', r"labels is the text 'good', and must be a tuple: write labels=\('good',\)"),
         ('labels=("good", "bad", "good")', "labels names good twice"),
+        ("labels=(0, 1)", "labels holds 0, and must hold texts: write '0'"),
         ('labels=("good", "bad"), languages="en"', "languages is the text 'en', and must be a tuple"),
     ],
 )
@@ -274,6 +275,24 @@ def test_names_that_are_no_tuple_or_stand_twice_are_refused(line: str, message: 
     )
     with pytest.raises(ValueError, match=message):
         tasks.load(f"mylab.odd{len(line)}")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SpanExtraction(source=(), read=len, num_best=0), "num_best is 0: it must be at least 1"),
+        (lambda: SpanExtraction(source=(), read=len, max_answer_length=0), "max_answer_length is 0"),
+        (lambda: XtremeQuestions(source=(), read=len, null_threshold=float("nan")), "null_threshold is nan"),
+        (lambda: MultipleChoice(source=(), read=len, num_choices=1), "num_choices is 1: it must be at least"),
+        (
+            lambda: Classification(source=(), read=len).check(TextPair("a", "b", 0)),
+            "the TASK names no classes. Set labels in its file",
+        ),
+    ],
+)
+def test_settings_of_a_task_that_cannot_work_are_refused(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path):

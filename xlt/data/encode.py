@@ -145,11 +145,15 @@ class TextEncoder:
         ids = self._filled(before + first[:one] + between + second[:other] + after)
         return Pair(ids, len(first) + len(second) > room, self._template.first_segment(one, ids))
 
-    def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
-        """Encode each question with as many overlapping windows as its passage needs."""
+    def window_limits(self) -> tuple[int, int]:
+        """Return the number of tokens after which questions are cut, and the overlap of windows in tokens."""
         special = sum(map(len, self._template.double))
         limit = min(MAX_QUESTION_TOKENS, (self.max_length - special) // 2)
-        stride = min(self.stride, self.max_length - limit - special - 1)
+        return limit, min(self.stride, self.max_length - limit - special - 1)
+
+    def windows(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[Window]]:
+        """Encode each question with as many overlapping windows as its passage needs."""
+        limit, stride = self.window_limits()
         asked = self._ids(question.strip() for question in questions)
         distinct = list(dict.fromkeys(passages))
         encoded = self._fast.encode_batch(distinct, add_special_tokens=False)

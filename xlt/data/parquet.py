@@ -76,15 +76,16 @@ def check_parquet(path: Path) -> None:
     """Check that a parquet file can be opened and has rows. Damage inside the file shows when rows are read.
 
     Raises:
+        FileNotFoundError: The file has no rows.
         OSError: The file cannot be read.
-        ValueError: The file is truncated, damaged or empty.
+        ValueError: The file is truncated or damaged.
     """
     try:
         num_rows = pq.ParquetFile(path).metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     if num_rows == 0:
-        raise ValueError(f"{path} has no rows: an empty split cannot be used; fetch it again")
+        raise FileNotFoundError(f"{path} has no rows: an empty split cannot be used; fetch it again")
 
 
 def find_in_roots(folder: str, split: str, roots: Sequence[Path]) -> Path | None:

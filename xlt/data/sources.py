@@ -265,8 +265,9 @@ def open_parquet(path: Path, name: str) -> RawSplit:
         name: Name of the rows: `<org>/<name>/<config>/<split>`.
 
     Raises:
+        FileNotFoundError: The file has no rows.
         OSError: The file cannot be read.
-        ValueError: The file is truncated, damaged or empty. Damage inside it shows when rows are read.
+        ValueError: The file is truncated or damaged. Damage inside it shows when rows are read.
     """
     check_parquet(path)
     return RawSplit(name, str(path), None, hash_file(path), lambda: ParquetRows(path))

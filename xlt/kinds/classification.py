@@ -83,6 +83,8 @@ class Classification(Task[TextPair]):
             return UNLABELLED
         if isinstance(label, int) and 0 <= label < len(self.labels):
             return label
+        if not self.labels:
+            raise ValueError("the TASK names no classes. Set labels in its file, such as labels=('A', 'B')")
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.labels))
         digits = isinstance(label, str) and label.isdecimal()
         raise ValueError(

@@ -17,6 +17,7 @@ from xlt.metrics.classification import accuracy, majority
 from xlt.metrics.collapse import COLLAPSED, CONSTANT_SHARE, collapse_details
 from xlt.models.heads.classification import ChoiceHead
 from xlt.models.heads.head import Head
+from xlt.system.checks import require
 
 EQUAL_SCORES = 1e-3
 """Range of the logits of a row's choices, below which the model does not tell the choices apart."""
@@ -50,6 +51,10 @@ class MultipleChoice(Task[Choices]):
     num_choices: int
 
     exported: ClassVar[tuple[str, ...]] = ("num_choices",)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a task without a choice."""
+        require(self.num_choices >= 2, "num_choices", self.num_choices, "be at least 2")
 
     def check(self, example: Choices) -> None:
         """Raise ValueError for a wrong number of choices, and for a label that is not a choice."""

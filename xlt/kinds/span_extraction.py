@@ -25,6 +25,7 @@ from xlt.metrics.squad import best_threshold, f1, squad_scores
 from xlt.metrics.xtreme_qa import MLQA_LANGUAGES, mlqa_by_question, squad_v1_by_question
 from xlt.models.heads.head import Head
 from xlt.models.heads.span_extraction import SpanHead
+from xlt.system.checks import require
 
 
 class BestSpan(NamedTuple):
@@ -63,6 +64,17 @@ class SpanExtraction(Task[Question]):
     inputs: ClassVar[tuple[str, ...]] = ("targets", "passage")
 
     exported: ClassVar[tuple[str, ...]] = ("null_threshold", "num_best", "max_answer_length")
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: A setting is not allowed.
+        """
+        for name in ("num_best", "max_answer_length"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "be at least 1")
+        is_number = self.null_threshold == self.null_threshold
+        require(is_number, "null_threshold", self.null_threshold, "be a number or inf")
 
     def is_labelled(self, example: Question) -> bool:
         """Return True if the question has an answer, or if the task has questions without answers.
@@ -207,7 +219,8 @@ class XtremeQuestions(SpanExtraction):
     by_language: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a language whose answers MLQA has no rules for."""
+        """Raise ValueError for a language whose answers MLQA has no rules for, or a setting."""
+        super().__post_init__()
         if self.by_language and self.language and self.language not in MLQA_LANGUAGES:
             raise ValueError(
                 f"task {self.name}: MLQA has rules for answers in {', '.join(MLQA_LANGUAGES)} alone. Use "

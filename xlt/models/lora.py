@@ -106,13 +106,12 @@ def add_lora(encoder: Encoder, lora: Lora, seed: int, frozen_layers: int = 0) ->
     known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     targets = lora.targets or known.get(encoder.config.model_type) or [ALL]
     _check_targets(targets, transformer)
-    layers = list(range(frozen_layers, len(encoder.layers))) if frozen_layers else None
+    names = _names_above(frozen_layers, targets, encoder) if frozen_layers else list(targets)
     config = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=ALL if ALL in targets else list(targets),
-        layers_to_transform=layers,
+        target_modules=ALL if ALL in names else names,
     )
     with seeded(seed):
         peft.inject_adapter_in_model(config, transformer, NAME)
@@ -130,12 +129,32 @@ def _check_targets(targets: list[str], transformer: PreTrainedModel) -> None:
     """Raise ValueError for a name that ends the name of no linear layer."""
     linear = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
     for target in targets:
-        if target != ALL and not any(f".{name}".endswith(f".{target}") for name in linear):
+        if target != ALL and not any(_ends(name, [target]) for name in linear):
             known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
             raise ValueError(
                 f"model.lora.targets names {target}, but the encoder has no linear layer of this name. Name "
                 f"some of {known}, or {ALL}"
             )
+
+
+def _names_above(frozen_layers: int, targets: list[str], encoder: Encoder) -> list[str]:
+    """Return the full names of the linear layers with the names `targets` above the lowest layers.
+
+    peft can leave out layers too, but not with all linear layers, nor in each family.
+    """
+    prefix = encoder.family.layers
+    return [
+        f"{prefix}.{i}.{name}"
+        for i, layer in enumerate(encoder.layers)
+        if i >= frozen_layers
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear) and (ALL in targets or _ends(name, targets))
+    ]
+
+
+def _ends(name: str, targets: list[str]) -> bool:
+    """Return True if the last parts of a module's name are one of the targets."""
+    return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
 def config_text(encoder: Encoder) -> str:

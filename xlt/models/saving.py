@@ -75,7 +75,7 @@ def save_encoder(
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    files: Mapping[str, str],
+    files: Mapping[str, bytes],
     out: Path,
     precision: Literal["float16", "float32"],
 ) -> None:
@@ -101,7 +101,7 @@ def save_model(
         for name, content in files.items():
             path = scratch / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+            path.write_bytes(content)
 
 
 def _check_exported(weights: Mapping[str, Tensor], out: Path, precision: str) -> None:

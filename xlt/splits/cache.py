@@ -65,7 +65,9 @@ def key_of(task: Task[Any], raw_splits: Sequence[RawSplit], text: TextEncoder, c
     imagery = task.imagery()
     image_tokens = [text.image_tokens] if imagery is not None and imagery.as_tokens else []
     segments = ["segments"] if text.has_segments else []
-    digest.update(json.dumps([settings, text.max_length, text.stride, *image_tokens, *segments]).encode())
+    special = text.tokenizer.pad_token_id, text.tokenizer.unk_token_id
+    limits = [text.max_length, text.stride, *image_tokens, *segments, *special]
+    digest.update(json.dumps([settings, *limits]).encode())
     digest.update(text.definition.encode())
     return digest.hexdigest()[:16]
 

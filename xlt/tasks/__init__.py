@@ -75,12 +75,17 @@ def _check_kind(name: str, kind: type[Task[Any]]) -> None:
 
 
 def _check_names(name: str, task: Task[Any]) -> None:
-    """Raise ValueError if the labels or the languages of a task are a text, or one stands twice."""
+    """Raise ValueError if the labels or languages of a task are no tuple of texts, or one stands twice."""
     for key in ("labels", "languages"):
         found = getattr(task, key)
         if isinstance(found, str):
             raise ValueError(
                 f"task {name!r}: {key} is the text {found!r}, and must be a tuple: write {key}=({found!r},)"
+            )
+        odd = [value for value in found if not isinstance(value, str)]
+        if odd:
+            raise ValueError(
+                f"task {name!r}: {key} holds {odd[0]!r}, and must hold texts: write {str(odd[0])!r}"
             )
         twice = sorted({value for value in found if list(found).count(value) > 1})
         if twice:

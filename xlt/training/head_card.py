@@ -153,7 +153,7 @@ def write_head_card(
         out: Folder of the exported head.
         task: A task with the head.
         form: Form of the head.
-        settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
+        settings: Settings of the task, see `exported_settings`, with `question_limit`, `stride` and `layer`.
         figures: Scores of the head.
         step: Step of the checkpoint.
         model: Folder of the model, or its name on the hub.

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from safetensors.torch import save
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from xlt.data.encode import MAX_LENGTH, STRIDE
+from xlt.data.encode import MAX_LENGTH, STRIDE, TextEncoder
 from xlt.kinds.retrieval import retrieval_layer
 from xlt.kinds.task import Task
-from xlt.models.encoders.families import facts_of
+from xlt.models.encoders.families import facts_of, family_of
 from xlt.models.encoders.text import load_config
 from xlt.models.heads.head import Form
 from xlt.models.portable import CLASSES, portable_model
@@ -35,7 +37,7 @@ class HeadExport:
         task: A task with the head.
         form: Form of the head in transformers.
         config: Config of the exported model.
-        settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
+        settings: Settings of the task, see `exported_settings`, with `question_limit`, `stride` and `layer`.
         tokenizer: The tokenizer, with the longest input.
         weights: Weights of the head. Empty for a head without weights.
     """
@@ -61,15 +63,17 @@ class HeadExport:
             OSError: The folder cannot be written.
             ValueError: The head does not fit the class of transformers, or a weight is not finite.
         """
-        files: dict[str, str] = {}
+        files: dict[str, bytes] = {}
         config: Any = self.config
         if self.form in CLASSES:
             model = portable_model(self.form, config, encoder, self.weights)
         elif self.form == "fill-mask":
             model = encoder_model(config, encoder, self.weights)
         else:
-            model = encoder_model(config, _lower_layers(encoder, config.num_hidden_layers), {})
-            files = sentence_files(config.hidden_size, self.tokenizer.model_max_length)
+            count, layer = config.num_hidden_layers, self.settings["layer"]
+            model = encoder_model(config, _lower_layers(encoder, count), {})
+            inner = layer if layer < count else None
+            files = sentence_files(config.hidden_size, self.tokenizer.model_max_length, inner)
         save_model(model, self.tokenizer, files, out, precision)
 
 
@@ -122,9 +126,11 @@ def plan_head(
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     settings = exported_settings(task)
     if form == "question-answering":
-        settings |= {"stride": min(STRIDE, length - 1) if stride is None else stride}
+        reader = TextEncoder(tokenizer, length, STRIDE if stride is None else stride)
+        limit, overlap = reader.window_limits()
+        settings |= {"question_limit": limit, "stride": overlap}
     if form == "sentence-similarity":
-        settings |= {"layer": _cut(config, task, layer)}
+        settings |= {"layer": cut_config(config, task, layer)}
     else:
         require(layer is None, "layer", layer, f"be left out: {head} reads the last layer")
     _describe(config, form, task.labels, settings)
@@ -182,8 +188,11 @@ def _form(task: Task[Any], head: str, hidden_size: int, heads: Heads) -> Form:
     return form
 
 
-def _cut(config: PretrainedConfig, task: Task[Any], layer: int | None) -> int:
-    """Leave out the layers above the one that is read, and return the number of layers that stay.
+def cut_config(config: PretrainedConfig, task: Task[Any], layer: int | None) -> int:
+    """Leave out the layers that need not be computed, and return the layer that is read.
+
+    A norm after the last layer would change that layer's states. An encoder with one keeps the layer above
+    the one that is read.
 
     Raises:
         ValueError: The encoder has no such layer.
@@ -192,9 +201,11 @@ def _cut(config: PretrainedConfig, task: Task[Any], layer: int | None) -> int:
     default = most if task.needs_training else retrieval_layer(most)
     chosen = default if layer is None else layer
     require(1 <= chosen <= most, "layer", chosen, f"be one of the {most} layers of the encoder, from 1 on")
-    config.num_hidden_layers = chosen
+    kept = chosen + bool(chosen < most and family_of(config).final_norm)
+    config.num_hidden_layers = kept
+    config.output_hidden_states = kept > chosen
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:chosen]
+        config.layer_types = config.layer_types[:kept]
     return chosen
 
 
@@ -220,19 +231,22 @@ def _lower_layers(weights: Mapping[str, Tensor], num_layers: int) -> dict[str, T
     return {name: weights[name] for name, at in found.items() if at is None or int(at[1]) < num_layers}
 
 
-def sentence_files(hidden_size: int, max_length: int) -> dict[str, str]:
+def sentence_files(hidden_size: int, max_length: int, inner: int | None = None) -> dict[str, bytes]:
     """Return the files by which sentence-transformers reads a mean of states of length 1, by their path.
 
     Args:
         hidden_size: Width of the encoder.
         max_length: Maximum number of tokens in a sentence, special tokens included.
+        inner: Layer below the last one whose states are read. The model must return all hidden states, and
+            have one layer more. Defaults to the last layer.
 
     Source: the files that sentence-transformers 6.2 writes, with names that all versions from 2 read.
     """
-    parts = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    names = ["Transformer", *["WeightedLayerPooling"] * (inner is not None), "Pooling", "Normalize"]
+    paths = [f"{i}_{name}" if i else "" for i, name in enumerate(names)]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
-        for i, (path, name) in enumerate(parts.items())
+        for i, (path, name) in enumerate(zip(paths, names, strict=True))
     ]
     pooling = {
         "word_embedding_dimension": hidden_size,
@@ -243,9 +257,16 @@ def sentence_files(hidden_size: int, max_length: int) -> dict[str, str]:
     }
     contents: dict[str, Any] = {
         MODULES: modules,
-        "1_Pooling/config.json": pooling,
-        "2_Normalize/config.json": {},
+        f"{paths[-2]}/config.json": pooling,
+        f"{paths[-1]}/config.json": {},
         "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
         "config_sentence_transformers.json": {"prompts": {}, "similarity_fn_name": "cosine"},
     }
-    return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
+    weights: dict[str, bytes] = {}
+    if inner is not None:
+        sizes = {"word_embedding_dimension": hidden_size, "num_hidden_layers": inner + 1}
+        contents[f"{paths[1]}/config.json"] = sizes | {"layer_start": inner}
+        # Of the states from the layer `inner` on, the last ones count nothing.
+        weights[f"{paths[1]}/model.safetensors"] = save({"layer_weights": torch.tensor([1.0, 0.0])})
+    written = {name: (json.dumps(content, indent=2) + "\n").encode() for name, content in contents.items()}
+    return written | weights

@@ -50,8 +50,11 @@ model = AutoModelForQuestionAnswering.from_pretrained("{model}")
 
 
 def answer(question, context):
+    question = question.strip()
+    tokens = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     windows = tokenizer(
-        question.strip(), context, truncation="only_second", stride={stride}, padding=True,
+        question[: tokens[:{question_limit}][-1][1]] if tokens else "", context,
+        truncation="only_second", stride={stride}, padding=True,
         return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="pt",
     )
     offsets = windows.pop("offset_mapping")
@@ -107,8 +110,8 @@ NOTES: Mapping[Form, str] = {
     ),
     "question-answering": (
         "transformers 5 has no pipeline for question answering. The function reads a long passage in "
-        "overlapping windows and chooses the answer as xlt does. It reads questions in full, which xlt cuts "
-        "after 64 tokens."
+        "overlapping windows and chooses the answer as xlt does. It cuts a question after {question_limit} "
+        "tokens, as xlt does."
     ),
     "sentence-similarity": (
         "A sentence's vector is the mean of the states of layer {layer} over all its tokens, special tokens "
@@ -125,7 +128,7 @@ def snippet(form: Form, model: str, settings: Mapping[str, Any]) -> str:
     Args:
         form: Form of the head.
         model: Folder of the model, or its name on the hub.
-        settings: Settings of the task, see `exported_settings`, with `stride` and `layer`.
+        settings: Settings of the task, see `exported_settings`, with `question_limit`, `stride` and `layer`.
     """
     template = SINGLE if settings.get("single_text") else SNIPPETS[form]
     threshold = settings.get("null_threshold")
@@ -144,6 +147,6 @@ def note(form: Form, settings: Mapping[str, Any]) -> str:
 
     Args:
         form: Form of the head.
-        settings: Settings of the task, with `stride` and `layer`.
+        settings: Settings of the task, with `question_limit`, `stride` and `layer`.
     """
     return NOTES.get(form, "").format(**settings)

@@ -4,6 +4,7 @@ A task's `read` takes a row with all columns of its data set. Which of them hold
 down, so `read` is tried with other values: a column is needed if its value changes what the encoder reads.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
@@ -63,23 +64,29 @@ class _Trial:
         """Columns that `read` asks for."""
         self.lacking: list[str] = []
         """Columns that `read` asks for and the row lacks."""
-        self.fault = ""
-        """Reason why the row could not be read, if it could not."""
+        self._faults: list[str] = []
 
     def texts(self, changes: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what the encoder reads of a row with some changes; None if the row cannot be read."""
-        row = _Row({**self._row, **changes})
+        row, example = _Row({**self._row, **changes}), None
         try:
-            example = example_of(self._task, row)
+            example = self._task.by_name(self._task.read(row))
+            self._task.check(example)
         except _MissingColumn as error:
             self.lacking.append(error.args[0])
             return None
         except FAULTS as error:
-            self.fault = str(error)
+            # A check says more than the error of a `read` that gets a stand-in.
+            self._faults.insert(len(self._faults) if example is None else 0, str(error))
             return None
         finally:
             self.asked.update(row.read)
         return tuple(getattr(example, f.name) for f in fields(example) if f.name not in UNREAD)
+
+    @property
+    def fault(self) -> str:
+        """Reason why the row could not be read, if it could not."""
+        return next(iter(self._faults), "")
 
     def readable(self) -> dict[str, Any] | None:
         """Return changes with which the row can be read; None if no stand-ins help."""
@@ -168,7 +175,9 @@ class RowReader:
         self._texts = texts
 
     def read(self, row: UserRow) -> Any:
-        """Return the example of a row. Text in the column of a sentence's words is divided at spaces.
+        """Return the example of a row.
+
+        Text in the column of a sentence's words is a JSON list, or is divided at spaces.
 
         Raises:
             ValueError: A column is missing, or a value has the wrong type.
@@ -177,7 +186,7 @@ class RowReader:
         try:
             example = example_of(self._task, _Row(values))
             if isinstance(example, TaggedWords):
-                words = {c: v.split() for c in self._texts if isinstance(v := values[c], str)}
+                words = {c: _words_in(v) for c in self._texts if isinstance(v := values[c], str)}
                 example = self._with_words(example, values | words) if words else example
         except _MissingColumn as error:
             raise ValueError(
@@ -200,7 +209,7 @@ class RowReader:
         """Return what is wrong with a row: the user's columns without text or a list, or else the error."""
         odd = [c for c in self._texts if values[c] is None or isinstance(values[c], bool | int | float)]
         names = ", ".join(f"{self._columns.get(c, c)} ({values[c]!r})" for c in odd)
-        return f"text is missing in column {names}" if odd else str(error)
+        return f"there must be text in column {names}" if odd else str(error)
 
     def _renamed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with the task's names of columns beside the user's."""
@@ -220,6 +229,16 @@ class RowReader:
             f"{rows.name} has no column {', '.join(lacking)}, which {who} {what}; its columns are "
             f"{found}. {fix}"
         )
+
+
+def _words_in(text: str) -> list[str]:
+    """Return the words of a JSON list, as `xlt predict` writes lists into tables, or of a plain text."""
+    try:
+        found = json.loads(text) if text.lstrip().startswith("[") else None
+    except ValueError:
+        found = None
+    is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
+    return found if is_list and found else text.split()
 
 
 def example_of(task: Task[Any], row: Mapping[str, Any]) -> Any:

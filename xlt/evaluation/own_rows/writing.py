@@ -130,10 +130,10 @@ def _parquet(path: Path) -> Iterator[Write]:
             if not opened:
                 opened.append(pq.ParquetWriter(path, schema_of(rows)))
             opened[0].write_table(pa.Table.from_pylist(list(rows), schema=opened[0].schema))
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OverflowError) as error:
             raise ValueError(
-                f"a value does not have the type of its column in the first rows ({error}): set out to a "
-                ".jsonl file"
+                f"a value does not have the type of its column in the first rows, or does not fit into 64 "
+                f"bits ({error}): set out to a .jsonl file"
             ) from error
 
     try:

@@ -40,7 +40,6 @@ BERT = Family(
         norm="cls.predictions.transform.LayerNorm",
         bias="cls.predictions.bias",
         decoder="cls.predictions.decoder",
-        epsilon="layer_norm_eps",
     ),
     tested="lengths 1 to 512, segment ids",
     examples=(

@@ -79,6 +79,9 @@ def check_type(name: str, kind: str) -> None:
 
 def _refusal_of_sizes(config: PretrainedConfig) -> str:
     """Return why transformers cannot build a model of these sizes; an empty string if it can."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        if getattr(config, name) < 1:
+            return f"its config.json has {name} {getattr(config, name)}, and must have at least 1"
     hidden, heads, rows = config.hidden_size, config.num_attention_heads, config.vocab_size
     pad = config.pad_token_id
     if hidden % heads:

@@ -35,15 +35,14 @@ class MaskedNames(NamedTuple):
         norm: The norm.
         bias: The bias of the logits.
         decoder: The layer whose weights are the word embeddings.
-        epsilon: Name of the norm's epsilon in the config. If empty, 1e-5, as in all configs of XLM-R on the
-            hub.
+        epsilon: Name of the norm's epsilon in the config.
     """
 
     dense: str = "lm_head.dense"
     norm: str = "lm_head.layer_norm"
     bias: str = "lm_head.bias"
     decoder: str = "lm_head.decoder"
-    epsilon: str = ""
+    epsilon: str = "layer_norm_eps"
 
     @property
     def parts(self) -> dict[str, str]:

@@ -29,7 +29,12 @@ VARIANTS = 32
 """Largest number of variants of a layer that are compiled."""
 
 
-NEUTRAL = {"return_dict": True, "chunk_size_feed_forward": 0}
+NEUTRAL = {
+    "return_dict": True,
+    "chunk_size_feed_forward": 0,
+    "output_attentions": False,
+    "output_hidden_states": False,
+}
 """Settings of a config that change how states are computed or returned, and not the states."""
 
 

@@ -28,15 +28,14 @@ class MaskedHead(Head):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
-        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.layer_norm = nn.LayerNorm(hidden_size)
         self.bias = nn.Parameter(torch.zeros(0))
         self._words: list[nn.Embedding] = []
 
     def tie(self, encoder: Encoder) -> None:
         """Share the encoder's word embeddings, and load the encoder's pretrained head if there is one."""
         names, config = encoder.family.masked_names, encoder.config
-        if names.epsilon:
-            self.layer_norm.eps = getattr(config, names.epsilon)
+        self.layer_norm.eps = getattr(config, names.epsilon)
         if not getattr(config, "classifier_bias", True):
             self.dense.register_parameter("bias", None)
         if not getattr(config, "norm_bias", True):
