@@ -408,6 +408,9 @@ def config_of(family: str, **changes: Any) -> Any:
     if family == "modernbert":
         return modernbert(**changes)
     keys = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if family == "deberta-v2":
+        keys |= {"relative_attention": True, "position_biased_input": False}
+        keys |= {"pos_att_type": ["c2p", "p2c"]}
     return AutoConfig.for_model(family, vocab_size=99, pad_token_id=0, **keys, **changes)
 
 
@@ -420,12 +423,14 @@ def logits_by_transformers(form: str, model: Any, ids: Tensor) -> Tensor:
     return output.logits
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "modernbert"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "modernbert", "deberta-v2"]
+)
 @pytest.mark.parametrize(("form", "make", "changes"), CASES, ids=[case[0] for case in CASES])
 def test_heads_have_the_form_of_transformers_in_every_family(family, form, make, changes, tmp_path):
     torch.manual_seed(0)
     config = config_of(family, **changes)
-    bare = {} if family == "modernbert" else {"add_pooling_layer": False}
+    bare = {} if family in ("modernbert", "deberta-v2") else {"add_pooling_layer": False}
     encoder, head = AutoModel.from_config(config, **bare).eval(), adapted(make(), config).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -11,6 +11,7 @@ from test_attention import TOKEN_INDICES, assert_gradients_agree, error, gradien
 from tiny_families import CONFIGS, WINDOW, config_of, encoder_of, write_family
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertModel, ElectraConfig
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.modernbert.modeling_modernbert import ModernBertModel
 
 from xlt.batch.images import BatchImages
@@ -42,6 +43,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "modernbert",
         {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True},
     ),
+    "deberta without buckets": ("deberta-v2", {"position_buckets": -1, "norm_rel_ebd": "none"}),
+    "deberta with projections of distances": ("deberta-v2", {"share_att_key": False, "type_vocab_size": 2}),
+    "deberta, queries alone": ("deberta-v2", {"pos_att_type": ["c2p"], "share_att_key": False}),
+    "deberta, keys alone": ("deberta-v2", {"pos_att_type": ["p2c"]}),
     "bert of one segment": ("bert", {"type_vocab_size": 1}),
     "bert whose pad token has a trained row": ("bert", {"pad_token_id": 7}),
 }
@@ -111,6 +116,8 @@ def test_layers_inside_are_the_hidden_states_of_transformers(encoder: Encoder):
 
 
 def test_the_family_uses_the_packed_attention_without_a_mask(encoder: Encoder):
+    if encoder.family.own_classes:
+        pytest.skip("its layers have an attention of their own")
     seen: list[Any] = []
     # The last layer of some families calls the function itself if it reads a part of the tokens.
 
@@ -183,7 +190,8 @@ def test_each_layer_has_a_rate_of_its_own_and_the_last_norm_that_of_the_top(kind
     for i, layer in enumerate(layers):
         own = {names[parameter] for parameter in layer.parameters()}
         assert {found.pop(name) for name in own} == {0.5 ** (len(layers) - 1 - i)}
-    last = {name for name in found if ".embeddings." not in name}
+    norm = FAMILIES[kind].final_norm
+    last = {name for name in found if norm and f".{norm}." in name}
     assert {found[name] for name in last} <= {1.0}
     assert bool(last) == (kind in ("xlm-roberta-xl", "modernbert"))
     assert {rate for name, rate in found.items() if name not in last} == {0.5 ** len(layers)}
@@ -294,6 +302,11 @@ def test_parts_of_images_have_no_position_of_the_text(kind: str, tmp_path: Path)
         places = torch.cat([table[:1], torch.zeros(2, 32), table[1:5]])
         words = words + places[None] - table[:7]
         expected = model(inputs_embeds=words).last_hidden_state
+    elif kind == "deberta-v2":
+        mask, distances = torch.ones(1, 7), positions[0][:, None] - positions[0]
+        buckets = make_log_bucket_position(distances, 16, 512).long()[None]
+        states = model.embeddings(inputs_embeds=words, mask=mask)
+        expected = model.encoder(states, mask, relative_pos=buckets).last_hidden_state
     else:
         expected = model(inputs_embeds=words, position_ids=positions).last_hidden_state
     assert error(found, expected[0]) < 1e-5
@@ -328,6 +341,10 @@ def test_tiny_configs_are_served(kind: str):
         ("xlm-roberta", "hidden_act", "tanh"),
         ("roberta", "position_embedding_type", "relative_key_query"),
         ("xlm-roberta-xl", "is_decoder", True),
+        ("deberta-v2", "relative_attention", False),
+        ("deberta-v2", "position_biased_input", True),
+        ("deberta-v2", "conv_kernel_size", 3),
+        ("deberta-v2", "pooler_hidden_act", "tanh"),
         ("modernbert", "hidden_activation", "silu"),
         ("modernbert", "classifier_activation", "relu"),
         ("modernbert", "decoder_bias", False),
@@ -354,14 +371,28 @@ def test_other_activations_of_xlm_r_agree(kind: str, activation: str, tmp_path: 
 def test_an_unknown_type_of_model_is_refused_with_the_families(tmp_path: Path):
     ElectraConfig().save_pretrained(tmp_path)
     with pytest.raises(
-        ValueError, match=r"has the type electra, but xlt packs xlm-roberta, .*, modernbert alone"
+        ValueError, match=r"has the type electra, but xlt packs xlm-roberta, .*, deberta-v2 alone"
     ):
         load_config(str(tmp_path))
 
 
-def test_deberta_is_refused_with_encoders_of_similar_quality(tmp_path: Path):
-    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"attention interface, .* jhu-clsp/mmBERT-base or FacebookAI/xlm"):
+def test_layers_whose_attention_is_in_blocks_are_not_compiled(tmp_path: Path):
+    encoder = encoder_of(tmp_path, "deberta-v2")
+    with pytest.raises(ValueError, match=r"model\.compile is True: it must be false .* the type deberta-v2"):
+        encoder.compile_layers()
+
+
+def test_the_settings_of_mdeberta_on_the_hub_are_served():
+    settings = {"layer_norm_eps": 1e-7, "max_relative_positions": -1, "position_buckets": 256}
+    config = config_of("deberta-v2", **settings, type_vocab_size=0, pos_att_type="p2c|c2p")
+    check_config("name", config)
+    config.pos_att_type = ["c2p", "p2p"]
+    assert "sets pos_att_type to 'p2p'" in refusal(config)
+
+
+def test_the_first_deberta_is_refused_with_encoders_of_similar_quality(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "deberta"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"attention interface, .* microsoft/mdeberta-v3-base or"):
         load_config(str(tmp_path))
 
 

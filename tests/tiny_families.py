@@ -9,6 +9,7 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertTokenizer,
+    DebertaV2Config,
     ModernBertConfig,
     PretrainedConfig,
     RobertaConfig,
@@ -40,6 +41,12 @@ CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "xlm-roberta-xl": (XLMRobertaXLConfig, SHIFTED | {"type_vocab_size": 1}),
     "roberta": (RobertaConfig, SHIFTED | {"type_vocab_size": 1}),
     "bert": (BertConfig, {"max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 0}),
+    "deberta-v2": (
+        DebertaV2Config,
+        {"max_position_embeddings": 512, "type_vocab_size": 0, "pad_token_id": 0, "relative_attention": True}
+        | {"position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+        | {"pos_att_type": "p2c|c2p", "position_biased_input": False},
+    ),
     "modernbert": (
         ModernBertConfig,
         {"max_position_embeddings": 512, "local_attention": WINDOW, "pad_token_id": 0}

@@ -23,7 +23,7 @@ def freeze(encoder: Encoder, layers: int) -> None:
     most = len(encoder.layers)
     rule = f"be a number of layers from 0 to {most}, the encoder's number of layers"
     require(0 <= layers <= most, "model.frozen_layers", layers, rule)
-    for part in (encoder.embeddings, *encoder.layers[:layers]):
+    for part in (*encoder.below, *encoder.layers[:layers]):
         part.requires_grad_(False)
 
 

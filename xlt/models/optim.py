@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from xlt.models.encoders.text import Encoder
 from xlt.system.checks import require
 
 HEADS = ("heads.", "vision.projector.", "vision.grid.", "vision.number.")
@@ -16,9 +17,6 @@ HEADS = ("heads.", "vision.projector.", "vision.grid.", "vision.number.")
 
 _LAYER = re.compile(r"encoder\..*\.layers?\.(\d+)\.")
 """Pattern of the names of a layer's parameters in a TransferModule."""
-
-_FINAL_NORM = re.compile(r"encoder\..*\.(final_norm|encoder\.LayerNorm)\.")
-"""Pattern of the names of the norm after the last layer, which has the top layer's rate."""
 
 
 def check_rates(
@@ -74,7 +72,9 @@ def adamw(
         groups = _groups((parameter for _, parameter in named), learning_rate, weight_decay)
     else:
         groups = []
-        rates = _rates([name for name, _ in named], learning_rate, layer_decay, head_learning_rate)
+        encoder = getattr(model, "encoder", None)
+        norm = encoder.family.final_norm if isinstance(encoder, Encoder) else ""
+        rates = _rates([name for name, _ in named], learning_rate, layer_decay, head_learning_rate, norm)
         for rate in sorted(set(rates.values()), key=lambda rate: (rate != learning_rate, -rate)):
             own = [parameter for name, parameter in named if rates[name] == rate]
             groups += _groups(own, rate, weight_decay)
@@ -92,7 +92,9 @@ def _groups(parameters: Iterable[nn.Parameter], rate: float, weight_decay: float
     ]
 
 
-def _rates(names: Sequence[str], top: float, layer_decay: float, heads: float | None) -> dict[str, float]:
+def _rates(
+    names: Sequence[str], top: float, layer_decay: float, heads: float | None, final_norm: str
+) -> dict[str, float]:
     """Return the peak learning rate of each parameter of a TransferModule by its name.
 
     Args:
@@ -100,13 +102,16 @@ def _rates(names: Sequence[str], top: float, layer_decay: float, heads: float | 
         top: Rate of the encoder's top layer.
         layer_decay: Factor from a layer to the layer below. The embeddings are below the lowest layer.
         heads: Rate of the heads and of the projection of images. If None, the rate of the top layer.
+        final_norm: Path in the encoder of the norm after the last layer, which has the top layer's rate.
+            Empty if there is none.
     """
     levels: dict[str, int] = {}
     for name in names:
         found = _LAYER.match(name)
         levels[name] = int(found[1]) + 1 if found else 0
     highest = max(levels.values(), default=0)
-    levels |= dict.fromkeys(filter(_FINAL_NORM.match, names), highest)
+    if final_norm:
+        levels |= {name: highest for name in names if name.startswith(f"encoder.transformer.{final_norm}.")}
     head_rate = top if heads is None else heads
     return {
         name: head_rate if name.startswith(HEADS) else top * layer_decay ** (highest - level)

@@ -24,15 +24,15 @@ CLASSES = {
 """Class of transformers for each form whose model has a head of its own."""
 
 PLACES = {
-    "dense": ("classifier.dense", "{encoder}.pooler.dense"),
+    "dense": ("classifier.dense", "{encoder}.pooler.dense", "pooler.dense"),
     "transform.dense": ("head.dense",),
     "transform.norm": ("head.norm",),
     "out_proj": ("classifier.out_proj", "qa_outputs", "classifier"),
 }
 """Modules of a model that may hold a module of a head. The first that the model has is the one.
 
-`classifier.dense` is RoBERTa's, `pooler.dense` that of BERT and of RoBERTa's multiple choice, and
-`head.dense` that of ModernBERT.
+`classifier.dense` is RoBERTa's, `{encoder}.pooler.dense` that of BERT and of RoBERTa's multiple choice,
+`pooler.dense` DeBERTa's and `head.dense` that of ModernBERT.
 """
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
@@ -12,6 +13,7 @@ from transformers.models.modernbert.modeling_modernbert import ModernBertPredict
 from xlt.batch.batch import Batch
 from xlt.models.encoders.text import Encoder
 from xlt.models.finite import has_nan
+from xlt.models.heads.classification import Pooler
 from xlt.models.heads.head import Columns, Head
 
 TrainedHeads = tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[str]]]
@@ -35,7 +37,8 @@ def outputs_of(encoder: Encoder, head: Head, batch: Batch) -> tuple[Columns, Ten
 def adapted(head: Head, config: PretrainedConfig) -> Head:
     """Return a new head in the form that transformers gives to heads on an encoder.
 
-    All heads of ModernBERT begin with a linear layer, an activation and a norm.
+    All heads of ModernBERT begin with a linear layer, an activation and a norm. The hidden layer of
+    DeBERTa's heads has GELU.
 
     Args:
         head: The head, before its weights are drawn or loaded.
@@ -43,6 +46,10 @@ def adapted(head: Head, config: PretrainedConfig) -> Head:
     """
     if config.model_type == "modernbert":
         head.adapt(ModernBertPredictionHead(config))  # type: ignore[arg-type]
+    if config.model_type == "deberta-v2":
+        for module in head.modules():
+            if isinstance(module, Pooler):
+                module.activation = F.gelu
     return head
 
 

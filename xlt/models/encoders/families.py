@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from transformers import PretrainedConfig
 
 from xlt.models.encoders.bert import BERT
+from xlt.models.encoders.deberta import DEBERTA
 from xlt.models.encoders.family import EncoderFacts, Family
 from xlt.models.encoders.modernbert import MODERNBERT
 from xlt.models.encoders.xlm_roberta import ROBERTA, XLM_ROBERTA
 from xlt.models.encoders.xlm_roberta_xl import XLM_ROBERTA_XL
 
 FAMILIES: Mapping[str, Family] = {
-    family.model_type: family for family in (XLM_ROBERTA, XLM_ROBERTA_XL, ROBERTA, BERT, MODERNBERT)
+    family.model_type: family for family in (XLM_ROBERTA, XLM_ROBERTA_XL, ROBERTA, BERT, MODERNBERT, DEBERTA)
 }
 """Each family by its `model_type`."""
 
 SHORTEST = 8
 """Minimum number of tokens that an encoder must read at once."""
 
-PADDED_ALONE = ("deberta", "deberta-v2")
+PADDED_ALONE = ("deberta",)
 """Types of models that do not compute attention through the interface that xlt replaces."""
 
 
@@ -68,7 +69,7 @@ def check_type(name: str, kind: str) -> None:
         raise ValueError(
             f"model.encoder {name!r} has the type {kind}, whose attention does not use transformers' "
             "attention interface, so xlt cannot pack its sequences. Name an encoder of similar quality, such "
-            "as jhu-clsp/mmBERT-base or FacebookAI/xlm-roberta-base"
+            "as microsoft/mdeberta-v3-base or microsoft/deberta-v3-base"
         )
     if kind not in FAMILIES:
         raise ValueError(

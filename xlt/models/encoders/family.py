@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from xlt.batch.packing import Packing
+from xlt.models.kernels.attention import NAME
+from xlt.system.torch_private import become
 
 
 class EncoderFacts(NamedTuple):
@@ -65,6 +67,10 @@ class Family:
         words: Path of the table of word embeddings in the model.
         layers: Path of the list of layers in the model.
         final_norm: Path of the norm after the last layer. Empty if there is none.
+        own_classes: For classes of the model's modules, the classes that read packed sequences. Empty for a
+            model whose attention is a function that can be replaced.
+        in_blocks: True if attention is computed in blocks on every device.
+        below: Paths of the modules below the lowest layer. A model may lack some of them.
         positions: Path of a table of positions that has no row for tokens without a position. Empty if there
             is none.
         has_segments: True if the model reads segment ids.
@@ -88,6 +94,9 @@ class Family:
     words: str = "embeddings.word_embeddings"
     layers: str = "encoder.layer"
     final_norm: str = ""
+    own_classes: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
+    in_blocks: bool = False
+    below: tuple[str, ...] = ("embeddings",)
     positions: str = ""
     has_segments: bool = True
     skips_padding: bool = False
@@ -103,6 +112,14 @@ class Family:
     def bare(self, config: PretrainedConfig) -> PreTrainedModel:
         """Return a model without a head, with random weights."""
         return self.model(config, **self.arguments)
+
+    def pack(self, model: PreTrainedModel) -> None:
+        """Let a model read packed sequences, in place."""
+        if not self.own_classes:
+            model.set_attn_implementation(NAME)
+        for module in model.modules():
+            if type(module) in self.own_classes:
+                become(module, self.own_classes[type(module)])
 
     def layers_of(self, model: PreTrainedModel) -> nn.ModuleList:
         """Return the layers of a model."""

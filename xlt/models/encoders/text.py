@@ -16,7 +16,7 @@ from xlt.models.encoders.bert import Positions
 from xlt.models.encoders.families import check_config, check_type, family_of
 from xlt.models.encoders.family import EncoderFacts, Family
 from xlt.models.encoders.loading import load_model
-from xlt.models.kernels.attention import NAME, layout_of
+from xlt.models.kernels.attention import layout_of
 from xlt.models.kernels.dropout import replace_dropout
 from xlt.models.kernels.embedding import WordEmbedding, hold_gradients
 from xlt.models.kernels.linear import replace_linear
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         if dropout is not None:
             family.drop_with(config, dropout)
         self.transformer = family.bare(config) if from_scratch else load_model(name, config)
-        self.transformer.set_attn_implementation(NAME)
+        family.pack(self.transformer)
         replace_dropout(self.transformer)
         replace_linear(self.transformer)
         become(self.layers[-1], family.read_layer)
@@ -83,9 +83,10 @@ class Encoder(nn.Module):
         return table
 
     @property
-    def embeddings(self) -> nn.Module:
-        """Return the module below the lowest layer: the embeddings and their norm."""
-        return self.transformer.get_submodule("embeddings")
+    def below(self) -> list[nn.Module]:
+        """Return the modules below the lowest layer, such as the embeddings and their norm."""
+        modules = dict(self.transformer.named_modules())
+        return [modules[path] for path in self.family.below if path in modules]
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -159,7 +160,16 @@ class Encoder(nn.Module):
 
         Args:
             backend: Backend of torch.compile.
+
+        Raises:
+            ValueError: The family computes attention in blocks, each of which would be compiled.
         """
+        if self.family.in_blocks:
+            kind = self.config.model_type
+            raise ValueError(
+                f"model.compile is True: it must be false for an encoder of the type {kind}, whose attention "
+                "is computed in blocks of many shapes"
+            )
         # One variant each for training and evaluation, each kind of layer, and each way to read states.
         set_recompile_limit(VARIANTS)
         for layer in self.layers:
@@ -194,7 +204,8 @@ class Encoder(nn.Module):
             segment_ids: Numbers of the segments of the tokens. Defaults to 0. A family without segments does
                 not read them.
         """
-        layout = layout_of(packing, self.config.num_attention_heads, token_indices)
+        heads = self.config.num_attention_heads
+        layout = layout_of(packing, heads, token_indices, self.family.in_blocks)
         read: dict[str, Any] = {"input_ids": input_ids}
         if images is not None:
             read = {"inputs_embeds": put_tokens(self.words(input_ids), images)}
@@ -212,7 +223,7 @@ class Encoder(nn.Module):
         output = self.transformer(
             input_ids=input_ids,
             position_ids=self.family.position_ids_read(self.config, input_ids, position_ids, packing),
-            layout=layout_of(packing, self.config.num_attention_heads),
+            layout=layout_of(packing, self.config.num_attention_heads, in_blocks=self.family.in_blocks),
             output_hidden_states=True,
         )
         sums = [sum_by_sequence(states.squeeze(0), packing) for states in output.hidden_states]

@@ -1,5 +1,6 @@
 """Heads for classification and multiple choice. S sequences, R rows, D hidden width, C classes or choices."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from xlt.models.kernels.dropout import Dropout
 
 
 class Pooler(nn.Module):
-    """RoBERTa's classification head: a hidden layer with tanh on the first token's state.
+    """RoBERTa's classification head: a hidden layer on the first token's state, with tanh by default.
 
     Args:
         hidden_size: Width of the encoder, D.
@@ -29,12 +30,13 @@ class Pooler(nn.Module):
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, num_outputs)
         self.transform: nn.Module | None = None
+        self.activation: Callable[[Tensor], Tensor] = torch.tanh
 
     def forward(self, states: Float[Tensor, "S D"]) -> Float[Tensor, "S outputs"]:
         """Return one vector of outputs a sequence, from its first token's state."""
         if self.transform is not None:
             return self.out_proj(self.dropout(self.transform(states))).float()
-        hidden = self.dropout(torch.tanh(self.dense(self.dropout(states))))
+        hidden = self.dropout(self.activation(self.dense(self.dropout(states))))
         return self.out_proj(hidden).float()
 
 

@@ -58,16 +58,27 @@ class Layout(NamedTuple):
     local: LocalBlocks
 
 
-def layout_of(packing: Packing, heads: int, token_indices: Int[Tensor, " M"] | None = None) -> Layout:
+def layout_of(
+    packing: Packing, heads: int, token_indices: Int[Tensor, " M"] | None = None, in_blocks: bool = False
+) -> Layout:
     """Return the layout of a micro-batch.
 
     Args:
         packing: Lengths of the sequences.
         heads: Number of attention heads.
         token_indices: Indices of the tokens whose states are read, ascending. If None, all tokens.
+        in_blocks: Lay out blocks on every device. By default on the CPU alone.
     """
-    on_cpu = packing.lengths.device.type == "cpu"
-    side = lay_out(packing.lengths, packing, heads) if on_cpu else None
+    device = packing.lengths.device
+    has_blocks = in_blocks or device.type == "cpu"
+
+    def blocks(counts: Int[Tensor, " S"]) -> Side | None:
+        """Return the blocks for these numbers of tokens of each sequence, on the device."""
+        if not has_blocks:
+            return None
+        return lay_out(counts.cpu(), packing._replace(order=packing.order.cpu()), heads).to(device)
+
+    side = blocks(packing.lengths)
     tokens, local = Tokens(packing.boundaries, packing.longest, side), LocalBlocks(packing, heads)
     if token_indices is None:
         return Layout(tokens, tokens, None, local)
@@ -77,7 +88,7 @@ def layout_of(packing: Packing, heads: int, token_indices: Int[Tensor, " M"] | N
     else:
         ends = torch.searchsorted(token_indices, packing.boundaries.long())
         longest = min(packing.longest, len(token_indices))
-    side = lay_out(ends.diff(), packing, heads) if on_cpu else None
+    side = blocks(ends.diff())
     return Layout(tokens, Tokens(ends.int(), longest, side), token_indices, local)
 
 

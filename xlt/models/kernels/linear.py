@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.bert.modeling_bert import BertIntermediate
+from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Intermediate
 from transformers.models.roberta.modeling_roberta import RobertaIntermediate
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaIntermediate
 from transformers.models.xlm_roberta_xl.modeling_xlm_roberta_xl import XLMRobertaXLIntermediate
@@ -93,8 +94,12 @@ class WideBert(Fused, BertIntermediate):
     """BERT's wide layer."""
 
 
+class WideDeberta(Fused, DebertaV2Intermediate):
+    """DeBERTa's wide layer."""
+
+
 FUSED: Mapping[type[nn.Module], type[Fused]] = {
-    kind.__bases__[1]: kind for kind in (Intermediate, XLIntermediate, WideRoberta, WideBert)
+    kind.__bases__[1]: kind for kind in (Intermediate, XLIntermediate, WideRoberta, WideBert, WideDeberta)
 }
 """For each wide layer of transformers that ends with GELU, the layer that replaces it. ModernBERT multiplies
 GELU by a gate, which oneDNN has no operator for."""
