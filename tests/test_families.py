@@ -83,6 +83,13 @@ def test_packed_equals_padded_eager(lengths: list[int], read: str, encoder: Enco
     assert_gradients_agree(ours, theirs, 1e-5)
 
 
+def test_sequences_of_which_no_token_is_read_cost_nothing_and_change_nothing(encoder: Encoder):
+    ids, segments = random_sequences(encoder, [70, 3, 9], 4)
+    whole = run_packed(encoder, ids, segments)
+    indices = torch.tensor([70, 72])
+    assert error(run_packed(encoder, ids, segments, indices), whole[indices]) < 1e-5
+
+
 def test_packed_equals_padded_sdpa_in_bf16(encoder: Encoder):
     ids, segments = random_sequences(encoder, [40, 1, 64, 17], 0)
     model = padded_model(encoder, "sdpa")

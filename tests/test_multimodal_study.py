@@ -200,6 +200,7 @@ def test_blind_retrieval_and_a_blind_target_that_is_blind_already_are_refused(ma
 
 def test_an_unknown_corruption_is_refused_before_any_run(make: StudyKeys, tmp_path: Path, capsys: Any):
     keys = make(folder=tmp_path / "runs")
+    del keys["intermediate"]["mnli"]
     keys["evaluate"] = keys["evaluate"] | {"perturbations": {"xvnli": ["corrupt-dust-3"]}}
     assert call(keys, tmp_path, dry_run=True) == 2
     assert "perturbations names 'corrupt-dust-3'" in capsys.readouterr().err
@@ -304,6 +305,7 @@ def test_measures_of_images_stand_beside_the_others_and_claims_are_judged_on_tex
 @pytest.mark.timeout(1500)
 def test_a_study_of_text_and_images_runs_from_plan_to_page(make: StudyKeys, tmp_path: Path, capfd: Any):
     keys = make(folder=tmp_path / "runs")
+    del keys["intermediate"]["mnli"]
     keys["evaluate"] = keys["evaluate"] | {
         "perturbations": {"xvnli": ["corrupt-fog-3", "other-image"]},
         "volume": 12,
@@ -312,8 +314,8 @@ def test_a_study_of_text_and_images_runs_from_plan_to_page(make: StudyKeys, tmp_
     made = Study(**keys)
     scores = scores_of(made)
     lines = scores.groupby(["intermediate", "target", "perturbation"]).size()
-    assert set(scores["intermediate"]) == {"none", "mnli", "captions"}
-    for arm in ("none", "mnli", "captions"):
+    assert set(scores["intermediate"]) == {"none", "captions"}
+    for arm in ("none", "captions"):
         for perturbation in ("", "blind", "corrupt-fog-3", "other-image"):
             assert lines[arm, "xvnli", perturbation] == 5
     check_projections(made)
@@ -333,7 +335,7 @@ def check_projections(made: Study) -> None:
     sides = {label: load_vision(str(folder)) for label, folder in by_label.items() if "evaluate" not in label}
     assert sides["intermediate-captions-9-s0"] is not None
     assert sides["target-captions-9-s0-xnli-t0"] is not None
-    assert sides["target-mnli-9-s0-xnli-t0"] is None
+    assert sides["target-none-s0-xnli-t0"] is None
     assert sides["target-captions-9-s0-xvnli-blind-t0"] is None
     settings = load_vision_settings(str(by_label["target-captions-9-s0-xvnli-blind-t0"]))
     assert settings is not None

@@ -81,7 +81,10 @@ def _places(positions: Int[Tensor, " N"], side: Side, heads: int) -> list[Int[Te
     """Return the positions of the tokens of each block. Padding has the position of any token."""
     sizes = [products * slots for products, slots in side.shapes]
     parts = zip(side.rows.split(sizes), side.shapes, strict=True)
-    return [positions[rows.view(-1, heads, slots)[:, 0] // heads] for rows, (_, slots) in parts]
+    return [
+        positions[rows.view(products // heads, heads, slots)[:, 0] // heads]
+        for rows, (products, slots) in parts
+    ]
 
 
 def relative_attention(
