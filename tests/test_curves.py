@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize
 from study_rows import LANGUAGES, everywhere, make_scores
@@ -146,6 +147,15 @@ def test_what_is_no_curve_is_refused(points, scores, words):
 def shaped(volume: int) -> float:
     """A saturating gain."""
     return 1 - (1 + volume / 1000) ** -0.5
+
+
+def test_all_fine_tuning_runs_count_beside_a_target_without_training():
+    targets = {"xnli": ("en", "de"), "tatoeba": ("de", "fi")}
+    scores = make_scores({"mnli": 8.0}, (1000,), targets=targets)
+    tuned = scores[scores["target"] == "xnli"]
+    again = tuned.assign(target_seed=tuned["target_seed"] + 1000, score=tuned["score"] + 4.0)
+    points = volumes.points_of(pd.concat([scores, again]), "mnli")
+    np.testing.assert_allclose(points.scores, volumes.points_of(scores, "mnli").scores + 1.0)
 
 
 def test_points_of_a_table_are_means_over_the_common_languages():

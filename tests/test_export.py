@@ -19,6 +19,7 @@ from by_transformers import FORMS
 from conftest import REPOSITORY, Command, run
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from tiny_families import CONFIGS, encoder_of, write_wordpiece
 from torch import Tensor
@@ -537,6 +538,22 @@ def test_a_card_of_another_author_stays(finished, tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\nmy own card\n")
     export_run(finished, tmp_path, head="udpos")
     assert "my own card" in (tmp_path / "README.md").read_text()
+
+
+def test_a_full_disk_is_one_message(finished, tmp_path, monkeypatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(OSError, match=r"cannot be written into .*No space left.*free some disk space"):
+        export_run(finished, tmp_path / "out")
+
+
+def test_a_tokenizer_that_lacks_a_file_is_written_again(finished, tmp_path):
+    export_run(finished, tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    export_run(finished, tmp_path)
+    assert (tmp_path / "tokenizer_config.json").is_file()
 
 
 def test_half_precision_halves_the_head_too(finished, exported, tmp_path):

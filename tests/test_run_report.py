@@ -165,6 +165,17 @@ def test_interrupted_and_resumed_run_has_a_report_of_both_starts(tiny_run: Comma
     assert [row[1:3] for row in page.rows if row[0].endswith("UTC")] == [["0", "4"], ["4", "6"]]
 
 
+def test_a_run_that_was_killed_before_its_report_gets_it_later(tiny_run: Command, tmp_path: Path):
+    folder = tmp_path / "run"
+    assert run(tiny_run(folder)) == 0
+    for name in ("report.html", "curves.png", "results.json"):
+        (folder / name).unlink()
+    assert run(tiny_run(folder)) == 0
+    assert all((folder / name).is_file() for name in ("report.html", "curves.png", "results.json"))
+    starts = json.loads((folder / "run.json").read_text())["starts"]
+    assert [start["first_step"] for start in starts] == [0, starts[0]["last_step"]]
+
+
 def test_report_that_cannot_be_written_is_a_warning(
     tiny_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -13,23 +13,28 @@ from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, StudyKeys, run
+from scripted_nodes import PROFILE, run_script
 
 from xlt.studies.analysis.collect import COLUMNS, checkpoints_of, missing_of, runs_of, scores_of, volume_of
 from xlt.studies.analysis.cost import costs, table
+from xlt.studies.analysis.findings import load_example_scores
 from xlt.studies.analysis.results import check_scores
 from xlt.studies.design.configs import scale_steps
-from xlt.studies.design.node_files import is_finished, log_path
+from xlt.studies.design.node_files import checkpoint_path, is_finished, log_path
 from xlt.studies.design.nodes import Node
 from xlt.studies.design.plan import Study
 from xlt.studies.run import engine, node
 from xlt.studies.run.engine import write
+from xlt.studies.run.launcher import ADDRESS
 from xlt.study import study
 from xlt.system.signals import STOPPED
 from xlt.system.wandb_mode import save_page_url
+from xlt.training.checkpoint_files import path_of
 
 Make = StudyKeys
 
@@ -238,6 +243,30 @@ def test_volumes_above_the_examples_that_there_are_are_shown_once(make: Make, tm
     )
 
 
+@pytest.mark.parametrize("lost", ["summary.json", "sources.json"])
+def test_a_finished_node_that_has_lost_a_file_is_missing(make: Make, tmp_path: Path, lost: str):
+    made = Study(**make(volumes=[9], seeds=[0], folder=tmp_path))
+    trained = next(node for node in made.nodes.values() if node.phase == "intermediate")
+    pretend(made, trained, {"mnli": 100, "squad_v1": 100, "cosmosqa": 100})
+    assert len(scores_of(made)) == 1
+    tested = next(n for n in made.nodes.values() if trained.name in n.parents and n.phase == "evaluate")
+    folder = tmp_path / (tested if lost == "summary.json" else trained).name
+    (folder / lost).unlink()
+    reasons = {line.what: line.reason for line in missing_of(made)}
+    words = f"{folder / lost} is missing: delete the folder {folder}, and run the study again"
+    assert reasons[tested.name] == words
+    assert scores_of(made).empty
+
+
+def test_damaged_scores_of_examples_are_named(tmp_path: Path):
+    path = tmp_path / "evaluate-a" / "example_scores" / "xnli-en.npy"
+    path.parent.mkdir(parents=True)
+    np.save(path, np.zeros(9))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"xnli-en\.npy is damaged .*: delete the folder .*evaluate-a, and"):
+        load_example_scores(tmp_path, str(path.relative_to(tmp_path)))
+
+
 def test_steps_by_volume_keep_the_shares_of_warm_up_and_validation(make: Make):
     made = Study(**make(steps={40: 40}, seeds=[0]))
     of = {u.volume: u.settings for u in made.node_uses if u.phase == "intermediate" and u.arm == "mnli"}
@@ -299,6 +328,17 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"intermediate": {"none": "x.yaml"}}, "not name none, which every study has"),
         ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, does not exist"),
         ({"num_target_seeds": 0}, "num_target_seeds is 0"),
+        ({"encoder": "encoders/nothing"}, "model.encoder is encoders/nothing, a folder that does not exist"),
+        ({"fit": {"model": {"encoder": "x"}}}, "fit.model.encoder is x: .*the study's encoder decides"),
+        ({"fit_target": {"seed_everything": 3}}, "fit_target.seed_everything is 3: .*seeds decides"),
+        ({"fit_intermediate": {"data": {"volume": 9}}}, "fit_intermediate.data.volume is 9: .*volumes"),
+        ({"fit": {"name": "foo"}}, "fit.name is foo: .*name and folder decides"),
+        ({"evaluate": {"checkpoint": 2}}, "evaluate.checkpoint is 2: .*selection decides"),
+        ({"evaluate": {"runs": ["a"]}}, "evaluate.runs is .*targets decides"),
+        (
+            {"evaluate": {"split": {"udpoz": "test"}}},
+            "evaluate.split: unknown task 'udpoz'. Did you mean udpos",
+        ),
         ({"margin": 0.0}, "margin is 0.0: .*be above 0 points"),
         ({"steps": {7: 10}}, "steps is .*name only volumes of the study"),
         (
@@ -435,7 +475,8 @@ def script(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> dict[s
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         assert number
-    return {"folder": str(tmp_path), "started": 1.0}
+    nodes = {"a": {"parents": [], "checkpoint": None}, "b": {"parents": ["a"], "checkpoint": 3}}
+    return {"folder": str(tmp_path), "started": 1.0, "nodes": nodes}
 
 
 def test_a_stopped_node_is_resumed_until_it_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -462,6 +503,67 @@ def test_a_node_that_fails_is_tried_again_unless_the_user_must_fix_the_error(
     assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * runs
     assert node.run(plan | {"started": 2.0}, "a") == code  # a later call of xlt study
     assert log_path(tmp_path, "a", "txt").read_text() == "error: no\n" * (runs + 1)
+
+
+def test_a_node_that_another_study_has_finished_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = script(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')", monkeypatch)
+    for path in ("a/model/weights", "a/checkpoints/step-000000003.ckpt", "a/results.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    assert node.run(plan, "a") == 0
+    assert not (tmp_path / "ran").exists()
+    assert checkpoint_path(tmp_path, "a", 3) == path_of(tmp_path / "a" / "checkpoints", 3)
+
+
+@pytest.mark.parametrize("lost", ["a/model/weights", "a/checkpoints/step-000000003.ckpt"])
+def test_a_run_whose_model_or_checkpoint_is_needed_and_gone_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    files = ["a/model/weights", "a/checkpoints/step-000000003.ckpt", "a/checkpoints/x", "a/results.json"]
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    (tmp_path / lost).unlink()
+    if "model" in lost:
+        (tmp_path / lost).parent.rmdir()
+    check = f"import os; print(*os.listdir({str(tmp_path / 'a')!r}))"
+    assert node.run(script(tmp_path, check, monkeypatch), "a") == 0
+    found = set(log_path(tmp_path, "a", "txt").read_text().split())
+    assert found == ({"model"} if "checkpoints" in lost else set())
+
+
+FAILS = """
+import pathlib, sys, yaml
+config = yaml.safe_load(pathlib.Path(sys.argv[1].removeprefix("--config=")).read_text())
+folder = pathlib.Path(config.get("out") or config["trainer"]["default_root_dir"])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "results.json").write_text("{}")
+sys.exit(1)
+"""
+
+
+def test_a_node_that_fails_deletes_no_results(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+):
+    run_script(FAILS, tmp_path, monkeypatch)
+    made = Study(**make(folder=Path("study"), targets={"tatoeba": None}, volumes=[9], seeds=[0]))
+    engine.run(made, 1, 0, PROFILE)
+    finished = [name for name in made.nodes if is_finished(made.folder, name)]
+    assert finished
+    assert not list((made.own_folder / "done").glob("*"))
+    capfd.readouterr()
+
+
+def test_a_node_whose_study_has_ended_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    plan = script(tmp_path, "", monkeypatch)
+    monkeypatch.setattr(node, "command_of", lambda *_: [sys.executable, "-m", "xlt.fit"])
+    monkeypatch.setenv(ADDRESS, str(tmp_path / "gone"))
+    with pytest.raises(SystemExit) as ended:
+        node.run(plan, "a")
+    assert ended.value.code == STOPPED
+    assert "the study that started this node has ended" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -495,7 +597,7 @@ def test_a_job_near_its_end_stops_its_node_and_is_put_back_into_the_queue(tmp_pa
         (tmp_path / name).chmod(0o755)
     (tmp_path / "waits.py").write_text(WAITS)
     plan = tmp_path / "plan.json"
-    nodes = {"a": {"module": "waits", "config": "none", "parents": []}}
+    nodes = {"a": {"module": "waits", "config": "none", "parents": [], "checkpoint": None}}
     plan.write_text(
         json.dumps({"cwd": str(tmp_path), "folder": str(tmp_path), "started": 1.0, "nodes": nodes})
     )
@@ -607,6 +709,43 @@ def check_missing(made: Study) -> None:
     cells = {line.what for line in missing_of(made)} - set(made.nodes)
     assert cells >= {"xnli sw (6 evaluations)", "xnli sw (4 evaluations)"}  # a reason a split
     assert (made.own_folder / "report" / "index.html").is_file()
+
+
+def test_a_closed_terminal_stops_the_engine_unless_nohup_ignores_it(tmp_path: Path):
+    program = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        f"saved = Path({str(tmp_path / 'saved')!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(75)))\n"
+        "os.kill(os.getppid(), signal.SIGHUP); time.sleep({})"
+    )
+    assert engine._wait_for([sys.executable, "-c", program.format(600)], os.environ)
+    assert (tmp_path / "saved").exists()
+    (tmp_path / "saved").unlink()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert not engine._wait_for([sys.executable, "-c", program.format(0)], os.environ)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's end")
+def test_a_killed_study_takes_its_engine_down(tmp_path: Path):
+    waits = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    parent = (
+        "import os, sys; from xlt.studies.run import engine\n"
+        f"engine._wait_for([sys.executable, '-c', {waits!r}], os.environ)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=REPOSITORY)
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    child = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
+    until = time.monotonic() + 30
+    while child.is_file() and child.read_bytes() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not child.is_file() or not child.read_bytes()
 
 
 def test_ctrl_c_reaches_the_nodes_as_sigterm_and_ends_the_study_when_they_have_saved(tmp_path: Path):

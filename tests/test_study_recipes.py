@@ -88,6 +88,7 @@ def finish(study: Study, score: Any) -> None:
         folder = study.folder / node.name
         (folder / "scores").mkdir(parents=True, exist_ok=True)
         (folder / "results.json").write_text("{}", encoding="utf-8")
+        (folder / "summary.json").write_text("{}", encoding="utf-8")
         (folder / "sources.json").write_text(
             json.dumps({task: {"train": {"examples": 9}} for task in ("mnli", "squad_v1", "cosmosqa")}),
             encoding="utf-8",

@@ -284,8 +284,7 @@ class Evaluation:
         return self._last_model[1]
 
     def _write(self, report: Report, plan: Plan) -> None:
-        """Write results, summary, CSV and heat map, and log new scores to Weights & Biases."""
-        write(self.out / "results.json", as_json(report.results()))
+        """Write all files, the results last, with which a study's node is finished; log news to W&B."""
         if report.perturbed():
             write(self.out / "perturbed.json", as_json(report.perturbed()))
         summary = report.summary() | {"missing": [missing._asdict() for missing in plan.missing]}
@@ -296,5 +295,6 @@ class Evaluation:
         save(figure, self.out / "heat_map.png")
         page = self.out, report, plan.cells, plan.missing, self._settings, self._splits, self._fabric.device
         write(self.out / "report.html", render(*page))
+        write(self.out / "results.json", as_json(report.results()))
         if self._has_news:
             show(report, figure, self.out, vars(self._wandb), self._config)

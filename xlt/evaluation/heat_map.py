@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from xlt.system.files import write_atomically
 from xlt.system.tables import number
 
 
@@ -58,6 +60,8 @@ def heat_map(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture at 160 dots an inch."""
+    """Write a picture at 160 dots an inch. The file appears when it is complete."""
+    content = BytesIO()
     with mpl.rc_context({"savefig.dpi": 160}):
-        figure.savefig(path)
+        figure.savefig(content, format=path.suffix[1:])
+    write_atomically(path, content.getvalue())

@@ -21,6 +21,9 @@ from xlt.system.encoder_files import quietly
 from xlt.system.folders import HEADS, VISION, VISION_SETTINGS, model_folder
 from xlt.system.lock import LOCK, scratch_folder
 
+WRITE_FIX = "free some disk space, or make the folder writable; the same command then writes the model"
+"""How to fix a failed export."""
+
 AGAIN = "If its run still has its checkpoints, xlt export writes the file again"
 
 Heads = Mapping[str, Mapping[str, Tensor]]
@@ -68,7 +71,7 @@ def save_encoder(
             (scratch / VISION_SETTINGS).write_text(json.dumps(settings._asdict()), encoding="utf-8")
         if projection:
             save_file(dict(projection), scratch / VISION)
-        if not (out / "tokenizer.json").is_file():
+        if not all((out / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             tokenizer.save_pretrained(scratch)
 
 
@@ -118,7 +121,10 @@ def _scratch(out: Path) -> Iterator[Path]:
     """Give a folder for new files, and move the files into `out` after the block, the weights last."""
     out.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out) as scratch:
-        yield scratch
+        try:
+            yield scratch
+        except SafetensorError as error:
+            raise OSError(f"the model cannot be written into {out} ({error}): {WRITE_FIX}") from error
         for path in sorted(
             (path for path in scratch.rglob("*") if path.is_file() and path.name != LOCK),
             key=lambda path: (path.suffix == ".safetensors", path.name not in (HEADS, VISION), path.name),

@@ -7,6 +7,7 @@ a process that is still running after the grace period, or at a second Ctrl-C, i
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -34,8 +35,25 @@ ENDED_BY_CTRL_C = 128 + signal.SIGINT
 INTERRUPTED = "stopped by SIGINT; the same command resumes from the work that is finished"
 """Message of a command that Ctrl-C ends."""
 
+PR_SET_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal that a process gets when its parent ends. Source: linux/prctl.h."""
+
 LAUNCHER_VARIABLE = "XLT_LAUNCHER"
 """Environment variable with the process that started the other ranks of the node. They end when it ends."""
+
+
+def stopping_with_parent() -> Callable[[], None]:
+    """Return a function for a new process, by which Linux sends it SIGTERM when this process ends."""
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    return prepare
 
 
 class SignalWatcher:

@@ -68,6 +68,9 @@ class RunReport(Callback):
         Args:
             trainer: The run's Trainer.
         """
+        is_lost = trainer.global_step > 0 and not self._folder.report.is_file()
+        if trainer.is_global_zero and not self._record and is_lost:  # killed between the last step and this
+            self._attempt(self._begin, trainer)
         if trainer.is_global_zero and self._record:
             self._attempt(self._write, trainer)
             self._written_at = time.monotonic()
@@ -88,10 +91,11 @@ class RunReport(Callback):
     def _begin(self, trainer: Trainer) -> None:
         """Add this start to the record of the run."""
         path = self._folder.starts
-        earlier = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.is_file() else []
+        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         start = start_facts(trainer.strategy.root_device, trainer.world_size)
         start |= {"first_step": trainer.global_step}
-        self._record = {"starts": [*earlier, start], "max_steps": trainer.max_steps, "versions": versions()}
+        own = {"starts": [*earlier.get("starts", []), start], "max_steps": trainer.max_steps}
+        self._record = earlier | own | {"versions": versions()}
         write_atomically(path, as_json(self._record))
 
     def _write(self, trainer: Trainer) -> None:

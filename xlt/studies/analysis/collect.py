@@ -55,6 +55,19 @@ def checkpoints_of(study: Study) -> pd.DataFrame:
     return table.sort_values([*KEY, "checkpoint", "split"], kind="stable", ignore_index=True)
 
 
+def _is_whole(study: Study, name: str) -> bool:
+    """Return True if a node is finished and has, with the nodes before it, the files of the report."""
+    return is_finished(study.folder, name) and not _lost(study, name)
+
+
+def _lost(study: Study, name: str) -> str:
+    """Return a file of the report that a node or a node before it lacks; empty if there is none."""
+    node = study.nodes[name]
+    file = study.folder / name / ("summary.json" if node.phase == "evaluate" else "sources.json")
+    needs = node.phase != "target" and not file.is_file()
+    return str(file) if needs else next(filter(None, (_lost(study, one) for one in node.parents)), "")
+
+
 def _shown(study: Study) -> list[Node]:
     """Return the evaluations, without those of volumes that repeat a smaller volume."""
     surplus = surplus_of(study)
@@ -64,7 +77,7 @@ def _shown(study: Study) -> list[Node]:
 
 def _lines(study: Study, node: Node) -> list[list[Any]]:
     """Return the scores of an evaluation; none if it is not finished."""
-    if not is_finished(study.folder, node.name):
+    if not _is_whole(study, node.name):
         return []
     volume = 0 if node.arm == NONE else volume_of(study, node)
     found = []
@@ -84,7 +97,7 @@ def consistency_of(study: Study) -> pd.DataFrame:
     """Return the percentage of the examples that are answered as in English, for each cell that has one."""
     lines = []
     for node in _shown(study):
-        if node.checkpoint is not None or node.is_blind or not is_finished(study.folder, node.name):
+        if node.checkpoint is not None or node.is_blind or not _is_whole(study, node.name):
             continue
         summary = json.loads((study.folder / node.name / "summary.json").read_text(encoding="utf-8"))
         run = [node.arm, 0 if node.arm == NONE else volume_of(study, node), node.seed, node.target_seed]
@@ -124,9 +137,7 @@ def surplus_of(study: Study) -> dict[tuple[str, int | None], SurplusVolume]:
     """Return the volumes of each arm that exceed its examples, except the smallest of them."""
     found: dict[tuple[str, int | None], SurplusVolume] = {}
     first: dict[tuple[str, int], int | None] = {}
-    runs = [
-        n for n in study.nodes.values() if n.phase == "intermediate" and is_finished(study.folder, n.name)
-    ]
+    runs = [n for n in study.nodes.values() if n.phase == "intermediate" and _is_whole(study, n.name)]
     for run in sorted(runs, key=lambda run: math.inf if run.volume is None else run.volume):
         num_examples = volume_of(study, run)
         smaller = first.setdefault((run.arm, num_examples), run.volume)
@@ -139,7 +150,7 @@ def missing_of(study: Study) -> list[Missing]:
     """Return nodes without results (failed, not started, or waiting) and cells without rows."""
     found = []
     for name, node in study.nodes.items():
-        if not is_finished(study.folder, name):
+        if not _is_whole(study, name):
             log = log_path(study.folder, name, "txt")
             found.append(Missing(name, _reason(study, node, log), str(log) if log.is_file() else ""))
     for (arm, volume), (num_examples, smaller) in surplus_of(study).items():
@@ -159,7 +170,7 @@ def _cells(study: Study) -> list[Missing]:
     """Return the cells that finished evaluations could not test, each once with the number of evaluations."""
     found: Counter[tuple[str, str]] = Counter()
     for name, node in study.nodes.items():
-        if node.phase == "evaluate" and is_finished(study.folder, name):
+        if node.phase == "evaluate" and _is_whole(study, name):
             summary = json.loads((study.folder / name / "summary.json").read_text(encoding="utf-8"))
             for cell in summary["missing"]:
                 names = (cell["task"], cell["language"], cell.get("perturbation", ""))
@@ -169,6 +180,9 @@ def _cells(study: Study) -> list[Missing]:
 
 def _reason(study: Study, node: Node, log: Path) -> str:
     """Return the reason why a node has no results."""
+    if is_finished(study.folder, node.name):
+        lost = _lost(study, node.name)
+        return f"{lost} is missing: delete the folder {Path(lost).parent}, and run the study again"
     if not log.is_file():
         unfinished = [parent for parent in node.parents if not is_finished(study.folder, parent)]
         return f"waits for {unfinished[0]}" if unfinished else "not started"
@@ -181,7 +195,7 @@ def runs_of(study: Study) -> pd.DataFrame:
     """Return one line for each finished node: its arm, tokens, hours, W&B page, dev score and config."""
     lines = []
     for name, node in study.nodes.items():
-        if not is_finished(study.folder, name):
+        if not _is_whole(study, name):
             continue
         key = {"phase": node.phase, "name": name, "folder": name, "intermediate": node.arm}
         volume = 0 if node.arm == NONE else volume_of(study, node)

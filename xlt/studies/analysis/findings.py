@@ -3,7 +3,7 @@
 # pandas declares its return types too broadly.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +156,29 @@ class Findings:
         return questions_of(self.averaged)
 
 
+def load_example_scores(folder: Path, path: str) -> np.ndarray:
+    """Return the scores of the examples of a cell.
+
+    Args:
+        folder: The study's folder.
+        path: Path of the file in it.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        return np.load(folder / path)
+    except (OSError, ValueError, EOFError) as error:
+        node = (folder / path).parents[1]
+        raise ValueError(
+            f"{folder / path} is damaged ({error}): delete the folder {node}, and run the study again"
+        ) from error
+
+
 def _add_row_intervals(points: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Extend the intervals to test rows where all scores of a point have example scores."""
     keys = ["target", "intermediate", "volume"]
-    drawn = bootstrap_effects(scores, lambda path: np.load(folder / path))
+    drawn = bootstrap_effects(scores, partial(load_example_scores, folder))
     drawn = drawn.rename(columns={"low": "rows_low", "high": "rows_high", "seeds": "rows_seeds"})
     drawn = drawn[[*keys, "rows_low", "rows_high", "rows_seeds", "languages"]]
     merged = points.merge(drawn, on=keys, how="left")

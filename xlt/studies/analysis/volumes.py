@@ -50,8 +50,11 @@ def points_of(scores: pd.DataFrame, intermediate: str, target: str | None = None
         raise ValueError(f"no score of {intermediate} on {target or 'any target'}")
     require_single(own, KEY)
     tables = {str(name): _by_run(group) for name, group in own.groupby("target", sort=True)}
-    means = pd.concat({name: table.mean(axis=1) for name, table in tables.items()}, axis=1)
-    mean = means.mean(axis=1, skipna=False).groupby(level=["seed", "volume"]).mean()
+    # A target without training has one run for a seed, where others have several fine-tuning runs.
+    replicates = {
+        name: table.mean(axis=1).groupby(level=["seed", "volume"]).mean() for name, table in tables.items()
+    }
+    mean = pd.concat(replicates, axis=1).mean(axis=1, skipna=False)
     by_seed = mean.unstack("volume").sort_index(axis=1)
     cells = [
         f"{name} {code}" if len(tables) > 1 else str(code) for name, part in tables.items() for code in part

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt.kinds.task import name_of
+from xlt.studies.design.limits import BY_TASK
 from xlt.system.yaml_files import read_yaml
 from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_safe_to_change
@@ -60,7 +61,7 @@ def settings_for(targets: Iterable[str], evaluate: Settings) -> dict[str, Any]:
     """
     known = {name_of(target) for target in targets}
     settings = dict(evaluate)
-    for key in ("split", "layer", "perturbations"):
+    for key in BY_TASK:
         if isinstance(settings.get(key), Mapping):
             settings[key] = {k: value for k, value in settings[key].items() if name_of(k) in known}
     return settings
@@ -96,7 +97,7 @@ def read_config(path: str) -> dict[str, Any]:
             f"{path} sets no trainer.max_steps, or sets epochs: a study plans its runs in steps. Set "
             "trainer.max_steps in the file; xlt fit prints the steps that epochs come to"
         )
-    return config
+    return {key: value for key, value in config.items() if key != "name"}  # each node has its own folder
 
 
 def scale_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:

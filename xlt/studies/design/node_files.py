@@ -3,13 +3,26 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from xlt.studies.design.nodes import Node
 from xlt.system.folders import MODEL
 
 Kept = Literal["all", "models", "scores"]
 """Parts of a finished run that stay: all; all but its checkpoints; or, of a run of phase 3, its scores."""
+
+
+class Planned(Protocol):
+    """What a node starts from."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the nodes that the node starts from."""
+        ...
+
+    @property
+    def checkpoint(self) -> int | None:
+        """Step of the checkpoint that the node tests; None for all others."""
+        ...
 
 
 def log_path(folder: Path, name: str, suffix: str) -> Path:
@@ -28,8 +41,16 @@ def is_finished(folder: Path, name: str) -> bool:
     return (folder / name / "results.json").is_file()
 
 
-def nodes_to_run(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
-    """Return the nodes without results, and the runs whose model was deleted and is needed again.
+def checkpoint_path(folder: Path, run: str, step: int) -> Path:
+    """Return the path of the checkpoint of a run after a step."""
+    return folder / run / "checkpoints" / f"step-{step:09d}.ckpt"
+
+
+def nodes_to_run(folder: Path, nodes: Mapping[str, Planned]) -> list[str]:
+    """Return the nodes without results, and the runs that are needed again.
+
+    A run is needed again if a node that is not finished starts from its model or tests its checkpoint, and
+    this was deleted or never kept.
 
     Args:
         folder: The study's folder.
@@ -38,8 +59,14 @@ def nodes_to_run(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
     wanted: set[str] = set()
     for name, node in reversed(list(nodes.items())):
         if not is_finished(folder, name) or name in wanted:
-            wanted |= {name, *(run for run in node.parents if not (folder / run / MODEL).is_dir())}
+            wanted |= {name, *(run for run in node.parents if _lacks(folder, run, node.checkpoint))}
     return [name for name in nodes if name in wanted]
+
+
+def _lacks(folder: Path, run: str, checkpoint: int | None) -> bool:
+    """Return True if a run lacks its model, or the checkpoint after a step."""
+    is_there = checkpoint is None or checkpoint_path(folder, run, checkpoint).is_file()
+    return not is_there or not (folder / run / MODEL).is_dir()
 
 
 def tidy(plan: Mapping[str, Any], name: str) -> None:

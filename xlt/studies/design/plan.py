@@ -41,7 +41,7 @@ from xlt.studies.design.targets import (
     config_for,
 )
 from xlt.system.checks import require
-from xlt.system.folders import model_folder
+from xlt.system.folders import check_encoder_exists, model_folder
 from xlt.system.hashing import hash_of
 
 
@@ -122,6 +122,7 @@ class Study:
         check_recipes(self.recipes, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
             limits.check_sections(key, getattr(self, key))
+        limits.check_evaluation(self.evaluate)
 
     @property
     def own_folder(self) -> Path:
@@ -172,7 +173,7 @@ class _NodeBuilder:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        model_folder(study.encoder)
+        check_encoder_exists(model_folder(study.encoder))
         self._encoder_hash = hash_of(study.encoder)
         arms, runs = study.intermediate, {name: config_for(study.targets, name) for name in study.targets}
         self._arms = {arm: self._read(arms[arm], study.fit_intermediate) for arm in arms}
@@ -182,8 +183,7 @@ class _NodeBuilder:
         self._blind = {name: blind_config(str(runs[name]), self._runs[name]) for name in study.blind}
         self._evaluate = dict(study.evaluate)
         if study.evaluate.get("perturbations"):
-            found = perturbations_of(study.evaluate["perturbations"], study.targets)
-            self._evaluate["perturbations"] = found
+            self._evaluate["perturbations"] = perturbations_of(study.evaluate["perturbations"], study.targets)
 
     def _read(self, path: str, own: Settings) -> dict[str, Any]:
         """Return the config of a run of phase 2 or 3 with the study's keys."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import yaml
 from xlt.studies.design.node_files import Kept, nodes_to_run, tidy
 from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
+from xlt.studies.run.node import DONE
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
+from xlt.system.signals import stopping_with_parent
 from xlt.system.yaml_files import read_yaml
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -42,16 +45,15 @@ def write(study: Study, threads: int, kept: Kept = "all") -> Path:
         path = configs / f"{name}.yaml"
         write_atomically(path, yaml.safe_dump(dict(node.settings), sort_keys=False, allow_unicode=True))
         nodes[name] = {"module": node.module, "config": str(path), "parents": list(node.parents)}
-    study.own_folder.mkdir(parents=True, exist_ok=True)
-    wanted = nodes_to_run(study.folder, study.nodes)
-    for name in wanted:
-        (study.folder / name / "results.json").unlink(missing_ok=True)  # of a run whose model was deleted
+        nodes[name]["checkpoint"] = node.checkpoint
+    shutil.rmtree(study.own_folder / DONE, ignore_errors=True)
+    (study.own_folder / DONE).mkdir(parents=True)
     plan = {
         "cwd": str(Path.cwd()),
         "folder": str(study.folder.resolve()),
         "threads": threads,
         "keep": kept,
-        "wanted": wanted,
+        "wanted": nodes_to_run(study.folder, study.nodes),
         "started": time.time(),
     }
     path = study.own_folder / "plan.json"
@@ -143,7 +145,9 @@ def _wait_for(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     Raises:
         KeyboardInterrupt: The signal was Ctrl-C.
     """
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, preexec_fn=stopping_with_parent()
+    )
     with _forward_signals(process) as received:
         process.wait()
     if signal.SIGINT in received:
@@ -161,7 +165,8 @@ def _forward_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
     before = [signal.signal(number, forward) for number in numbers]
     try:
         yield received

@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
-from xlt.studies.design.node_files import log_path, tidy
+from xlt.studies.design.node_files import is_finished, log_path, nodes_to_run, tidy
 from xlt.studies.run.launcher import ADDRESS, Started, start
 from xlt.system.files import write_atomically
 from xlt.system.lock import locked
@@ -30,6 +31,9 @@ LOCK_TIMEOUT = 24 * 3600.0
 
 USER_ERROR = 2
 """Exit code of a command after an error that the user can fix."""
+
+DONE = "done"
+"""Folder beside the plan with an empty file for each node that the engine has seen finished."""
 
 GRACE_SECONDS = 300
 """Seconds before a job's end at which its node is signalled; at most half of the time that is left."""
@@ -75,7 +79,11 @@ class Job:
     def _start(self) -> Started | subprocess.Popen[bytes]:
         """Start the command in its own session, so that signals reach it only through this process."""
         if ADDRESS in os.environ:
-            return start(os.environ[ADDRESS], self._command, self._log)
+            try:
+                return start(os.environ[ADDRESS], self._command, self._log)
+            except OSError:
+                print("the study that started this node has ended", file=sys.stderr)
+                sys.exit(STOPPED)
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"}  # the log's encoding
         with self._log.open("ab") as log:
             return subprocess.Popen(
@@ -110,10 +118,30 @@ def command_of(plan: dict[str, Any], name: str) -> list[str]:
     return [sys.executable, "-m", node["module"], f"--config={node['config']}"]
 
 
+class PlannedNode(NamedTuple):
+    """A node of a plan.
+
+    Args:
+        parents: Names of the nodes that the node starts from.
+        checkpoint: Step of the checkpoint that the node tests; None for all others.
+    """
+
+    parents: tuple[str, ...]
+    checkpoint: int | None
+
+
+def planned(plan: Mapping[str, Any]) -> dict[str, PlannedNode]:
+    """Return the nodes of a plan by name, parents first."""
+    return {
+        name: PlannedNode(tuple(node["parents"]), node["checkpoint"]) for name, node in plan["nodes"].items()
+    }
+
+
 def run(plan: dict[str, Any], name: str) -> int:
     """Run a node unless another study has run it; return its exit code.
 
-    A node that ended with an error that the user can fix (exit code 2) is not run again by the same engine.
+    A node that ended with an error that the user can fix (exit code 2) is not run again by the same engine. A
+    run that is needed again, because its model or a checkpoint is gone, begins anew.
 
     Args:
         plan: The plan that `engine.write` wrote.
@@ -126,6 +154,13 @@ def run(plan: dict[str, Any], name: str) -> int:
         before = json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else {}
         if before.get("exit_code") == USER_ERROR and before.get("engine") == plan["started"]:
             return USER_ERROR
+        folder = Path(plan["folder"])
+        if name not in nodes_to_run(folder, planned(plan)):
+            tidy(plan, name)
+            return 0
+        if is_finished(folder, name):
+            (folder / name / "results.json").unlink()
+            shutil.rmtree(folder / name / "checkpoints", ignore_errors=True)
         start_time = time.monotonic()
         code = job.run()
         spent = before.get("seconds", 0.0) + time.monotonic() - start_time
@@ -145,9 +180,13 @@ def main() -> int:
     parser.add_argument("--node", required=True, help="name of the node")
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text(encoding="utf-8"))
+    mark = arguments.plan.resolve().parent / DONE / arguments.node
     os.chdir(plan["cwd"])
     code = run(plan, arguments.node)
-    if code:
+    if code == 0:
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+    else:
         log = log_path(Path(plan["folder"]), arguments.node, "txt")
         print(f"{arguments.node} failed with exit code {code}: see {log}")
     return code
