@@ -70,7 +70,7 @@ def test_images_are_read_in_each_form_when_needed(tmp_path: Path, form: str):
         "path": [f"{i}.png" for i in range(len(PNGS))],
     }[form]
     write(tmp_path, "rows", [{"image": value, "label": i} for i, value in enumerate(values)])
-    found = rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
+    found = rows_of(Illustrated(RootFile("rows", only="train")).open("train", [tmp_path]))
     assert [row["label"] for row in found] == [0, 1, 2, 3, 4]
     assert [row["image"].key for row in found] == list(map(key_of, PNGS))
     for i in (4, 0, 3, 1, 2, 2):
@@ -81,7 +81,7 @@ def test_images_are_read_in_each_form_when_needed(tmp_path: Path, form: str):
 def test_images_apart_are_joined_without_their_contents(tmp_path: Path):
     file = write(tmp_path, "images", [{"id": i, "image": content} for i, content in enumerate(PNGS)])
     write(tmp_path, "rows", [{"of": i, "text": str(i)} for i in (3, 0, 3, 4)])
-    source = Illustrated(RootFile("rows"), images=RootFile("images"), on="of", image_id="id")
+    source = Illustrated(RootFile("rows", only="train"), images=RootFile("images"), on="of", image_id="id")
     found = rows_of(source.open("train", [tmp_path]))
     assert [row["image"].read() for row in found] == [PNGS[i] for i in (3, 0, 3, 4)]
     (index,) = image_rows._INDICES.values()
@@ -101,7 +101,7 @@ def test_each_text_of_an_image_is_a_row(tmp_path: Path):
         {"image": PNGS[2], "many": ["c"], "one": "z"},
     ]
     write(tmp_path, "rows", rows)
-    source = Illustrated(RootFile("rows"), texts={"en": "many", "de": "one"})
+    source = Illustrated(RootFile("rows", only="train"), texts={"en": "many", "de": "one"})
     english, german = (rows_of(source.open("train", [tmp_path], code)) for code in ("en", "de"))
     assert [row["caption"] for row in english] == ["a", "b", "", "c"]
     assert [row["image"].read() for row in english] == [PNGS[i] for i in (0, 0, 1, 2)]
@@ -116,12 +116,17 @@ def test_class_names_of_the_schema_are_kept(tmp_path: Path):
     )
     rows = datasets.Dataset.from_dict({"image": [{"bytes": c} for c in PNGS[:2]], "label": [1, 0]}, features)
     rows.to_parquet(tmp_path / "rows.parquet")
-    found = rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
+    found = rows_of(Illustrated(RootFile("rows", only="train")).open("train", [tmp_path]))
     assert [row["label"].name for row in found] == ["yes", "no"]
     assert [row["image"].read() for row in found] == PNGS[:2]
 
 
 # Bad input
+
+
+def test_a_file_of_rows_must_name_its_split():
+    with pytest.raises(ValueError, match=r"path 'rows': nothing names the split .*Put \{split\}"):
+        Illustrated(RootFile("rows", "language"))
 
 
 @pytest.mark.parametrize(
@@ -145,14 +150,14 @@ def test_a_value_that_is_no_image_is_named_with_file_row_and_column(tmp_path: Pa
         rows, message = [{"image": value}], message.replace("row 2", "row 0")
     write(tmp_path, "rows", rows)
     with pytest.raises(ValueError, match=message):
-        rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
+        rows_of(Illustrated(RootFile("rows", only="train")).open("train", [tmp_path]))
 
 
 def test_missing_columns_images_and_files_are_named(tmp_path: Path):
     write(tmp_path, "rows", [{"of": "a", "text": "x"}, {"of": "b", "text": "y"}])
     with pytest.raises(ValueError, match=r"rows\.parquet has no column image; its columns are of, text"):
-        rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
-    apart = Illustrated(RootFile("rows"), images=RootFile("images"), on="of")
+        rows_of(Illustrated(RootFile("rows", only="train")).open("train", [tmp_path]))
+    apart = Illustrated(RootFile("rows", only="train"), images=RootFile("images"), on="of")
     with pytest.raises(
         ValueError, match=r"rows\.parquet needs its images, but images\.parquet is not in .* Add this file"
     ):
@@ -175,7 +180,7 @@ def test_all_images_that_are_none_are_named_at_once(tmp_path: Path):
     (tmp_path / "0.png").write_bytes(PNGS[0])
     names = ["0.png", *(f"no{i}.png" for i in range(12)), "0.png"]
     write(tmp_path, "rows", [{"image": name} for name in names])
-    source = Illustrated(RootFile("rows"))
+    source = Illustrated(RootFile("rows", only="train"))
     with pytest.raises(
         ValueError, match=r"12 images of .*rows\.parquet cannot be used\. The first 10:"
     ) as raised:
@@ -189,7 +194,11 @@ def test_all_images_that_are_none_are_named_at_once(tmp_path: Path):
     with pytest.raises(
         ValueError, match=r"2 images of .*cannot be used:\n.*row 0: of 'a' .*\n.*row 2: of 'c'"
     ):
-        rows_of(Illustrated(RootFile("rows"), images=RootFile("images"), on="of").open("train", [tmp_path]))
+        rows_of(
+            Illustrated(RootFile("rows", only="train"), images=RootFile("images"), on="of").open(
+                "train", [tmp_path]
+            )
+        )
 
 
 @pytest.mark.parametrize("address", ["http://a.org/1.jpg", "HTTPS://a.org/1.jpg"])
@@ -199,7 +208,7 @@ def test_addresses_of_the_web_give_one_message(tmp_path: Path, address: str):
         rf"rows\.parquet, row 0, column image: the image {address} is an address of the web, but images must"
     )
     with pytest.raises(ValueError, match=message) as raised:
-        rows_of(Illustrated(RootFile("rows")).open("train", [tmp_path]))
+        rows_of(Illustrated(RootFile("rows", only="train")).open("train", [tmp_path]))
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -275,7 +284,7 @@ def test_the_hub_gives_the_bytes_of_images(tmp_path: Path, monkeypatch: pytest.M
     assert [found[i]["image"].read() for i in (4, 1)] == [PNGS[4], PNGS[1]]
     assert raw.fingerprint == own.open("train", [])[0].fingerprint
     write(tmp_path, "rows", [{"of": "e"}, {"of": "b"}])
-    apart = Illustrated(RootFile("rows"), images=Hub("org/name"), on="of", image_id="id")
+    apart = Illustrated(RootFile("rows", only="train"), images=Hub("org/name"), on="of", image_id="id")
     assert [r["image"].read() for r in rows_of(apart.open("train", [tmp_path]))] == [PNGS[4], PNGS[1]]
 
 

@@ -26,6 +26,7 @@ from xlt.batch.packing import pack
 from xlt.data.encode import TextEncoder, load_tokenizer
 from xlt.data.examples import TaggedWords
 from xlt.data.sources import roots_of
+from xlt.evaluation.own_rows import predictor
 from xlt.evaluation.own_rows.columns import RowReader
 from xlt.evaluation.own_rows.reading import UserRow, UserRows
 from xlt.evaluation.own_rows.writing import schema_of, writer
@@ -399,7 +400,7 @@ def test_wrong_runs_tasks_and_outputs_are_refused(
 ):
     source = write(tmp_path / "rows.csv", [{"sentence1": "A cat.", "sentence2": "A dog."}])
     for changes, message in (
-        ({"task": None}, "has the heads mnli, panx, pawsx, squad_v1, tydiqa, udpos: set --task"),
+        ({"task": None}, "has several heads: set --task to the task that predicts, such as xnli, pawsx"),
         ({"task": "qqp"}, "task is qqp, whose head qqp is not among the heads of"),
         ({"task": "tatoeba"}, "task is tatoeba, whose head tatoeba is not among"),
         ({"task": "xnlj"}, "Did you mean xnli?"),
@@ -458,6 +459,25 @@ def test_a_task_needs_the_columns_of_its_texts_alone(tmp_path: Path, name: str, 
         ValueError, match=f"other.jsonl has no column {', '.join(texts)}, which task {name} reads"
     ):
         RowReader(task, lacking, {})
+
+
+def test_a_task_of_ones_own_may_be_named_without_its_package(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def load(name: str) -> Any:
+        asked.append(name)
+        return tasks.load("xnli")
+
+    monkeypatch.setattr(predictor, "tasks_of", lambda _: ["mylab.names/de", "mylab.facts"])
+    monkeypatch.setattr(predictor, "load_heads", lambda _: ({"names": {}, "facts": {}, "mnli": {}}, {}))
+    monkeypatch.setattr(predictor, "with_classes", lambda task, _: task)
+    monkeypatch.setattr(predictor, "load", load)
+    for name in ("names", "mylab.names", "facts", "udpos"):
+        try:
+            predictor.choose_task("run", name, None)
+        except ValueError:
+            continue
+    assert asked == ["mylab.names", "mylab.names", "mylab.facts", "udpos"]
 
 
 def test_a_list_of_choices_needs_no_label(tmp_path: Path):

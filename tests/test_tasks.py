@@ -301,12 +301,22 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
         tasks.load("mylab.other")
 
 
+def test_a_tag_that_is_no_label_of_the_task_is_refused_in_training():
+    task = Tagging(source=(), read=len, labels=("O", "NAME"))
+    examples = [TaggedWords(("Ann", "ran"), ("NAME", "O")), TaggedWords(("in", "Rome"), ("O", "NAM"))]
+    assert task.with_labels_of(examples[:1]) is task
+    with pytest.raises(ValueError, match=r"the word 'Rome' has the tag 'NAM', not one of: O, NAME"):
+        task.with_labels_of(examples)
+    open_task = Tagging(source=(), read=len)
+    assert open_task.with_labels_of(examples).labels == ("NAM", "NAME", "O")
+
+
 def test_the_shown_task_with_images_reads_paths_beside_its_rows(own_folder: Path):
     _, shapes, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (own_folder / "mylab" / "shapes.py").write_text(shapes)
     Image.new("RGB", (16, 16), "red").save(own_folder / "red.png")
     row = {"image": "red.png", "statement": "A red square.", "label": "true", "language": "en"}
-    pq.write_table(pa.Table.from_pylist([row]), own_folder / "shapes.parquet")
+    pq.write_table(pa.Table.from_pylist([row]), own_folder / "shapes_train.parquet")
     task = tasks.load("mylab.shapes")
     (raw,) = task.sources[0].open("train", [own_folder])
     (example,) = read_examples(task, [raw])

@@ -112,6 +112,9 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the values that no signature can check, and name the run's folder."""
         trainer = self.config.trainer
+        for key in ("meta", "lora"):
+            value = self.config.model.get(key)
+            require(isinstance(value, Namespace), f"model.{key}", value, "hold keys, as in {rank: 8}")
         keep_last_length(self.config, self._places)
         check_trainer_keys(self.config)
         check_classes(self.config.trainer)

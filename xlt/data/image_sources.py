@@ -129,6 +129,14 @@ class Illustrated(Source):
     texts: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a file of rows whose split nothing names: all splits would have its rows."""
+        if isinstance(self.rows, RootFile) and self.rows.only is None and "{split}" not in self.rows.path:
+            raise ValueError(
+                f"path {self.rows.path!r}: nothing names the split of the rows. Put {{split}} into the path, "
+                "or set only='test' for a file of test rows"
+            )
+
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the raw splits of a language. Their rows have an Image in each image column.
 

@@ -25,7 +25,7 @@ from transformers import pipeline
 tagger = pipeline("token-classification", model="{model}", aggregation_strategy="first")
 words = ["The", "cat", "sat", "on", "the", "mat", "."]
 for part in tagger([words], is_split_into_words=True)[0]:
-    print(part["entity_group"], part["word"])
+    print(part["entity_group"], " ".join(words)[part["start"] : part["end"]])
 """
 
 CHOICES = """\
@@ -106,7 +106,8 @@ SNIPPETS: Mapping[Form, str] = {
 NOTES: Mapping[Form, str] = {
     "token-classification": (
         "A word's tag is that of its first token. The pipeline joins neighbouring words with the same tag "
-        "into one group. A text that is not divided into words is divided at spaces."
+        "into one group, and leaves out words with the tag O. A text that is not divided into words is "
+        "divided at spaces."
     ),
     "question-answering": (
         "transformers 5 has no pipeline for question answering. The function reads a long passage in "

@@ -19,7 +19,7 @@ from xlt.evaluation.plan import with_classes
 from xlt.evaluation.predict import EvaluationModel, open_device, run_model
 from xlt.evaluation.task_values import check_sizes
 from xlt.kinds.outcome import Outcome
-from xlt.kinds.task import Task
+from xlt.kinds.task import Task, group_of, name_of
 from xlt.models.saving import load_heads
 from xlt.system.checks import require
 from xlt.system.precision import Precision
@@ -164,12 +164,15 @@ def choose_task(run: str, name: str | None, language: str | None) -> Task[Any]:
         if len(heads) != 1:
             if not heads:
                 raise ValueError(f"{run} has no head that predicts rows: name a run of a task with labels")
+            known = list(dict.fromkeys(task.partition("/")[0] for task in trained)) or heads
             raise ValueError(
-                f"task is required, because {run} has the heads {', '.join(heads)}: set --task to the task "
-                "that predicts"
+                f"task is required, because {run} has several heads: set --task to the task that predicts, "
+                f"such as {', '.join(known)}"
             )
         name = next((task.partition("/")[0] for task in trained), heads[0])
-    task = load(name)
+    # A task of one's own may be named without its package, as its head is.
+    own = {group_of(name_of(task)): task.partition("/")[0] for task in trained}
+    task = load(own.get(name, name))
     if task.head_key not in heads:
         raise ValueError(
             f"task is {name}, whose head {task.head_key} is not among the heads of {run}: "

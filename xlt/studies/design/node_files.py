@@ -12,7 +12,7 @@ Kept = Literal["all", "models", "scores"]
 
 
 class Planned(Protocol):
-    """What a node starts from."""
+    """A node, of which the nodes and the checkpoint that it starts from count."""
 
     @property
     def parents(self) -> tuple[str, ...]:
