@@ -332,6 +332,13 @@ def test_the_page_shows_verdicts_and_conclusions_that_are_not_allowed():
         r"\(from 500 to 1,000: no effect larger than 2.5 points\)\.</li>",
         html,
     )
+    few = study_of(check_scores(scores[scores["target"] == "xnli"], "made-up"), about={}, margin=2.5)
+    findings = Findings(few)
+    assert re.search(
+        r"<li>Decided on single targets, in points: .*XNLI after SQuAD 1\.1 at 1,000 examples "
+        r"\+6\.\d \[\+\d\.\d, \+\d\.\d\] \(gain\)",
+        render(findings, list(claims(findings))),
+    )
     assert "<li>It cannot show those of XLM-R Large.</li>" in html
     assert "Single languages can differ by more." in html
     assert '<span class="verdict equivalent">no effect larger than 2.5 points</span>' in html

@@ -18,6 +18,9 @@ from xlt.studies.design.nodes import NONE
 from xlt.studies.report import figures, tables
 from xlt.system.tables import counted, number
 
+LISTED = 6
+"""Largest number of decided effects that the answer names one by one."""
+
 ORDER = ["gain", "loss", "supported", "contradicted", EQUIVALENT, UNDECIDED, "not run"]
 """Order of the verdicts in sentences."""
 
@@ -86,6 +89,10 @@ def _describe_verdicts(findings: Findings) -> Iterator[str]:
         verdicts = found.loc[own, "verdict"].tolist()
         if verdicts:
             yield f"Of {len(verdicts)} {what}, after Holm's adjustment: {_counted(verdicts, margin)}."
+    decided = found[single & (found["verdict"] != UNDECIDED)]
+    if 0 < len(decided) <= LISTED:
+        parts = [_decided(line, margin) for _, line in decided.iterrows()]
+        yield f"Decided on single targets, in points: {'; '.join(parts)}."
     verdicts = [one.verdict for one in findings.judged]
     if verdicts:
         yield f"Of {len(verdicts)} claims of Phang et al. (2020): {_counted(verdicts, margin)}."
@@ -106,6 +113,14 @@ def _describe_image_gain(findings: Findings) -> Iterator[str]:
                 f"Image gain of {names.task_name(target)}, in points above a run that never saw an image: "
                 f"{'; '.join(gains)}."
             )
+
+
+def _decided(line: pd.Series, margin: float) -> str:
+    """Return a decided effect on a target in words."""
+    where = f"{names.task_name(line['target'])} after {names.task_name(line['intermediate'])}"
+    verdict = in_words(line["verdict"], margin)
+    size = tables.interval(line.rename({"effect": "mean"}), "+")
+    return f"{where} at {line['volume']:,} examples {size} ({verdict})"
 
 
 def _counted(verdicts: Sequence[str], margin: float) -> str:
