@@ -177,7 +177,7 @@ def test_open_labels_are_those_of_the_rows_sorted(tmp_path: Path, text: TextEnco
     assert found.features.gather("targets", [0, 1])[0].tolist() == [2, 1, 0]
     assert found.meta.dropped == 1
     # The validation split has the labels of training; a tag beyond them has no class.
-    fixed = replace(task, labels=tuple(found.meta.labels))
+    fixed = task.settled(found.meta.labels)
     unseen = [{"words": ["the", "man"], "tags": ["N", "PP"]}]
     other = encode_split(fixed, [part_of(unseen)], text, tmp_path / "validation")
     assert list(other.meta.labels) == ["(S\\NP)", "N", "N/N"]

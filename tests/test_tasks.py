@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import NINE, REPOSITORY, Command, run
+from datasets import Dataset
 from PIL import Image
 
+import xlt.kinds
 from xlt import tasks
 from xlt.batch.predictions import Predictions
-from xlt.data.examples import Choices, Question, TaggedWords, TextPair
-from xlt.data.sources import Split
+from xlt.data.examples import Choices, Question, TaggedWords, Text, TextPair
+from xlt.data.sources import RawSplit, Split
 from xlt.datamodule import TransferData
 from xlt.kinds import Classification, MultipleChoice, SpanExtraction, Tagging, XtremeQuestions
-from xlt.kinds.task import scores_of
+from xlt.kinds.task import example_class, scores_of
 from xlt.splits.opening import SPLITS
 from xlt.splits.reading import read_examples
 
@@ -301,14 +303,49 @@ def test_a_module_whose_task_has_another_name_for_it_is_refused(own_folder: Path
         tasks.load("mylab.other")
 
 
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "read returned None, not a TextPair, which Classification takes"),
+        (Text("a"), r"read returned Text\(.*, not a TextPair, which Classification takes"),
+    ],
+)
+def test_what_read_returns_must_be_the_example_of_the_kind(made: object, message: str):
+    task = Classification(source=(), read=lambda _: made, labels=("A", "B"))
+    with pytest.raises(ValueError, match=message):
+        list(
+            read_examples(
+                task, [RawSplit("rows", "rows", None, "", lambda: Dataset.from_list([{"text": "a"}]))]
+            )
+        )
+
+
+def test_every_kind_names_its_examples():
+    for kind in map(vars(xlt.kinds).__getitem__, xlt.kinds.__all__):
+        assert example_class(kind).__module__ == "xlt.data.examples", kind
+
+
+def test_languages_that_nothing_in_the_files_tells_are_refused(own_folder: Path):
+    (own_folder / "mylab" / "deaf.py").write_text(
+        "from xlt.data.files import Files\nfrom xlt.kinds import Classification\n"
+        "TASK = Classification(source=Files('a.csv', split='part'), read=dict, labels=('A',), "
+        "languages=('en', 'de'))\n"
+    )
+    message = r"languages names de, but nothing in a\.csv tells the language .*Set language of Files"
+    with pytest.raises(ValueError, match=message):
+        tasks.load("mylab.deaf")
+
+
 def test_a_tag_that_is_no_label_of_the_task_is_refused_in_training():
     task = Tagging(source=(), read=len, labels=("O", "NAME"))
     examples = [TaggedWords(("Ann", "ran"), ("NAME", "O")), TaggedWords(("in", "Rome"), ("O", "NAM"))]
-    assert task.with_labels_of(examples[:1]) is task
+    task.check(examples[0])
     with pytest.raises(ValueError, match=r"the word 'Rome' has the tag 'NAM', not one of: O, NAME"):
-        task.with_labels_of(examples)
-    open_task = Tagging(source=(), read=len)
-    assert open_task.with_labels_of(examples).labels == ("NAM", "NAME", "O")
+        task.check(examples[1])
+    # A tag of test rows that no training row has is an error of the model, and no fault of the rows.
+    settled = Tagging(source=(), read=len).with_labels_of(examples[:1])
+    assert settled.labels == ("NAME", "O")
+    settled.check(examples[1])
 
 
 def test_the_shown_task_with_images_reads_paths_beside_its_rows(own_folder: Path):

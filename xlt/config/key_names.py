@@ -26,6 +26,7 @@ HUGGING_FACE_NAMES = {
     "dataloader_num_workers": "data.num_workers",
     "dataset_name": "data.tasks",
     "doc_stride": "data.stride",
+    "epochs": "epochs",
     "eval_steps": "trainer.val_check_interval",
     "eval_strategy": "trainer.val_check_interval",
     "evaluation_strategy": "trainer.val_check_interval",

@@ -60,6 +60,11 @@ class Files(Source):
                 "split to the column of a row's split, or set only='test' for a file of test rows"
             )
 
+    @property
+    def names_language(self) -> bool:
+        """True if a column or the path tells the language of a row."""
+        return bool(self.language) or "{language}" in self.path
+
     def open(self, split: Split, roots: Sequence[Path], language: str = "") -> list[RawSplit]:
         """Return the rows of a split in a language.
 
@@ -70,8 +75,7 @@ class Files(Source):
         code = language or ENGLISH
         if self.only not in (None, split):
             raise FileNotFoundError(f"{self.path} has {self.only} rows only, no {split} rows")
-        names_language = bool(self.language) or "{language}" in self.path
-        if not names_language and code != ENGLISH:
+        if not self.names_language and code != ENGLISH:
             raise FileNotFoundError(
                 f"{self.path} has no rows in {code}: nothing names their language. Set language to the "
                 "column of a row's language, or put {language} into the path"

@@ -207,7 +207,7 @@ def _check_languages(tasks: Sequence[Task[Any]], languages: Sequence[str] | None
 def with_classes(task: Task[Any], model: str) -> Task[Any]:
     """Return the task, with the classes of the model's head if the task's file names none."""
     labels = load_heads(model)[1].get(task.head_key, ()) if task.needs_training else ()
-    return replace(task, labels=task.labels or tuple(labels))
+    return task.settled(labels)
 
 
 def _why_no_model(task: Task[Any]) -> str:

@@ -41,7 +41,7 @@ class VisualClassification(Classification):
         if self.labels or not self.has_open_labels:
             return self
         used = {str(example.label) for example in examples if self.is_labelled(example)}
-        return replace(self, labels=tuple(sorted(used)))
+        return self.settled(sorted(used))
 
     def by_name(self, example: TextPair) -> TextPair:
         """Return the example with the index of its label, or with its answer if the classes are open."""

@@ -39,17 +39,11 @@ class Tagging(Task[TaggedWords]):
     inputs: ClassVar[tuple[str, ...]] = ("targets", "token_indices")
 
     def with_labels_of(self, examples: Iterable[TaggedWords]) -> Self:
-        """Return the task with the tags of the training examples as labels, unless the task has labels.
-
-        Raises:
-            ValueError: The task has labels, and a word has another tag.
-        """
+        """Return the task with the tags of the training examples as labels, unless the task has labels."""
         if self.labels:
-            for example in examples:
-                self._check_tags(example)
             return self
         used = (example for example in examples if self.is_labelled(example))
-        return replace(self, labels=tuple(sorted({tag for example in used for tag in example.tags})))
+        return self.settled(sorted({tag for example in used for tag in example.tags}))
 
     def by_name(self, example: TaggedWords) -> TaggedWords:
         """Return the sentence with names of tags instead of the numbers in its file."""
@@ -64,7 +58,12 @@ class Tagging(Task[TaggedWords]):
         return example.tags
 
     def check(self, example: TaggedWords) -> None:
-        """Raise ValueError for a sentence in which only some words have a tag."""
+        """Raise ValueError for a tag that the task's file does not name, and for words without a tag.
+
+        All words of a sentence have a tag, or none.
+        """
+        if self.labels and not self.labels_of_rows:
+            self._check_tags(example)
         without = [self._is_untagged(tag) for tag in example.tags]
         if any(without) and not all(without):
             word = example.words[without.index(True)]
@@ -147,10 +146,6 @@ class XtremeTagging(Tagging):
         """Raise ValueError for a tag that is not a label."""
         super().check(example)
         self._check_tags(example)
-
-    def with_labels_of(self, examples: Iterable[TaggedWords]) -> Self:
-        """Return the task, whose tags `check` has compared with its labels."""
-        return self
 
     def _tags(self, predictions: Predictions) -> tuple[list[list[str]], list[list[str]]]:
         """Return the names of each sentence's predicted tags and gold tags."""

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class Task(ABC, Generic[E]):
         only_test: True if the task has one evaluation set, which is its dev set too.
         is_parallel: True if the examples in each language are translations of the English examples.
         mean_without_english: True if the mean over the languages leaves English out, as IGLUE's does.
+        labels_of_rows: True if the labels are those of the training rows. Set when these are known.
         module: Name of the module that holds the task. Set when the task is loaded.
         name: Name of the task's file, or `<task>/<language>` for the rows of one language. Set when the task
             is loaded.
@@ -107,6 +108,7 @@ class Task(ABC, Generic[E]):
     only_test: bool = False
     is_parallel: bool = False
     mean_without_english: bool = False
+    labels_of_rows: bool = False
     module: str = ""
     name: str = ""
 
@@ -174,6 +176,11 @@ class Task(ABC, Generic[E]):
     def is_labelled(self, example: E) -> bool:
         """Return True if the example can be trained on and scored."""
         return True
+
+    def settled(self, labels: Iterable[str]) -> Self:
+        """Return the task with the labels of its training rows, if the task leaves its labels open."""
+        found = tuple(labels)
+        return replace(self, labels=found, labels_of_rows=True) if found and not self.labels else self
 
     def with_labels_of(self, examples: Iterable[E]) -> Self:
         """Return the task with labels taken from the training examples, if the task leaves them open."""
@@ -254,6 +261,16 @@ class Task(ABC, Generic[E]):
     def masking(self, text: TextEncoder) -> Masking | None:
         """Return the rule that hides tokens when a batch is made; None if the kind hides none."""
         return None
+
+
+def example_class(kind: type[Task[Any]]) -> type:
+    """Return the class of a kind's examples, or `object` if the kind does not name it."""
+    for base in kind.__mro__:
+        for made in getattr(base, "__orig_bases__", ()):
+            named = [one for one in get_args(made) if isinstance(one, type)]
+            if named and issubclass(get_origin(made) or object, Task):
+                return named[0]
+    return object
 
 
 def group_of(name: str) -> str:

@@ -23,7 +23,7 @@ from xlt.splits.reading import READING_VERSION
 from xlt.splits.user_code import content_of, held_by
 from xlt.system.yaml_files import expand_home
 
-UNUSED = ("read", "source", "mean_without_english")
+UNUSED = ("read", "source", "mean_without_english", "labels_of_rows")
 """Fields of a task whose values do not change its rows. The files of `read` and the rows count instead."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from xlt.data.class_names import ClassMismatch, ReadRow, check_names
 from xlt.data.images import images_beside
 from xlt.data.sources import RawSplit, Row
-from xlt.kinds.task import Task
+from xlt.kinds.task import Task, example_class
 
 E = TypeVar("E")
 
@@ -56,7 +56,12 @@ def place_of(task: Task[Any], split: RawSplit, number: int) -> str:
 def _read(task: Task[E], split: RawSplit, row: Row) -> E:
     """Return the example of a row."""
     columns = ReadRow(row)
-    example = task.by_name(task.read(columns))
+    made = task.read(columns)
+    wanted = example_class(type(task))
+    if not isinstance(made, wanted):
+        kind = type(task).__name__
+        raise TypeError(f"read returned {made!r:.60}, not a {wanted.__name__}, which {kind} takes")
+    example = task.by_name(made)
     task.check(example)
     if not task.is_labelled(example):
         return example

@@ -180,7 +180,7 @@ def reader_of(task: Task[Any], split: Split) -> Task[Any]:
     if not other:
         return task
     reader = load(other + task.name.removeprefix(task.group))
-    return replace(reader, labels=reader.labels or task.labels)
+    return reader.settled(task.labels)
 
 
 def _indices(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[int]:
@@ -197,4 +197,4 @@ def _indices(task: Task[Any], own: Sequence[Any], pivot: Sequence[Any]) -> list[
 
 def with_labels(task: Task[Any], encoded: EncodedSplit) -> Task[Any]:
     """Return the task with the labels that its training rows have settled."""
-    return replace(task, labels=tuple(encoded.meta.labels))
+    return task.settled(encoded.meta.labels)

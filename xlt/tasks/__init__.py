@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import xlt
+from xlt.data.files import Files
+from xlt.data.multilingual import ENGLISH
 from xlt.kinds.task import Task, name_of
 
 V = TypeVar("V")
@@ -60,6 +62,7 @@ def load(name: str) -> Task[Any]:
         raise ValueError(f"task {name!r}: {module} has no value TASK of a kind of xlt.kinds")
     _check_kind(name, type(task))
     _check_names(name, task)
+    _check_languages(name, task)
     return replace(task, name=name_of(name), module=module)
 
 
@@ -90,6 +93,17 @@ def _check_names(name: str, task: Task[Any]) -> None:
         twice = sorted({value for value in found if list(found).count(value) > 1})
         if twice:
             raise ValueError(f"task {name!r}: {key} names {', '.join(twice)} twice. Name each once")
+
+
+def _check_languages(name: str, task: Task[Any]) -> None:
+    """Raise ValueError for a task in several languages whose files tell no language apart."""
+    others = [code for code in task.languages if code != ENGLISH]
+    for source in task.sources:
+        if others and isinstance(source, Files) and not source.names_language:
+            raise ValueError(
+                f"task {name!r}: languages names {', '.join(others)}, but nothing in {source.path} tells the "
+                "language of a row. Set language of Files to a column, or put {language} into its path"
+            )
 
 
 def by_task(values: Mapping[str, V]) -> dict[str, V]:
