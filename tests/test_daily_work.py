@@ -226,6 +226,7 @@ def test_commands_take_short_forms(tiny_run: Command, tmp_path: Path):
         ({"learning-rate": "1"}, "unknown key learning-rate; did you mean model.learning_rate?"),
         ({"lr": "1"}, "unknown key lr; did you mean model.learning_rate?"),
         ({"data.learning_rate": "1"}, "did you mean model.learning_rate?"),
+        ({"trainer.epochs": "3"}, "unknown key trainer.epochs; did you mean epochs?"),
         ({"model.learnin_rate": "1"}, "did you mean model.learning_rate?"),
         ({"num_train_epochs": "1"}, "did you mean epochs?"),
         ({"bogus": "1"}, "unknown key bogus. --help lists all keys"),

@@ -26,7 +26,6 @@ HUGGING_FACE_NAMES = {
     "dataloader_num_workers": "data.num_workers",
     "dataset_name": "data.tasks",
     "doc_stride": "data.stride",
-    "epochs": "epochs",
     "eval_steps": "trainer.val_check_interval",
     "eval_strategy": "trainer.val_check_interval",
     "evaluation_strategy": "trainer.val_check_interval",
@@ -139,7 +138,7 @@ def suggested_key(key: str, known: Sequence[str]) -> str | None:
     keys = [name for name in keys if name not in FOLLOWING_KEYS]
     group, _, name = key.rpartition(".")
     alias = HUGGING_FACE_NAMES.get(name, "")
-    for candidate in (RENAMED_KEYS.get(key), alias, alias.rpartition(".")[2]):
+    for candidate in (RENAMED_KEYS.get(key), alias, alias.rpartition(".")[2], name):
         if candidate in keys:
             return candidate
     members = {member.rpartition(".")[2]: member for member in keys if member.rpartition(".")[0] == group}
