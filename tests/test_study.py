@@ -328,7 +328,6 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"intermediate": {"none": "x.yaml"}}, "not name none, which every study has"),
         ({"intermediate": {"mnli": "nowhere.yaml"}}, "nowhere.yaml, which the study names, does not exist"),
         ({"num_target_seeds": 0}, "num_target_seeds is 0"),
-        ({"encoder": "encoders/nothing"}, "model.encoder is encoders/nothing, a folder that does not exist"),
         ({"fit": {"model": {"encoder": "x"}}}, "fit.model.encoder is x: .*the study's encoder decides"),
         ({"fit_target": {"seed_everything": 3}}, "fit_target.seed_everything is 3: .*seeds decides"),
         ({"fit_intermediate": {"data": {"volume": 9}}}, "fit_intermediate.data.volume is 9: .*volumes"),
@@ -449,6 +448,15 @@ def test_hours_are_those_of_finished_nodes_by_token(make: Make, tmp_path: Path):
     assert "unknown" in table(list(found.values()), 2)
     by_hand = {cost.phase: cost for cost in costs(made, 100.0)}
     assert by_hand["target"].hours == pytest.approx(by_hand["target"].tokens / 100 / 3600)
+
+
+def test_an_encoder_that_does_not_exist_stops_the_study_before_any_run(
+    make: Make, tmp_path: Path, capfd: Any
+):
+    made = Study(**make(folder=tmp_path / "runs", encoder="encoders/nothing"))
+    with pytest.raises(FileNotFoundError, match="encoders/nothing, a folder that does not exist"):
+        engine.run(made, 1, 0, None)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(make: Make, tmp_path: Path, capsys: Any):
@@ -718,11 +726,12 @@ def test_a_closed_terminal_stops_the_engine_unless_nohup_ignores_it(tmp_path: Pa
         "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(75)))\n"
         "os.kill(os.getppid(), signal.SIGHUP); time.sleep({})"
     )
-    assert engine._wait_for([sys.executable, "-c", program.format(600)], os.environ)
-    assert (tmp_path / "saved").exists()
-    (tmp_path / "saved").unlink()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        assert engine._wait_for([sys.executable, "-c", program.format(600)], os.environ)
+        assert (tmp_path / "saved").exists()
+        (tmp_path / "saved").unlink()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         assert not engine._wait_for([sys.executable, "-c", program.format(0)], os.environ)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -41,7 +41,7 @@ from xlt.studies.design.targets import (
     config_for,
 )
 from xlt.system.checks import require
-from xlt.system.folders import check_encoder_exists, model_folder
+from xlt.system.folders import model_folder
 from xlt.system.hashing import hash_of
 
 
@@ -173,7 +173,7 @@ class _NodeBuilder:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        check_encoder_exists(model_folder(study.encoder))
+        model_folder(study.encoder)
         self._encoder_hash = hash_of(study.encoder)
         arms, runs = study.intermediate, {name: config_for(study.targets, name) for name in study.targets}
         self._arms = {arm: self._read(arms[arm], study.fit_intermediate) for arm in arms}

@@ -20,6 +20,7 @@ from xlt.studies.design.plan import Study
 from xlt.studies.run.launcher import ADDRESS, launcher
 from xlt.studies.run.node import DONE
 from xlt.system.files import write_atomically
+from xlt.system.folders import check_encoder_exists, model_folder
 from xlt.system.lock import locked
 from xlt.system.signals import stopping_with_parent
 from xlt.system.yaml_files import read_yaml
@@ -72,9 +73,12 @@ def run(study: Study, jobs: int | None, retries: int, profile: str | None, kept:
         kept: What is kept of a finished run.
 
     Raises:
+        FileNotFoundError: An encoder is a folder that does not exist.
         ValueError: Another process runs this study, the profile has a key twice, or the plugin of its
             executor is not installed.
     """
+    for variant in study.variants.values():
+        check_encoder_exists(model_folder(variant.encoder))
     for path in _profile_files(profile) if profile else ():
         _check_executor(read_yaml(path), path)
     # A profile sets the cores of its jobs with set-threads.
@@ -165,8 +169,9 @@ def _forward_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
 
-    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP]
-    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, forward) for number in numbers]
     try:
         yield received
