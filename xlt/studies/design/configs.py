@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt.kinds.task import name_of
-from xlt.studies.design.limits import BY_TASK
+from xlt.studies.design.command_keys import BY_TASK
 from xlt.system.yaml_files import read_yaml
 from xlt.tasks import load
 from xlt.training.run_folder import flatten, is_safe_to_change

@@ -1,8 +1,7 @@
 """The plan of a study: every run of phases 2 and 3 and every evaluation, each named by its content.
 
 A node is one call of xlt fit or xlt evaluate. Its name ends with a hash of its settings, its parents and the
-encoder's weights. Studies in one folder share nodes, and a finished node is never run again.
-"""
+encoder's weights. Studies in one folder share nodes; a finished node is not run again."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 from xlt.config.folder_name import escaped
 from xlt.studies.design import limits
+from xlt.studies.design.command_keys import check_evaluation, check_sections
 from xlt.studies.design.configs import (
     Settings,
     counted_tasks,
@@ -121,8 +121,8 @@ class Study:
         check_blind(self.blind, self.targets)
         check_recipes(self.recipes, self.targets)
         for key in ("fit", "fit_intermediate", "fit_target"):
-            limits.check_sections(key, getattr(self, key))
-        limits.check_evaluation(self.evaluate)
+            check_sections(key, getattr(self, key))
+        check_evaluation(self.evaluate)
 
     @property
     def own_folder(self) -> Path:
