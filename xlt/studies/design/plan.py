@@ -1,7 +1,8 @@
 """The plan of a study: every run of phases 2 and 3 and every evaluation, each named by its content.
 
 A node is one call of xlt fit or xlt evaluate. Its name ends with a hash of its settings, its parents and the
-encoder's weights. Studies in one folder share nodes; a finished node is not run again."""
+encoder's weights. Studies in one folder share nodes.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -191,8 +192,7 @@ class _NodeBuilder:
 
     def intermediate(self, arm: str, volume: int | None, seed: int) -> Node:
         """Return a run of phase 2."""
-        study = self._study
-        config = self._arms[arm]
+        study, config = self._study, self._arms[arm]
         tasks = counted_tasks(config["data"]["tasks"])
         if volume is not None:
             require(volume >= len(tasks), "volumes", volume, f"be at least 1 example for each task of {arm}")
