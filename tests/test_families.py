@@ -394,7 +394,9 @@ def test_the_settings_of_mdeberta_on_the_hub_are_served():
     config = config_of("deberta-v2", **settings, type_vocab_size=0, pos_att_type="p2c|c2p")
     check_config("name", config)
     config.pos_att_type = ["c2p", "p2p"]
-    assert "sets pos_att_type to 'p2p'" in refusal(config)
+    assert "sets pos_att_type to 'c2p|p2p'" in refusal(config)
+    config.pos_att_type, config.embedding_size = ["c2p"], 16
+    assert "sets embedding_size - hidden_size to -16, " in refusal(config)
 
 
 def test_the_first_deberta_is_refused_with_encoders_of_similar_quality(tmp_path: Path):

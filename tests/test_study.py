@@ -331,6 +331,10 @@ def test_selection_in_one_set_is_refused(make: Make):
         ({"fit": {"model": {"encoder": "x"}}}, "fit.model.encoder is x: .*the study's encoder decides"),
         ({"fit_target": {"seed_everything": 3}}, "fit_target.seed_everything is 3: .*seeds decides"),
         ({"fit_intermediate": {"data": {"volume": 9}}}, "fit_intermediate.data.volume is 9: .*volumes"),
+        (
+            {"fit_intermediate": {"data": {"volume": {"mnli": 9}}}},
+            "fit_intermediate.data.volume.mnli is 9: .*volumes decides",
+        ),
         ({"fit": {"name": "foo"}}, "fit.name is foo: .*name and folder decides"),
         ({"evaluate": {"checkpoint": 2}}, "evaluate.checkpoint is 2: .*selection decides"),
         ({"evaluate": {"runs": ["a"]}}, "evaluate.runs is .*targets decides"),
@@ -381,6 +385,15 @@ def test_an_encoder_without_weights_is_refused(make: Make, tiny_encoder: str):
         FileNotFoundError, match=r"tiny has no weights \(model.safetensors\). Give an encoder"
     ):
         _ = Study(**make(encoder=tiny_encoder)).node_uses
+
+
+def test_the_rows_of_targets_can_be_limited(make: Make):
+    volumes = {
+        node.phase: node.settings["data"]["volume"]
+        for node in Study(**make(seeds=[0], volumes=[9], fit={"data": {"volume": 7}})).nodes.values()
+        if node.phase == "target" or (node.arm == "mnli" and node.phase == "intermediate")
+    }
+    assert volumes == {"target": 7, "intermediate": {"mnli": 9}}
 
 
 def test_a_config_of_another_command_is_refused(make: Make, tmp_path: Path):

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import numpy as np
@@ -263,6 +264,7 @@ class Task(ABC, Generic[E]):
         return None
 
 
+@cache
 def example_class(kind: type[Task[Any]]) -> type:
     """Return the class of a kind's examples, or `object` if the kind does not name it."""
     for base in kind.__mro__:

@@ -27,6 +27,14 @@ class Positions(nn.Embedding):
         return super().forward(input.clamp(min=0)).masked_fill((input < 0)[..., None], 0)
 
 
+MASKED_NAMES = MaskedNames(
+    dense="cls.predictions.transform.dense",
+    norm="cls.predictions.transform.LayerNorm",
+    bias="cls.predictions.bias",
+    decoder="cls.predictions.decoder",
+)
+"""Names of the parts of the head for masked tokens in BERT and DeBERTa."""
+
 BERT = Family(
     model_type="bert",
     model=BertModel,
@@ -35,12 +43,7 @@ BERT = Family(
     read_layer=BertReadLayer,
     positions="embeddings.position_embeddings",
     settings=SETTINGS | {"hidden_act": ("gelu",)},
-    masked_names=MaskedNames(
-        dense="cls.predictions.transform.dense",
-        norm="cls.predictions.transform.LayerNorm",
-        bias="cls.predictions.bias",
-        decoder="cls.predictions.decoder",
-    ),
+    masked_names=MASKED_NAMES,
     tested="lengths 1 to 512, segment ids",
     examples=(
         "google-bert/bert-base-multilingual-cased",

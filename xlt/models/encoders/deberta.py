@@ -13,7 +13,8 @@ from transformers import DebertaV2Config, DebertaV2ForMaskedLM, DebertaV2Model
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Layer
 
-from xlt.models.encoders.family import Family, MaskedNames, counted_facts
+from xlt.models.encoders.bert import MASKED_NAMES
+from xlt.models.encoders.family import Family, counted_facts
 from xlt.models.kernels.attention import Layout
 from xlt.models.kernels.blocks import Side
 from xlt.models.kernels.relative import Buckets, Distances, relative_attention
@@ -153,12 +154,15 @@ def _side(side: Side | None) -> Side:
     return side
 
 
+WIDTHS = "embedding_size - hidden_size"
+"""Name of a setting that follows from two others: embeddings of a width of their own are not tested."""
+
+
 def _derived(config: DebertaV2Config) -> Mapping[str, object]:
-    """Return the products of distances that are unknown, and if the embeddings have a width of their own."""
+    """Return the products of distances, and the difference of the embeddings' width and the layers'."""
     products: Any = config.pos_att_type or []
-    unknown = sorted({*products} - {"c2p", "p2c"})
     width = getattr(config, "embedding_size", config.hidden_size)
-    return {"pos_att_type": "|".join(unknown), "embedding_size": width - config.hidden_size}
+    return {"pos_att_type": "|".join(products), WIDTHS: width - config.hidden_size}
 
 
 DEBERTA = Family(
@@ -168,7 +172,6 @@ DEBERTA = Family(
     facts=counted_facts,
     read_layer=DebertaReadLayer,
     own_classes={DebertaV2Model: Deberta, DebertaV2Layer: DebertaLayer},
-    in_blocks=True,
     below=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm"),
     arguments={},
     settings={
@@ -177,17 +180,12 @@ DEBERTA = Family(
         "relative_attention": (True,),
         "position_biased_input": (False,),
         "conv_kernel_size": (0, None),
-        "pos_att_type": ("",),
-        "embedding_size": (0,),
+        "pos_att_type": ("p2c|c2p", "c2p|p2c", "c2p", "p2c"),
+        WIDTHS: (0,),
         "legacy": (True,),
     },
     derived=_derived,
-    masked_names=MaskedNames(
-        dense="cls.predictions.transform.dense",
-        norm="cls.predictions.transform.LayerNorm",
-        bias="cls.predictions.bias",
-        decoder="cls.predictions.decoder",
-    ),
+    masked_names=MASKED_NAMES,
     tested="lengths 1 to 512",
     examples=("microsoft/mdeberta-v3-base", "microsoft/deberta-v3-base", "microsoft/deberta-v3-large"),
 )

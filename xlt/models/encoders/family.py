@@ -69,7 +69,6 @@ class Family:
         final_norm: Path of the norm after the last layer. Empty if there is none.
         own_classes: For classes of the model's modules, the classes that read packed sequences. Empty for a
             model whose attention is a function that can be replaced.
-        in_blocks: True if attention is computed in blocks on every device.
         below: Paths of the modules below the lowest layer. A model may lack some of them.
         positions: Path of a table of positions that has no row for tokens without a position. Empty if there
             is none.
@@ -95,7 +94,6 @@ class Family:
     layers: str = "encoder.layer"
     final_norm: str = ""
     own_classes: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
-    in_blocks: bool = False
     below: tuple[str, ...] = ("embeddings",)
     positions: str = ""
     has_segments: bool = True
@@ -112,6 +110,11 @@ class Family:
     def bare(self, config: PretrainedConfig) -> PreTrainedModel:
         """Return a model without a head, with random weights."""
         return self.model(config, **self.arguments)
+
+    @property
+    def in_blocks(self) -> bool:
+        """True if attention is computed in blocks on every device, by classes of xlt's own."""
+        return bool(self.own_classes)
 
     def pack(self, model: PreTrainedModel) -> None:
         """Let a model read packed sequences, in place."""

@@ -10,12 +10,14 @@ from xlt.training.run_folder import flatten
 OWN_KEYS = {
     "model.encoder": "encoder",
     "seed_everything": "seeds",
-    "data.volume": "volumes",
     "name": "name and folder",
     "epochs": "steps",
     "trainer.default_root_dir": "folder",
 }
 """Keys of xlt fit that a study sets for each run, with the study's own keys."""
+
+OF_INTERMEDIATE = {"data.volume": "volumes"}
+"""Keys that a study sets in phase 2. Under `fit` and `fit_target`, data.volume limits the targets' rows."""
 
 OWN_EVALUATION_KEYS = {
     "tasks": "targets",
@@ -44,7 +46,7 @@ def check_sections(key: str, keys: Mapping[str, Any]) -> None:
     Raises:
         ValueError: A section is no mapping, or a key is not allowed.
     """
-    _check_own(key, flatten(keys), OWN_KEYS)
+    _check_own(key, flatten(keys), OWN_KEYS | (OF_INTERMEDIATE if key == "fit_intermediate" else {}))
     for section, value in keys.items():
         fits = section not in SECTIONS or isinstance(value, Mapping)
         require(fits, f"{key}.{section}", value, "be a mapping of keys of xlt fit")
@@ -69,7 +71,8 @@ def check_evaluation(keys: Mapping[str, Any]) -> None:
 
 
 def _check_own(key: str, keys: Mapping[str, Any], own: Mapping[str, str]) -> None:
-    """Refuse keys of a command that the study sets itself."""
-    for name, instead in own.items():
-        is_free = keys.get(name) is None
-        require(is_free, f"{key}.{name}", keys.get(name), f"be left out: the study's {instead} decides")
+    """Refuse keys of a command that the study sets itself, and keys below them."""
+    for name, value in keys.items():
+        instead = next((own[one] for one in own if name == one or name.startswith(f"{one}.")), "")
+        is_free = not instead or value is None
+        require(is_free, f"{key}.{name}", value, f"be left out: the study's {instead} decides")

@@ -121,8 +121,7 @@ def _decided(study: WrittenStudy) -> Cell:
     if single.empty:
         return MISSING
     parts = [
-        f"{names.task_name(line['target'])} after {names.task_name(line['intermediate'])} at "
-        f"{line['volume']:,}: {_cell(line.rename({'effect': 'mean'}))}"
+        f"{tables.place(line)}: {_cell(line.rename({'effect': 'mean'}))}"
         for _, line in single[single["verdict"] != UNDECIDED].iterrows()
     ]
     return Cell("", "", f"{len(parts)} of {len(single)}{': ' if parts else ''}{'; '.join(parts)}")

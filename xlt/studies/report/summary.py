@@ -117,10 +117,8 @@ def _describe_image_gain(findings: Findings) -> Iterator[str]:
 
 def _decided(line: pd.Series, margin: float) -> str:
     """Return a decided effect on a target in words."""
-    where = f"{names.task_name(line['target'])} after {names.task_name(line['intermediate'])}"
-    verdict = in_words(line["verdict"], margin)
     size = tables.interval(line.rename({"effect": "mean"}), "+")
-    return f"{where} at {line['volume']:,} examples {size} ({verdict})"
+    return f"{tables.place(line)} examples {size} ({in_words(line['verdict'], margin)})"
 
 
 def _counted(verdicts: Sequence[str], margin: float) -> str:

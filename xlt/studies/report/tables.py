@@ -210,6 +210,12 @@ def interval(point: Any, sign: str = "", digits: int = 1) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def place(line: Any) -> str:
+    """Return the target, the intermediate task and the volume of an effect in words."""
+    after = f"{names.task_name(line['target'])} after {names.task_name(line['intermediate'])}"
+    return f"{after} at {line['volume']:,}"
+
+
 def coverage(point: Any) -> str:
     """Return the number of languages or targets that a mean covers, as `10` or `9 of 10`."""
     common, of = point["common"], point["of"]
